@@ -1,0 +1,230 @@
+"""What the pretend platform may ask of whatever really computes.
+
+The emulator never imports torch. It talks to a `Backend`, and everything that crosses this line is plain data: strings,
+numbers, lists, mappings and folders on disk. `ftsim.backend` implements it with real models; tests implement it with dicts.
+
+Threading: calls to one `Trainer` come from one thread at a time, in `seq_id` order; a `Replica` is called from many threads.
+Errors: raise `BackendError`; the gateway turns it into a failed future (WIRE 2.6), never into a broken connection.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Category = Literal["user", "server"]
+CheckpointType = Literal["base", "delta", "merged_base"]
+Transition = Literal["ASYNC", "SYNC"]
+
+
+class BackendError(Exception):
+    """A computation that cannot be done; `category` says whose fault it is (WIRE 2.6)."""
+
+    def __init__(self, message: str, category: Category = "user") -> None:
+        super().__init__(message)
+        self.message = message
+        self.category: Category = category
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model by resource name; `folder` holds Hugging Face files when the name is not in the backend's catalogue."""
+
+    name: str
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """LoRA settings of create_model (WIRE 2.5); rank ≥ 1."""
+
+    rank: int
+    alpha: float = 32.0
+    seed: int | None = None
+    train_attn: bool = True
+    train_mlp: bool = True
+    train_unembed: bool = True
+    init_method: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model on a trainer. `lora is None` means full-parameter; `base_only` means frozen reference weights."""
+
+    model_id: str
+    base_model: BaseModel
+    lora: LoraSpec | None = None
+    base_only: bool = False
+    projection_head_dim: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What get_info tells about a model (WIRE 2.4)."""
+
+    arch: str
+    model_name: str
+    tokenizer_id: str
+    lora_rank: int
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What a save wrote: optimizer step at that moment, and for a delta the snapshot it must be applied to."""
+
+    step: int
+    previous_snapshot: str | None = None
+
+
+class Trainer(Protocol):
+    """The compute side of one trainer job. Several models may live on it; every method raises `BackendError`."""
+
+    def create_model(self, spec: ModelSpec) -> Mapping[str, Any]:
+        """Build the model; returns capability fields to add to the create_model result (WIRE 2.5), maybe none."""
+
+    def unload_model(self, model_id: str) -> None:
+        """Forget the model; unloading an unknown model is a no-op."""
+
+    def info(self, model_id: str) -> ModelInfo: ...
+
+    def forward(self, model_id: str, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`batch` is `forward_input` as parsed from JSON (WIRE 2.8); returns a ForwardBackwardOutput mapping."""
+
+    def forward_backward(self, model_id: str, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As `forward`, and adds the gradients of this batch to those already accumulated."""
+
+    def optim_step(
+        self, model_id: str, adam_params: Mapping[str, Any], normalization: str | None
+    ) -> Mapping[str, float]:
+        """Apply the accumulated gradients (WIRE 2.9) and clear them; returns metrics."""
+
+    def save_state(self, model_id: str, folder: Path) -> SavedState:
+        """Write a resumable checkpoint (`torch.distributed.checkpoint`) into the empty `folder`."""
+
+    def load_state(self, model_id: str, folder: Path, *, optimizer: bool) -> None:
+        """Load a resumable checkpoint; with `optimizer=False` the optimizer moments are reset."""
+
+    def save_sampler(
+        self,
+        model_id: str,
+        folder: Path,
+        *,
+        identity: str,
+        checkpoint_type: CheckpointType = "base",
+        export_precision: str | None = None,
+    ) -> SavedState:
+        """Write weights for sampling into the empty `folder`.
+
+        Full-parameter: Hugging Face folder (`base`) or arc_v2 against the snapshot saved last (`delta`).
+        LoRA: a PEFT folder whatever the type, except `merged_base`: a Hugging Face folder (WIRE 5.3).
+        """
+
+    def load_adapter(self, model_id: str, folder: Path) -> None:
+        """Load LoRA weights from a PEFT folder; resets the optimizer."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """One prompt to continue (WIRE 3.1). `seed` fixes the sample; `stop` strings end it; `echo_last` implies echo."""
+
+    prompt: Sequence[int]
+    max_tokens: int = 16
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    echo: bool = False
+    echo_last: int | None = None
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class GeneratedToken:
+    """A token with its log-probability under the raw distribution and under the one it was really sampled from."""
+
+    token_id: int
+    text: str
+    logprob: float
+    sampling_logprob: float | None
+    top: Sequence[tuple[int, float]] = ()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished continuation; `prompt_tokens` is filled (one row per echoed prompt token) only when echo was asked."""
+
+    tokens: Sequence[GeneratedToken]
+    text: str
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: Sequence[GeneratedToken] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Replica(Protocol):
+    """One serving copy of a deployment; it really holds weights. A failed load leaves what it served before in place."""
+
+    def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
+        """Serve the full weights in `folder` (Hugging Face layout) from now on."""
+
+    def apply_delta(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
+        """Apply an arc delta to the weights held now; checksums are verified before anything is replaced."""
+
+    def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
+        """Serve the base weights with this PEFT adapter from now on."""
+
+    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+        """Queue a request; concurrent requests are batched."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """Prompt tokens of a conversation through the model's chat template, generation prompt added."""
+
+    def fingerprint(self) -> str:
+        """A digest of the weights held now; equal digests mean bit-equal weights."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Facts about a Hugging Face or PEFT folder, read from the folder."""
+
+    model_type: str
+    parameter_count: int
+    context_length: int
+    moe: bool
+    lora_rank: int = 0
+    target_modules: Sequence[str] = ()
+
+
+class Backend(Protocol):
+    """The factory the emulator is given; constructing it is cheap, torch is imported at the first trainer or replica."""
+
+    def ready(self) -> bool:
+        """Whether trainers can be opened without a long first import (GET /readyz)."""
+
+    def warm(self) -> None:
+        """Do the long first import now."""
+
+    def knows(self, base_model: str) -> bool:
+        """Whether the backend has weights for this resource name."""
+
+    def folder(self, base_model: BaseModel) -> Path:
+        """Hugging Face files of a base model, built on first use; raises `BackendError` when unknown."""
+
+    def describe(self, folder: Path, base_model: BaseModel | None = None) -> ModelDescription:
+        """Open a blob as promotion does and say what it is; raises `BackendError` when it does not open.
+
+        `base_model` is needed for PEFT folders: the adapter must fit it.
+        """
+
+    def open_trainer(self, base_model: BaseModel, *, lora_rank: int, max_context_length: int) -> Trainer: ...
+
+    def open_replica(self, base_model: BaseModel, *, max_context_length: int) -> Replica: ...

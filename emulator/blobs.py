@@ -1,0 +1,96 @@
+"""Folders that are buckets: a blob is written aside, fsynced, renamed into place; a torn one never appears."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from emulator.errors import StorageFailed
+from emulator.ids import Ids
+
+
+class Blobs:
+    """Blobs under one root folder, addressed by relative keys such as `acct/jobs/j1/step-10`."""
+
+    def __init__(self, root: Path, ids: Ids) -> None:
+        self.root = root
+        self._staging = root / ".staging"
+        self._ids = ids
+        try:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _explain(error, root) from error
+
+    def path(self, key: str) -> Path:
+        """Where the blob of this key is; raises ValueError when the key would leave the root."""
+        if key.startswith("/") or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+            raise ValueError(f"not a blob key: {key[:120]!r}")
+        return self.root / key
+
+    def exists(self, key: str) -> bool:
+        return self.path(key).is_dir()
+
+    def stage(self) -> Path:
+        """A fresh empty folder to write into; raises StorageFailed when the disk does not allow it."""
+        folder = self._staging / self._ids.hex(24)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise _explain(error, self.root) from error
+        return folder
+
+    def commit(self, staged: Path, key: str) -> Path:
+        """Make a staged folder durable under a new key; raises StorageFailed, and then nothing of it stays."""
+        target = self.path(key)
+        try:
+            for file in staged.rglob("*"):
+                _sync(file)
+            _sync(staged)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(staged, target)
+            _sync(target.parent)
+        except OSError as error:
+            self.discard(staged)
+            raise _explain(error, self.root) from error
+        return target
+
+    def copy_into(self, source: Path, staged: Path) -> None:
+        """Copy a blob's files into a staged folder, sharing disk blocks where the file system can."""
+        try:
+            for file in source.iterdir():
+                if file.is_file() and not file.is_symlink():
+                    shutil.copyfile(file, staged / file.name)
+        except OSError as error:
+            raise _explain(error, self.root) from error
+
+    def discard(self, staged: Path) -> None:
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def delete(self, key: str) -> None:
+        shutil.rmtree(self.path(key), ignore_errors=True)
+
+    def size(self, key: str) -> int:
+        """Bytes of all files of a blob."""
+        return sum(file.stat().st_size for file in self.path(key).rglob("*") if file.is_file())
+
+    def clear(self) -> None:
+        for child in self.root.iterdir():
+            shutil.rmtree(child, ignore_errors=True)
+        self._staging.mkdir(parents=True, exist_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explain(error: OSError, root: Path) -> StorageFailed:
+    if error.errno == errno.ENOSPC:
+        return StorageFailed(f"no space left on the disk of {root}: free some and save again; earlier checkpoints are intact")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StorageFailed(f"{root} cannot be written: give a writable --state-dir; earlier checkpoints are intact")
+    return StorageFailed(f"cannot write below {root}: {error.strerror or error}")

@@ -1,0 +1,155 @@
+"""The nouns of the platform as plain dataclasses; times are microseconds since the epoch, values are JSON-able."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.kinds import CheckpointKind
+from emulator.transitions import Pending
+
+
+@dataclass
+class Job:
+    """A trainer job (WIRE 1.7, 4.1). `config` is `trainingConfig` as it was sent."""
+
+    account: str
+    id: str
+    base_model: str
+    created: int
+    updated: int
+    state: str = "JOB_STATE_RUNNING"
+    message: str = ""
+    status_code: int | str = "OK"
+    pending: Pending | None = None
+    display_name: str = ""
+    lora_rank: int = 0
+    learning_rate: float = 0.0
+    max_context_length: int = 0
+    forward_only: bool = False
+    shape: str = ""
+    purpose: str = ""
+    hot_load_deployment: str = ""
+    bucket_url: str = ""
+    inactivity_s: float = 0.0
+    last_activity: int = 0
+    deleted: int | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    request: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"accounts/{self.account}/rlorTrainerJobs/{self.id}"
+
+
+@dataclass
+class Checkpoint:
+    """A row and the blob behind it. `owner` is the full name of the job or session that lists it."""
+
+    owner: str
+    id: str
+    created: int
+    updated: int
+    kind: CheckpointKind
+    blob: str
+    base_model: str
+    lora_rank: int = 0
+    step: int = 0
+    saved_as: str = ""
+    bucket: str = ""
+    previous_snapshot: str | None = None
+    model_id: str = ""
+    pending: Pending | None = None
+    size: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.owner}/checkpoints/{self.id}"
+
+
+@dataclass
+class Model:
+    """A model resource that came from a promotion or an upload (WIRE 1.5, 5.7); catalogue models are not stored."""
+
+    account: str
+    id: str
+    kind: str
+    created: int
+    updated: int
+    blob: str
+    state: str = "READY"
+    base_model: str = ""
+    lora_rank: int = 0
+    target_modules: list[str] = field(default_factory=list)
+    model_type: str = ""
+    parameter_count: int = 0
+    context_length: int = 0
+    moe: bool = False
+    source_checkpoint: str = ""
+    source_step: int = 0
+    display_name: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"accounts/{self.account}/models/{self.id}"
+
+
+@dataclass
+class Operation:
+    """A long-running operation (WIRE 4.3); done once `pending` has passed."""
+
+    account: str
+    id: str
+    created: int
+    pending: Pending | None = None
+    response: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"accounts/{self.account}/operations/{self.id}"
+
+
+@dataclass
+class Deployment:
+    """A deployment (WIRE 1.12, 4.2). `request` keeps the fields that are only echoed."""
+
+    account: str
+    id: str
+    base_model: str
+    created: int
+    updated: int
+    state: str = "READY"
+    pending: Pending | None = None
+    enable_hot_load: bool = False
+    bucket_type: str = "FW_HOSTED"
+    bucket_url: str = ""
+    trainer_job: str = ""
+    transition: str = ""
+    shape: str = ""
+    min_replicas: int = 0
+    max_replicas: int = 1
+    replicas: int = 1
+    generation: int = 0
+    deleted: int | None = None
+    request: dict[str, Any] = field(default_factory=dict)
+    snapshots: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"accounts/{self.account}/deployments/{self.id}"
+
+
+@dataclass
+class Session:
+    """A client session on a trainer or on the serverless pool (WIRE 2.4, 2.12)."""
+
+    account: str
+    id: str
+    trainer: str
+    created: int
+    last_seen: int
+    deleted: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"accounts/{self.account}/trainingSessions/{self.id}"

@@ -1,0 +1,92 @@
+"""Named errors of the platform, their HTTP status, and the vendor's JSON envelope (WIRE 1.2)."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class PlatformError(Exception):
+    """A refusal by the platform. `http` and `code` (gRPC) follow WIRE 1.2; the message says what to do about it."""
+
+    http: ClassVar[int] = 500
+    code: ClassVar[int] = 13
+
+    def __init__(self, message: str, *, details: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = list(details)
+
+    def envelope(self) -> dict[str, Any]:
+        """The body as the vendor's gateway writes it."""
+        return {"code": self.code, "message": self.message, "details": self.details}
+
+
+class InvalidArgument(PlatformError):
+    """A field is wrong."""
+
+    http, code = 400, 3
+
+
+class FailedPrecondition(PlatformError):
+    """The request is well formed, the state forbids it."""
+
+    http, code = 400, 9
+
+
+class Unauthenticated(PlatformError):
+    """No key, or one nobody knows."""
+
+    http, code = 401, 16
+
+
+class PermissionDenied(PlatformError):
+    """Another account's resource."""
+
+    http, code = 403, 7
+
+
+class NotFound(PlatformError):
+    """No such resource, or it was purged."""
+
+    http, code = 404, 5
+
+
+class AlreadyExists(PlatformError):
+    """The id is taken."""
+
+    http, code = 409, 6
+
+
+class PreconditionFailed(PlatformError):
+    """Something is not enabled for this account (HTTP 412, FAILURES F18)."""
+
+    http, code = 412, 9
+
+
+class PayloadTooLarge(PlatformError):
+    """A body over the limit."""
+
+    http, code = 413, 3
+
+
+class ResourceExhausted(PlatformError):
+    """A quota; clients retry this one (WIRE 1.2)."""
+
+    http, code = 429, 8
+
+
+class Internal(PlatformError):
+    """The emulator itself failed."""
+
+    http, code = 500, 13
+
+
+class Unavailable(PlatformError):
+    """Not now; clients retry this one."""
+
+    http, code = 503, 14
+
+
+class StorageFailed(PlatformError):
+    """The state folder cannot be written. 507 is a status that no client retries (WIRE 1.2)."""
+
+    http, code = 507, 8

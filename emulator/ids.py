@@ -1,0 +1,30 @@
+"""The only source of ids and randomness; one seed fixes all of them."""
+
+import random
+import string
+import threading
+
+_BASE36 = string.digits + string.ascii_lowercase
+
+
+class Ids:
+    """Seeded names. `boot` keeps ids of a restarted emulator apart from those it gave before."""
+
+    def __init__(self, seed: int = 0, boot: int = 0) -> None:
+        self.seed = seed
+        self._random = random.Random(f"{seed}/{boot}")
+        self._lock = threading.Lock()
+
+    def hex(self, digits: int) -> str:
+        with self._lock:
+            return f"{self._random.getrandbits(4 * digits):0{digits}x}"
+
+    def base36(self, length: int) -> str:
+        """Lowercase letters and digits, as the service's own job ids look (WIRE 7)."""
+        with self._lock:
+            return "".join(self._random.choices(_BASE36, k=length))
+
+    def uniform(self) -> float:
+        """A number in [0, 1), for faults that strike with a probability."""
+        with self._lock:
+            return self._random.random()

@@ -1,0 +1,27 @@
+"""Builds the services over one world and hands them to the routes."""
+
+from emulator.backend import Backend
+from emulator.blobs import Blobs
+from emulator.catalogue import Catalogue
+from emulator.platform.checkpoints import Checkpoints
+from emulator.platform.jobs import Jobs
+from emulator.platform.models import Models
+from emulator.platform.operations import Operations
+from emulator.platform.promotion import Promotion
+from emulator.world import World
+
+
+class Platform:
+    """Everything a route may call. One instance per emulator."""
+
+    def __init__(self, world: World, blobs: Blobs, backend: Backend, catalogue: Catalogue, account: str) -> None:
+        self.world = world
+        self.blobs = blobs
+        self.backend = backend
+        self.catalogue = catalogue
+        self.account = account
+        self.jobs = Jobs(world, catalogue)
+        self.checkpoints = Checkpoints(world, blobs, self.jobs)
+        self.operations = Operations(world)
+        self.models = Models(world, blobs, catalogue, backend)
+        self.promotion = Promotion(world, blobs, self.checkpoints, self.jobs, self.models, self.operations, backend)

@@ -1,0 +1,130 @@
+"""Production failures as named switches: a dotted name, a typed value, a selector and a budget.
+
+    emu.quirks.set("rows.visible_after_lists", 2, job="my-job")          # for ever
+    emu.quirks.set("hotload.fail_next", True, times=1)                   # the next matching call only
+    with emu.quirks.set("rows.time_precision", "mixed", for_s=60): ...   # sixty seconds of the emulator's clock
+
+What each switch does is declared in `emulator.quirk_table`, with its id in docs/failures.md. Code asks for a value where
+the behaviour happens: `value()` looks, `spend()` looks and uses up one of the budget.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from emulator.clock import SECOND, Clock
+from emulator.errors import InvalidArgument
+
+SELECTORS = ("account", "job", "deployment", "checkpoint", "session", "model", "endpoint")
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """A declared switch. `default` fixes the type; `choices` closes the set of values; `failures` are catalogue ids."""
+
+    name: str
+    default: Any
+    doc: str
+    failures: tuple[str, ...] = ()
+    choices: tuple[Any, ...] = ()
+
+    def check(self, value: Any) -> Any:
+        """The value in the declared type; raises InvalidArgument."""
+        if self.choices and value not in self.choices:
+            raise InvalidArgument(f"quirk {self.name}: {value!r} is none of {', '.join(map(repr, self.choices))}")
+        kind = type(self.default)
+        if kind is float and type(value) is int:
+            return float(value)
+        if self.default is not None and type(value) is not kind:
+            raise InvalidArgument(f"quirk {self.name} takes a {kind.__name__}, got {value!r}")
+        return value
+
+
+@dataclass
+class Setting:
+    """One switch turned on; leaving it as a context manager turns it off."""
+
+    registry: "Quirks"
+    name: str
+    value: Any
+    where: Mapping[str, str] = field(default_factory=dict)
+    left: int | None = None
+    until: int | None = None
+
+    def matches(self, subject: Mapping[str, str], now: int) -> bool:
+        alive = self.left != 0 and (self.until is None or now < self.until)
+        return alive and all(subject.get(key) == wanted for key, wanted in self.where.items())
+
+    def off(self) -> None:
+        self.registry.remove(self)
+
+    def __enter__(self) -> "Setting":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.off()
+
+
+class Quirks:
+    """The switches of one emulator; the setting made last wins."""
+
+    def __init__(self, clock: Clock, table: Iterable[Quirk]) -> None:
+        self._clock = clock
+        self.table: Mapping[str, Quirk] = {quirk.name: quirk for quirk in table}
+        self._settings: list[Setting] = []
+        self._lock = threading.Lock()
+
+    def set(
+        self, name: str, value: Any, *, times: int | None = None, for_s: float | None = None, **where: str
+    ) -> Setting:
+        """Turn a switch on; raises InvalidArgument for an unknown name, a wrong type or an unknown selector."""
+        if unknown := set(where) - set(SELECTORS):
+            raise InvalidArgument(f"quirk {name}: unknown selector {sorted(unknown)[0]!r}, use {', '.join(SELECTORS)}")
+        until = None if for_s is None else self._clock.now() + int(for_s * SECOND)
+        setting = Setting(self, name, self._declared(name).check(value), where, times, until)
+        with self._lock:
+            self._settings.append(setting)
+        return setting
+
+    def value(self, name: str, **subject: str) -> Any:
+        """The value in force for this subject, or the default."""
+        return self._look(name, subject, spend=False)
+
+    def spend(self, name: str, **subject: str) -> Any:
+        """As `value`, and uses up one of the budget of the setting that answered."""
+        return self._look(name, subject, spend=True)
+
+    def active(self) -> list[Setting]:
+        now = self._clock.now()
+        with self._lock:
+            return [s for s in self._settings if s.left != 0 and (s.until is None or now < s.until)]
+
+    def remove(self, setting: Setting) -> None:
+        with self._lock:
+            self._settings = [s for s in self._settings if s is not setting]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._settings.clear()
+
+    def _declared(self, name: str) -> Quirk:
+        if name not in self.table:
+            raise InvalidArgument(f"unknown quirk {name!r}")
+        return self.table[name]
+
+    def _look(self, name: str, subject: Mapping[str, str], *, spend: bool) -> Any:
+        default = self._declared(name).default
+        if not self._settings:
+            return default
+        now = self._clock.now()
+        with self._lock:
+            for setting in reversed(self._settings):
+                if setting.name == name and setting.matches(subject, now):
+                    if spend and setting.left is not None:
+                        setting.left -= 1
+                    return setting.value
+        return default

@@ -1,0 +1,185 @@
+"""All state of the pretend platform; knows no HTTP. Tables of entities, written through to the store in transactions."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, Protocol, TypeVar
+
+from emulator.clock import Clock
+from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Session
+from emulator.ids import Ids
+from emulator.kinds import CheckpointKind
+from emulator.quirk_table import QUIRKS
+from emulator.quirks import Quirks
+from emulator.store import Key, Store
+from emulator.transitions import Pending
+
+
+class Entity(Protocol):
+    """What a table can hold: a dataclass with a resource name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+E = TypeVar("E", bound=Any)
+
+
+class Table(Generic[E]):
+    """Entities of one kind by resource name, oldest first. Change them inside `World.change()` only.
+
+    Every entity has one parent: its owner if it has one, else its account.
+    """
+
+    def __init__(self, world: "World", kind: str, cls: type[E]) -> None:
+        self._world = world
+        self._kind = kind
+        self._cls = cls
+        self._rows: dict[str, E] = {}
+        self._children: dict[str, dict[str, E]] = {}
+
+    def get(self, name: str) -> E | None:
+        return self._rows.get(name)
+
+    def __iter__(self) -> Iterator[E]:
+        return iter(list(self._rows.values()))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def of(self, parent: str) -> list[E]:
+        """The entities of one owner (or account), oldest first."""
+        return list(self._children.get(parent, {}).values())
+
+    def put(self, entity: E) -> E:
+        """Add or change an entity; it reaches the store when the change ends."""
+        self._keep(entity)
+        self._world._dirty.add((self._kind, entity.name))
+        return entity
+
+    def remove(self, name: str) -> None:
+        self._drop(name)
+        self._world._dirty.add((self._kind, name))
+
+    def clear(self) -> None:
+        self._rows.clear()
+        self._children.clear()
+
+    def _keep(self, entity: E) -> None:
+        self._rows[entity.name] = entity
+        self._children.setdefault(_parent(entity), {})[entity.name] = entity
+
+    def _drop(self, name: str) -> None:
+        if (entity := self._rows.pop(name, None)) is not None:
+            self._children[_parent(entity)].pop(name, None)
+
+    def _load(self, store: Store) -> None:
+        self.clear()
+        for entity in sorted((self._decode(body) for _, body in store.all(self._kind)), key=_birth):
+            self._keep(entity)
+
+    def _reload(self, store: Store, name: str) -> None:
+        body = store.read(self._kind, name)
+        self._drop(name)
+        if body is not None:
+            self._keep(self._decode(body))
+
+    def _encode(self, name: str) -> dict[str, Any] | None:
+        entity = self._rows.get(name)
+        return None if entity is None else dataclasses.asdict(entity)
+
+    def _decode(self, body: dict[str, Any]) -> E:
+        if body.get("pending") is not None:
+            body["pending"] = Pending(**body["pending"])
+        if self._cls is Checkpoint:
+            body["kind"] = CheckpointKind(body["kind"])
+        return self._cls(**body)
+
+
+def _parent(entity: Any) -> str:
+    return str(getattr(entity, "owner", None) or entity.account)
+
+
+def _birth(entity: Any) -> int:
+    return int(entity.created)
+
+
+class World:
+    """Tables, clock, ids, quirks. Reads need the lock only when they combine several entities."""
+
+    def __init__(self, *, clock: Clock | None = None, store: Store | None = None, seed: int = 0) -> None:
+        """Load what `store` holds; raises StorageFailed when it cannot be written."""
+        self.clock = clock or Clock()
+        self.store = store or Store()
+        self.lock = threading.RLock()
+        self._dirty: set[Key] = set()
+        self._depth = 0
+        self.jobs: Table[Job] = Table(self, "job", Job)
+        self.checkpoints: Table[Checkpoint] = Table(self, "checkpoint", Checkpoint)
+        self.models: Table[Model] = Table(self, "model", Model)
+        self.operations: Table[Operation] = Table(self, "operation", Operation)
+        self.deployments: Table[Deployment] = Table(self, "deployment", Deployment)
+        self.sessions: Table[Session] = Table(self, "session", Session)
+        self.quirks = Quirks(self.clock, QUIRKS)
+        boot = self._boot()
+        self.ids = Ids(seed, boot)
+        for table in self._tables.values():
+            table._load(self.store)
+            for entity in table:
+                self.clock.start_after(max(getattr(entity, "created", 0), getattr(entity, "updated", 0)))
+
+    @property
+    def _tables(self) -> dict[str, Table[Any]]:
+        tables = (self.jobs, self.checkpoints, self.models, self.operations, self.deployments, self.sessions)
+        return {table._kind: table for table in tables}
+
+    def _boot(self) -> int:
+        boot = int((self.store.read("meta", "boot") or {"count": -1})["count"]) + 1
+        self.store.write({("meta", "boot"): {"count": boot}})
+        return boot
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Hold the lock; on leaving, store every `put` and `remove` in one transaction, or undo them all on an error."""
+        with self.lock:
+            self._depth += 1
+            try:
+                yield
+                if self._depth == 1:
+                    self._flush()
+            except BaseException:
+                if self._depth == 1:
+                    self._undo()
+                raise
+            finally:
+                self._depth -= 1
+
+    def reset(self) -> None:
+        """Forget everything but the seed; quirks are cleared too."""
+        with self.lock:
+            self.store.clear()
+            self.quirks.clear()
+            self._dirty.clear()
+            for table in self._tables.values():
+                table.clear()
+            self.ids = Ids(self.ids.seed, self._boot())
+
+    def _flush(self) -> None:
+        if not self._dirty:
+            return
+        tables = self._tables
+        encoded = {key: tables[key[0]]._encode(key[1]) for key in self._dirty}
+        self.store.write(
+            {key: body for key, body in encoded.items() if body is not None},
+            [key for key, body in encoded.items() if body is None],
+        )
+        self._dirty.clear()
+
+    def _undo(self) -> None:
+        for kind, name in self._dirty:
+            self._tables[kind]._reload(self.store, name)
+        self._dirty.clear()
