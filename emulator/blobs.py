@@ -90,7 +90,9 @@ def _sync(path: Path) -> None:
 
 def _explain(error: OSError, root: Path) -> StorageFailed:
     if error.errno == errno.ENOSPC:
-        return StorageFailed(f"no space left on the disk of {root}: free some and save again; earlier checkpoints are intact")
+        return StorageFailed(
+            f"no space left on the disk of {root}: free some and save again; earlier checkpoints are intact"
+        )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StorageFailed(f"{root} cannot be written: give a writable --state-dir; earlier checkpoints are intact")
     return StorageFailed(f"cannot write below {root}: {error.strerror or error}")

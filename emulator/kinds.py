@@ -64,9 +64,7 @@ SAVINGS: tuple[Saving, ...] = (
     Saving("TrainingCheckpoints.save(resumable=True, promotable=False)", (_K.TRAINING_LORA,), (_K.TRAINING,)),
     Saving("TrainingCheckpoints.save(promotable=True)", (_K.INFERENCE_LORA,), (_K.INFERENCE_BASE,)),
     Saving('save_weights_for_sampler_ext(checkpoint_type="base")', (_K.INFERENCE_LORA,), (_K.INFERENCE_BASE,)),
-    Saving(
-        'save_weights_for_sampler_ext(checkpoint_type="delta")', (_K.INFERENCE_LORA,), (_K.INFERENCE_ARC_V2,)
-    ),
+    Saving('save_weights_for_sampler_ext(checkpoint_type="delta")', (_K.INFERENCE_LORA,), (_K.INFERENCE_ARC_V2,)),
     Saving("WeightSyncer.save_and_hotload(), first", (_K.INFERENCE_LORA,), (_K.INFERENCE_BASE,)),
     Saving("WeightSyncer.save_and_hotload(), later", (_K.INFERENCE_LORA,), (_K.INFERENCE_ARC_V2,)),
 )
@@ -126,8 +124,9 @@ def _tensor(entry: Any, start: int, size: int) -> TensorHeader:
     if not isinstance(entry, dict):
         raise ValueError("a tensor entry is a JSON object")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [None]
-    if dtype not in _ITEM_SIZE or not all(type(n) is int and n >= 0 for n in numbers) or len(offsets) != 2:
+    if dtype not in _ITEM_SIZE or not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
+        raise ValueError("malformed tensor entry")
+    if not all(type(n) is int and n >= 0 for n in (*shape, *offsets)):
         raise ValueError("malformed tensor entry")
     begin, end = start + offsets[0], start + offsets[1]
     bits = _ITEM_SIZE[dtype]
@@ -135,7 +134,7 @@ def _tensor(entry: Any, start: int, size: int) -> TensorHeader:
         bits *= extent
     if not start <= begin <= end <= size or (end - begin) * 8 != bits + (-bits % 8):
         raise ValueError("tensor bytes out of place")
-    return TensorHeader(dtype, tuple(shape), begin, end)
+    return TensorHeader(str(dtype), tuple(shape), begin, end)
 
 
 def detect(folder: Path) -> CheckpointKind | None:

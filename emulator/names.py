@@ -19,7 +19,7 @@ _RUN_PATH = re.compile(r"([^/]+)/(run-[0-9a-f]{32})/([^/]+)")
 
 @dataclass(frozen=True)
 class Reference:
-    """What load_weights was given: a checkpoint id, and the job or serverless run that owns it (None = the asking one)."""
+    """What load_weights was given: a checkpoint id, and the job or run that owns it (None: the asking job)."""
 
     checkpoint: str
     job: str | None = None
@@ -35,9 +35,7 @@ def split_resource(name: str, collection: str) -> tuple[str, str]:
     """Account and id of a full resource name; raises InvalidArgument when it is not one of `collection`."""
     parts = name.split("/")
     if len(parts) != 4 or parts[0] != "accounts" or parts[2] != collection or not parts[1] or not parts[3]:
-        raise InvalidArgument(
-            f"invalid resource name {name[:200]!r}: expected accounts/<account>/{collection}/<id>"
-        )
+        raise InvalidArgument(f"invalid resource name {name[:200]!r}: expected accounts/<account>/{collection}/<id>")
     return parts[1], parts[3]
 
 
@@ -70,7 +68,7 @@ def check_catalogue_id(identifier: str, what: str) -> str:
 
 
 def check_checkpoint_name(name: str, *, strict: bool = False, longest: int = 128) -> str:
-    """A name that can be a folder and a path segment; `strict` also demands what the SDK's load side does (FAILURES B3)."""
+    """A name that can be a folder; `strict` also demands what the SDK's load side does (FAILURES B3)."""
     if not _CHECKPOINT.fullmatch(name) or ".." in name or len(name) > longest:
         raise InvalidArgument(
             f"invalid checkpoint name {name[:80]!r}: use 1 to {longest} letters, digits, '.', '_' and '-', "

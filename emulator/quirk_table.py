@@ -14,7 +14,7 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("save.on_duplicate", "conflict", "A resumable save under a name that exists: refused or replaced.",
           ("B1", "B2"), ("conflict", "overwrite")),
     Quirk("names.enforce_on_save", False, "Refuse at save what the SDK would refuse at load.", ("B3", "B4")),
-    Quirk("sampler.delta_without_base", "reject", "A first delta on a full-parameter model: refused, or stored as base.",
+    Quirk("sampler.delta_without_base", "reject", "A full-parameter model's first delta: refused, or stored as base.",
           ("B11",), ("reject", "store")),
     # promotion
     Quirk("models.id_rule", "sdk", "Which ids a promotion accepts.", ("D4",), ("sdk", "dns_label")),

@@ -4,8 +4,8 @@
     emu.quirks.set("hotload.fail_next", True, times=1)                   # the next matching call only
     with emu.quirks.set("rows.time_precision", "mixed", for_s=60): ...   # sixty seconds of the emulator's clock
 
-What each switch does is declared in `emulator.quirk_table`, with its id in docs/failures.md. Code asks for a value where
-the behaviour happens: `value()` looks, `spend()` looks and uses up one of the budget.
+What each switch does is declared in `emulator.quirk_table`, with its id in docs/failures.md. Code asks for a value
+where the behaviour happens: `value()` looks, `spend()` looks and uses up one of the budget.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""All state of the pretend platform; knows no HTTP. Tables of entities, written through to the store in transactions."""
+"""All state of the pretend platform, as tables of entities written through to the store; knows no HTTP."""
 
 import dataclasses
 import threading
@@ -97,7 +97,8 @@ class Table(Generic[E]):
             body["pending"] = Pending(**body["pending"])
         if self._cls is Checkpoint:
             body["kind"] = CheckpointKind(body["kind"])
-        return self._cls(**body)
+        entity: E = self._cls(**body)
+        return entity
 
 
 def _parent(entity: Any) -> str:
@@ -144,7 +145,7 @@ class World:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """Hold the lock; on leaving, store every `put` and `remove` in one transaction, or undo them all on an error."""
+        """Hold the lock; on leaving, store every `put` and `remove` in one transaction, or undo all on an error."""
         with self.lock:
             self._depth += 1
             try:

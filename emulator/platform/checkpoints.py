@@ -60,7 +60,7 @@ class Checkpoints:
             )
 
     def save(self, origin: Origin, name: str, staged: Path, state: SavedState) -> Checkpoint:
-        """Turn a staged folder into a row: detect its kind, make it durable, list it. The row is acknowledged on return."""
+        """Turn a staged folder into a row: detect its kind, make it durable, list it."""
         self.check_name(origin.owner, name)
         kind = detect(staged)
         if kind is None:
@@ -111,7 +111,7 @@ class Checkpoints:
         return self._blobs.path(row.blob)
 
     def resolve(self, account: str, job_id: str, path: str) -> Checkpoint:
-        """The resumable row that load_weights means (WIRE 5.2); raises InvalidArgument, NotFound, FailedPrecondition."""
+        """The resumable row load_weights means (WIRE 5.2); raises InvalidArgument, NotFound, FailedPrecondition."""
         reference = parse_reference(path)
         if reference.run is not None:
             raise InvalidArgument(f"cannot load {path[:120]!r}: a serverless run's checkpoint on a dedicated trainer")
