@@ -1,0 +1,106 @@
+"""`python -m ftsim.assets.build [ARCHITECTURE...]`: write the shipped tokenizer and base models again.
+
+The tokenizer comes out byte for byte on every machine. The weights come out bit for bit on the same machine, thread
+count and torch version; elsewhere floating-point sums are ordered differently and only the losses agree closely.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ftsim import pretrain, tokenizer
+from ftsim.assets import FOLDER
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": tokenizer.VOCAB_SIZE,
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 32768,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.05,
+    "bos_token_id": None,
+    "eos_token_id": tokenizer.special_id(tokenizer.IM_END),
+    "pad_token_id": tokenizer.special_id(tokenizer.END_OF_TEXT),
+}
+_ATTENTION = {"head_dim": 16, "num_key_value_heads": 2}
+_SHARED_EXPERTS = {
+    "moe_intermediate_size": 96, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "n_group": 1,
+    "topk_group": 1, "first_k_dense_replace": 1, "routed_scaling_factor": 1.0, "num_nextn_predict_layers": 0,
+}  # fmt: skip
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "qwen3": _COMMON | _ATTENTION,
+    "qwen3_moe": _COMMON
+    | _ATTENTION
+    | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "norm_topk_prob": True},
+    "deepseek_v3": _COMMON
+    | _SHARED_EXPERTS
+    | {
+        "num_key_value_heads": 4, "kv_lora_rank": 32, "q_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
+        "v_head_dim": 16,
+    },
+    "glm4_moe": _COMMON | _ATTENTION | _SHARED_EXPERTS,
+}  # fmt: skip
+"""Hyperparameters by `model_type`; everything else is the architecture's default."""
+
+RECIPES = {name: pretrain.Recipe() for name in ARCHITECTURES}
+
+
+def fresh(architecture: str, seed: int = 0) -> "PreTrainedModel":
+    """An untrained model, float32, initialised from `seed`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return model
+
+
+def write_base(model: "PreTrainedModel", folder: Path) -> None:
+    """Write `config.json` and float16 `model.safetensors` (half the size; handed out as float32)."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    folder.mkdir(exist_ok=True)
+    with TemporaryDirectory() as aside:
+        model.save_pretrained(aside)
+        config = json.loads((Path(aside) / "config.json").read_text(encoding="utf-8"))
+        tensors = load_file(Path(aside) / "model.safetensors")
+    del config["transformers_version"]
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    halves = {key: value.astype(np.float16) for key, value in tensors.items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+
+
+def main(arguments: list[str]) -> None:
+    """Write the tokenizer, then pre-train the architectures named, or all, and say what came out."""
+    import torch
+
+    torch.set_num_threads(2)
+    words = tokenizer.train()
+    words.save(str(FOLDER / "tokenizer.json"), pretty=False)
+    print(f"unigram entropy of the held-out text: {pretrain.unigram_entropy(words):.3f} nats per token")
+    for architecture in arguments or ARCHITECTURES:
+        started = time.perf_counter()
+        model = fresh(architecture)
+        losses = pretrain.train(model, words, RECIPES[architecture])
+        write_base(model, FOLDER / architecture)
+        seconds = time.perf_counter() - started
+        held_out = pretrain.held_out_loss(model, words)
+        size = (FOLDER / architecture / "model.safetensors").stat().st_size
+        print(
+            f"{architecture}: {len(losses)} steps, {seconds:.0f} s, held-out {held_out:.3f}, {size:,} bytes", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
