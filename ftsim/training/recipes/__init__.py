@@ -1,0 +1,1 @@
+"""One module per recipe, each a `Config` and a `main(config)`."""

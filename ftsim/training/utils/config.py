@@ -1,0 +1,125 @@
+"""Configuration shared by the recipes, and the checks they have in common."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from ftsim.training.utils.errors import ConfigError
+from ftsim.training.utils.schedule import SCHEDULES
+
+# Stricter than the SDK, which lets a leading or trailing hyphen through (D4).
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass
+class InfraConfig:
+    """Where the trainer runs."""
+
+    training_shape_id: str | None = None
+    """Resource name of a training shape, with or without a version; None asks for hardware by hand."""
+    region: str | None = None
+    """Region of the trainer; None leaves it to the service."""
+    custom_image_tag: str | None = None
+    """Trainer image tag; None takes the shape's."""
+    accelerator_type: str | None = None
+    """Accelerator type, only without a training shape."""
+    accelerator_count: int | None = None
+    """Accelerators per node, only without a training shape."""
+    node_count: int | None = None
+    """Number of nodes, only without a training shape."""
+    trainer_timeout_s: float = 3600.0
+    """How long a placed trainer may take to become ready."""
+
+    def __post_init__(self) -> None:
+        by_hand = [
+            name for name in ("accelerator_type", "accelerator_count", "node_count") if getattr(self, name) is not None
+        ]
+        if self.training_shape_id and by_hand:
+            raise ConfigError(f"infra.{by_hand[0]} cannot go with infra.training_shape_id: the shape decides it")
+        if self.trainer_timeout_s <= 0:
+            raise ConfigError("infra.trainer_timeout_s must be positive")
+
+
+@dataclass
+class WeightSyncConfig:
+    """When weights are saved, and when they are sent to the deployment that samples."""
+
+    dcp_save_interval: int = 0
+    """Save a resumable checkpoint every N steps; 0 = off, and then nothing but the final save can be resumed."""
+    weight_sync_interval: int = 1
+    """Hot-load the weights into the deployment every N steps (recipes that sample)."""
+    first_checkpoint_type: str = "base"
+    """Type of a full-parameter run's first snapshot; the deployment needs a `base` before any `delta`."""
+    weight_sync_before_training: bool = False
+    """Hot-load the initial weights before the first step."""
+    weight_sync_timeout: int = 600
+    """Seconds a hot load may take."""
+
+    def __post_init__(self) -> None:
+        if self.dcp_save_interval < 0:
+            raise ConfigError("weight_sync.dcp_save_interval must be 0 (off) or a positive number of steps")
+        if self.weight_sync_interval < 1:
+            raise ConfigError("weight_sync.weight_sync_interval must be at least 1")
+        if self.first_checkpoint_type not in ("base", "delta"):
+            raise ConfigError("weight_sync.first_checkpoint_type must be 'base' or 'delta'")
+
+
+def check_output_model_id(model_id: str) -> None:
+    """Refuse a model id that the service would refuse at the end of training (D4)."""
+    if not LABEL.fullmatch(model_id):
+        raise ConfigError(
+            f"output_model_id {model_id!r} is not a model id: 1 to 63 of a-z, 0-9 and hyphen, no hyphen at either end"
+        )
+
+
+def parse_checkpoint_ref(ref: str) -> tuple[str, str]:
+    """Split `job-id:checkpoint-name` of `init_from_checkpoint`."""
+    job_id, colon, name = ref.partition(":")
+    if not colon or not LABEL.fullmatch(job_id) or not LABEL.fullmatch(name):
+        raise ConfigError(
+            f"init_from_checkpoint {ref!r} is not 'job-id:checkpoint-name' (the short job id, and the name of a "
+            "resumable row of that job, such as 'i44pvd4syzg8hjfk:step-4')"
+        )
+    return job_id, name
+
+
+def check_at_least(config: Any, bounds: dict[str, float]) -> None:
+    """Refuse any named field of `config` below its bound; fields that are None are skipped."""
+    for name, least in bounds.items():
+        value = getattr(config, name)
+        if value is not None and not value >= least:
+            raise ConfigError(f"{name} must be at least {least:g}, not {value!r}")
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} {value!r} is not one of {', '.join(sorted(choices))}")
+
+
+def check_common(config: Any) -> None:
+    """The cross-field checks every recipe's `Config` makes in `__post_init__`."""
+    for name in ("log_path", "base_model", "dataset", "tokenizer_model"):
+        if not str(getattr(config, name) or "").strip():
+            raise ConfigError(f"{name} is required")
+    if config.output_model_id is not None:
+        check_output_model_id(config.output_model_id)
+    if config.trainer_job_id is not None and not LABEL.fullmatch(config.trainer_job_id):
+        raise ConfigError(f"trainer_job_id {config.trainer_job_id!r} is not a short job id (a-z, 0-9, hyphen)")
+    if config.init_from_checkpoint and config.warm_start_from_adapter:
+        raise ConfigError(
+            "init_from_checkpoint and warm_start_from_adapter exclude each other: the first loads a resumable "
+            "checkpoint of a job, the second the adapter of a promoted model; keep one"
+        )
+    if config.init_from_checkpoint:
+        parse_checkpoint_ref(config.init_from_checkpoint)
+    if config.warm_start_from_adapter and config.lora_rank == 0:
+        raise ConfigError("warm_start_from_adapter needs a LoRA run: set lora_rank to the adapter's rank")
+    check_choice("lr_schedule", config.lr_schedule, SCHEDULES)
+    check_at_least(
+        config,
+        {"lora_rank": 0, "epochs": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "warmup_steps": 0},
+    )
+    check_at_least(config, {"learning_rate": 0, "min_lr_ratio": 0, "max_seq_len": 2, "max_examples": 1})
+    if config.min_lr_ratio > 1:
+        raise ConfigError("min_lr_ratio must lie between 0 and 1")

@@ -1,0 +1,114 @@
+"""What a run writes for people: metrics.jsonl, a loss curve, and lines on the terminal."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ftsim.training.utils.errors import ConfigError
+
+
+class RunLog:
+    """metrics.jsonl of one `log_path`, a progress bar, and the lock that keeps a second run out of the folder."""
+
+    def __init__(self, log_path: str | os.PathLike[str], title: str) -> None:
+        self.folder = Path(log_path)
+        self.title = title
+        self.console = Console(file=sys.stderr, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / "metrics.jsonl").open("a+b")
+        except OSError as error:
+            raise ConfigError(f"log_path {self.folder} cannot be written: {error.strerror}") from error
+        try:
+            _lock(self._file.fileno())
+        except OSError as error:
+            self._file.close()
+            raise ConfigError(f"another process is running with log_path {self.folder}: wait, or end it") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        self._file.close()
+
+    def say(self, text: str) -> None:
+        self.console.print(f"[bold]{self.title}[/bold] {text}", soft_wrap=True)
+
+    def begin(self, step: int, total: int) -> None:
+        """Forget what was logged beyond `step` by a process that died, and show the bar."""
+        kept = [entry for entry in self.entries() if entry.get("step", 0) <= step]
+        self._file.truncate(0)
+        for entry in kept:
+            self._write(entry)
+        self._task = self._bar.add_task(self.title, total=total, completed=step, note="")
+        self._bar.start()
+
+    def add(self, entry: Mapping[str, Any], *, step_done: bool = True) -> None:
+        """Append one entry; it must hold `step`, the number of steps done."""
+        self._write(entry)
+        note = " ".join(f"{name} {entry[name]:.4f}" for name in ("loss", "eval_loss") if entry.get(name) is not None)
+        self._bar.update(self._task, completed=entry["step"], note=note)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All whole entries; a line torn by a crash is passed over."""
+        self._file.seek(0)
+        found = []
+        for line in self._file:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def draw(self) -> Path:
+        """Draw the loss curve of everything logged so far into loss.png."""
+        return draw_curve(self.entries(), self.folder / "loss.png", self.title)
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(dict(entry)).encode() + b"\n")
+        self._file.flush()
+
+
+def draw_curve(entries: list[dict[str, Any]], path: Path, title: str) -> Path:
+    """A picture of `loss` and `eval_loss` over steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, label in (("loss", "training"), ("eval_loss", "held out")):
+        points = [(entry["step"], entry[name]) for entry in entries if entry.get(name) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 40 else None, markersize=3)
+            axes.legend()
+    axes.set(xlabel="step", ylabel="loss per token", title=title)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,58 @@
+"""One optimizer step as the SDK's calls, submitted together and awaited later."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ftsim.training.utils.sdk import types
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The futures of one step; `result` blocks until it is done."""
+
+    losses: Sequence[Any]
+    update: Any
+
+    def result(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Loss metrics summed over micro-batches, and the optimizer's metrics."""
+        total: dict[str, float] = {}
+        for future in self.losses:
+            for name, value in future.result().metrics.items():
+                total[name] = total.get(name, 0.0) + float(value)
+        return total, dict(self.update.result().metrics or {})
+
+
+def submit(
+    client: Any, micro_batches: Sequence[Sequence[Any]], loss_fn: str, learning_rate: float, config: Any
+) -> Submitted:
+    """Queue a step: gradients of every micro-batch, then one update by their mean over loss tokens.
+
+    The server keeps the order of submission, so nothing is awaited here; await it before any save (B6).
+    """
+    losses = [client.forward_backward(list(batch), loss_fn) for batch in micro_batches]
+    adam = types.AdamParams(
+        learning_rate=learning_rate,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        grad_clip_norm=config.grad_clip_norm,
+    )
+    return Submitted(losses, client.optim_step(adam, grad_accumulation_normalization="num_loss_tokens"))
+
+
+def mean_loss(client: Any, data: Sequence[Any], batch_size: int) -> float:
+    """Cross-entropy per loss token over `data`, without touching gradients."""
+    total = count = 0.0
+    for at in range(0, len(data), batch_size):
+        batch = list(data[at : at + batch_size])
+        outputs = client.forward(batch, "cross_entropy").result().loss_fn_outputs
+        for datum, output in zip(batch, outputs, strict=True):
+            weights = np.asarray(datum.loss_fn_inputs["weights"].data, dtype=np.float64)  # (T,)
+            logprobs = np.asarray(output["logprobs"].data, dtype=np.float64)  # (T,)
+            total -= float(weights @ logprobs)
+            count += float(weights.sum())
+    return total / count
