@@ -1,0 +1,221 @@
+"""From the JSON of a request (WIRE 2.8) to padded tensors, through numpy and without a Python loop over tokens.
+
+A request is a list of datums of different lengths. They run in micro-batches: sorted by length, right-padded, bounded by a
+token budget. Right padding needs no attention mask: a causal model never looks to the right.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from emulator.backend import BackendError
+
+Array = npt.NDArray[Any]
+
+INTEGER_TENSORS = ("target_tokens",)
+FLOAT_TENSORS = ("weights", "logprobs", "advantages", "embedding_grads", "projection_grads")
+_UNALIGNED = ("embedding_grads", "projection_grads")
+_LARGEST_TENSOR = 1 << 26
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a token id and a length may be."""
+
+    vocabulary: int
+    context: int
+
+
+@dataclass(frozen=True)
+class Datum:
+    """One training example: `tokens` (T,), loss tensors (T,) or (T, K)."""
+
+    tokens: Array
+    tensors: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Datums that run together. N is the number of real positions: the datums end to end, without padding."""
+
+    order: Sequence[int]
+    """Which datum of the request each row is."""
+    lengths: Sequence[int]
+    input_ids: torch.Tensor  # (B, L)
+    real: torch.Tensor  # (N,) where the real positions lie in the flattened (B * L)
+    row: torch.Tensor  # (N,) which row each real position belongs to
+    tensors: Mapping[str, torch.Tensor]  # (N,) or (N, K) each; absent when a datum of the batch lacks it
+
+    def targets(self) -> torch.Tensor:
+        """Target tokens padded with 0 to (B * L,) or (B * L, K)."""
+        wanted = self.tensors["target_tokens"]
+        if len(wanted) == self.input_ids.numel():
+            return wanted
+        padded = wanted.new_zeros(self.input_ids.numel(), *wanted.shape[1:])
+        padded[self.real] = wanted
+        return padded
+
+    def pick(self, padded: torch.Tensor) -> torch.Tensor:
+        """The real positions of a tensor (B * L, ...)."""
+        return padded if len(self.real) == len(padded) else padded[self.real]
+
+
+def parse(batch: Mapping[str, Any], limits: Limits) -> list[Datum]:
+    """Every datum of a request, checked; raises `BackendError` naming the datum that is wrong."""
+    data = batch.get("data")
+    if not isinstance(data, list) or not data:
+        raise BackendError("'data' must be a list with at least one datum")
+    datums = []
+    for index, raw in enumerate(data):
+        try:
+            datums.append(_datum(raw, limits))
+        except BackendError as error:
+            raise BackendError(f"datum {index}: {error.message}") from None
+    return datums
+
+
+def micro_batches(datums: Sequence[Datum], budget: int, device: torch.device) -> Iterator[MicroBatch]:
+    """Length-sorted micro-batches of at most `budget` padded tokens (one datum at least)."""
+    group: list[int] = []
+    for index in sorted(range(len(datums)), key=lambda i: (_signature(datums[i]), len(datums[i]))):
+        alike = not group or _signature(datums[index]) == _signature(datums[group[0]])
+        if group and (not alike or (len(group) + 1) * len(datums[index]) > budget):
+            yield _pad(datums, group, device)
+            group = []
+        group.append(index)
+    if group:
+        yield _pad(datums, group, device)
+
+
+def array_record(tensor: torch.Tensor, dtype: str = "float32") -> dict[str, Any]:
+    """A response TensorData of a CPU tensor."""
+    return {"data": tensor.reshape(-1).tolist(), "dtype": dtype, "shape": list(tensor.shape)}
+
+
+def _signature(datum: Datum) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple(sorted((name, array.shape[1:]) for name, array in datum.tensors.items()))
+
+
+def _pad(datums: Sequence[Datum], group: Sequence[int], device: torch.device) -> MicroBatch:
+    rows = [datums[index] for index in group]
+    lengths = [len(row) for row in rows]
+    width = max(lengths)
+    present = np.arange(width) < np.asarray(lengths)[:, None]  # (B, L)
+    ids = np.zeros(present.shape, dtype=np.int64)
+    ids[present] = np.concatenate([row.tokens for row in rows])
+    tensors = {
+        name: torch.from_numpy(np.concatenate([row.tensors[name] for row in rows])).to(device)
+        for name in rows[0].tensors
+        if name not in _UNALIGNED
+    }
+    return MicroBatch(
+        order=list(group),
+        lengths=lengths,
+        input_ids=torch.from_numpy(ids).to(device),
+        real=torch.from_numpy(np.flatnonzero(present)).to(device),
+        row=torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)).to(device),
+        tensors=tensors,
+    )
+
+
+def _datum(raw: Any, limits: Limits) -> Datum:
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("model_input"), Mapping):
+        raise BackendError("a datum needs a 'model_input' with chunks")
+    tokens = _tokens(raw["model_input"].get("chunks"), limits)
+    tensors = {}
+    for name, value in (raw.get("loss_fn_inputs") or {}).items():
+        if name not in INTEGER_TENSORS + FLOAT_TENSORS:
+            known = ", ".join(INTEGER_TENSORS + FLOAT_TENSORS)
+            raise BackendError(f"unknown loss input {name!r}; known ones are {known}")
+        tensors[name] = _tensor(name, value, len(tokens), limits)
+    return Datum(tokens, tensors)
+
+
+def _tokens(chunks: Any, limits: Limits) -> Array:
+    if not isinstance(chunks, list) or not chunks:
+        raise BackendError("'model_input' needs at least one chunk")
+    parts = []
+    for chunk in chunks:
+        if not isinstance(chunk, Mapping) or "tokens" not in chunk:
+            kind = chunk.get("type") if isinstance(chunk, Mapping) else None
+            raise BackendError(f"a {kind!r} chunk was given to a text model; use 'encoded_text' chunks with 'tokens'")
+        parts.append(_numbers(chunk["tokens"], "tokens", integer=True))
+    tokens = np.concatenate(parts)
+    if not len(tokens):
+        raise BackendError("the model input is empty")
+    if len(tokens) > limits.context:
+        raise BackendError(f"{len(tokens)} tokens are longer than the context of {limits.context}")
+    _in_vocabulary("token", tokens, limits)
+    return tokens
+
+
+def _tensor(name: str, value: Any, length: int, limits: Limits) -> Array:
+    if not isinstance(value, Mapping) or "data" not in value:
+        raise BackendError(f"{name!r} must be a tensor with 'data'")
+    flat = _numbers(value["data"], name, integer=name in INTEGER_TENSORS)
+    shape = value.get("shape")
+    if shape is not None and not (
+        isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape) and 1 <= len(shape) <= 2
+    ):
+        raise BackendError(f"{name!r} has shape {shape!r}; expected one or two whole numbers")
+    if value.get("sparse_crow_indices") is not None:
+        flat = _densify(name, value, flat, shape)
+    elif shape is not None:
+        if int(np.prod(shape)) != flat.size:
+            raise BackendError(f"{name!r} holds {flat.size} numbers but its shape is {shape}")
+        flat = flat.reshape(shape)
+    if name not in _UNALIGNED and len(flat) != length:
+        raise BackendError(f"{name!r} has length {len(flat)} but the model input has {length} tokens")
+    if name in INTEGER_TENSORS:
+        _in_vocabulary(f"{name} entry", flat, limits)
+    return flat
+
+
+def _numbers(values: Any, name: str, *, integer: bool) -> Array:
+    try:
+        array = np.asarray(values if isinstance(values, list) else None)
+    except (ValueError, OverflowError):
+        array = np.asarray(None)
+    if isinstance(values, list) and not values:
+        array = np.zeros(0, dtype=np.int64)
+    if array.dtype.kind not in "iuf" or array.ndim != 1:
+        raise BackendError(f"{name!r} must be a flat list of numbers")
+    if integer:
+        whole = array.dtype.kind != "f" or bool((array == np.floor(array)).all() and (abs(array) < 2**53).all())
+        if not whole or array.dtype.kind == "u":
+            raise BackendError(f"{name!r} must hold whole numbers")
+        return array.astype(np.int64, copy=False)
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    if not np.isfinite(single).all():
+        raise BackendError(f"{name!r} holds NaN or infinity")
+    return single
+
+
+def _in_vocabulary(what: str, ids: Array, limits: Limits) -> None:
+    if ids.size and not (0 <= ids.min() and ids.max() < limits.vocabulary):
+        wrong = ids[(ids < 0) | (ids >= limits.vocabulary)][0]
+        raise BackendError(f"{what} {wrong} is outside the vocabulary of {limits.vocabulary}")
+
+
+def _densify(name: str, value: Mapping[str, Any], data: Array, shape: list[int] | None) -> Array:
+    """CSR to dense; what is missing is 0."""
+    if shape is None or len(shape) != 2 or shape[0] * shape[1] > _LARGEST_TENSOR:
+        raise BackendError(f"sparse {name!r} needs a two-dimensional shape of at most {_LARGEST_TENSOR} elements")
+    crow = _numbers(value["sparse_crow_indices"], f"{name}.sparse_crow_indices", integer=True)
+    columns = _numbers(value.get("sparse_col_indices"), f"{name}.sparse_col_indices", integer=True)
+    steps = np.diff(crow)
+    if len(crow) != shape[0] + 1 or crow[0] != 0 or crow[-1] != data.size or (steps < 0).any():
+        raise BackendError(f"{name!r} has row pointers that do not fit its shape and data")
+    if len(columns) != data.size or (columns.size and not (0 <= columns.min() and columns.max() < shape[1])):
+        raise BackendError(f"{name!r} has column indices that do not fit its shape and data")
+    dense = np.zeros(shape, dtype=data.dtype)
+    dense[np.repeat(np.arange(shape[0]), steps), columns] = data
+    return dense

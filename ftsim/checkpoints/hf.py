@@ -1,0 +1,84 @@
+"""Full weights as a Hugging Face folder: config, tokenizer, generation settings of the base and one safetensors file."""
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from emulator.backend import BackendError
+from ftsim import lora
+from ftsim.live import LiveModel
+from ftsim.quiet import quiet
+
+WEIGHTS = "model.safetensors"
+_COMPANIONS = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+    "chat_template.json", "preprocessor_config.json",
+)  # fmt: skip
+
+
+def save(folder: Path, base: Path, tensors: Mapping[str, Tensor], **config: Any) -> None:
+    """Write weights beside the small files of `base`; `config` entries replace those of its config.json."""
+    save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
+    save_companions(folder, base, dtype=str(next(iter(tensors.values())).dtype).removeprefix("torch."), **config)
+
+
+def save_companions(folder: Path, base: Path, **config: Any) -> None:
+    """Copy config, tokenizer and generation settings."""
+    for name in _COMPANIONS:
+        if (base / name).exists():
+            shutil.copyfile(base / name, folder / name)
+    settings = json.loads((base / "config.json").read_bytes())
+    settings.pop("torch_dtype", None)
+    (folder / "config.json").write_text(json.dumps(settings | config, indent=2) + "\n")
+
+
+def tensors_of(model: Any) -> dict[str, Tensor]:
+    """Weights under the names that Hugging Face files use; tied tensors once."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    state = {name: value.detach() for name, value in model.state_dict().items()}
+    for tied in getattr(model, "all_tied_weights_keys", None) or ():
+        state.pop(tied, None)
+    if getattr(model, "_weight_conversions", True):
+        state = revert_weight_conversion(model, state)
+    return {name: value.contiguous() for name, value in state.items()}
+
+
+def save_merged(held: LiveModel, folder: Path, precision: str | None) -> None:
+    """Base and adapter as one set of weights; refused for an adapter that changes nothing (FAILURES B10)."""
+    if lora.changes_nothing(held.model):
+        raise BackendError("merged_base needs a trained or loaded adapter; this one is untouched")
+    dtype = _precision(held, precision)
+    model: Any = copy.deepcopy(held.model)
+    bare = model.get_base_model()
+    unembed = bare.get_output_embeddings()
+    untied = bool(bare.config.tie_word_embeddings) and hasattr(unembed, "base_layer")
+    if untied:  # the adapter sits on one use of the shared matrix only
+        unembed.base_layer.weight = torch.nn.Parameter(unembed.base_layer.weight.detach().clone())
+    with quiet():
+        merged = model.merge_and_unload()
+    if untied:
+        merged.config.tie_word_embeddings = False
+        merged.all_tied_weights_keys = {}
+    tensors = {name: value.to(dtype) for name, value in tensors_of(merged).items()}
+    save(folder, held.folder, tensors, **({"tie_word_embeddings": False} if untied else {}))
+
+
+def _precision(held: LiveModel, precision: str | None) -> torch.dtype:
+    if precision in ("bf16",):
+        return torch.bfloat16
+    if precision in (None, "source"):
+        settings = json.loads((held.folder / "config.json").read_bytes())
+        name = settings.get("dtype") or settings.get("torch_dtype") or "float32"
+        return getattr(torch, name)  # type: ignore[no-any-return]
+    raise BackendError(
+        f"export_precision {precision!r} needs quantisation kernels that this trainer does not have; use 'source' or 'bf16'"
+    )

@@ -1,0 +1,109 @@
+"""One AdamW step as WIRE 2.9 asks for it: normalise, measure, clip, step."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from emulator.backend import BackendError
+
+NORMALIZATIONS = ("none", "num_loss_tokens", "num_sequences")
+_MODES = {None: "norm", False: "off", True: "basic", "off": "off", "basic": "basic", "detailed": "detailed"}
+_BUCKETS = ("embed", "attn", "experts", "mlp", "norm", "lm_head", "projection")
+
+
+@dataclass(frozen=True)
+class AdamParams:
+    """Settings of one step; the defaults are the client's (WIRE 2.9)."""
+
+    learning_rate: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-12
+    weight_decay: float = 0.0
+    grad_clip_norm: float = 0.0
+    """Largest global gradient norm; 0 means no clipping."""
+    emit_grad_norm_metrics: str = "norm"
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> "AdamParams":
+        """From JSON; raises `BackendError` on a key or a value that AdamW cannot take."""
+        unknown = sorted(set(raw) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise BackendError(f"unknown adam_params key {unknown[0]!r}; known: {', '.join(cls.__dataclass_fields__)}")
+        mode = raw.get("emit_grad_norm_metrics")
+        if not (mode is None or isinstance(mode, bool | str)) or mode not in _MODES:
+            raise BackendError(f"emit_grad_norm_metrics is {mode!r}; expected off, basic or detailed")
+        numbers = {k: v for k, v in raw.items() if k != "emit_grad_norm_metrics" and v is not None}
+        for name, value in numbers.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            below_one = not name.startswith("beta") or (number and value < 1)
+            if not number or value < 0 or not below_one or (name == "eps" and value == 0):
+                raise BackendError(f"adam_params.{name} = {value!r} is out of range")
+        return cls(**{k: float(v) for k, v in numbers.items()}, emit_grad_norm_metrics=_MODES[mode])
+
+
+def create(parameters: Sequence[Tensor]) -> torch.optim.AdamW:
+    """A fresh AdamW over the trained parameters; the rates are set at every step."""
+    return torch.optim.AdamW(parameters, lr=0.0)
+
+
+def apply(
+    optimizer: torch.optim.AdamW, named: Mapping[str, Tensor], params: AdamParams, divisor: int
+) -> dict[str, float]:
+    """Divide the gradients by `divisor`, clip, step and clear them; returns the measured norms.
+
+    Raises `BackendError` and drops the gradients when their norm overflows: no step could ever use them.
+    """
+    grads = [value.grad for value in named.values() if value.grad is not None]
+    if divisor > 1:
+        torch._foreach_div_(grads, float(divisor))
+    metrics: dict[str, float] = {}
+    if params.grad_clip_norm > 0 or params.emit_grad_norm_metrics != "off":
+        norm = get_total_norm(grads)
+        if not torch.isfinite(norm):
+            optimizer.zero_grad()
+            raise BackendError("the gradient norm is not finite; the accumulated gradients were dropped")
+        metrics = _measure(named, params, float(norm))
+        if params.grad_clip_norm > 0:
+            clip_grads_with_norm_(list(named.values()), params.grad_clip_norm, norm)
+            metrics |= _after_clipping(params, float(norm))
+    for group in optimizer.param_groups:
+        group |= {
+            "lr": params.learning_rate,
+            "betas": (params.beta1, params.beta2),
+            "eps": params.eps,
+            "weight_decay": params.weight_decay,
+        }
+    optimizer.step()
+    optimizer.zero_grad()
+    return metrics
+
+
+def _measure(named: Mapping[str, Tensor], params: AdamParams, norm: float) -> dict[str, float]:
+    mode = params.emit_grad_norm_metrics
+    if mode == "off":
+        return {}
+    metrics = {"grad_norm": norm}
+    if mode in ("basic", "detailed"):
+        metrics["grad_norm_rms"] = norm / math.sqrt(sum(value.numel() for value in named.values()))
+    if mode == "detailed":
+        for bucket in _BUCKETS:
+            grads = [v.grad for name, v in named.items() if v.grad is not None and _bucket(name) == bucket]
+            if grads:
+                metrics[f"grad_norm_{bucket}"] = float(get_total_norm(grads))
+    return metrics
+
+
+def _after_clipping(params: AdamParams, norm: float) -> dict[str, float]:
+    if params.emit_grad_norm_metrics == "off":
+        return {}
+    return {"grad_norm_post_clip": norm * min(1.0, params.grad_clip_norm / (norm + 1e-6))}
+
+
+def _bucket(name: str) -> str:
+    return next((bucket for bucket in _BUCKETS if bucket in name.replace("post_attention_layernorm", "norm")), "other")
