@@ -32,6 +32,7 @@ class Job:
     inactivity_s: float = 0.0
     last_activity: int = 0
     deleted: int | None = None
+    stale_reads: int = 0
     config: dict[str, Any] = field(default_factory=dict)
     request: dict[str, Any] = field(default_factory=dict)
 
@@ -86,6 +87,7 @@ class Model:
     source_checkpoint: str = ""
     source_step: int = 0
     display_name: str = ""
+    pending: Pending | None = None
 
     @property
     def name(self) -> str:

@@ -83,10 +83,15 @@ class Table(Generic[E]):
             self._keep(entity)
 
     def _reload(self, store: Store, name: str) -> None:
+        """Take back what a failed change did to an entity, and give it its place among its siblings again."""
         body = store.read(self._kind, name)
-        self._drop(name)
-        if body is not None:
-            self._keep(self._decode(body))
+        if body is None:
+            self._drop(name)
+            return
+        entity = self._decode(body)
+        self._keep(entity)
+        siblings = self._children[_parent(entity)]
+        self._children[_parent(entity)] = {row.name: row for row in sorted(siblings.values(), key=_birth)}
 
     def _encode(self, name: str) -> dict[str, Any] | None:
         entity = self._rows.get(name)

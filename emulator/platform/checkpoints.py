@@ -1,5 +1,6 @@
 """Rows and blobs: saving, listing, finding, resolving what load_weights was given (WIRE 1.9, 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +11,11 @@ from emulator.errors import AlreadyExists, FailedPrecondition, Internal, Invalid
 from emulator.kinds import CheckpointKind, detect, resumable
 from emulator.names import check_checkpoint_name, parse_reference
 from emulator.platform.jobs import Jobs
+from emulator.platform.paging import Page, page
 from emulator.transitions import Pending, Progression
 from emulator.world import World
 
 VISIBLE = "visible"
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page of rows, oldest first; an empty token ends the list (WIRE 1.9)."""
-
-    rows: list[Checkpoint]
-    next_token: str
 
 
 @dataclass(frozen=True)
@@ -43,6 +37,7 @@ class Checkpoints:
         self._world = world
         self._blobs = blobs
         self._jobs = jobs
+        jobs.on_purge(lambda job: self.forget(job.name))
 
     def check_name(self, owner: str, name: str) -> None:
         """Refuse a name before anything is computed; raises InvalidArgument (FAILURES B3, B4)."""
@@ -86,16 +81,38 @@ class Checkpoints:
             self._blobs.delete(replaced.blob)
         return row
 
-    def list(self, owner: str, *, page_size: int = 50, page_token: str = "") -> Page:
-        """Visible rows after `page_token`, oldest first; raises InvalidArgument for a token that is not ours."""
-        job = owner.rsplit("/", 1)[-1]
-        after = _read_token(page_token)
-        with self._world.lock:
-            rows = [row for row in self._world.checkpoints.of(owner) if self._seen(row)]
-        rows = [row for row in rows if row.created > after]
-        size = max(1, min(page_size or 50, self._world.quirks.value("rows.page_size_cap", job=job)))
-        page = rows[:size]
-        return Page(page, f"t{page[-1].created}" if len(rows) > size else "")
+    def owner(self, name: str) -> str:
+        """The full name of a job or session, checked; raises NotFound when there is none, or none any more."""
+        account, collection, identifier = name.split("/")[1:4]
+        if collection == "rlorTrainerJobs":
+            return self._jobs.get(account, identifier).name
+        if name not in self._world.sessions and not self._world.checkpoints.of(name):
+            raise NotFound(f"{name[:200]} not found")
+        return name
+
+    def list(self, owner: str, *, page_size: int = 50, page_token: str = "") -> Page[Checkpoint]:
+        """Visible rows after `page_token`, oldest first; raises NotFound, and InvalidArgument for a foreign token."""
+        rows = self.rows(self.owner(owner))
+        if not page_token:
+            now = self._world.clock.now()
+            for row in rows:
+                if row.pending is not None and row.pending.look(now):
+                    row.pending = None
+        cap = self._world.quirks.value("rows.page_size_cap", job=owner.rsplit("/", 1)[-1])
+        return page([row for row in rows if row.pending is None], page_size, page_token, lambda row: row.created, cap)
+
+    def rows(self, owner: str) -> Sequence[Checkpoint]:
+        """All rows of a job or session, visible or not, oldest first."""
+        return self._world.checkpoints.of(owner)
+
+    def forget(self, owner: str) -> None:
+        """Drop the rows of an owner whose retention is over, and their blobs (FAILURES D17)."""
+        with self._world.change():
+            rows = self._world.checkpoints.of(owner)
+            for row in rows:
+                self._world.checkpoints.remove(row.name)
+        for row in rows:
+            self._blobs.delete(row.blob)
 
     def find(self, owner: str, checkpoint_id: str) -> Checkpoint:
         """The row of this id, visible or not; raises NotFound."""
@@ -131,19 +148,6 @@ class Checkpoints:
             self._world.quirks.spend("rows.visible_after_s", **subject),
         )
         return None if lag.immediate else Pending.start(VISIBLE, lag, now)
-
-    def _seen(self, row: Checkpoint) -> bool:
-        if row.pending is not None and row.pending.look(self._world.clock.now()):
-            row.pending = None
-        return row.pending is None
-
-
-def _read_token(token: str) -> int:
-    if not token:
-        return 0
-    if token[0] != "t" or not token[1:].isascii() or not token[1:].isdigit():
-        raise InvalidArgument(f"invalid page token {token[:40]!r}")
-    return int(token[1:])
 
 
 def _short(kind: CheckpointKind) -> str:

@@ -20,8 +20,8 @@ class Platform:
         self.backend = backend
         self.catalogue = catalogue
         self.account = account
-        self.jobs = Jobs(world, catalogue)
+        self.models = Models(world, blobs, catalogue, backend)
+        self.jobs = Jobs(world, catalogue, self.models)
         self.checkpoints = Checkpoints(world, blobs, self.jobs)
         self.operations = Operations(world)
-        self.models = Models(world, blobs, catalogue, backend)
         self.promotion = Promotion(world, blobs, self.checkpoints, self.jobs, self.models, self.operations, backend)

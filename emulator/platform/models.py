@@ -1,0 +1,121 @@
+"""Models: those of the catalogue and those that a promotion made (WIRE 1.5, 5.7)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from emulator.backend import Backend, BaseModel
+from emulator.blobs import Blobs
+from emulator.catalogue import BIRTH, SHARED_ACCOUNT, Catalogue, CatalogueModel
+from emulator.entities import Model
+from emulator.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from emulator.names import split_resource
+from emulator.platform.paging import Page, page
+from emulator.world import World
+
+BASE_KINDS = ("HF_BASE_MODEL", "EMBEDDING_MODEL", "CUSTOM_MODEL")
+ADDON = "HF_PEFT_ADDON"
+READY = "READY"
+UPLOADING = "UPLOADING"
+
+
+class Models:
+    """All models that an account can see. Catalogue models are served as `Model` too, and cannot be changed."""
+
+    def __init__(self, world: World, blobs: Blobs, catalogue: Catalogue, backend: Backend) -> None:
+        self._world = world
+        self._blobs = blobs
+        self._catalogue = catalogue
+        self._backend = backend
+
+    def get(self, name: str) -> Model:
+        """The model of this full resource name; raises InvalidArgument, NotFound."""
+        split_resource(name, "models")
+        if (model := self._world.models.get(name)) is not None:
+            return self._settled(model)
+        if (known := self._catalogue.model(name)) is not None:
+            return _as_model(known)
+        raise NotFound(f"model {name[:200]!r} not found")
+
+    def list(
+        self, account: str, size: int = 0, token: str = "", wanted: Callable[[Model], bool] = lambda model: True
+    ) -> Page[Model]:
+        """The models of one account, catalogue first, oldest first; `wanted` filters."""
+        prefix = f"accounts/{account}/"
+        known = [_as_model(m, at) for at, m in enumerate(self._catalogue.models.values()) if m.name.startswith(prefix)]
+        own = [model for model in self._world.models.of(account) if self._catalogue.model(model.name) is None]
+        models = [model for model in known + [self._settled(m) for m in own] if wanted(model)]
+        return page(models, size, token, lambda model: model.created)
+
+    def base(self, name: str) -> BaseModel:
+        """What a trainer or a deployment builds on; raises InvalidArgument for an adapter, NotFound."""
+        model = self.get(name)
+        if model.kind not in BASE_KINDS:
+            raise InvalidArgument(
+                f"{name} is a {model.kind}, not a base model: use {model.base_model or 'its base model'} as base_model "
+                "and load the adapter with load_adapter"
+            )
+        if model.blob:
+            return BaseModel(name, self.folder(model))
+        base = self._catalogue.base_model(name)
+        if base.folder is None and not self._backend.knows(name):
+            raise FailedPrecondition(f"no weights stand behind {name}: put a folder there with --model {name}=FOLDER")
+        return base
+
+    def root(self, name: str) -> str:
+        """The catalogue model that a model descends from."""
+        seen: set[str] = set()
+        while (model := self._world.models.get(name)) is not None and model.base_model and name not in seen:
+            seen.add(name)
+            name = model.base_model
+        return name
+
+    def folder(self, model: Model) -> Path:
+        """The files of a model that was promoted, or of one with a folder behind it; raises NotFound."""
+        if model.blob:
+            if not self._blobs.exists(model.blob):
+                raise NotFound(f"the files of {model.name} are gone")
+            return self._blobs.path(model.blob)
+        return self._backend.folder(self.base(model.name))
+
+    def update(self, name: str, *, display_name: str | None = None) -> Model:
+        """Change what may be changed; raises PermissionDenied for a catalogue model, NotFound."""
+        with self._world.change():
+            model = self._own(name)
+            if display_name is not None:
+                model.display_name = display_name
+            model.updated = self._world.clock.now()
+            return self._world.models.put(model)
+
+    def delete(self, name: str) -> None:
+        """Remove a promoted model and its files; raises PermissionDenied for a catalogue model, NotFound."""
+        with self._world.change():
+            model = self._own(name)
+            self._world.models.remove(name)
+        self._blobs.delete(model.blob)
+
+    def _settled(self, model: Model) -> Model:
+        if model.pending is not None and model.pending.look(self._world.clock.now()):
+            with self._world.change():
+                model.state, model.pending = model.pending.value, None
+                self._world.models.put(model)
+        return model
+
+    def _own(self, name: str) -> Model:
+        model = self.get(name)
+        if not model.blob:
+            raise PermissionDenied(f"{name} belongs to the catalogue and cannot be changed")
+        return model
+
+
+def _as_model(known: CatalogueModel, index: int = 0) -> Model:
+    _, account, _, short = known.name.split("/")
+    return Model(
+        account=account, id=short, kind=known.kind, created=BIRTH + index, updated=BIRTH + index, blob="",
+        model_type=known.model_type, parameter_count=known.parameter_count, context_length=known.context_length,
+        moe=known.moe, display_name=short,
+    )  # fmt: skip
+
+
+def is_shared(model: Model) -> bool:
+    """Whether every account may read the model."""
+    return model.account == SHARED_ACCOUNT

@@ -1,0 +1,48 @@
+"""Long-running operations (WIRE 4.3): the work is done when one starts, only its end is shown late."""
+
+from typing import Any
+
+from emulator.entities import Operation
+from emulator.errors import NotFound
+from emulator.names import resource
+from emulator.transitions import Pending, Progression
+from emulator.world import World
+
+DONE = "done"
+
+
+class Operations:
+    """The operations of all accounts."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def start(
+        self, account: str, response: dict[str, Any], metadata: dict[str, Any], after_s: float = 0.0
+    ) -> Operation:
+        """An operation that will hold `response` after so many seconds and so many reads (FAILURES D9)."""
+        quirks = self._world.quirks
+        wait = Progression(quirks.spend("operations.pending_reads", account=account), after_s)
+        ends_with = quirks.spend("operations.ends_with", account=account)
+        with self._world.change():
+            now = self._world.clock.now()
+            error = {"code": 13, "message": "the copy was interrupted", "details": []}
+            return self._world.operations.put(
+                Operation(
+                    account=account, id=self._world.ids.hex(32), created=now, metadata=metadata,
+                    pending=None if wait.immediate else Pending.start(DONE, wait, now),
+                    response=response if ends_with == "response" else None,
+                    error=error if ends_with == "error" else None,
+                )
+            )  # fmt: skip
+
+    def read(self, account: str, operation_id: str) -> Operation:
+        """One look at an operation; raises NotFound."""
+        operation = self._world.operations.get(resource(account, "operations", operation_id))
+        if operation is None:
+            raise NotFound(f"operation {operation_id[:128]!r} not found in account {account}")
+        if operation.pending is not None and operation.pending.look(self._world.clock.now()):
+            with self._world.change():
+                operation.pending = None
+                self._world.operations.put(operation)
+        return operation

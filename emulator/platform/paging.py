@@ -1,0 +1,44 @@
+"""Pages of anything that a service lists."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from emulator.errors import InvalidArgument
+
+T = TypeVar("T")
+DEFAULT_SIZE = 50
+LARGEST = 200
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """One page; an empty token ends the list (WIRE 1.9)."""
+
+    rows: list[T]
+    next_token: str
+    total: int = 0
+
+
+def page(items: Sequence[T], size: int, token: str, position: Callable[[T], int], cap: int = LARGEST) -> Page[T]:
+    """The items after `token`, in the order of their strictly rising `position`; raises InvalidArgument."""
+    start = bisect_right(items, read_token(token), key=position) if token else 0
+    end = start + page_size(size, cap)
+    rows = list(items[start:end])
+    return Page(rows, f"t{position(rows[-1])}" if end < len(items) else "", len(items))
+
+
+def page_size(size: int, cap: int = LARGEST) -> int:
+    """How many a page holds when `size` were asked (0 = no wish); raises InvalidArgument."""
+    if size < 0:
+        raise InvalidArgument(f"pageSize is {size}: give a number of at least 0")
+    return max(1, min(size or DEFAULT_SIZE, cap))
+
+
+def read_token(token: str) -> int:
+    """The position in a page token; raises InvalidArgument for one that is not ours."""
+    digits = token[1:]
+    if token[:1] != "t" or not digits.isascii() or not digits.isdigit() or len(digits) > 20:
+        raise InvalidArgument(f"invalid page token {token[:40]!r}")
+    return int(digits)
