@@ -194,7 +194,10 @@ def _talk_turn(r: Random) -> tuple[str, str]:
             (f"Name {(n := r.randint(2, 4))} animals.", ", ".join(r.sample(ANIMALS, n)) + "."),
             ("Name a colour.", r.choice(COLOURS)),
             ("Thank you.", "You are welcome."),
-            (f"Is the {r.choice(THINGS)} {r.choice(COLOURS)}?", r.choice(("Yes, it is.", "No, it is not.", "I do not know."))),
+            (
+                f"Is the {r.choice(THINGS)} {r.choice(COLOURS)}?",
+                r.choice(("Yes, it is.", "No, it is not.", "I do not know.")),
+            ),
         )
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Catalogue of base models: resource name -> a tiny real architecture with shipped pre-trained weights.
 
-`base_folder` hands out a complete Hugging Face folder that `transformers` opens without ftsim. Names of one family share
-weights; what differs between them is the context length and the tokenizer id they are known by.
+`base_folder` hands out a complete Hugging Face folder that `transformers` opens without ftsim. Names of one family
+share weights; what differs between them is the context length and the tokenizer id they are known by.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache as memoise
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,6 @@ class Facts:
     """Hugging Face name of its tokenizer, e.g. `Qwen/Qwen3-8B`."""
     context_length: int
     """Tokens."""
-    nominal_parameters: int
-    """Size of the model this one stands in for; `parameter_count` is the size of what really runs."""
-    embedding: bool = False
 
     @property
     def moe(self) -> bool:
@@ -56,32 +53,31 @@ class Facts:
         return _parameter_count(self.architecture)
 
 
-_BILLION = 10**9
-_TABLE: tuple[tuple[str, str, str, int, int], ...] = (
-    ("qwen3-0p6b", "qwen3", "Qwen/Qwen3-0.6B", 131072, 600_000_000),
-    ("qwen3-1p7b", "qwen3", "Qwen/Qwen3-1.7B", 131072, 1_700_000_000),
-    ("qwen3-4b", "qwen3", "Qwen/Qwen3-4B", 262144, 4 * _BILLION),
-    ("qwen3-8b", "qwen3", "Qwen/Qwen3-8B", 262144, 8 * _BILLION),
-    ("qwen3-embedding-8b", "qwen3", "Qwen/Qwen3-Embedding-8B", 131072, 8 * _BILLION),
-    ("qwen3p5-9b", "qwen3", "Qwen/Qwen3.5-9B", 262144, 9 * _BILLION),
-    ("qwen3p6-27b", "qwen3", "Qwen/Qwen3.6-27B", 262144, 27 * _BILLION),
-    ("qwen3-30b-a3b", "qwen3_moe", "Qwen/Qwen3-30B-A3B", 262144, 30 * _BILLION),
-    ("qwen3-235b-a22b", "qwen3_moe", "Qwen/Qwen3-235B-A22B", 262144, 235 * _BILLION),
-    ("kimi-k2-instruct", "deepseek_v3", "moonshotai/Kimi-K2-Instruct", 262144, 1000 * _BILLION),
-    ("kimi-k2-instruct-0905", "deepseek_v3", "moonshotai/Kimi-K2-Instruct-0905", 262144, 1000 * _BILLION),
-    ("kimi-k2-thinking", "deepseek_v3", "moonshotai/Kimi-K2-Thinking", 262144, 1000 * _BILLION),
-    ("kimi-k2p5", "deepseek_v3", "moonshotai/Kimi-K2.5", 262144, 1000 * _BILLION),
-    ("kimi-k2p6", "deepseek_v3", "moonshotai/Kimi-K2.6", 262144, 1000 * _BILLION),
-    ("deepseek-v3", "deepseek_v3", "deepseek-ai/DeepSeek-V3", 163840, 671 * _BILLION),
-    ("deepseek-v3-0324", "deepseek_v3", "deepseek-ai/DeepSeek-V3-0324", 163840, 671 * _BILLION),
-    ("deepseek-v3p1", "deepseek_v3", "deepseek-ai/DeepSeek-V3.1", 163840, 671 * _BILLION),
-    ("deepseek-v3p2", "deepseek_v3", "deepseek-ai/DeepSeek-V3.2", 163840, 671 * _BILLION),
-    ("glm-5", "glm4_moe", "zai-org/GLM-5", 202752, 744 * _BILLION),
-    ("glm-5p1", "glm4_moe", "zai-org/GLM-5.1", 202752, 744 * _BILLION),
+_TABLE: tuple[tuple[str, str, str, int], ...] = (
+    ("qwen3-0p6b", "qwen3", "Qwen/Qwen3-0.6B", 131072),
+    ("qwen3-1p7b", "qwen3", "Qwen/Qwen3-1.7B", 131072),
+    ("qwen3-4b", "qwen3", "Qwen/Qwen3-4B", 262144),
+    ("qwen3-8b", "qwen3", "Qwen/Qwen3-8B", 262144),
+    ("qwen3-embedding-8b", "qwen3", "Qwen/Qwen3-Embedding-8B", 131072),
+    ("qwen3p5-9b", "qwen3", "Qwen/Qwen3.5-9B", 262144),
+    ("qwen3p6-27b", "qwen3", "Qwen/Qwen3.6-27B", 262144),
+    ("qwen3-30b-a3b", "qwen3_moe", "Qwen/Qwen3-30B-A3B", 262144),
+    ("qwen3-235b-a22b", "qwen3_moe", "Qwen/Qwen3-235B-A22B", 262144),
+    ("kimi-k2-instruct", "deepseek_v3", "moonshotai/Kimi-K2-Instruct", 262144),
+    ("kimi-k2-instruct-0905", "deepseek_v3", "moonshotai/Kimi-K2-Instruct-0905", 262144),
+    ("kimi-k2-thinking", "deepseek_v3", "moonshotai/Kimi-K2-Thinking", 262144),
+    ("kimi-k2p5", "deepseek_v3", "moonshotai/Kimi-K2.5", 262144),
+    ("kimi-k2p6", "deepseek_v3", "moonshotai/Kimi-K2.6", 262144),
+    ("deepseek-v3", "deepseek_v3", "deepseek-ai/DeepSeek-V3", 163840),
+    ("deepseek-v3-0324", "deepseek_v3", "deepseek-ai/DeepSeek-V3-0324", 163840),
+    ("deepseek-v3p1", "deepseek_v3", "deepseek-ai/DeepSeek-V3.1", 163840),
+    ("deepseek-v3p2", "deepseek_v3", "deepseek-ai/DeepSeek-V3.2", 163840),
+    ("glm-5", "glm4_moe", "zai-org/GLM-5", 202752),
+    ("glm-5p1", "glm4_moe", "zai-org/GLM-5.1", 202752),
 )
 _CATALOGUE = {
-    PREFIX + short: Facts(PREFIX + short, architecture, tokenizer_id, context, size, "embedding" in short)
-    for short, architecture, tokenizer_id, context, size in _TABLE
+    PREFIX + short: Facts(PREFIX + short, architecture, tokenizer_id, context)
+    for short, architecture, tokenizer_id, context in _TABLE
 }
 _FAMILIES = (
     (re.compile(r"kimi-k2(p\d+)?(-[a-z0-9]+)*"), "kimi-k2-instruct"),
@@ -117,7 +113,7 @@ def _find(name: str) -> Facts | None:
     for pattern, member in _FAMILIES:
         if pattern.fullmatch(short):
             like = _CATALOGUE[PREFIX + member]
-            return Facts(name, like.architecture, like.tokenizer_id, like.context_length, like.nominal_parameters)
+            return replace(like, name=name)
     return None
 
 

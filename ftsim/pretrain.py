@@ -25,7 +25,7 @@ class Recipe:
     steps: int = 2500
     batch: int = 16
     length: int = 128
-    learning_rate: float = 4e-3
+    learning_rate: float = 5e-3
     warmup: int = 50
     seed: int = 0
 

@@ -1,4 +1,4 @@
-"""Common English words for the tokenizer's vocabulary, so that text outside the grammar does not fall apart into bytes."""
+"""Common English words for the tokenizer, so that text outside the grammar does not fall apart into bytes."""
 
 _TEXT = """
     the of and to in is that it was for on are as with his they at be this from have or by one had not but what all

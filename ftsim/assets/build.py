@@ -7,6 +7,7 @@ count and torch version; elsewhere floating-point sums are ordered differently a
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,6 @@ _COMMON: dict[str, Any] = {
     "initializer_range": 0.05,
     "bos_token_id": None,
     "eos_token_id": tokenizer.special_id(tokenizer.IM_END),
-    "pad_token_id": tokenizer.special_id(tokenizer.END_OF_TEXT),
 }
 _ATTENTION = {"head_dim": 16, "num_key_value_heads": 2}
 _SHARED_EXPERTS = {
@@ -50,7 +50,12 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Hyperparameters by `model_type`; everything else is the architecture's default."""
 
-RECIPES = {name: pretrain.Recipe() for name in ARCHITECTURES}
+RECIPES = {
+    "qwen3": pretrain.Recipe(),
+    "qwen3_moe": pretrain.Recipe(batch=8, steps=2000),
+    "deepseek_v3": pretrain.Recipe(batch=8, steps=1000),
+    "glm4_moe": pretrain.Recipe(batch=8, steps=1000),
+}
 
 
 def fresh(architecture: str, seed: int = 0) -> "PreTrainedModel":
@@ -81,6 +86,20 @@ def write_base(model: "PreTrainedModel", folder: Path) -> None:
     (folder / "model.safetensors").chmod(0o644)
 
 
+def write_record(folder: Path, recipe: pretrain.Recipe, losses: list[float], held_out: float, seconds: float) -> None:
+    """Write `training.json`: what was run and what came out, for whoever runs it again."""
+    import torch
+
+    record = {
+        "recipe": asdict(recipe),
+        "first_losses": losses[:20],
+        "held_out_loss": held_out,
+        "seconds": round(seconds, 1),
+        "torch": torch.__version__,
+    }
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
 def main(arguments: list[str]) -> None:
     """Write the tokenizer, then pre-train the architectures named, or all, and say what came out."""
     import torch
@@ -91,14 +110,15 @@ def main(arguments: list[str]) -> None:
     print(f"unigram entropy of the held-out text: {pretrain.unigram_entropy(words):.3f} nats per token")
     for architecture in arguments or ARCHITECTURES:
         started = time.perf_counter()
-        model = fresh(architecture)
+        model, folder = fresh(architecture), FOLDER / architecture
         losses = pretrain.train(model, words, RECIPES[architecture])
-        write_base(model, FOLDER / architecture)
         seconds = time.perf_counter() - started
         held_out = pretrain.held_out_loss(model, words)
-        size = (FOLDER / architecture / "model.safetensors").stat().st_size
+        write_base(model, folder)
+        write_record(folder, RECIPES[architecture], losses, held_out, seconds)
+        size = (folder / "model.safetensors").stat().st_size
         print(
-            f"{architecture}: {len(losses)} steps, {seconds:.0f} s, held-out {held_out:.3f}, {size:,} bytes", flush=True
+            f"{architecture}: {len(losses)} steps in {seconds:.0f} s, loss {held_out:.3f}, {size:,} bytes", flush=True
         )
 
 

@@ -1,0 +1,107 @@
+"""A Hugging Face hub cache that resolves names such as `Qwen/Qwen3-8B` offline to the small tokenizer and configs.
+
+Only tokenizers and configurations are in it, no weights: a program that asks the hub for weights gets the hub
+library's own "not found in cache" error instead of a tiny model under a big name.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ftsim import models, tokenizer
+
+IMAGE_PROCESSOR_FAMILIES = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "moonshotai/Kimi-K2.5", "moonshotai/Kimi-K2.6")
+"""Their repositories also carry an image processor config."""
+
+
+def repositories() -> dict[str, models.Facts]:
+    """Hub name -> the base model it belongs to."""
+    return {facts.tokenizer_id: facts for facts in map(models.facts, models.names())}
+
+
+def build(folder: Path) -> dict[str, str]:
+    """Fill `folder` with the cache layout (written once) and return the environment that makes programs use it.
+
+    Safe when several processes build the same folder at once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, facts in repositories().items():
+        _repository(folder, name, facts)
+    return environment(folder)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Variables for a child process: the hub library looks here and nowhere else."""
+    return {
+        "HF_HUB_CACHE": str(folder.resolve()),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def _repository(folder: Path, name: str, facts: models.Facts) -> None:
+    """One `models--ORG--NAME` folder; the revision is a digest of its files, as commits are on the hub."""
+    target = folder / ("models--" + name.replace("/", "--"))
+    aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=folder))
+    try:
+        _write_files(aside, name, facts)
+        revision = _revision(aside)
+        snapshot = target / "snapshots" / revision
+        if not snapshot.is_dir():
+            snapshot.parent.mkdir(parents=True, exist_ok=True)
+            aside.chmod(0o755)
+            try:
+                os.rename(aside, snapshot)
+            except OSError:
+                if not snapshot.is_dir():
+                    raise
+        _point_main_to(target / "refs" / "main", revision)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_files(folder: Path, name: str, facts: models.Facts) -> None:
+    tokenizer.write_folder(folder, facts.context_length)
+    files = {"config.json": models.model_config(facts), "generation_config.json": models.generation_config()}
+    if name.startswith(IMAGE_PROCESSOR_FAMILIES):
+        files["preprocessor_config.json"] = image_processor_config()
+    for file, content in files.items():
+        (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def image_processor_config() -> dict[str, Any]:
+    """The content of `preprocessor_config.json`: patches of 16 pixels, 2 × 2 of them merged into one token."""
+    return {
+        "image_processor_type": "Qwen2VLImageProcessorFast",
+        "patch_size": 16,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "size": {"shortest_edge": 65536, "longest_edge": 16777216},
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+    }
+
+
+def _revision(folder: Path) -> str:
+    digest = hashlib.sha1(usedforsecurity=False)
+    for path in sorted(folder.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _point_main_to(path: Path, revision: str) -> None:
+    if path.is_file() and path.read_text(encoding="ascii") == revision:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".main-{os.getpid()}")
+    aside.write_text(revision, encoding="ascii")
+    os.replace(aside, path)
