@@ -1,0 +1,70 @@
+from typing import Any
+
+import pytest
+
+from ftsim.training.recipes.sft_loop import Config
+from ftsim.training.utils import InfraConfig, WeightSyncConfig
+from ftsim.training.utils.errors import ConfigError
+
+REQUIRED = {"log_path": "./run", "base_model": "accounts/a/models/m", "dataset": "d.jsonl", "tokenizer_model": "t"}
+
+
+def test_the_documented_fields_make_a_configuration() -> None:
+    config = Config(
+        **REQUIRED,
+        output_model_id="qwen3-8b-finetuned",
+        weight_sync=WeightSyncConfig(dcp_save_interval=10),
+        infra=InfraConfig(training_shape_id="accounts/fireworks/trainingShapes/qwen3-8b-128k-h200"),
+    )
+    assert config.init_from_checkpoint is None
+    assert Config(**REQUIRED).weight_sync.dcp_save_interval == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"log_path": ""}, "log_path is required"),
+        ({"tokenizer_model": " "}, "tokenizer_model is required"),
+        ({"output_model_id": "-lead"}, "no hyphen at either end"),
+        ({"output_model_id": "trail-"}, "no hyphen at either end"),
+        ({"output_model_id": "Upper"}, "not a model id"),
+        ({"output_model_id": "x" * 64}, "not a model id"),
+        ({"output_model_id": ""}, "not a model id"),
+        ({"output_model_id": "new\n"}, "not a model id"),
+        ({"trainer_job_id": "accounts/a/rlorTrainerJobs/j"}, "short job id"),
+        ({"init_from_checkpoint": "step-4"}, "job-id:checkpoint-name"),
+        ({"init_from_checkpoint": "gs://bucket/x"}, "job-id:checkpoint-name"),
+        ({"init_from_checkpoint": "job:a/b"}, "job-id:checkpoint-name"),
+        (
+            {"init_from_checkpoint": "job:step-4", "warm_start_from_adapter": "accounts/a/models/m", "lora_rank": 8},
+            "exclude each other",
+        ),
+        ({"warm_start_from_adapter": "accounts/a/models/m"}, "needs a LoRA run"),
+        ({"eval_split": 0.1, "eval_dataset": "e.jsonl"}, "exclude each other"),
+        ({"eval_split": 1.0}, "below 1"),
+        ({"lr_schedule": "wsd"}, "not one of constant, cosine, linear"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be at least 0"),
+        ({"min_lr_ratio": 2.0}, "between 0 and 1"),
+        ({"max_seq_len": 1}, "max_seq_len must be at least 2"),
+    ],
+)
+def test_a_configuration_that_cannot_run_is_refused_by_name(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config(**(REQUIRED | fields))
+
+
+@pytest.mark.parametrize(
+    ("make", "fields", "message"),
+    [
+        (InfraConfig, {"training_shape_id": "s", "accelerator_count": 8}, "the shape decides it"),
+        (InfraConfig, {"trainer_timeout_s": 0}, "must be positive"),
+        (WeightSyncConfig, {"dcp_save_interval": -1}, r"0 \(off\)"),
+        (WeightSyncConfig, {"weight_sync_interval": 0}, "at least 1"),
+        (WeightSyncConfig, {"first_checkpoint_type": "full"}, "'base' or 'delta'"),
+    ],
+)
+def test_shared_configuration_is_checked_too(make: Any, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(**fields)

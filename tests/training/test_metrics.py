@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from ftsim.training.utils.errors import ConfigError
+from ftsim.training.utils.metrics import RunLog
+
+
+def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    with RunLog(tmp_path, "sft") as log:
+        log.begin(0, 4)
+        for step in (1, 2, 3):
+            log.add({"step": step, "loss": 1.0 / step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    with RunLog(tmp_path, "sft") as log:
+        log.begin(2, 4)
+        log.add({"step": 3, "loss": 0.5})
+        log.add({"step": 3, "eval_loss": 0.6})
+        assert [entry["step"] for entry in log.entries()] == [1, 2, 3, 3]
+        assert log.draw().stat().st_size > 1000
+
+
+def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with RunLog(tmp_path, "sft"), pytest.raises(ConfigError, match="another process"), RunLog(tmp_path, "sft"):
+        pass
+    with RunLog(tmp_path, "sft"):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"), RunLog(tmp_path / "file", "sft"):
+        pass
