@@ -110,7 +110,7 @@ def test_a_raw_completion_is_trained_to_its_end(tmp_path: Path, tokenizer: Any) 
 
 def test_tool_calls_are_trained(tmp_path: Path, tokenizer: Any) -> None:
     call = {"type": "function", "function": {"name": "look", "arguments": {"where": "here"}}}
-    text, trained = learned(chat(user(), assistant(None, tool_calls=[call])), tokenizer, tmp_path)
+    _, trained = learned(chat(user(), assistant(None, tool_calls=[call])), tokenizer, tmp_path)
     assert '"look"' in trained
     assert trained.endswith("<|im_end|>")
 

@@ -94,7 +94,7 @@ def test_a_job_that_keeps_failing_is_given_up() -> None:
 @pytest.mark.parametrize("state", ["DELETED", "ARCHIVED"])
 def test_a_deleted_job_is_refused_with_the_way_out(state: str) -> None:
     """F3, F4."""
-    with pytest.raises(TrainerError, match="was deleted.*init_from_checkpoint='job:"):
+    with pytest.raises(TrainerError, match=r"was deleted.*init_from_checkpoint='job:"):
         run(ScriptedManager([state]))
 
 
