@@ -1,23 +1,27 @@
 """Folders that are buckets: a blob is written aside, fsynced, renamed into place; a torn one never appears."""
 
 import errno
+import itertools
 import os
 import shutil
+import threading
 from pathlib import Path
 
 from emulator.errors import StorageFailed
-from emulator.ids import Ids
 
 
 class Blobs:
     """Blobs under one root folder, addressed by relative keys such as `acct/jobs/j1/step-10`."""
 
-    def __init__(self, root: Path, ids: Ids) -> None:
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
+        """`durable=False` leaves out the fsyncs, for a root that does not outlive the process."""
         self.root = root
         self._staging = root / ".staging"
-        self._ids = ids
+        self._durable = durable
+        self._numbers = itertools.count()
         try:
-            shutil.rmtree(self._staging, ignore_errors=True)
+            for left in (self._staging, *root.glob(".trash-*")):
+                shutil.rmtree(left, ignore_errors=True)
             self._staging.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _explain(error, root) from error
@@ -33,7 +37,7 @@ class Blobs:
 
     def stage(self) -> Path:
         """A fresh empty folder to write into; raises StorageFailed when the disk does not allow it."""
-        folder = self._staging / self._ids.hex(24)
+        folder = self._staging / str(next(self._numbers))
         try:
             folder.mkdir(parents=True)
         except OSError as error:
@@ -44,12 +48,14 @@ class Blobs:
         """Make a staged folder durable under a new key; raises StorageFailed, and then nothing of it stays."""
         target = self.path(key)
         try:
-            for file in staged.rglob("*"):
-                _sync(file)
-            _sync(staged)
+            if self._durable:
+                for file in staged.rglob("*"):
+                    _sync(file)
+                _sync(staged)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(staged, target)
-            _sync(target.parent)
+            if self._durable:
+                _sync(target.parent)
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error
@@ -75,9 +81,14 @@ class Blobs:
         return sum(file.stat().st_size for file in self.path(key).rglob("*") if file.is_file())
 
     def clear(self) -> None:
-        for child in self.root.iterdir():
-            shutil.rmtree(child, ignore_errors=True)
+        """Remove every blob; the files themselves go in the background."""
+        trash = self.root / f".trash-{next(self._numbers)}"
+        trash.mkdir()
+        for child in list(self.root.iterdir()):
+            if not child.name.startswith(".trash-"):
+                child.rename(trash / child.name)
         self._staging.mkdir(parents=True, exist_ok=True)
+        threading.Thread(target=shutil.rmtree, args=(trash,), kwargs={"ignore_errors": True}, daemon=True).start()
 
 
 def _sync(path: Path) -> None:

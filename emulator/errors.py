@@ -56,6 +56,12 @@ class AlreadyExists(PlatformError):
     http, code = 409, 6
 
 
+class Gone(PlatformError):
+    """It was there and is kept no longer (FAILURES F14)."""
+
+    http, code = 410, 5
+
+
 class PreconditionFailed(PlatformError):
     """Something is not enabled for this account (HTTP 412, FAILURES F18)."""
 

@@ -98,6 +98,10 @@ class Quirks:
         """As `value`, and uses up one of the budget of the setting that answered."""
         return self._look(name, subject, spend=True)
 
+    def any_of(self, names: Iterable[str]) -> bool:
+        """Whether a setting exists for one of these switches; cheap, for hot paths."""
+        return bool(self._settings) and any(setting.name in names for setting in self._settings)
+
     def active(self) -> list[Setting]:
         now = self._clock.now()
         with self._lock:

@@ -1,0 +1,5 @@
+"""The trainer gateway's routes."""
+
+from emulator.gateway.routes import router
+
+routers = (router,)

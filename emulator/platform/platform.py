@@ -4,10 +4,13 @@ from emulator.backend import Backend
 from emulator.blobs import Blobs
 from emulator.catalogue import Catalogue
 from emulator.platform.checkpoints import Checkpoints
+from emulator.platform.futures import Futures
 from emulator.platform.jobs import Jobs
 from emulator.platform.models import Models
 from emulator.platform.operations import Operations
 from emulator.platform.promotion import Promotion
+from emulator.platform.trainers import Trainers
+from emulator.platform.training import Training
 from emulator.world import World
 
 
@@ -25,3 +28,19 @@ class Platform:
         self.checkpoints = Checkpoints(world, blobs, self.jobs)
         self.operations = Operations(world)
         self.promotion = Promotion(world, blobs, self.checkpoints, self.jobs, self.models, self.operations, backend)
+        self.futures = Futures(world)
+        self.trainers = Trainers(world, backend, self.jobs, self.models, self.futures)
+        self.training = Training(world, blobs, self.checkpoints, self.jobs, self.models)
+
+    def reset(self) -> None:
+        """Forget everything but the catalogue and the seed; whoever waits for an operation is told."""
+        self.trainers.stop_all("the emulator was reset")
+        self.futures.clear()
+        self.world.reset()
+        self.blobs.clear()
+
+    def close(self) -> None:
+        """Stop trainers, let what runs finish, close the store. Safe to call twice."""
+        self.futures.interrupt()
+        self.trainers.stop_all("the emulator stopped", wait_s=10)
+        self.world.store.close()

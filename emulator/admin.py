@@ -1,0 +1,167 @@
+"""The control API of a running emulator, `/_ftsim/...`, and its health: for tests, the command line and other languages."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from emulator.clock import rfc3339
+from emulator.errors import InvalidArgument, NotFound
+from emulator.journal import Exchange, Journal
+from emulator.quirks import Setting
+from emulator.web import Reply, body, caller, platform_of
+
+router = APIRouter()
+routers = (router,)
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    """Up: answers as soon as the socket does."""
+    return Reply({"status": "ok"})
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """200 once trainers open without a long first import; asking begins that import."""
+    backend = platform_of(request).backend
+    if backend.ready():
+        return Reply({"status": "ready"})
+    if not getattr(request.app.state, "warming", False):
+        request.app.state.warming = True
+        threading.Thread(target=backend.warm, name="warm", daemon=True).start()
+    return Reply({"status": "warming"}, 503)
+
+
+@router.get("/_ftsim/state")
+async def state(request: Request) -> Response:
+    """What the world holds, in short."""
+    platform = platform_of(request)
+    world = platform.world
+    jobs = [
+        {
+            "name": job.name, "state": job.state, "base_model": job.base_model, "lora_rank": job.lora_rank,
+            "live_models": platform.trainers.live_models(job.name),
+            "checkpoints": [{"id": row.id, "kind": row.kind, "step": row.step} for row in world.checkpoints.of(job.name)],
+        }
+        for job in world.jobs
+    ]  # fmt: skip
+    return Reply(
+        {
+            "time": rfc3339(world.clock.now()),
+            "seed": world.ids.seed,
+            "jobs": jobs,
+            "models": [model.name for model in world.models],
+            "deployments": [{"name": d.name, "state": d.state} for d in world.deployments],
+            "operations": [operation.name for operation in world.operations],
+            "quirks": [_setting(setting) for setting in world.quirks.active()],
+        }
+    )
+
+
+@router.post("/_ftsim/reset")
+async def reset(request: Request) -> Response:
+    platform_of(request).reset()
+    _journal(request).clear()
+    return Reply({})
+
+
+@router.post("/_ftsim/seed")
+async def seed(request: Request) -> Response:
+    """Forget everything and start again from another seed."""
+    value = (await body(request)).get("seed")
+    if type(value) is not int:
+        raise InvalidArgument("seed: give a number")
+    platform_of(request).world.ids.seed = value
+    return await reset(request)
+
+
+@router.post("/_ftsim/clock")
+async def advance(request: Request) -> Response:
+    """Move the emulator's time forward by `advance_s` seconds."""
+    seconds = (await body(request)).get("advance_s")
+    if not isinstance(seconds, int | float) or seconds < 0:
+        raise InvalidArgument("advance_s: give seconds, 0 or more")
+    clock = platform_of(request).world.clock
+    clock.advance(seconds)
+    return Reply({"time": rfc3339(clock.now())})
+
+
+@router.get("/_ftsim/quirks")
+async def quirks(request: Request) -> Response:
+    """Every switch there is, and those turned on."""
+    known = platform_of(request).world.quirks
+    table = [
+        {"name": q.name, "default": q.default, "doc": q.doc, "failures": q.failures, "choices": q.choices}
+        for q in known.table.values()
+    ]
+    return Reply({"table": table, "active": [_setting(setting) for setting in known.active()]})
+
+
+@router.post("/_ftsim/quirks")
+async def set_quirk(request: Request) -> Response:
+    """Turn a switch on: `{"name", "value", "times"?, "for_s"?, "where"?: {selector: id}}`."""
+    asked = await body(request)
+    where, times, for_s = asked.get("where") or {}, asked.get("times"), asked.get("for_s")
+    if not isinstance(asked.get("name"), str) or "value" not in asked or not isinstance(where, Mapping):
+        raise InvalidArgument('give {"name": ..., "value": ...}, and "times", "for_s", "where" if you like')
+    if (times is not None and type(times) is not int) or (for_s is not None and type(for_s) not in (int, float)):
+        raise InvalidArgument("times and for_s are numbers")
+    selectors = {str(key): str(value) for key, value in where.items()}
+    setting = platform_of(request).world.quirks.set(
+        asked["name"], asked["value"], times=times, for_s=for_s, **selectors
+    )
+    return Reply(_setting(setting))
+
+
+@router.delete("/_ftsim/quirks")
+async def clear_quirks(request: Request) -> Response:
+    """Turn all switches off, or those of one name (`?name=`)."""
+    known, name = platform_of(request).world.quirks, request.query_params.get("name")
+    for setting in known.active():
+        if name in (None, setting.name):
+            setting.off()
+    return Reply({})
+
+
+@router.post("/_ftsim/jobs/{job}:preempt")
+async def preempt(request: Request, job: str) -> Response:
+    """Take a job's machine away (FAILURES F1)."""
+    found = platform_of(request).jobs.preempt(caller(request), job)
+    return Reply({"name": found.name, "state": found.state})
+
+
+@router.get("/_ftsim/journal")
+async def journal(request: Request) -> Response:
+    """The newest exchanges, oldest first; `?endpoint=` filters, `?limit=` counts."""
+    limit, endpoint = request.query_params.get("limit", "100"), request.query_params.get("endpoint")
+    if not limit.isdigit():
+        raise InvalidArgument("limit: give a number")
+    kept = [entry for entry in _journal(request) if endpoint in (None, entry.endpoint)]
+    return Reply({"exchanges": [_exchange(entry) for entry in kept[-int(limit) :]] if int(limit) else []})
+
+
+@router.api_route("/_ftsim/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def unknown(path: str) -> Response:
+    raise NotFound(f"the control API has no {path[:80]!r}")
+
+
+def _journal(request: Request) -> Journal:
+    found = request.app.state.journal
+    assert isinstance(found, Journal)
+    return found
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    return {"name": setting.name, "value": setting.value, "where": dict(setting.where), "left": setting.left,
+            "until": None if setting.until is None else rfc3339(setting.until)}  # fmt: skip
+
+
+def _exchange(entry: Exchange) -> dict[str, Any]:
+    shown = {key: value for key, value in asdict(entry).items() if not key.startswith("_")}
+    text = {key: shown[key].decode("utf-8", "replace") for key in ("request", "response")}
+    return {**shown, **text, "endpoint": entry.endpoint, "at": rfc3339(entry.at)}

@@ -1,0 +1,91 @@
+"""The HTTP application: every router over one platform, and the vendor's envelope around every error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from emulator import admin, control, gateway, inference
+from emulator.errors import InvalidArgument, NotFound, PlatformError
+from emulator.faults import Faults
+from emulator.guard import Guard
+from emulator.journal import Journal, Recorder
+from emulator.platform.platform import Platform
+from emulator.web import Reply
+
+BODY_LIMIT = 256 * 1024 * 1024
+
+
+def create_app(
+    platform: Platform,
+    *,
+    keys: Mapping[str, str],
+    journal: Journal | None = None,
+    body_limit: int = BODY_LIMIT,
+) -> FastAPI:
+    """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes."""
+    journal = journal or Journal(platform.world.clock)
+    middleware = [
+        Middleware(Recorder, journal=journal),
+        Middleware(Guard, keys=keys, body_limit=body_limit),
+        Middleware(Faults, quirks=platform.world.quirks),
+    ]
+    handlers: dict[Any, Any] = {
+        PlatformError: _refused,
+        HTTPException: _http_error,
+        RequestValidationError: _invalid,
+        Exception: _crashed,
+    }
+    app = FastAPI(
+        title="ftsim",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        middleware=middleware,
+        exception_handlers=handlers,
+    )
+    app.state.platform = platform
+    app.state.journal = journal
+    for router in (*gateway.routers, *control.routers, *inference.routers, *admin.routers):
+        app.include_router(router)
+    return app
+
+
+def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> Response:
+    """An error body in the shape that the quirk `errors.style` asks for (FAILURES F17)."""
+    style = request.app.state.platform.world.quirks.value("errors.style")
+    if style == "text":
+        return PlainTextResponse(str(envelope["message"]), status)
+    if style == "error_object":
+        return Reply({"error": envelope}, status)
+    return Reply({"detail": envelope["message"]} if style == "detail" else envelope, status)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PlatformError)
+    return error_reply(request, error.http, error.envelope())
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return error_reply(
+            request, 404, NotFound(f"no such path: {request.method} {request.url.path[:200]}").envelope()
+        )
+    return error_reply(request, error.status_code, {"code": 12, "message": str(error.detail), "details": []})
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
+    return error_reply(request, 400, InvalidArgument(problems or "invalid request").envelope())
+
+
+async def _crashed(request: Request, error: Exception) -> Response:
+    message = f"the emulator failed: {type(error).__name__}: {error}"
+    return error_reply(request, 500, {"code": 13, "message": message, "details": []})

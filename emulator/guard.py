@@ -1,0 +1,74 @@
+"""Pure ASGI middleware: who is asking (WIRE 1.1), whose resource it is, and how long a body may be."""
+
+import re
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from emulator.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated
+from emulator.web import Reply
+
+OPEN = frozenset({"/healthz", "/readyz"})
+SHARED_ACCOUNTS = frozenset({"fireworks"})
+_ACCOUNT = re.compile(r"/v1/accounts/([^/]+)/|/training/v1/rlorTrainerJobs/([^/]+)/")
+
+
+class Guard:
+    """Refuses unknown keys (401), other accounts' resources (403) and bodies over `body_limit` bytes (413)."""
+
+    def __init__(self, app: ASGIApp, *, keys: Mapping[str, str], body_limit: int) -> None:
+        """`keys` maps an API key to its account."""
+        self._app = app
+        self._keys = keys
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._admit(scope)
+        except PlatformError as refusal:
+            await Reply(refusal.envelope(), refusal.http)(scope, receive, send)
+            return
+        await self._app(scope, self._counted(receive), send)
+
+    def _admit(self, scope: Scope) -> None:
+        path = scope["path"]
+        if path in OPEN:
+            return
+        headers = dict(scope["headers"])
+        account = next((self._keys[key] for key in _presented(headers) if key in self._keys), None)
+        if account is None:
+            raise Unauthenticated("unknown or missing API key: send it as X-Api-Key or as Authorization: Bearer")
+        scope["account"] = account
+        if match := _ACCOUNT.match(path):
+            owner = match[1] or match[2]
+            if owner != account and owner not in SHARED_ACCOUNTS:
+                raise PermissionDenied(f"this key belongs to account {account!r}, not to {owner[:64]!r}")
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._body_limit:
+            raise self._too_large()
+
+    def _counted(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._body_limit:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"the request body is over {self._body_limit} bytes: send fewer datums per call")
+
+
+def _presented(headers: Mapping[bytes, bytes]) -> list[str]:
+    """The keys a request carries; trainers get X-API-Key only, old clients send both headers (WIRE 2.1, 7)."""
+    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    keys = [headers.get(b"x-api-key", b"").decode("latin-1")]
+    return [*keys, token.strip()] if scheme.lower() == "bearer" else keys

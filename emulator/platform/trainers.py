@@ -1,0 +1,314 @@
+"""Trainers: what runs behind a job while it is RUNNING. Sessions and models live here and are lost when it stops."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.backend import Backend, BaseModel, LoraSpec, ModelInfo, ModelSpec
+from emulator.backend import Trainer as BackendTrainer
+from emulator.entities import Job
+from emulator.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from emulator.platform.futures import Futures, Promise
+from emulator.platform.jobs import RUNNING, Jobs
+from emulator.platform.models import Models
+from emulator.platform.sequencer import Sequencer
+from emulator.platform.sessions import ClientSessions
+from emulator.world import World
+
+_log = logging.getLogger("emulator.trainer")
+
+Answer = Mapping[str, Any]
+Work = Callable[[], Answer]
+
+
+@dataclass
+class LiveModel:
+    """A model on a trainer. `snapshots` are the identities of its sampler saves, oldest first."""
+
+    spec: ModelSpec
+    info: ModelInfo
+    session_id: str
+    snapshots: list[str] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.spec.model_id
+
+    @property
+    def lora_rank(self) -> int:
+        return self.spec.lora.rank if self.spec.lora else 0
+
+
+class Trainer:
+    """One running trainer: sessions, models, and a worker thread on which everything that computes happens."""
+
+    def __init__(self, job: Job, world: World, futures: Futures, open_backend: Callable[[], BackendTrainer]) -> None:
+        self.job = job
+        self.sessions = ClientSessions(world)
+        self.models: dict[str, LiveModel] = {}
+        self.stopping = threading.Event()
+        self._world = world
+        self._futures = futures
+        self._open_backend = open_backend
+        self._backend: BackendTrainer | None = None
+        self._created: dict[tuple[str, int], tuple[bytes, Promise]] = {}
+        self._sequencer = Sequencer(job.id, world.clock)
+        self._sequencer.start()
+
+    @property
+    def owner(self) -> str:
+        """What promises and checkpoint rows belong to: the job's full name."""
+        return self.job.name
+
+    @property
+    def backend(self) -> BackendTrainer:
+        """The compute side, opened at first use; from the worker thread only."""
+        if self._backend is None:
+            self._backend = self._open_backend()
+        return self._backend
+
+    def submit(
+        self, verb: str, model_id: str, work: Work, *, seq: int | None = None, fingerprint: bytes = b""
+    ) -> Promise:
+        """Accept an operation and return at once; failures reach the caller through the promise (WIRE 2.6, 2.7)."""
+        where = {"job": self.job.id, "endpoint": verb}
+        if seq is not None and self._world.quirks.spend("rpc.dedupe", **where):
+            try:
+                known = self._sequencer.recall(model_id, seq, fingerprint)
+            except InvalidArgument as reused:
+                return self._refuse(verb, model_id, reused)
+            if known is not None:
+                return known
+        promise = self._futures.open(self.owner, model_id, verb)
+        if self._world.quirks.spend("futures.never_resolve", **where):
+            self._sequencer.submit(promise, _nothing, seq=seq, fingerprint=fingerprint)
+        else:
+            run = self._running(promise, work)
+            self._sequencer.submit(promise, run, seq=seq, fingerprint=fingerprint)
+        return promise
+
+    def submit_create(
+        self, session_id: str, model_seq: int | None, fingerprint: bytes, work: Work, model_id: str
+    ) -> Promise:
+        """Accept a create_model; `(session_id, model_seq_id)` is its idempotency key."""
+        if model_seq is None:
+            return self.submit("create_model", model_id, work)
+        known = self._created.get((session_id, model_seq))
+        if known is None:
+            promise = self.submit("create_model", model_id, work)
+            self._created[session_id, model_seq] = (fingerprint, promise)
+            return promise
+        if known[0] != fingerprint:
+            text = f"sequence number was reused: model_seq_id {model_seq} of session {session_id!r} was another model"
+            return self._refuse("create_model", model_id, InvalidArgument(text))
+        return known[1]
+
+    def model(self, model_id: str) -> LiveModel:
+        """A live model; raises NotFound."""
+        model = self.models.get(model_id)
+        if model is None:
+            raise NotFound(
+                f"No session found for model_id {model_id[:80]!r}: it was unloaded, or the trainer restarted since; "
+                "create the model again and load a checkpoint"
+            )
+        return model
+
+    def unload(self, model_id: str) -> None:
+        """Forget a model; from the worker thread."""
+        if self.models.pop(model_id, None) is not None:
+            self.backend.unload_model(model_id)
+        if self._world.quirks.value("unload.clears_request_state", job=self.job.id):
+            self._sequencer.forget(model_id)
+
+    def stop(self, why: str) -> None:
+        """End the trainer: what runs may finish, what waits fails, models and sessions are gone."""
+        self.stopping.set()
+        for promise in self._sequencer.close():
+            self._futures.fail(promise, Unavailable(why))
+        closer = threading.Thread(target=self._close_backend, name=f"close-{self.job.id}", daemon=True)
+        closer.start()
+
+    def join(self, timeout: float) -> None:
+        self._sequencer.join(timeout)
+
+    def _close_backend(self) -> None:
+        self._sequencer.join(600)
+        self.models.clear()
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+    def _running(self, promise: Promise, work: Work) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                self._futures.resolve(promise, work())
+            except Exception as error:
+                if not hasattr(error, "message"):
+                    _log.exception("%s failed on %s", promise.verb, self.job.name)
+                self._futures.fail(promise, error)
+
+        return run
+
+    def _refuse(self, verb: str, model_id: str, error: Exception) -> Promise:
+        promise = self._futures.open(self.owner, model_id, verb)
+        self._futures.fail(promise, error)
+        return promise
+
+
+class Trainers:
+    """The trainers of all running jobs; one is started when its job is first talked to."""
+
+    def __init__(self, world: World, backend: Backend, jobs: Jobs, models: Models, futures: Futures) -> None:
+        self._world = world
+        self._backend = backend
+        self._jobs = jobs
+        self._models = models
+        self._futures = futures
+        self._running: dict[str, Trainer] = {}
+        self._lock = threading.Lock()
+        jobs.on_stop(lambda job: self.stop(job.name, f"the trainer stopped: {job.name} is {job.state}"))
+
+    def of(self, account: str, job_id: str, *, in_use: bool = True) -> Trainer:
+        """The trainer of a RUNNING job; raises NotFound (FAILURES C4). `in_use` keeps the job from idling out."""
+        job = self._jobs.running(account, job_id) if in_use else self._jobs.get(account, job_id)
+        trainer = self._running.get(job.name)
+        if trainer is None:
+            if job.state != RUNNING:
+                raise NotFound(f"Trainer job not found or not running: {job.name} is {job.state}")
+            with self._lock:
+                trainer = self._running.get(job.name) or self._start(job)
+        return trainer
+
+    def stop(self, name: str, why: str = "the trainer stopped") -> None:
+        """End a job's trainer, if it has one."""
+        with self._lock:
+            trainer = self._running.pop(name, None)
+        if trainer is not None:
+            trainer.stop(why)
+
+    def stop_all(self, why: str, *, wait_s: float = 0.0) -> None:
+        """End every trainer; waits for running operations at most `wait_s` seconds in all."""
+        with self._lock:
+            trainers = list(self._running.values())
+            self._running.clear()
+        for trainer in trainers:
+            trainer.stop(why)
+        deadline = self._world.clock.elapsed() + wait_s
+        for trainer in trainers:
+            trainer.join(max(0.0, deadline - self._world.clock.elapsed()))
+
+    def live_models(self, job_name: str) -> list[str]:
+        """Ids of the models on a job's trainer."""
+        trainer = self._running.get(job_name)
+        return list(trainer.models) if trainer else []
+
+    def create_session(self, trainer: Trainer) -> str:
+        """Open a client session; on some trainers that unloads every model (FAILURES F10)."""
+        if self._world.quirks.spend("sessions.create", job=trainer.job.id) == "destructive":
+            for model_id in list(trainer.models):
+                self.unload_model(trainer, model_id)
+        return trainer.sessions.create().id
+
+    def create_model(self, trainer: Trainer, request: Mapping[str, Any], fingerprint: bytes) -> Promise:
+        """Accept a create_model (WIRE 2.5)."""
+        model_id = f"model-{self._world.ids.hex(16)}"
+        session_id, model_seq = str(request.get("session_id", "")), request.get("model_seq_id")
+
+        def work() -> Answer:
+            return self._build(trainer, model_id, session_id, request)
+
+        key = model_seq if type(model_seq) is int else None
+        return trainer.submit_create(session_id, key, fingerprint, work, model_id)
+
+    def unload_model(self, trainer: Trainer, model_id: str) -> Promise:
+        """Accept an unload_model; unloading twice is no error (FAILURES F12)."""
+        return trainer.submit("unload_model", model_id, lambda: _unload(trainer, model_id))
+
+    def _start(self, job: Job) -> Trainer:
+        base = self._models.base(job.base_model)
+
+        def open_backend() -> BackendTrainer:
+            return self._backend.open_trainer(base, lora_rank=job.lora_rank, max_context_length=job.max_context_length)
+
+        trainer = Trainer(job, self._world, self._futures, open_backend)
+        self._running[job.name] = trainer
+        return trainer
+
+    def _build(self, trainer: Trainer, model_id: str, session_id: str, request: Mapping[str, Any]) -> Answer:
+        trainer.sessions.get(session_id)
+        spec = model_spec(model_id, trainer.job, self._models.base(trainer.job.base_model), request)
+        most = self._world.quirks.value("sessions.max_gpu", job=trainer.job.id)
+        if most and len(trainer.models) >= most:
+            raise ResourceExhausted(
+                f"Cannot create LoRA session {model_id}: maximum of {most} concurrent sessions reached "
+                f"(gpu={most}, cpu=0). Unload an existing model first"
+            )
+        capabilities = trainer.backend.create_model(spec)
+        trainer.models[model_id] = LiveModel(spec, trainer.backend.info(model_id), session_id)
+        return {"model_id": model_id, "type": "create_model", **capabilities}
+
+
+def model_spec(model_id: str, job: Job, base: BaseModel, request: Mapping[str, Any]) -> ModelSpec:
+    """What create_model asks for, checked against the job (FAILURES C10, C11); raises InvalidArgument."""
+    wanted = request.get("base_model") or job.base_model
+    if wanted != job.base_model:
+        raise InvalidArgument(
+            f"this trainer holds {job.base_model}, not {str(wanted)[:200]}: create a job for that model"
+        )
+    head = request.get("projection_head_dim")
+    if request.get("base_only"):
+        return ModelSpec(model_id, base, base_only=True, projection_head_dim=head)
+    return ModelSpec(model_id, base, lora=_lora(job, request.get("lora_config") or {}), projection_head_dim=head)
+
+
+def _lora(job: Job, config: Any) -> LoraSpec | None:
+    rank = config.get("rank", 0) if isinstance(config, Mapping) else None
+    if type(rank) is not int or rank < 0:
+        raise InvalidArgument(f"lora_config.rank is {rank!r}: give the job's loraRank, {job.lora_rank}")
+    if rank and not job.lora_rank:
+        raise InvalidArgument(
+            "create_model requested LoRA mode, but trainer was initialized without LoRA config: create the job with "
+            f"loraRank {rank}, or the client with lora_rank 0"
+        )
+    if job.lora_rank and not rank:
+        raise InvalidArgument(
+            f"create_model requested full-parameter mode, but trainer was initialized with LoRA rank {job.lora_rank}: "
+            f"create the client with lora_rank {job.lora_rank}, or the job with loraRank 0"
+        )
+    if rank != job.lora_rank:
+        raise InvalidArgument(
+            f"create_model requested LoRA rank {rank}, but trainer was initialized with {job.lora_rank}"
+        )
+    return None if not rank else _lora_spec(rank, config)
+
+
+def _lora_spec(rank: int, config: Mapping[str, Any]) -> LoraSpec:
+    try:
+        return LoraSpec(
+            rank=rank,
+            alpha=float(config.get("alpha", 32.0)),
+            seed=None if config.get("seed") is None else int(config["seed"]),
+            train_attn=bool(config.get("train_attn", True)),
+            train_mlp=bool(config.get("train_mlp", True)),
+            train_unembed=bool(config.get("train_unembed", True)),
+            init_method=config.get("init_method"),
+        )
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"lora_config: {error}") from error
+
+
+def _unload(trainer: Trainer, model_id: str) -> Answer:
+    trainer.unload(model_id)
+    return {"model_id": model_id, "type": "unload_model"}
+
+
+def _nothing() -> None:
+    """What a call runs whose answer never comes (FAILURES F10)."""
+
+
+def refuse_forward_only(job: Job, verb: str) -> None:
+    """Raises FailedPrecondition on a reference trainer."""
+    if job.forward_only:
+        raise FailedPrecondition(f"{verb}: this trainer is forward-only; create a job without forwardOnly to train")

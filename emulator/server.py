@@ -1,0 +1,227 @@
+"""`Emulator`: the app on a loopback port in a thread, over a state folder or in memory."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from filelock import FileLock, Timeout
+
+from emulator.app import BODY_LIMIT, create_app
+from emulator.backend import Backend
+from emulator.blobs import Blobs
+from emulator.catalogue import Catalogue
+from emulator.clock import Clock
+from emulator.errors import FailedPrecondition, StorageFailed, Unavailable
+from emulator.journal import Journal
+from emulator.platform.platform import Platform
+from emulator.quirks import Quirks
+from emulator.store import Store
+from emulator.world import World
+
+ACCOUNT = "local"
+API_KEY = "fw-ftsim-local"
+SERVER_FILE = "server.json"
+START_S = 20.0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it listens and stops at once instead of at the next tick."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._leave = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        self.up.set()
+
+    async def main_loop(self) -> None:
+        while not self.should_exit:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leave.wait(), 0.5)
+            await self.on_tick(10)
+
+    def stop(self) -> None:
+        """Ask the server to end; from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._leave.set)
+
+
+class Emulator:
+    """The pretend platform as a context manager.
+
+    `backend` computes; `state_dir` keeps everything across restarts, None keeps it until the end; `port` 0 takes a free
+    one; `models` puts Hugging Face folders behind names; `catalogue` are files that declare more models and shapes;
+    `keys` adds API keys of further accounts. Raises FailedPrecondition when another emulator uses the state folder.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        state_dir: str | Path | None = None,
+        seed: int = 0,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        account: str = ACCOUNT,
+        api_key: str = API_KEY,
+        keys: Mapping[str, str] | None = None,
+        models: Mapping[str, str | Path] | None = None,
+        catalogue: tuple[str | Path, ...] = (),
+        body_limit: int = BODY_LIMIT,
+    ) -> None:
+        self.account = account
+        self.api_key = api_key
+        self._keys = {api_key: account, **(keys or {})}
+        self._backend = backend
+        self._state_dir = Path(state_dir) if state_dir is not None else None
+        self._seed = seed
+        self._host = host
+        self._port = port
+        self._models = models or {}
+        self._catalogue = catalogue
+        self._body_limit = body_limit
+        self._cleanup = contextlib.ExitStack()
+        self.url = ""
+
+    def __enter__(self) -> "Emulator":
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> "Emulator":
+        """Open the state, listen, and return when the first request would be answered."""
+        with contextlib.ExitStack() as undo:
+            root = self._open_folder(undo)
+            sock = self._listen(undo)
+            durable = self._state_dir is not None
+            world = World(store=Store(root / "metadata.sqlite" if durable else None), seed=self._seed)
+            undo.callback(world.store.close)
+            self.platform = Platform(
+                world, Blobs(root / "blobs", durable=durable), self._backend, self._build_catalogue(), self.account
+            )
+            undo.callback(self.platform.close)
+            self.journal = Journal(world.clock)
+            app = create_app(self.platform, keys=self._keys, journal=self.journal, body_limit=self._body_limit)
+            self._serve(app, sock, undo)
+            if durable:
+                self._announce(root, undo)
+            self._cleanup = undo.pop_all()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening, let running operations finish, release the state folder. Safe to call twice."""
+        self._cleanup.close()
+
+    def reset(self) -> None:
+        """Forget everything but the seed; port, key and account stay."""
+        self.platform.reset()
+        self.journal.clear()
+
+    @property
+    def world(self) -> World:
+        return self.platform.world
+
+    @property
+    def clock(self) -> Clock:
+        return self.platform.world.clock
+
+    @property
+    def quirks(self) -> Quirks:
+        return self.platform.world.quirks
+
+    def env(self) -> dict[str, str]:
+        """Environment variables under which every client of WIRE 1.1 talks to this emulator."""
+        return {
+            "FIREWORKS_API_KEY": self.api_key,
+            "FIREWORKS_ACCOUNT_ID": self.account,
+            "FIREWORKS_BASE_URL": self.url,
+            "FIREWORKS_TRAINER_GATEWAY_URL": self.url,
+            "TINKER_BASE_URL": f"{self.url}/training/v1/serverless",
+            "TINKER_API_KEY": self.api_key,
+        }
+
+    def _build_catalogue(self) -> Catalogue:
+        catalogue = Catalogue.load(*(Path(path) for path in self._catalogue))
+        for name, folder in self._models.items():
+            catalogue.add_model(name, Path(folder))
+        return catalogue
+
+    def _open_folder(self, undo: contextlib.ExitStack) -> Path:
+        """The state folder, locked; or a temporary one."""
+        if self._state_dir is None:
+            root = Path(tempfile.mkdtemp(prefix="ftsim-"))
+            undo.callback(shutil.rmtree, root, ignore_errors=True)
+            return root
+        root = self._state_dir.expanduser().resolve()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(root / "lock", blocking=False)
+            lock.acquire()
+        except Timeout:
+            raise FailedPrecondition(f"another emulator{running_at(root)} uses the state folder {root}") from None
+        except OSError as error:
+            raise StorageFailed(f"the state folder {root} cannot be written: {error.strerror or error}") from error
+        undo.callback(lock.release)
+        return root
+
+    def _listen(self, undo: contextlib.ExitStack) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        undo.callback(sock.close)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((self._host, self._port))
+        except OSError as error:
+            raise Unavailable(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from error
+        sock.listen(1024)
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        self.port = sock.getsockname()[1]
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
+        return sock
+
+    def _serve(self, app: Any, sock: socket.socket, undo: contextlib.ExitStack) -> None:
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, timeout_keep_alive=75,
+            server_header=False, ws="none",
+        )  # fmt: skip
+        server = _Server(config)
+        thread = threading.Thread(target=server.run, args=([sock],), name="emulator", daemon=True)
+        thread.start()
+        undo.callback(thread.join, 15)
+        undo.callback(server.stop)
+        undo.callback(self.platform.futures.interrupt)
+        if not server.up.wait(START_S):
+            raise Unavailable(f"the emulator did not start within {START_S:g} s")
+
+    def _announce(self, root: Path, undo: contextlib.ExitStack) -> None:
+        """Say in the state folder where the server is, for whoever wants to join it."""
+        file = root / SERVER_FILE
+        file.write_text(json.dumps({"url": self.url, "account": self.account, "api_key": self.api_key}), "utf-8")
+        file.chmod(0o600)
+        undo.callback(file.unlink, missing_ok=True)
+
+
+def running_at(root: Path) -> str:
+    """` at <url>` of the emulator that announced itself in this state folder, or nothing."""
+    try:
+        return f" at {json.loads((root / SERVER_FILE).read_text('utf-8'))['url']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,48 @@
+"""What every route needs: the platform behind the app, the parsed body, JSON written with orjson."""
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from emulator.errors import InvalidArgument
+from emulator.platform.platform import Platform
+
+
+class Reply(Response):
+    """A JSON answer; `content` is anything orjson can write, or bytes that already are JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return content if isinstance(content, bytes) else orjson.dumps(content)
+
+
+def platform_of(request: Request) -> Platform:
+    platform = request.app.state.platform
+    assert isinstance(platform, Platform)
+    return platform
+
+
+def caller(request: Request) -> str:
+    """The account whose key the request carries (set by `emulator.guard`)."""
+    return str(request.scope["account"])
+
+
+async def body(request: Request) -> dict[str, Any]:
+    """The JSON object in the body, `{}` when there is none; raises InvalidArgument."""
+    return parse(await request.body())
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """A JSON object; raises InvalidArgument for anything else."""
+    if not raw:
+        return {}
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidArgument(f"the request body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidArgument("the request body must be a JSON object")
+    return value
