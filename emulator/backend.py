@@ -128,7 +128,10 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """One prompt to continue (WIRE 3.1). `seed` fixes the sample; `stop` strings end it; `echo_last` implies echo."""
+    """One prompt to continue (WIRE 3.1). `seed` fixes the sample; `stop` strings end it; `echo_last` implies echo.
+
+    With `ignore_eos` an end-of-turn token is a token like any other.
+    """
 
     prompt: Sequence[int]
     max_tokens: int = 16
@@ -140,6 +143,7 @@ class GenerateRequest:
     echo: bool = False
     echo_last: int | None = None
     top_logprobs: int = 0
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,19 @@ class Replica(Protocol):
     def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights in `folder` (Hugging Face layout) from now on."""
 
-    def apply_delta(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
-        """Apply an arc delta to the weights held now; checksums are verified before anything is replaced."""
+    def apply_delta(
+        self,
+        folder: Path,
+        identity: str,
+        transition: Transition = "ASYNC",
+        *,
+        compression_format: str = "arc_v2",
+        in_place: bool = False,
+    ) -> None:
+        """Apply an arc delta to the weights held now; checksums are verified before anything is replaced.
+
+        With `in_place` a failure spoils the weights, as in an engine that works on its only copy (FAILURES E11).
+        """
 
     def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the base weights with this PEFT adapter from now on."""

@@ -1,0 +1,229 @@
+"""One serving copy of a model: it really holds weights, swaps them while it serves, and batches what it is asked."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Transition
+from ftsim.checkpoints import delta, peft
+from ftsim.live import load_base
+from ftsim.quiet import quiet
+from ftsim.sampler import Sampler
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+END_TOKENS = ("<|im_end|>", "<|endoftext|>")
+_ADAPTER_FILES = (peft.CONFIG, peft.WEIGHTS)
+
+
+def open_replica(folder: Path, *, max_context_length: int = 0) -> Replica:
+    """Serve the Hugging Face folder; `max_context_length` 0 means the model's own. Raises `BackendError`."""
+    return TorchReplica(folder, max_context_length=max_context_length)
+
+
+class TorchReplica:
+    """`emulator.backend.Replica` in torch.
+
+    The weights live twice: as files of its own (`held`, what a delta is applied to) and as the model that serves. Both
+    change only after everything about the new ones was read and checked.
+    """
+
+    def __init__(self, folder: Path, *, max_context_length: int = 0) -> None:
+        self._place = tempfile.TemporaryDirectory(prefix="ftsim-replica-", ignore_cleanup_errors=True)
+        self._count = 0
+        self._loading = threading.Lock()
+        self._held = self._take(folder)
+        self._adapter: Path | None = None
+        model = load_base(self._held, torch.float32)
+        self._tokenizer = _tokenizer(self._held)
+        self._sampler = Sampler(
+            model, self._tokenizer, ends=_ends(self._held, self._tokenizer), context=_context(model, max_context_length)
+        )
+
+    def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
+        """Serve the full weights in `folder` (Hugging Face layout) from now on; raises `BackendError`."""
+        with self._loading:
+            held = self._take(folder)
+            self._serve(held, None, load_base(held, torch.float32), transition)
+
+    def apply_delta(
+        self,
+        folder: Path,
+        identity: str,
+        transition: Transition = "ASYNC",
+        *,
+        compression_format: str = "arc_v2",
+        in_place: bool = False,
+    ) -> None:
+        """Apply an arc delta to the full weights held now; with `in_place` a failure spoils them (FAILURES E11)."""
+        with self._loading:
+            held = self._fresh()
+            try:
+                delta.apply_delta(self._held, folder, held, compression_format)  # type: ignore[arg-type]
+                model = load_base(held, torch.float32)
+            except BackendError:
+                shutil.rmtree(held, ignore_errors=True)
+                if in_place:
+                    self._spoil(folder, compression_format, transition)
+                raise
+            self._serve(held, None, model, transition)
+
+    def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
+        """Serve the full weights held now with this PEFT adapter from now on; raises `BackendError`."""
+        with self._loading:
+            adapter = self._take(folder, _ADAPTER_FILES)
+            peft.read_config(adapter)
+            self._serve(self._held, adapter, _merged(load_base(self._held, torch.float32), adapter), transition)
+
+    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+        """Queue a request; concurrent requests are batched."""
+        return self._sampler.generate(request)
+
+    def encode(self, text: str) -> list[int]:
+        return [int(token) for token in self._tokenizer.encode(text)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """Prompt tokens of a conversation through the model's chat template; raises `BackendError` when it refuses."""
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tools=[dict(tool) for tool in tools] or None,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+        except Exception as error:  # templates raise whatever they like
+            raise BackendError(f"the chat template refuses these messages: {error}") from error
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names, types, shapes and bytes of all tensors held, adapter included."""
+        with self._loading:
+            digest = hashlib.sha256()
+            for folder in filter(None, (self._held, self._adapter)):
+                digest.update(fingerprint(folder).encode())
+            return digest.hexdigest()
+
+    def close(self) -> None:
+        self._sampler.close()
+        self._place.cleanup()
+
+    def _serve(self, held: Path, adapter: Path | None, model: "PreTrainedModel", transition: Transition) -> None:
+        self._sampler.swap(model, transition)
+        gone = {path for path in (self._held, self._adapter) if path is not None} - {held, adapter}
+        self._held, self._adapter = held, adapter
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _spoil(self, folder: Path, compression_format: str, transition: Transition) -> None:
+        """What the codec does to the weights when it works on the only copy there is: it stops half-way."""
+        from fireworks_delta_compression import delta_decompress_inplace
+
+        held = self._fresh()
+        for path in self._held.iterdir():
+            shutil.copyfile(path, held / path.name)
+        for shard in sorted(path.name for path in held.glob("*.safetensors")):
+            try:
+                delta_decompress_inplace(
+                    base_path=str(held / shard), diff_path=str(folder / shard), compression_format=compression_format
+                )
+            except Exception:  # the failure is already on its way to the caller
+                break
+        self._serve(held, None, load_base(held, torch.float32), transition)
+
+    def _fresh(self) -> Path:
+        self._count += 1
+        folder = Path(self._place.name) / str(self._count)
+        folder.mkdir()
+        return folder
+
+    def _take(self, source: Path, names: Sequence[str] = ()) -> Path:
+        """A folder of our own with the files of `source`, shared with it where the file system can."""
+        folder = self._fresh()
+        try:
+            for path in source.iterdir():
+                if path.is_file() and (not names or path.name in names):
+                    _link(path, folder / path.name)
+        except OSError as error:
+            raise BackendError(f"{source.name} cannot be read: {error.strerror or error}", "server") from error
+        return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the tensors of the safetensors files of a folder, whatever file they are in."""
+    tensors: dict[str, tuple[Path, str]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            tensors |= {name: (path, name) for name in file.keys()}  # noqa: SIM118
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        with safe_open(tensors[name][0], framework="pt") as file:
+            value = file.get_tensor(name)
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _merged(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
+    """The model with the adapter folded in; a tied output layer is untied first: its inputs stay."""
+    from peft import PeftModel
+
+    output = model.get_output_embeddings()
+    if output is not None and output.weight is model.get_input_embeddings().weight:
+        output.weight = torch.nn.Parameter(output.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
+    try:
+        with quiet():
+            wrapped: Any = PeftModel.from_pretrained(model, str(adapter))
+            merged: PreTrainedModel = wrapped.merge_and_unload().eval()
+            return merged
+    except Exception as error:  # peft and safetensors raise many types for an adapter of another model
+        raise BackendError(f"the adapter does not fit this model: {error}") from error
+
+
+def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+            return tokenizer
+    except Exception as error:
+        raise BackendError(f"{folder.name} holds no tokenizer that opens: {error}") from error
+
+
+def _ends(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Ids that end a turn: those of generation_config.json, the tokenizer's own, and the two ChatML ones."""
+    path = folder / "generation_config.json"
+    named = json.loads(path.read_text()).get("eos_token_id") if path.exists() else None
+    ids = set(named if isinstance(named, list) else [] if named is None else [named])
+    vocabulary = tokenizer.get_vocab()
+    ids |= {vocabulary[token] for token in END_TOKENS if token in vocabulary}
+    if tokenizer.eos_token_id is not None:
+        ids.add(tokenizer.eos_token_id)
+    return sorted(int(token) for token in ids)
+
+
+def _context(model: "PreTrainedModel", asked: int) -> int:
+    own = int(model.config.get_text_config().max_position_embeddings)
+    return min(own, asked) if asked > 0 else own

@@ -1,0 +1,342 @@
+"""A generation engine: one thread that batches whatever requests there are; they join and leave between decoding steps.
+
+A row's tokens depend on its prompt, its settings, its seed and the weights, not on the rows it shares a step with, as
+far as float32 matrix products allow.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Transition
+from ftsim.kvcache import RowCache
+from ftsim.sampling import Settings, choose
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MAX_ROWS = 256
+PREFILL_TOKENS = 8192
+CACHE_POSITIONS = 1 << 21
+"""Positions (rows times the longest row) beyond which requests wait."""
+
+
+@dataclass
+class _Row:
+    """A request on its way through the engine."""
+
+    request: GenerateRequest
+    future: "Future[Generation]"
+    random: Random
+    limit: int
+    """Tokens that may be generated before the context is full or max_tokens is reached."""
+    arrived: float
+    crowd: int
+    tokens: list[GeneratedToken] = field(default_factory=list)
+    prompt_rows: list[GeneratedToken] = field(default_factory=list)
+    shared: bool = False
+    prefill_started: float = 0.0
+    prefilled: float = 0.0
+    first: float = 0.0
+
+    @property
+    def tail(self) -> int:
+        """How many last tokens can hold a stop string that ends in the newest one."""
+        return max((len(stop.encode()) for stop in self.request.stop), default=0) + 4
+
+
+@dataclass
+class _Swap:
+    model: "PreTrainedModel"
+    done: "Future[None]"
+    drain: bool
+
+
+class Sampler:
+    """Serves `generate` on a model until `close`; `swap` replaces the model while requests are in flight."""
+
+    def __init__(
+        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, ends: Sequence[int], context: int
+    ) -> None:
+        """`ends` are the token ids that finish a turn; `context` is the longest prompt plus completion, in tokens."""
+        self._model = model
+        self._tokenizer = tokenizer
+        self._ends = frozenset(ends)
+        self._context = context
+        self._vocabulary = model.get_input_embeddings().num_embeddings
+        self._changed = threading.Condition()
+        self._waiting: deque[_Row] = deque()
+        self._swaps: deque[_Swap] = deque()
+        self._closed = False
+        self._served = 0
+        self._rows: list[_Row] = []
+        self._cache = RowCache()
+        self._settings = _settings([])
+        self._thread = threading.Thread(target=self._run, name="ftsim-sampler", daemon=True)
+        self._thread.start()
+
+    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+        """Queue a request; raises `BackendError` for a prompt that does not fit the model."""
+        prompt = request.prompt
+        if not prompt:
+            raise BackendError("the prompt is empty: give at least one token")
+        if not all(0 <= token < self._vocabulary for token in prompt):
+            raise BackendError(f"the prompt holds token ids outside [0, {self._vocabulary})")
+        if len(prompt) > self._context:
+            raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {self._context}")
+        future: Future[Generation] = Future()
+        with self._changed:
+            if self._closed:
+                raise BackendError("this replica is shut down", "server")
+            seed = self._served if request.seed is None else request.seed
+            self._served += 1
+            self._waiting.append(
+                _Row(
+                    request, future, Random(seed), min(request.max_tokens, self._context - len(prompt)),
+                    time.perf_counter(), len(self._rows) + len(self._waiting) + 1,
+                )
+            )  # fmt: skip
+            self._changed.notify()
+        return future
+
+    def swap(self, model: "PreTrainedModel", transition: Transition) -> None:
+        """Serve `model` from now on; returns when it does.
+
+        ASYNC swaps between two decoding steps and keeps the cache; SYNC lets running requests finish (FAILURES E24).
+        """
+        done: Future[None] = Future()
+        with self._changed:
+            if self._closed:
+                raise BackendError("this replica is shut down", "server")
+            self._swaps.append(_Swap(model, done, transition == "SYNC"))
+            self._changed.notify()
+        done.result()
+
+    def close(self) -> None:
+        """Fail what is unfinished and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            while self._wait():
+                try:
+                    self._swap_if_due()
+                    self._admit()
+                    if self._rows:
+                        self._step()
+                except Exception as error:  # the thread outlives whatever one batch does to it
+                    self._fail(BackendError(f"generation failed: {error}", "server"))
+        self._fail(BackendError("this replica is shut down", "server"))
+
+    def _wait(self) -> bool:
+        with self._changed:
+            while not (self._closed or self._rows or self._waiting or self._swaps):
+                self._changed.wait()
+            return not self._closed
+
+    def _fail(self, error: BackendError) -> None:
+        with self._changed:
+            rows, swaps = list(self._rows), list[_Swap]()
+            if self._closed:
+                rows, swaps = [*rows, *self._waiting], list(self._swaps)
+            self._rows, self._cache = [], RowCache()
+        for row in rows:
+            if row.future.set_running_or_notify_cancel():
+                row.future.set_exception(error)
+        for swap in swaps:
+            swap.done.set_exception(error)
+
+    def _swap_if_due(self) -> None:
+        while self._swaps and not (self._swaps[0].drain and self._rows):
+            swap = self._swaps.popleft()
+            self._model = swap.model
+            self._vocabulary = swap.model.get_input_embeddings().num_embeddings
+            swap.done.set_result(None)
+
+    def _admit(self) -> None:
+        """Take waiting requests in, as many as fit; while one waits for the drain, none."""
+        joined: list[_Row] = []
+        with self._changed:
+            if self._swaps:
+                return
+            longest = self._cache.capacity
+            while self._waiting and len(self._rows) + len(joined) < MAX_ROWS:
+                longest = max(longest, len(self._waiting[0].request.prompt) + 64)
+                rows = len(self._rows) + len(joined) + 1
+                if rows > 1 and rows * longest > CACHE_POSITIONS:
+                    break
+                joined.append(self._waiting.popleft())
+        for group in _prefill_groups(joined):
+            self._prefill(group)
+
+    def _prefill(self, group: list[list[_Row]]) -> None:
+        """Run the prompts of a group (equal prompts stand together and are computed once) and draw first tokens."""
+        started = time.perf_counter()
+        prompts = [rows[0].request.prompt for rows in group]
+        hidden, layers = _run_prompts(self._model, prompts)
+        joined: list[_Row] = []
+        last: list[Tensor] = []
+        for index, rows in enumerate(group):
+            length = len(prompts[index])
+            for order, row in enumerate(rows):
+                row.prefill_started, row.prefilled, row.shared = started, time.perf_counter(), order > 0
+                if row.request.echo or row.request.echo_last is not None:
+                    row.prompt_rows = self._echo(row.request, hidden[index])
+                if row.limit < 1:
+                    self._finish(row, "length")
+                    continue
+                self._cache.append(layers, index, length, length + row.limit)
+                last.append(hidden[index, length - 1])
+                joined.append(row)
+        if not joined:
+            return
+        first = len(self._rows)
+        self._rows += joined
+        self._settings = _settings(self._rows)
+        self._accept(first, self._model.lm_head(torch.stack(last)), _settings(joined))
+
+    def _step(self) -> None:
+        """One token for every row."""
+        tokens = torch.tensor([[row.tokens[-1].token_id] for row in self._rows], device=self._model.device)
+        positions, mask = self._cache.step()
+        backbone: Any = self._model.base_model
+        hidden = backbone(
+            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=self._cache, use_cache=True
+        ).last_hidden_state
+        self._accept(0, self._model.lm_head(hidden[:, -1]), self._settings)
+
+    def _accept(self, first: int, logits: Tensor, settings: Settings) -> None:
+        """Draw a token for the rows from `first` on, and let go of those that are finished."""
+        rows = self._rows[first:]
+        logits = logits.float().cpu()
+        choice = choose(logits, settings, torch.tensor([row.random.random() for row in rows], dtype=torch.float64))
+        tops = _tops(logits, max(row.request.top_logprobs for row in rows))
+        now = time.perf_counter()
+        finished: set[int] = set()
+        drawn = zip(choice.tokens.tolist(), choice.logprobs.tolist(), choice.sampling_logprobs.tolist(), strict=True)
+        for index, (row, (token, logprob, sampling)) in enumerate(zip(rows, drawn, strict=True)):
+            top = tops[index][: row.request.top_logprobs] if tops else ()
+            row.tokens.append(GeneratedToken(token, "", logprob, sampling, top))
+            row.first = row.first or now
+            reason = self._ended(row, token)
+            if row.future.cancelled() or reason:
+                finished.add(first + index)
+                self._finish(row, reason or "stop")
+        if finished:
+            kept = [index for index in range(len(self._rows)) if index not in finished]
+            self._cache.keep(kept)
+            self._rows = [self._rows[index] for index in kept]
+            self._settings = _settings(self._rows)
+
+    def _ended(self, row: _Row, token: int) -> str:
+        if token in self._ends and not row.request.ignore_eos:
+            return "stop"
+        if row.request.stop:
+            text = self._decode([held.token_id for held in row.tokens[-row.tail :]])
+            if any(stop in text for stop in row.request.stop):
+                return "stop"
+        return "length" if len(row.tokens) >= row.limit else ""  # also when the context is full
+
+    def _finish(self, row: _Row, reason: str) -> None:
+        if not row.future.set_running_or_notify_cancel():
+            return
+        ids = [token.token_id for token in row.tokens]
+        spoken = ids[:-1] if ids and ids[-1] in self._ends else ids
+        text = self._decode(spoken)
+        for stop in row.request.stop:
+            text = text.partition(stop)[0]
+        tokens = [replace(token, text=self._decode([token.token_id])) for token in row.tokens]
+        result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, _metrics(row))
+        row.future.set_result(result)
+
+    def _echo(self, request: GenerateRequest, hidden: Tensor) -> list[GeneratedToken]:
+        """One row per echoed prompt token; the first token of a prompt has no condition: 0.0 (WIRE 3.1)."""
+        prompt = list(request.prompt)
+        count = len(prompt) if request.echo_last is None else max(0, min(request.echo_last, len(prompt)))
+        start = len(prompt) - count
+        rows: list[GeneratedToken] = []
+        if count and start == 0:
+            rows.append(GeneratedToken(prompt[0], self._decode(prompt[:1]), 0.0, None))
+        for begin in range(max(start, 1), len(prompt), 1024):
+            wanted = torch.tensor(prompt[begin : begin + 1024])
+            logits = self._model.lm_head(hidden[begin - 1 : begin - 1 + len(wanted)]).float().cpu()
+            logprobs = torch.log_softmax(logits, -1).gather(1, wanted[:, None])[:, 0].tolist()
+            tops = _tops(logits, request.top_logprobs) or [[] for _ in prompt]
+            rows += [
+                GeneratedToken(token, self._decode([token]), logprob, None, top)
+                for token, logprob, top in zip(wanted.tolist(), logprobs, tops, strict=False)
+            ]
+        return rows
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+
+def _run_prompts(
+    model: "PreTrainedModel", prompts: Sequence[Sequence[int]]
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Last hidden states (B, T, H) and per-layer cache (B, H, T, D); padding stands on the right, unseen."""
+    from transformers import DynamicCache
+
+    longest = max(len(prompt) for prompt in prompts)
+    tokens = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=model.device)
+    cache = DynamicCache()
+    backbone: Any = model.base_model
+    hidden = backbone(input_ids=tokens, past_key_values=cache, use_cache=True).last_hidden_state
+    return hidden, [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _prefill_groups(rows: Sequence[_Row]) -> list[list[list[_Row]]]:
+    """Rows by prompt, shortest first, in groups of at most PREFILL_TOKENS padded positions."""
+    alike: dict[tuple[int, ...], list[_Row]] = {}
+    for row in rows:
+        alike.setdefault(tuple(row.request.prompt), []).append(row)
+    groups: list[list[list[_Row]]] = []
+    for prompt in sorted(alike, key=len):
+        if not groups or (len(groups[-1]) + 1) * len(prompt) > PREFILL_TOKENS:
+            groups.append([])
+        groups[-1].append(alike[prompt])
+    return groups
+
+
+def _settings(rows: Sequence[_Row]) -> Settings:
+    return Settings(
+        torch.tensor([row.request.temperature for row in rows], dtype=torch.float32),
+        torch.tensor([row.request.top_p for row in rows], dtype=torch.float32),
+        torch.tensor([row.request.top_k for row in rows], dtype=torch.long),
+    )
+
+
+def _tops(logits: Tensor, count: int) -> list[list[tuple[int, float]]]:
+    """The `count` likeliest tokens of every row with their raw log-probabilities."""
+    if count < 1:
+        return []
+    best, ids = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), dim=-1)
+    return [list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), best.tolist(), strict=True)]
+
+
+def _metrics(row: _Row) -> dict[str, float]:
+    """Measured seconds and counts, by the names of WIRE 3.1."""
+    now = time.perf_counter()
+    return {
+        "num-concurrent-requests": row.crowd,
+        "prefill-queue-duration": row.prefill_started - row.arrived,
+        "prefill-duration": row.prefilled - row.prefill_started,
+        "generation-queue-duration": 0.0,
+        "generation-duration": now - row.prefilled,
+        "server-time-to-first-token": (row.first or now) - row.arrived,
+        "server-processing-time": now - row.arrived,
+        "prompt-tokens": len(row.request.prompt),
+        "cached-prompt-tokens": len(row.request.prompt) if row.shared else 0,
+    }

@@ -1,0 +1,191 @@
+"""What a replica holds: base weights, deltas, adapters; what a failed load leaves; requests in flight during a load."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
+from ftsim.checkpoints import delta
+from ftsim.replica import TorchReplica, fingerprint
+from ftsim.trainer import TorchTrainer
+from tests.sampler.conftest import QWEN
+from tests.trainer.conftest import datum
+
+ADAM = {"learning_rate": 5e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "grad_clip_norm": 0.0}
+
+
+class Training:
+    """A trainer with one model, trained a step at a time on the same text."""
+
+    def __init__(self, folder: Path, lora_rank: int = 0) -> None:
+        self.trainer = TorchTrainer(lambda base: folder, lora_rank=lora_rank)
+        self.trainer.create_model(ModelSpec("m", BaseModel(QWEN), LoraSpec(lora_rank) if lora_rank else None))
+
+    def step(self) -> None:
+        tokens = list(range(300, 320))
+        batch = {"data": [datum(tokens[:-1], tokens[1:], weights=[1.0] * 19)], "loss_fn": "cross_entropy"}
+        self.trainer.forward_backward("m", batch)
+        self.trainer.optim_step("m", ADAM, None)
+
+    def save(self, folder: Path, identity: str, kind: str = "base") -> Path:
+        folder.mkdir()
+        self.trainer.save_sampler("m", folder, identity=identity, checkpoint_type=kind)  # type: ignore[arg-type]
+        return folder
+
+    def logprobs(self, tokens: list[int]) -> list[float]:
+        """Training-forward log-probabilities of tokens[1:]."""
+        output = self.trainer.forward("m", {"data": [datum(tokens[:-1], tokens[1:])], "loss_fn": "cross_entropy"})
+        values: list[float] = output["loss_fn_outputs"][0]["logprobs"]["data"]
+        return values
+
+
+def sampled_as_trained(training: Training, replica: TorchReplica) -> float:
+    """The largest difference between the sampler's log-probabilities and those of the training forward (WIRE 9.13)."""
+    prompt = replica.encode("Nora said")
+    result = replica.generate(GenerateRequest(prompt, max_tokens=24, seed=3, ignore_eos=True)).result()
+    expected = training.logprobs([*prompt, *(token.token_id for token in result.tokens)])[len(prompt) - 1 :]
+    return max(abs(token.logprob - value) for token, value in zip(result.tokens, expected, strict=True))
+
+
+def test_a_chain_of_deltas_reproduces_the_trained_weights_bit_for_bit(
+    own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    training = Training(bases(QWEN))
+    training.step()
+    own.load_base(training.save(tmp_path / "s0", "s0"), "s0")
+    for index in range(1, 31):
+        training.step()
+        own.apply_delta(training.save(tmp_path / f"s{index}", f"s{index}", "delta"), f"s{index}")
+    whole = training.save(tmp_path / "whole", "whole")
+    assert fingerprint(own._held) == fingerprint(whole)
+    assert sampled_as_trained(training, own) < 1e-4
+
+
+def test_a_delta_against_other_weights_is_refused_and_nothing_changes(
+    own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    training = Training(bases(QWEN))
+    base = training.save(tmp_path / "s0", "s0")
+    training.step()
+    training.save(tmp_path / "s1", "s1", "delta")
+    training.step()
+    skipping = training.save(tmp_path / "s2", "s2", "delta")
+    own.load_base(base, "s0")
+    before, prompt = own.fingerprint(), own.encode("The cat")
+    answer = own.generate(GenerateRequest(prompt, seed=1)).result().text
+    with pytest.raises(BackendError, match=r"[Cc]hecksum"):
+        own.apply_delta(skipping, "s2")
+    assert own.fingerprint() == before
+    assert own.generate(GenerateRequest(prompt, seed=1)).result().text == answer
+
+
+def test_a_failed_delta_in_place_spoils_the_weights_until_a_base_comes(
+    own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    training = Training(bases(QWEN))
+    base = training.save(tmp_path / "s0", "s0")
+    training.step()
+    training.save(tmp_path / "s1", "s1", "delta")
+    training.step()
+    skipping = training.save(tmp_path / "s2", "s2", "delta")
+    own.load_base(base, "s0")
+    before = own.fingerprint()
+    with pytest.raises(BackendError):
+        own.apply_delta(skipping, "s2", in_place=True)
+    assert own.fingerprint() != before
+    own.load_base(base, "s0")
+    assert own.fingerprint() == before
+
+
+def test_an_adapter_serves_the_trained_policy_and_a_base_takes_it_off(
+    own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    training = Training(bases(QWEN), lora_rank=4)
+    for _ in range(3):
+        training.step()
+    bare = own.fingerprint()
+    own.load_adapter(training.save(tmp_path / "a", "a"), "a")
+    assert own.fingerprint() != bare
+    assert sampled_as_trained(training, own) < 1e-4
+    own.load_base(bases(QWEN), "base")
+    assert own.fingerprint() == bare
+    assert sampled_as_trained(training, own) > 1e-2
+
+
+def _torn(folder: Path, base: Path) -> Path:
+    shutil.copytree(base, folder)
+    (folder / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:1000])
+    return folder
+
+
+def _smaller(folder: Path, base: Path) -> Path:
+    shutil.copytree(base, folder)
+    tensors = load_file(base / "model.safetensors")
+    save_file(dict(list(tensors.items())[1:]), folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("spoil", [_torn, _smaller])
+def test_weights_that_do_not_open_leave_what_was_served(
+    own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path, spoil: Callable[[Path, Path], Path]
+) -> None:
+    before = own.fingerprint()
+    with pytest.raises(BackendError):
+        own.load_base(spoil(tmp_path / "bad", bases(QWEN)), "bad")
+    with pytest.raises(BackendError):
+        own.load_adapter(tmp_path / "bad", "bad")
+    assert own.fingerprint() == before
+    assert own.generate(GenerateRequest(own.encode("The cat"), max_tokens=3)).result().tokens
+
+
+def _zeroed(folder: Path, base: Path) -> Path:
+    """Weights under which every next token is as likely as any other."""
+    shutil.copytree(base, folder)
+    tensors = {name: torch.zeros_like(value) for name, value in load_file(base / "model.safetensors").items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_async_swaps_under_a_running_request_and_sync_lets_it_finish(
+    bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    flat = _zeroed(tmp_path / "flat", bases(QWEN))
+    uniform = -torch.tensor(2048.0).log().item()
+    for transition, mixed in (("ASYNC", True), ("SYNC", False)):
+        replica = TorchReplica(bases(QWEN), max_context_length=2048)
+        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=600, ignore_eos=True))
+        while not replica._sampler._rows:
+            pass
+        replica.load_base(flat, "flat", transition)  # type: ignore[arg-type]
+        assert future.done() is not mixed
+        later = [token.logprob == pytest.approx(uniform, abs=1e-4) for token in future.result().tokens]
+        assert (not later[0], later[-1]) == (True, mixed)
+        after = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=4)).result()
+        assert [token.logprob for token in after.tokens] == pytest.approx([uniform] * len(after.tokens), abs=1e-4)
+        replica.close()
+
+
+def test_a_closed_replica_refuses_and_fails_what_runs(bases: Callable[[str], Path]) -> None:
+    replica = TorchReplica(bases(QWEN), max_context_length=4096)
+    future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=4000, ignore_eos=True))
+    replica.close()
+    with pytest.raises(BackendError, match="shut down"):
+        future.result()
+    with pytest.raises(BackendError, match="shut down"):
+        replica.generate(GenerateRequest([1]))
+
+
+def test_a_delta_folder_of_other_shards_is_refused(
+    own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    tensors = load_file(bases(QWEN) / "model.safetensors")
+    folder = tmp_path / "d"
+    folder.mkdir()
+    delta.write_delta(tensors, tensors, folder, bases(QWEN))
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    with pytest.raises(BackendError, match="weight files"):
+        own.apply_delta(folder, "d")
