@@ -244,3 +244,13 @@ def _with_deployment(facts: dict[str, Any]) -> dict[str, Any]:
 def _parameters(folder: Path) -> int:
     shards = (read_shard(path) for path in sorted(folder.glob("model*.safetensors")))
     return sum(prod(tensor.shape) for shard in shards for tensor in shard.tensors.values())
+
+
+def versions(shapes: Mapping[str, S], account: str = "-", shape: str = "-") -> list[tuple[S, str]]:
+    """Every (shape, version) below a parent in which `-` stands for any, in declared order (WIRE 1.3)."""
+    found = []
+    for known in shapes.values():
+        _, owner, _, short = known.name.split("/")
+        if account in ("-", owner) and shape in ("-", short):
+            found += [(known, version) for version in known.versions]
+    return found

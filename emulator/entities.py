@@ -87,6 +87,7 @@ class Model:
     source_checkpoint: str = ""
     source_step: int = 0
     display_name: str = ""
+    description: str = ""
     pending: Pending | None = None
 
     @property

@@ -9,8 +9,9 @@ from emulator.errors import PayloadTooLarge, PermissionDenied, PlatformError, Un
 from emulator.web import Reply
 
 OPEN = frozenset({"/healthz", "/readyz"})
-SHARED_ACCOUNTS = frozenset({"fireworks"})
+READABLE = frozenset({"fireworks", "-"})
 _ACCOUNT = re.compile(r"/v1/accounts/([^/]+)/|/training/v1/rlorTrainerJobs/([^/]+)/")
+_SIGNED = re.compile(r"/v1/accounts/[^/]+/models/[^/]+/files/[^/]+")
 
 
 class Guard:
@@ -35,7 +36,7 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         path = scope["path"]
-        if path in OPEN:
+        if path in OPEN or (_SIGNED.fullmatch(path) and b"signature=" in scope["query_string"]):
             return
         headers = dict(scope["headers"])
         account = next((self._keys[key] for key in _presented(headers) if key in self._keys), None)
@@ -44,7 +45,7 @@ class Guard:
         scope["account"] = account
         if match := _ACCOUNT.match(path):
             owner = match[1] or match[2]
-            if owner != account and owner not in SHARED_ACCOUNTS:
+            if owner != account and not (owner in READABLE and scope["method"] in ("GET", "HEAD")):
                 raise PermissionDenied(f"this key belongs to account {account!r}, not to {owner[:64]!r}")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._body_limit:

@@ -16,6 +16,8 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("rows.omit", [], "Fields that rows lack, such as createTime or promotable.", ("A14",)),
     Quirk("rows.drop_false", False, "Rows say promotable only when it is true.", ("A14",)),
     Quirk("rows.extra_type", "", "Another row in the list, of this unknown checkpointType.", ("A14",)),
+    Quirk("accounts.listed", "one", "How many accounts the caller's key seems to belong to.", ("F18",),
+          ("one", "none", "two")),
     # jobs
     Quirk("jobs.pending_s", 0.0, "How long a new or resumed job waits in PENDING for capacity.", ("F7",)),
     Quirk("jobs.create_s", 0.0, "How long it then stays in CREATING.", ("F7",)),

@@ -1,5 +1,5 @@
-"""Routes of the control plane: `routers` is what `emulator.app` includes."""
+"""The control plane, `/v1/...`: parse, one service call, serialise."""
 
-from fastapi import APIRouter
+from emulator.control import accounts, checkpoints, jobs, models, operations, shapes
 
-routers: tuple[APIRouter, ...] = ()
+routers = tuple(part.router for part in (jobs, checkpoints, models, operations, shapes, accounts))

@@ -24,7 +24,7 @@ def parse(text: str) -> list[Term]:
     while text[at:].strip():
         match = _TERM.match(text, at)
         if match is None:
-            raise InvalidArgument(f"invalid filter at {text[at : at + 60]!r}: write field=\"value\" joined by AND")
+            raise InvalidArgument(f'invalid filter at {text[at : at + 60]!r}: write field="value" joined by AND')
         literal = json.loads(match[3]) if match[3].startswith('"') else match[3]
         terms.append((tuple(_camel(part) for part in match[1].split(".")), match[2], literal))
         at = match.end()

@@ -14,7 +14,7 @@ from emulator.errors import AlreadyExists, FailedPrecondition, NotFound
 from emulator.names import check_dns_label, resource
 from emulator.platform.job_spec import JobSpec, resolve
 from emulator.platform.models import Models
-from emulator.platform.paging import Page, page
+from emulator.platform.paging import Page, Query
 from emulator.transitions import Pending, Progression
 from emulator.world import World
 
@@ -107,12 +107,10 @@ class Jobs:
         subject = {"account": account, "job": job_id}
         return int(self._world.quirks.spend("jobs.healthz", **subject)) if job.state == RUNNING else 503
 
-    def list(
-        self, account: str, size: int = 0, token: str = "", wanted: Callable[[Job], bool] = lambda job: True
-    ) -> Page[Job]:
-        """Jobs that are not deleted, oldest first; `wanted` filters."""
+    def list(self, account: str, query: Query[Job] = Query()) -> Page[Job]:
+        """Jobs that are not deleted (FAILURES D17); raises InvalidArgument for a foreign page token."""
         alive = [job for job in self._world.jobs.of(account) if self._settle(job) and job.state != DELETED]
-        return page([job for job in alive if wanted(job)], size, token, lambda job: job.created)
+        return query.page(alive, lambda job: job.created)
 
     def delete(self, account: str, job_id: str) -> Job:
         """Leave a tombstone; deleting it again changes nothing and does not prolong its 30 days (FAILURES D17)."""

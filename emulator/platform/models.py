@@ -1,6 +1,5 @@
 """Models: those of the catalogue and those that a promotion made (WIRE 1.5, 5.7)."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from emulator.backend import Backend, BaseModel
@@ -9,7 +8,7 @@ from emulator.catalogue import BIRTH, SHARED_ACCOUNT, Catalogue, CatalogueModel
 from emulator.entities import Model
 from emulator.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from emulator.names import split_resource
-from emulator.platform.paging import Page, page
+from emulator.platform.paging import Page, Query
 from emulator.world import World
 
 BASE_KINDS = ("HF_BASE_MODEL", "EMBEDDING_MODEL", "CUSTOM_MODEL")
@@ -36,15 +35,12 @@ class Models:
             return _as_model(known)
         raise NotFound(f"model {name[:200]!r} not found")
 
-    def list(
-        self, account: str, size: int = 0, token: str = "", wanted: Callable[[Model], bool] = lambda model: True
-    ) -> Page[Model]:
-        """The models of one account, catalogue first, oldest first; `wanted` filters."""
+    def list(self, account: str, query: Query[Model] = Query()) -> Page[Model]:
+        """The models of one account, those of the catalogue first; raises InvalidArgument for a foreign page token."""
         prefix = f"accounts/{account}/"
         known = [_as_model(m, at) for at, m in enumerate(self._catalogue.models.values()) if m.name.startswith(prefix)]
         own = [model for model in self._world.models.of(account) if self._catalogue.model(model.name) is None]
-        models = [model for model in known + [self._settled(m) for m in own] if wanted(model)]
-        return page(models, size, token, lambda model: model.created)
+        return query.page(known + [self._settled(model) for model in own], lambda model: model.created)
 
     def base(self, name: str) -> BaseModel:
         """What a trainer or a deployment builds on; raises InvalidArgument for an adapter, NotFound."""
@@ -77,12 +73,14 @@ class Models:
             return self._blobs.path(model.blob)
         return self._backend.folder(self.base(model.name))
 
-    def update(self, name: str, *, display_name: str | None = None) -> Model:
+    def update(self, name: str, *, display_name: str | None = None, description: str | None = None) -> Model:
         """Change what may be changed; raises PermissionDenied for a catalogue model, NotFound."""
         with self._world.change():
             model = self._own(name)
             if display_name is not None:
                 model.display_name = display_name
+            if description is not None:
+                model.description = description
             model.updated = self._world.clock.now()
             return self._world.models.put(model)
 

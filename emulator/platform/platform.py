@@ -4,6 +4,7 @@ from emulator.backend import Backend
 from emulator.blobs import Blobs
 from emulator.catalogue import Catalogue
 from emulator.platform.checkpoints import Checkpoints
+from emulator.platform.downloads import Downloads
 from emulator.platform.futures import Futures
 from emulator.platform.jobs import Jobs
 from emulator.platform.models import Models
@@ -27,6 +28,7 @@ class Platform:
         self.jobs = Jobs(world, catalogue, self.models)
         self.checkpoints = Checkpoints(world, blobs, self.jobs)
         self.operations = Operations(world)
+        self.downloads = Downloads(world, self.models)
         self.promotion = Promotion(world, blobs, self.checkpoints, self.jobs, self.models, self.operations, backend)
         self.futures = Futures(world)
         self.trainers = Trainers(world, backend, self.jobs, self.models, self.futures)

@@ -27,7 +27,9 @@ _HOW_TO_SAVE = 'save_weights_for_sampler_ext(checkpoint_type="base") / TrainingC
 
 @dataclass(frozen=True)
 class PromoteRequest:
-    """`owner` is the full name of the job or session that lists the checkpoint. `wants_operation`: async_promotion."""
+    """`owner` is the full name of the job or session that lists the checkpoint.
+    `knows_operations`: whether it held the field async_promotion; `wants_operation`: its value.
+    """
 
     account: str
     owner: str
@@ -35,6 +37,7 @@ class PromoteRequest:
     output_model: str
     base_model: str = ""
     deployment: str = ""
+    knows_operations: bool = False
     wants_operation: bool = False
 
 
@@ -57,7 +60,7 @@ class Promotion:
     def promote(self, request: PromoteRequest) -> Model | Operation:
         """Check, copy, open, register; raises a PlatformError, and then nothing of it stays."""
         mode = self._world.quirks.value("promote.async", account=request.account)
-        if request.wants_operation and mode == "unsupported":
+        if request.knows_operations and mode == "unsupported":
             raise InvalidArgument('unknown field "async_promotion" in PromoteCheckpointRequest')
         row = self._row(request)
         self._check_base(request, row)

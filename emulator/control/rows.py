@@ -1,0 +1,64 @@
+"""Checkpoint rows as a list shows them, with everything that quirks do to them (WIRE 1.9; FAILURES A)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from emulator.clock import SECOND, rfc3339
+from emulator.entities import Checkpoint
+from emulator.kinds import promotable
+from emulator.platform.paging import Page
+from emulator.quirks import Quirks
+
+_DIGITS = {"seconds": 0, "millis": 3, "micros": 6, "nanos": 9}
+_SHAPING = ("rows.time_precision", "rows.omit", "rows.drop_false", "rows.extra_type", "rows.key_style",
+            "rows.endless_token", "clock.skew_s")  # fmt: skip
+
+
+def listing(page: Page[Checkpoint], quirks: Quirks, key: str, job: str) -> dict[str, Any]:
+    """A page of rows under `key`."""
+    if not quirks.any_of(_SHAPING):
+        return {key: [row(entity) for entity in page.rows], "nextPageToken": page.next_token}
+    rows = [_bent(entity, page.start + at, quirks, job) for at, entity in enumerate(page.rows)]
+    rows += _extra(page, quirks, job)
+    token = "again" if quirks.value("rows.endless_token", job=job) else page.next_token
+    match quirks.value("rows.key_style", job=job):
+        case "snake_case":
+            return {"checkpoints": rows, "next_page_token": token}
+        case "rlorTrainerJobCheckpoints":
+            return {"rlorTrainerJobCheckpoints": rows, "nextPageToken": token}
+    return {key: rows, "nextPageToken": token}
+
+
+def row(entity: Checkpoint, digits: int = 6, skew: int = 0) -> dict[str, Any]:
+    """One row; `skew` in microseconds."""
+    created = rfc3339(entity.created + skew, digits)
+    same = entity.updated == entity.created
+    return {
+        "name": entity.name,
+        "createTime": created,
+        "updateTime": created if same else rfc3339(entity.updated + skew, digits),
+        "checkpointType": entity.kind.value,
+        "promotable": promotable(entity.kind),
+    }
+
+
+def _bent(entity: Checkpoint, index: int, quirks: Quirks, job: str) -> dict[str, Any]:
+    subject = {"job": job, "checkpoint": entity.id}
+    precision = quirks.value("rows.time_precision", **subject)
+    digits = _DIGITS.get(precision, 6 * (index % 2))  # FAILURES A1: mixed begins with a coarse stamp
+    body = row(entity, digits, int(quirks.value("clock.skew_s", **subject) * SECOND))
+    if quirks.value("rows.drop_false", **subject) and not body["promotable"]:
+        del body["promotable"]
+    omitted: Sequence[str] = quirks.value("rows.omit", **subject)
+    return {key: value for key, value in body.items() if key not in omitted}
+
+
+def _extra(page: Page[Checkpoint], quirks: Quirks, job: str) -> list[dict[str, Any]]:
+    """A row of a type that no client has heard of, at the end of the list (FAILURES A14)."""
+    unknown = quirks.value("rows.extra_type", job=job)
+    if not unknown or page.next_token or not page.rows:
+        return []
+    last = page.rows[-1]
+    return [
+        row(last) | {"name": f"{last.owner}/checkpoints/{last.id}-x", "checkpointType": unknown, "promotable": False}
+    ]
