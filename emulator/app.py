@@ -29,7 +29,7 @@ def create_app(
     body_limit: int = BODY_LIMIT,
 ) -> FastAPI:
     """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes."""
-    journal = journal or Journal(platform.world.clock)
+    journal = Journal(platform.world.clock) if journal is None else journal
     middleware = [
         Middleware(Recorder, journal=journal),
         Middleware(Guard, keys=keys, body_limit=body_limit),

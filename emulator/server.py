@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import socket
 import tempfile
@@ -213,9 +214,12 @@ class Emulator:
 
     def _announce(self, root: Path, undo: contextlib.ExitStack) -> None:
         """Say in the state folder where the server is, for whoever wants to join it."""
-        file = root / SERVER_FILE
-        file.write_text(json.dumps({"url": self.url, "account": self.account, "api_key": self.api_key}), "utf-8")
-        file.chmod(0o600)
+        file, aside = root / SERVER_FILE, root / f".server-{os.getpid()}"
+        record = {"url": self.url, "pid": os.getpid(), "api_key": self.api_key, "account_id": self.account}
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            json.dump(record, opened)
+        os.replace(aside, file)
         undo.callback(file.unlink, missing_ok=True)
 
 

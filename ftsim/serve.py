@@ -1,0 +1,86 @@
+"""`ftsim serve`: the emulator as a process of its own, until Ctrl-C, SIGTERM or, for `ftsim run`, its last client."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from emulator.errors import PlatformError
+from emulator.server import API_KEY, Emulator
+from ftsim import local
+from ftsim.attendance import Attendance, OccupiedError, default_state_dir
+
+
+def serve(
+    *,
+    state_dir: Path | None = None,
+    memory: bool = False,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    seed: int = 0,
+    api_key: str = API_KEY,
+    models: Mapping[str, Path] | None = None,
+    catalogue: Sequence[Path] = (),
+    warm: bool = False,
+    until_deserted: bool = False,
+    announce: Callable[[Emulator], None] | None = None,
+) -> int:
+    """Serve until told to stop; returns the exit status. `memory` keeps nothing; `announce` is called once it answers."""
+    root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
+    stop = threading.Event()
+    with _stopped_by_signals(stop):
+        try:
+            with contextlib.ExitStack() as stack:
+                attendance = None
+                if root is not None:
+                    attendance = Attendance(root)
+                    stack.enter_context(attendance.occupied(patience=10.0 if until_deserted else 0.0))
+                emulator = local.Emulator(
+                    state_dir=root, host=host, port=port, seed=seed, api_key=api_key, models=models or {},
+                    catalogue=tuple(catalogue),
+                )  # fmt: skip
+                stack.enter_context(emulator)
+                (announce or _say)(emulator)
+                if warm:
+                    threading.Thread(target=emulator.platform.backend.warm, name="warm", daemon=True).start()
+                if until_deserted and attendance is not None:
+                    attendance.serve_until_deserted(os.getpid(), stop)
+                else:
+                    stop.wait()
+        except (PlatformError, OccupiedError) as refusal:
+            print(f"ftsim: {str(refusal).removeprefix('ftsim: ')}", file=sys.stderr)
+            return 1
+        except OSError as error:
+            print(f"ftsim: the state folder {root} cannot be used: {error.strerror or error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _say(emulator: Emulator) -> None:
+    print(f"ftsim: listening on {emulator.url} (account {emulator.account}); Ctrl-C stops it")
+    for name, value in emulator.env().items():
+        print(f"  export {name}={value}")
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set `stop`; a second Ctrl-C is Python's own. Only the main thread can listen."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
