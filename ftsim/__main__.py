@@ -1,0 +1,5 @@
+"""`python -m ftsim` is the command `ftsim`."""
+
+from ftsim.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""The command `ftsim`. Each command is a module of `ftsim.commands`; heavy imports happen inside them."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ftsim.commands import bench, checkpoints, demo, explain, models, promote, run, serve
+from ftsim.commands.console import fail
+
+app = typer.Typer(
+    name="ftsim",
+    help="A local emulator and test harness for the Fireworks Training API.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"ftsim {version('ftsim-emulator')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("serve")(serve.serve)
+app.command("run", cls=run.RunCommand, context_settings=run.SETTINGS)(run.run)
+app.command("demo")(demo.demo)
+app.command("checkpoints")(checkpoints.checkpoints)
+app.command("explain")(explain.explain)
+app.command("promote")(promote.promote)
+app.add_typer(models.app, name="models")
+app.command("bench")(bench.bench)
+
+
+def main() -> None:
+    """Entry point of the console command; Ctrl-C ends it quietly."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        from emulator.errors import PlatformError
+
+        if not isinstance(error, PlatformError):
+            raise
+        fail(error.message)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What commands share in talking to people: errors, sizes, ages, common options."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        envvar="FTSIM_STATE_DIR",
+        help="Folder with the emulator's state; a folder of your own by default.",
+        show_default=False,
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        envvar="FIREWORKS_BASE_URL",
+        help="Address of the service; by default the emulator of the state folder.",
+        show_default=False,
+    ),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="FIREWORKS_API_KEY", help="Key for --url.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Say on stderr who speaks and what is wrong, and leave."""
+    print(f"ftsim: {message.removeprefix('ftsim: ')}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def yes_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def human_size(size: object) -> str:
+    """Bytes with a unit, `-` when unknown."""
+    if not isinstance(size, int):
+        return "-"
+    amount, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def human_age(seconds: float | None) -> str:
+    """Seconds, minutes, hours or days, `-` when unknown."""
+    if seconds is None:
+        return "-"
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{max(seconds, 0) / divisor:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"

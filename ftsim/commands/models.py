@@ -1,0 +1,90 @@
+"""`ftsim models`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ftsim.commands.console import ApiKey, AsJson, StateDir, Url, fail
+
+app = typer.Typer(no_args_is_help=True, help="List models, and fetch their files.")
+
+
+@app.command("list")
+def list_models(
+    everything: Annotated[bool, typer.Option("--all", help="The shared base models too.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    state_dir: StateDir = None,
+) -> None:
+    """List the account's models."""
+    from ftsim.commands.service import connect
+
+    models: list[dict[str, Any]] = []
+    with connect(url, api_key, state_dir) as service:
+        for account in (service.account, *(["fireworks"] if everything else [])):
+            token = ""
+            while True:
+                query = {"pageSize": 200} | ({"pageToken": token} if token else {})
+                answer = service.get(f"/v1/accounts/{account}/models", **query)
+                models += answer.get("models") or []
+                token = answer.get("nextPageToken") or ""
+                if not token:
+                    break
+    if as_json:
+        print(json.dumps({"models": models}, indent=1))
+    elif models:
+        _show(models)
+    else:
+        print("no models yet: `ftsim promote` makes one of a checkpoint")
+
+
+def _show(models: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("model", "kind", "state", "trained from"):
+        drawn.add_column(heading, overflow="fold")
+    for model in models:
+        adapter = model.get("peftDetails") or {}
+        drawn.add_row(model.get("name"), model.get("kind"), model.get("state"), adapter.get("baseModel") or "")
+    Console().print(drawn)
+
+
+@app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="Full resource name, or the id of one of your models.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if it is not there.")],
+    url: Url = None,
+    api_key: ApiKey = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Fetch the files of a model, as `transformers` and `peft` open them."""
+    from ftsim.commands.service import connect
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        fail(f"{folder} is not an empty folder")
+    with connect(url, api_key, state_dir) as service:
+        full = name if "/" in name else f"accounts/{service.account}/models/{name}"
+        urls = service.get(f"/v1/{full}:getDownloadEndpoint").get("filenameToSignedUrls") or {}
+        if not urls:
+            fail(f"{full} has no files to fetch")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, address in urls.items():
+            _fetch(service.client, address, folder / Path(file).name)
+    print(f"{full}: {len(urls)} files in {folder}")
+
+
+def _fetch(client: Any, address: str, target: Path) -> None:
+    """Stream one file; a torn one never keeps its name."""
+    aside = target.with_name(f".{target.name}.part")
+    with client.stream("GET", address) as response:
+        if not response.is_success:
+            fail(f"{target.name} cannot be fetched: HTTP {response.status_code}")
+        with aside.open("wb") as file:
+            for block in response.iter_bytes():
+                file.write(block)
+    aside.replace(target)
