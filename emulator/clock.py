@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 SECOND = 1_000_000
 
@@ -44,9 +45,13 @@ class Clock:
 def rfc3339(moment: int, digits: int = 6) -> str:
     """`2026-08-01T10:00:00.123456Z` with 0, 3, 6 or 9 fractional digits (WIRE 5.4, FAILURES A1 and A5)."""
     seconds, micros = divmod(moment, SECOND)
-    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     fraction = f"{micros:06d}000"[:digits]
-    return f"{stamp}.{fraction}Z" if fraction else f"{stamp}Z"
+    return f"{_to_second(seconds)}.{fraction}Z" if fraction else f"{_to_second(seconds)}Z"
+
+
+@lru_cache(maxsize=4096)
+def _to_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_rfc3339(text: str) -> int:
