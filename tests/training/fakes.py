@@ -22,12 +22,13 @@ class Done:
 
 @dataclass
 class FakePlane:
-    """Lists rows oldest first; `now` is the server's clock in seconds."""
+    """Lists rows oldest first; `now` is the server's clock in seconds, `lag` how many lists miss a new row."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     now: float = 0.0
     fail_list: Exception | None = None
-    hide_for_lists: int = 0
+    lag: int = 0
+    hidden: dict[str, int] = field(default_factory=dict)
     promoted: list[str] = field(default_factory=list)
 
     def add(self, name: str, kind: str = "TRAINING", *, created: str | None = None) -> dict[str, Any]:
@@ -40,6 +41,7 @@ class FakePlane:
         }
         if kind.startswith("INFERENCE") and "ARC" not in kind:
             row["promotable"] = True
+        self.hidden[JOB + name] = self.lag
         self.rows = [kept for kept in self.rows if kept["name"] != row["name"]] + [row]
         return row
 
@@ -47,10 +49,9 @@ class FakePlane:
         assert job_id == "sft-job"
         if self.fail_list is not None:
             raise self.fail_list
-        if self.hide_for_lists:
-            self.hide_for_lists -= 1
-            return self.rows[:-1]
-        return list(self.rows)
+        shown = [row for row in self.rows if not self.hidden.get(row["name"])]
+        self.hidden = {name: count - 1 for name, count in self.hidden.items() if count > 1}
+        return shown
 
     def promote_checkpoint(self, *, name: str, output_model_id: str, base_model: str) -> dict[str, Any]:
         self.promoted.append(name.removeprefix(JOB))

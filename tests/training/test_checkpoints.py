@@ -82,12 +82,32 @@ def test_a_server_clock_that_is_behind_costs_no_wait(plane: FakePlane, tmp_path:
 
 
 def test_a_lagging_list_is_waited_for(plane: FakePlane, tmp_path: Path) -> None:
-    """A6, saving."""
-    trainer = FakeTrainer(plane, rename=lambda name: "step-0")
+    """A6, saving: the row before must not be taken for the new one meanwhile."""
+    trainer = FakeTrainer(plane)
     checkpoints = manager(plane, tmp_path, trainer)
-    plane.hide_for_lists = 3
+    checkpoints.save("step-41", resumable=True, promotable=False, data_consumed=328)
+    trainer.rename = lambda name: "step-0"
+    plane.lag = 3
     checkpoints.save("step-42", resumable=True, promotable=False, data_consumed=336)
-    assert list(cursor_file(tmp_path)) == ["step-42", "step-0"]
+    assert cursor_file(tmp_path) == {"step-41": 328, "step-42": 336, "step-0": 336}
+
+
+def test_a_row_that_shows_late_is_not_taken_for_the_next_save(plane: FakePlane, tmp_path: Path) -> None:
+    checkpoints = manager(plane, tmp_path, list_wait_s=0.3)
+    plane.lag = 5
+    checkpoints.save("step-1", resumable=True, promotable=False, data_consumed=8)
+    plane.lag = 2
+    checkpoints.save("step-2", resumable=True, promotable=False, data_consumed=16)
+    assert cursor_file(tmp_path) == {"step-1": 8, "step-2": 16}
+
+
+def test_a_resume_waits_for_the_newest_save_on_record(plane: FakePlane, tmp_path: Path) -> None:
+    """A6, resuming."""
+    first = manager(plane, tmp_path, list_wait_s=0)
+    first.save("step-1", resumable=True, promotable=False, data_consumed=8)
+    plane.lag = 4
+    first.save("step-2", resumable=True, promotable=False, data_consumed=16)
+    assert manager(plane, tmp_path).resume() == ResumeInfo(2, 16, "step-2")
 
 
 def test_a_renamed_row_keeps_cursor_and_step(plane: FakePlane, tmp_path: Path) -> None:
@@ -300,8 +320,8 @@ def test_a_job_that_was_never_made_is_not_finished(plane: FakePlane, tmp_path: P
 def test_promotion_waits_for_the_row(plane: FakePlane, tmp_path: Path) -> None:
     """A6."""
     checkpoints = manager(plane, tmp_path)
+    plane.lag = 4
     checkpoints.save("step-4", resumable=True, promotable=True, data_consumed=32)
-    plane.hide_for_lists = 4
     checkpoints.promote_latest("model", "base")
     assert plane.promoted == ["step-4-aaaaaaaa"]
 

@@ -136,7 +136,9 @@ class TrainingCheckpoints:
     def _saved_row(self, before: dict[str, int], name: str) -> Row | None:
         """The resumable row that a save added, by set difference on the server's clock (A3, A4)."""
         new = [row for row in self._rows() if row.resumable and row.created > before.get(row.id, -1)]
-        return next((row for row in new if row.id == name), new[0] if new else None)
+        earlier = self.cursors.recorded().keys() - before.keys()  # saved before, listed only now (A6)
+        ours = [row for row in new if row.id == name] or [row for row in new if row.id not in earlier]
+        return ours[0] if ours else None
 
     def _follow_rename(self, rows: list[Row]) -> None:
         """Note the final name of a row that was listed under a passing one (A9)."""
