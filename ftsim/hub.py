@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ftsim import models, tokenizer
+from ftsim.assets import FOLDER
 
 IMAGE_PROCESSOR_FAMILIES = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "moonshotai/Kimi-K2.5", "moonshotai/Kimi-K2.6")
 """Their repositories also carry an image processor config."""
@@ -24,14 +25,25 @@ def repositories() -> dict[str, models.Facts]:
 
 
 def build(folder: Path) -> dict[str, str]:
-    """Fill `folder` with the cache layout (written once) and return the environment that makes programs use it.
+    """Write the cache under `folder` (once) and return the environment that makes programs use it.
 
-    Safe when several processes build the same folder at once.
+    Safe when several processes ask at once: each writes aside and the first rename wins.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, facts in repositories().items():
-        _repository(folder, name, facts)
-    return environment(folder)
+    target = folder / _contents_digest()
+    if not target.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=folder))
+        try:
+            for name, facts in repositories().items():
+                _write_repository(aside / ("models--" + name.replace("/", "--")), name, facts)
+            aside.chmod(0o755)
+            os.rename(aside, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return environment(target)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -44,25 +56,15 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _repository(folder: Path, name: str, facts: models.Facts) -> None:
+def _write_repository(folder: Path, name: str, facts: models.Facts) -> None:
     """One `models--ORG--NAME` folder; the revision is a digest of its files, as commits are on the hub."""
-    target = folder / ("models--" + name.replace("/", "--"))
-    aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=folder))
-    try:
-        _write_files(aside, name, facts)
-        revision = _revision(aside)
-        snapshot = target / "snapshots" / revision
-        if not snapshot.is_dir():
-            snapshot.parent.mkdir(parents=True, exist_ok=True)
-            aside.chmod(0o755)
-            try:
-                os.rename(aside, snapshot)
-            except OSError:
-                if not snapshot.is_dir():
-                    raise
-        _point_main_to(target / "refs" / "main", revision)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    files = folder / "snapshots" / "files"
+    files.mkdir(parents=True)
+    _write_files(files, name, facts)
+    revision = _revision(files)
+    files.rename(files.with_name(revision))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(revision, encoding="ascii")
 
 
 def _write_files(folder: Path, name: str, facts: models.Facts) -> None:
@@ -98,10 +100,8 @@ def _revision(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _point_main_to(path: Path, revision: str) -> None:
-    if path.is_file() and path.read_text(encoding="ascii") == revision:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".main-{os.getpid()}")
-    aside.write_text(revision, encoding="ascii")
-    os.replace(aside, path)
+def _contents_digest() -> str:
+    digest = hashlib.sha256(repr(sorted(repositories().items())).encode())
+    for path in (Path(__file__), Path(tokenizer.__file__), FOLDER / "tokenizer.json", FOLDER / "chat_template.jinja"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -202,6 +202,12 @@ def _parameter_count(architecture: str) -> int:
 def _assets_digest(architecture: str) -> str:
     digest = hashlib.sha256()
     files = [FOLDER / architecture / file for file in SHIPPED_FILES]
-    for path in (*files, FOLDER / "tokenizer.json", FOLDER / "chat_template.jinja", Path(__file__)):
+    for path in (
+        *files,
+        FOLDER / "tokenizer.json",
+        FOLDER / "chat_template.jinja",
+        Path(tokenizer.__file__),
+        Path(__file__),
+    ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

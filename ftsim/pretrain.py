@@ -69,8 +69,13 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * (0.05 + 0.475 * (1 + math.cos(math.pi * done)))
 
 
-def train(model: "torch.nn.Module", tokenizer: Tokenizer, recipe: Recipe) -> list[float]:
-    """Pre-train `model` in place and return the loss of every step (nats per token)."""
+def train(
+    model: "torch.nn.Module", tokenizer: Tokenizer, recipe: Recipe, *, stop_after: int | None = None
+) -> list[float]:
+    """Pre-train `model` in place and return the loss of every step (nats per token).
+
+    `stop_after` ends the run early without changing the schedule.
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -81,7 +86,7 @@ def train(model: "torch.nn.Module", tokenizer: Tokenizer, recipe: Recipe) -> lis
     stream = rows(tokenizer, recipe.seed, recipe.length)
     model.train()
     losses = []
-    for step in range(recipe.steps):
+    for step in range(recipe.steps if stop_after is None else stop_after):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         batch = torch.tensor(list(islice(stream, recipe.batch)))  # (B, T + 1)
