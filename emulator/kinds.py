@@ -22,6 +22,10 @@ _ITEM_SIZE = {
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
 }  # fmt: skip
 _FRAMES = {b"\x28\xb5\x2f\xfd": "arc_v2", b"ARC3": "arc_v3"}
+_OTHER_HALF = {
+    ".lora_A": ".lora_B", ".lora_B": ".lora_A",
+    ".lora_embedding_A": ".lora_embedding_B", ".lora_embedding_B": ".lora_embedding_A",
+}  # fmt: skip
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 
@@ -111,13 +115,18 @@ def read_shard(path: Path) -> Shard:
     if not isinstance(raw, dict):
         raise ValueError("a safetensors header is a JSON object")
     metadata = raw.pop("__metadata__", {})
-    if not isinstance(metadata, dict):
-        raise ValueError("safetensors metadata is a JSON object")
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("safetensors metadata is a JSON object of strings")
     start = 8 + length
     tensors = {key: _tensor(entry, start, size) for key, entry in raw.items()}
-    if start + sum(t.end - t.begin for t in tensors.values()) != size:
+    reached = start
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.begin, tensor.end)):
+        if tensor.begin != reached:
+            raise ValueError("safetensors data overlaps or leaves a hole")
+        reached = tensor.end
+    if reached != size:
         raise ValueError("safetensors data does not fill the file")
-    return Shard(path, tensors, {str(k): str(v) for k, v in metadata.items()})
+    return Shard(path, tensors, metadata)
 
 
 def _tensor(entry: Any, start: int, size: int) -> TensorHeader:
@@ -155,9 +164,11 @@ def _training(folder: Path) -> CheckpointKind | None:
     if not isinstance(files, dict) or ".metadata" not in files or len(files) < 2:
         raise ValueError("a training state names its files")
     for name, size in files.items():
-        if Path(name).name != name or type(size) is not int or (folder / name).stat().st_size != size or not size:
-            raise ValueError(f"{name} is not whole")
-    lora = state.get("lora")
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ValueError(f"{name[:80]!r} is missing")
+        if type(size) is not int or not size or (folder / name).stat().st_size != size:
+            raise ValueError(f"{name[:80]!r} is not whole")
+    lora = state.get("lora", False)
     if lora is None:
         return CheckpointKind.TRAINING
     if not isinstance(lora, dict) or type(lora.get("rank")) is not int or lora["rank"] < 1:
@@ -173,8 +184,10 @@ def _adapter(folder: Path) -> CheckpointKind | None:
     if type(config.get("r")) is not int or config["r"] < 1:
         raise ValueError("an adapter has a rank")
     names = set(read_shard(folder / "adapter_model.safetensors").tensors)
-    if not names or not all(".lora_" in name for name in names):
+    if not names or not all(any(half in name for half in _OTHER_HALF) for name in names):
         raise ValueError("an adapter holds LoRA tensors only")
+    if any(name.replace(half, other) not in names for name in names for half, other in _OTHER_HALF.items()):
+        raise ValueError("an adapter holds both halves of every pair")
     return CheckpointKind.INFERENCE_LORA
 
 
@@ -186,25 +199,23 @@ def _weights(folder: Path) -> CheckpointKind | None:
     config = _json_object(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise ValueError("a model has a model_type")
-    tensors = sum(len(shard.tensors) for shard in shards)
-    if not tensors:
-        raise ValueError("no tensors")
     deltas = sum(delta_format(shard) is not None for shard in shards)
-    if 0 < deltas < len(shards):
-        raise ValueError("full weights and deltas in one folder")
-    return CheckpointKind.INFERENCE_ARC_V2 if deltas else CheckpointKind.INFERENCE_BASE
+    if deltas == len(shards):
+        return CheckpointKind.INFERENCE_ARC_V2
+    # A model has matrices; a folder of nothing but byte streams is a delta that came to harm.
+    if deltas or not any(len(tensor.shape) > 1 for shard in shards for tensor in shard.tensors.values()):
+        raise ValueError("neither full weights nor deltas")
+    return CheckpointKind.INFERENCE_BASE
 
 
 def _shards(folder: Path) -> Iterator[Shard]:
     """Every model shard that the index (or the file names) promises; raises when one is missing."""
     present = {path.name for path in folder.glob("model*.safetensors") if _SHARD.fullmatch(path.name)}
     index = folder / "model.safetensors.index.json"
-    wanted = set(present)
-    if index.exists():
-        weight_map = _json_object(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise ValueError("an index maps weights to files")
-        wanted |= {str(name) for name in weight_map.values()}
+    weight_map = _json_object(index).get("weight_map") if index.exists() else {}
+    if not isinstance(weight_map, dict) or (index.exists() and not weight_map):
+        raise ValueError("an index maps weights to files")
+    wanted = present | {str(name) for name in weight_map.values()}
     for name in present:
         if total := re.fullmatch(r"model-\d{5}-of-(\d{5})\.safetensors", name):
             count = int(total[1])
@@ -212,7 +223,10 @@ def _shards(folder: Path) -> Iterator[Shard]:
     for name in sorted(wanted):
         if not _SHARD.fullmatch(name):
             raise ValueError(f"{name[:80]!r} is no shard name")
-        yield read_shard(folder / name)
+        shard = read_shard(folder / name)
+        if any(file == name and weight not in shard.tensors for weight, file in weight_map.items()):
+            raise ValueError(f"{name} lacks weights that the index places there")
+        yield shard
 
 
 def delta_format(shard: Shard) -> str | None:

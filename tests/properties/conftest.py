@@ -1,0 +1,3 @@
+from ftsim.testing import profiles
+
+profiles.load()
