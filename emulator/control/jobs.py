@@ -49,7 +49,7 @@ async def create(request: Request) -> Response:
 
 def _spec(sent: CreateJob, raw: dict[str, Any], query: Mapping[str, str]) -> JobSpec:
     config = sent.training_config
-    idle = seconds(sent.inactivity_timeout) if sent.inactivity_timeout else None
+    idle = seconds(sent.inactivity_timeout or "0s") or None  # zero asks for the default
     return JobSpec(
         base_model=config.base_model,
         lora_rank=config.lora_rank,
