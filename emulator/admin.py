@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.clock import rfc3339
+from emulator.clock import SECOND, rfc3339
 from emulator.errors import InvalidArgument, NotFound
 from emulator.journal import Exchange, Journal
 from emulator.quirks import Setting
@@ -61,6 +61,18 @@ async def state(request: Request) -> Response:
             "quirks": [_setting(setting) for setting in world.quirks.active()],
         }
     )
+
+
+@router.get("/_ftsim/rows")
+async def rows(request: Request) -> Response:
+    """What a checkpoint list leaves out: size, step, how it was saved, what a delta needs; `?owner=` is a full name."""
+    platform = platform_of(request)
+    owner = request.query_params.get("owner", "")
+    if not owner.startswith(f"accounts/{caller(request)}/"):
+        raise InvalidArgument("owner: give the full name of a job or session of your account")
+    shown = ("name", "size", "step", "saved_as", "previous_snapshot", "lora_rank", "base_model", "blob")
+    described = [{key: getattr(row, key) for key in shown} for row in platform.checkpoints.rows(owner)]
+    return Reply({"now": platform.world.clock.now() / SECOND, "rows": described})
 
 
 @router.post("/_ftsim/reset")
