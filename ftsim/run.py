@@ -1,0 +1,214 @@
+"""`ftsim run`: an unmodified program against the emulator of a state folder.
+
+The program's environment gets the emulator's address and key, an offline hub, and a folder in front of `PYTHONPATH`
+whose `sitecustomize` redirects the SDK's default address and lends `training.*` when no cookbook is installed
+(`ftsim/shims`). The emulator is a detached process that serves every run on the state folder and stops by itself
+a few seconds after the last one has gone.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import NoReturn
+
+import httpx
+
+import ftsim
+from ftsim import hub
+from ftsim.attendance import Attendance, Client, ServerRecord
+
+SHIMS = Path(__file__).parent / "shims"
+PACKAGE_ROOT = Path(ftsim.__file__).parent.parent
+START_TIMEOUT = 60.0
+"""Seconds a server may take to announce itself."""
+OVERRIDING_VARIABLES = ("FIREWORKS_CREDENTIAL_CMD",)
+"""Removed from the program's environment: the SDK would fetch a real credential and prefer it to the emulator's key."""
+
+
+class RunError(Exception):
+    """The program could not be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A program ready to start: its command, environment and registration at the emulator."""
+
+    command: list[str]
+    environment: dict[str, str]
+    server: ServerRecord
+    client: Client
+
+
+def run_program(
+    argv: Sequence[str],
+    *,
+    state_dir: Path,
+    env: Mapping[str, str] | None = None,
+    server_command: Sequence[str] | None = None,
+) -> int:
+    """Run a program as a child and return its exit status (128 + n when signal n ended it); raises `RunError`.
+
+    `argv` is `SCRIPT.py [args]`, `-m MODULE [args]` or `-- COMMAND [args]`; `env` is added to the environment.
+    """
+    prepared = prepare(argv, state_dir=state_dir, env=env, server_command=server_command)
+    try:
+        child = subprocess.Popen(prepared.command, env=prepared.environment, pass_fds=(prepared.client.descriptor,))
+    except OSError as error:
+        raise RunError(f"ftsim: cannot start {prepared.command[0]!r}: {error.strerror}") from error
+    finally:
+        prepared.client.leave()
+    previous = _pass_signals_to(child)
+    try:
+        status = child.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
+def exec_program(
+    argv: Sequence[str],
+    *,
+    state_dir: Path,
+    env: Mapping[str, str] | None = None,
+    server_command: Sequence[str] | None = None,
+) -> NoReturn:
+    """As `run_program`, but become the program: whoever kills this process kills the program itself."""
+    prepared = prepare(argv, state_dir=state_dir, env=env, server_command=server_command)
+    os.set_inheritable(prepared.client.descriptor, True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe(prepared.command[0], prepared.command, prepared.environment)
+    except OSError as error:
+        raise RunError(f"ftsim: cannot start {prepared.command[0]!r}: {error.strerror}") from error
+
+
+def prepare(
+    argv: Sequence[str],
+    *,
+    state_dir: Path,
+    env: Mapping[str, str] | None = None,
+    server_command: Sequence[str] | None = None,
+) -> Prepared:
+    """Check the command, start or join the emulator and put the environment together; raises `RunError`."""
+    state_dir = Path(state_dir).resolve()
+    command = command_line(argv)
+    try:
+        attendance, hub_variables = Attendance(state_dir), hub.build(state_dir / "hub")
+    except OSError as error:
+        raise RunError(f"ftsim: the state folder {state_dir} cannot be used: {error.strerror}") from error
+    server, client = join_server(attendance, server_command)
+    environment = program_environment({**os.environ, **(env or {})}, server, hub_variables)
+    return Prepared(command, environment, server, client)
+
+
+def command_line(argv: Sequence[str]) -> list[str]:
+    """The command behind `SCRIPT.py [args]`, `-m MODULE [args]` or `-- COMMAND [args]`; raises `RunError`."""
+    argv = list(argv)
+    if argv[:1] == ["--"] and len(argv) > 1:
+        if shutil.which(argv[1]) is None:
+            raise RunError(f"ftsim: there is no command {argv[1]!r}; check the spelling and PATH")
+        return argv[1:]
+    if argv[:1] == ["-m"] and len(argv) > 1:
+        return [sys.executable, *argv]
+    if not argv or argv[0].startswith("-"):
+        raise RunError("ftsim: say what to run: SCRIPT.py [args], -m MODULE [args] or -- COMMAND [args]")
+    if not Path(argv[0]).is_file():
+        raise RunError(f"ftsim: there is no file {argv[0]!r}; to run a command write: ftsim run -- {argv[0]}")
+    return [sys.executable, *argv]
+
+
+def program_environment(
+    base: Mapping[str, str], server: ServerRecord, hub_variables: Mapping[str, str]
+) -> dict[str, str]:
+    """`base` with everything an unmodified program needs to talk to the emulator and to nobody else (WIRE 1.1)."""
+    environment = {key: value for key, value in base.items() if key not in OVERRIDING_VARIABLES}
+    environment |= hub_variables
+    environment |= {
+        "FIREWORKS_API_KEY": server.api_key,
+        "FIREWORKS_ACCOUNT_ID": server.account_id,
+        "FIREWORKS_BASE_URL": server.url,
+        "FIREWORKS_TRAINER_GATEWAY_URL": server.url,
+        "TINKER_BASE_URL": f"{server.url}/training/v1/serverless",
+        "FTSIM_PACKAGE_ROOT": str(PACKAGE_ROOT),
+        "PYTHONPATH": _joined(str(SHIMS), base.get("PYTHONPATH"), os.pathsep),
+    }
+    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for variable in ("NO_PROXY", "no_proxy"):
+        environment[variable] = _joined("127.0.0.1,localhost", base.get(variable), ",")
+    return environment
+
+
+def _joined(first: str, rest: str | None, separator: str) -> str:
+    return f"{first}{separator}{rest}" if rest else first
+
+
+def join_server(attendance: Attendance, server_command: Sequence[str] | None = None) -> tuple[ServerRecord, Client]:
+    """The server of a state folder, started when none answers, and this process's registration with it."""
+    with attendance.exclusively():
+        client = attendance.join()
+        record = attendance.server()
+        try:
+            if record is None or not _answers(record):
+                record = _start(attendance, list(server_command or default_server_command(attendance.state_dir)))
+        except BaseException:
+            client.leave()
+            raise
+    return record, client
+
+
+def default_server_command(state_dir: Path) -> list[str]:
+    """The server process: announces itself in the state folder and stops when its clients have gone."""
+    return [sys.executable, "-m", "ftsim", "serve", "--state-dir", str(state_dir), "--port", "0", "--until-deserted"]
+
+
+def _answers(record: ServerRecord) -> bool:
+    try:
+        with httpx.Client(trust_env=False, timeout=10.0) as client:
+            return client.get(f"{record.url}/healthz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def _start(attendance: Attendance, command: list[str]) -> ServerRecord:
+    """Start a detached server and wait for its announcement."""
+    attendance.server_file.unlink(missing_ok=True)
+    log = attendance.state_dir / "server.log"
+    environment = os.environ | {"PYTHONPATH": _joined(str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"), os.pathsep)}
+    with log.open("ab") as output:
+        server = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    Thread(target=server.wait, daemon=True).start()  # no zombie, should this process outlive the server
+    pause, poll = Event(), 0.02
+    for _ in range(int(START_TIMEOUT / poll)):
+        record = attendance.server()
+        if record is not None:
+            return record
+        if server.poll() is not None:
+            raise RunError(f"ftsim: the emulator stopped while starting; the end of {log}:\n{_tail(log)}")
+        pause.wait(poll)
+    server.kill()
+    raise RunError(f"ftsim: the emulator did not start within {START_TIMEOUT:.0f} s; see {log}")
+
+
+def _tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def _pass_signals_to(child: subprocess.Popen[bytes]) -> dict[int, "signal._HANDLER"]:
+    """Let the program decide what Ctrl-C means (the terminal sends it one too) and hand SIGTERM on."""
+    try:
+        return {
+            signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number)),
+        }
+    except ValueError:  # not the main thread: nobody but the caller can decide
+        return {}
