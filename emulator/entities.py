@@ -113,8 +113,29 @@ class Operation:
 
 
 @dataclass
+class Pod:
+    """One replica as the hot-load status shows it (WIRE 3.3).
+
+    `loads` are the blobs applied to the base model so far, in order; `coming` is a load that is not done yet.
+    """
+
+    identity: str
+    started: int
+    current: str | None = None
+    adapter: bool = False
+    stage: str = "done"
+    target: str | None = None
+    message: str = ""
+    healthy: bool = True
+    loads: list[dict[str, str]] = field(default_factory=list)
+    coming: dict[str, Any] | None = None
+    stale_target: str | None = None
+    stale_reads: int = 0
+
+
+@dataclass
 class Deployment:
-    """A deployment (WIRE 1.12, 4.2). `request` keeps the fields that are only echoed."""
+    """A deployment (WIRE 1.12, 4.2). `request` keeps the fields that are only echoed, `snapshots` every load there was."""
 
     account: str
     id: str
@@ -136,6 +157,7 @@ class Deployment:
     deleted: int | None = None
     request: dict[str, Any] = field(default_factory=dict)
     snapshots: list[dict[str, Any]] = field(default_factory=list)
+    pods: list[Pod] = field(default_factory=list)
 
     @property
     def name(self) -> str:

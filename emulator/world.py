@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 from emulator.clock import Clock
-from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Session
+from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Pod, Session
 from emulator.ids import Ids
 from emulator.kinds import CheckpointKind
 from emulator.quirk_table import QUIRKS
@@ -102,6 +102,8 @@ class Table(Generic[E]):
             body["pending"] = Pending(**body["pending"])
         if self._cls is Checkpoint:
             body["kind"] = CheckpointKind(body["kind"])
+        if self._cls is Deployment:
+            body["pods"] = [Pod(**pod) for pod in body["pods"]]
         entity: E = self._cls(**body)
         return entity
 

@@ -1,5 +1,5 @@
-"""Routes of the inference gateway and of hot loading: `routers` is what `emulator.app` includes."""
+"""The inference gateway and hot loading: parse, one service call, serialise."""
 
-from fastapi import APIRouter
+from emulator.inference import chat, completions, hot_load
 
-routers: tuple[APIRouter, ...] = ()
+routers = (completions.router, chat.router, hot_load.router)

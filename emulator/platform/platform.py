@@ -4,12 +4,16 @@ from emulator.backend import Backend
 from emulator.blobs import Blobs
 from emulator.catalogue import Catalogue
 from emulator.platform.checkpoints import Checkpoints
+from emulator.platform.completions import Completions
+from emulator.platform.deployments import Deployments
 from emulator.platform.downloads import Downloads
 from emulator.platform.futures import Futures
+from emulator.platform.hotload import HotLoad
 from emulator.platform.jobs import Jobs
 from emulator.platform.models import Models
 from emulator.platform.operations import Operations
 from emulator.platform.promotion import Promotion
+from emulator.platform.replicas import Replicas
 from emulator.platform.trainers import Trainers
 from emulator.platform.training import Training
 from emulator.world import World
@@ -33,11 +37,18 @@ class Platform:
         self.futures = Futures(world)
         self.trainers = Trainers(world, backend, self.jobs, self.models, self.futures)
         self.training = Training(world, blobs, self.checkpoints, self.jobs, self.models)
+        self.replicas = Replicas(blobs, self.models, backend)
+        self.deployments = Deployments(world, catalogue, self.models)
+        self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
+        self.completions = Completions(world, self.deployments, self.hotload, self.replicas, self.models)
+        self.deployments.on_pod_gone(lambda pod: self.replicas.close(pod.identity))
+        self.deployments.loading = self.hotload.loading
 
     def reset(self) -> None:
         """Forget everything but the catalogue and the seed; whoever waits for an operation is told."""
         self.trainers.stop_all("the emulator was reset")
         self.futures.clear()
+        self.replicas.close_all()
         self.world.reset()
         self.blobs.clear()
 
@@ -45,4 +56,5 @@ class Platform:
         """Stop trainers, let what runs finish, close the store. Safe to call twice."""
         self.futures.interrupt()
         self.trainers.stop_all("the emulator stopped", wait_s=10)
+        self.replicas.close_all()
         self.world.store.close()

@@ -1,0 +1,124 @@
+"""/inference/v1/completions and /v1/completions: token-in, token-out (WIRE 3.1)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from emulator.backend import GeneratedToken, Generation, Replica
+from emulator.clock import SECOND
+from emulator.control.requests import read_body
+from emulator.errors import InvalidArgument
+from emulator.inference.requests import Sampling, generate, perf_metrics, refuse_absent, reply, stream, target, usage
+from emulator.web import platform_of
+
+router = APIRouter()
+DEFAULT_MAX_TOKENS = 16
+MOST_PROMPTS = 128
+
+
+class CreateCompletion(Sampling):
+    """The body; a prompt is text or token ids, or a list of either."""
+
+    prompt: str | list[int] | list[str] | list[list[int]]
+    echo: bool = False
+    echo_last: int | None = Field(None, ge=0)
+    return_token_ids: bool = False
+
+
+async def create(request: Request) -> Response:
+    sent, raw = await read_body(request, CreateCompletion)
+    refuse_absent(raw)
+    on = await target(request, sent.model)
+    prompts = await run_in_threadpool(_prompts, on.replica, sent.prompt)
+    asked = [
+        sent.generation(prompt, DEFAULT_MAX_TOKENS, echo=sent.echo, echo_last=sent.echo_last) for prompt in prompts
+    ]
+    results = await generate(request, on, asked, sent.n, raw)
+    choices = [
+        choice(index, result, prompts[index // sent.n], sent, on.replica) for index, result in enumerate(results)
+    ]
+    world = platform_of(request).world
+    metrics = perf_metrics(on, results)
+    content: dict[str, Any] = {
+        "id": f"cmpl-{world.ids.hex(24)}",
+        "object": "text_completion",
+        "created": world.clock.now() // SECOND,
+        "model": sent.model,
+        "choices": choices,
+        "usage": usage(sum(len(prompt) for prompt in prompts), results),
+    }
+    if sent.perf_metrics_in_response:
+        content["perf_metrics"] = metrics
+    if not sent.stream:
+        return reply(request, content, metrics)
+    return stream(request, _chunks(content), sent.model, metrics)
+
+
+def choice(
+    index: int, result: Generation, prompt: Sequence[int], sent: CreateCompletion, replica: Replica
+) -> dict[str, Any]:
+    """One choice. With echo, ids, rows and text begin with what was echoed of the prompt."""
+    echoed = [row.token_id for row in result.prompt_tokens]
+    ids = [*echoed, *(token.token_id for token in result.tokens)]
+    text = (replica.decode(echoed) if echoed else "") + result.text
+    body: dict[str, Any] = {
+        "index": index,
+        "text": text,
+        "finish_reason": result.finish_reason,
+        "logprobs": None,
+        "prompt_token_ids": list(prompt),
+    }
+    if sent.logprobs:
+        body["logprobs"] = {"content": [row(token) for token in (*result.prompt_tokens, *result.tokens)]}
+    if sent.raw_output:
+        body["raw_output"] = {
+            "completion_token_ids": ids,
+            "prompt_token_ids": list(prompt),
+            "completion": text,
+            "prompt_fragments": [],
+        }
+    if sent.return_token_ids:
+        body["token_ids"] = ids
+    return body
+
+
+def row(token: GeneratedToken) -> dict[str, Any]:
+    """A row of `logprobs.content`."""
+    body: dict[str, Any] = {
+        "token": token.text,
+        "token_id": token.token_id,
+        "logprob": token.logprob,
+        "sampling_logprob": token.sampling_logprob,
+    }
+    if token.top:
+        body["top_logprobs"] = [{"token_id": token_id, "logprob": logprob} for token_id, logprob in token.top]
+    return body
+
+
+def _chunks(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """A first chunk without text, and one with everything: raw_output of a later chunk would replace it (WIRE 3.1)."""
+    opening = {key: content[key] for key in ("id", "object", "created", "model")}
+    empty = [{"index": one["index"], "text": "", "finish_reason": None, "logprobs": None} for one in content["choices"]]
+    return [{**opening, "choices": empty}, content]
+
+
+def _prompts(replica: Replica, prompt: str | list[int] | list[str] | list[list[int]]) -> list[list[int]]:
+    """Token ids of every prompt; raises InvalidArgument."""
+    if isinstance(prompt, str):
+        return [replica.encode(prompt)]
+    if not prompt:
+        raise InvalidArgument("prompt is empty: give at least one token")
+    if isinstance(prompt[0], int):
+        return [prompt]
+    if len(prompt) > MOST_PROMPTS:
+        raise InvalidArgument(f"{len(prompt)} prompts in one request: at most {MOST_PROMPTS}")
+    return [replica.encode(one) if isinstance(one, str) else list(one) for one in prompt]
+
+
+for _prefix in ("/inference", ""):
+    router.add_route(f"{_prefix}/v1/completions", create, methods=["POST"])

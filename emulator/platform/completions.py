@@ -1,0 +1,147 @@
+"""Completions: which weights a model name means, and seeds that tell parallel requests apart (WIRE 3.1, 3.2)."""
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica
+from emulator.entities import Deployment, Pod
+from emulator.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from emulator.platform.deployments import DELETED, FAILED, Deployments
+from emulator.platform.hotload import HotLoad
+from emulator.platform.models import ADDON, Models
+from emulator.platform.replicas import Replicas
+from emulator.world import World
+
+
+@dataclass(frozen=True)
+class Target:
+    """What answers: a replica, and the deployment and pod that it belongs to, if any."""
+
+    replica: Replica
+    deployment: Deployment | None = None
+    pod: Pod | None = None
+
+
+class Completions:
+    """Routes prompts to replicas."""
+
+    def __init__(
+        self, world: World, deployments: Deployments, hotload: HotLoad, replicas: Replicas, models: Models
+    ) -> None:
+        self._world = world
+        self._deployments = deployments
+        self._hotload = hotload
+        self._replicas = replicas
+        self._models = models
+        self._turn = 0
+        self._running: dict[bytes, list[int]] = {}
+        self._lock = threading.Lock()
+
+    def deployment(self, account: str, model: str) -> Deployment | None:
+        """The deployment that a name means, None for a model; raises InvalidArgument, PermissionDenied."""
+        name = model.rpartition("#")[2]
+        parts = name.split("/")
+        if len(parts) != 4 or parts[0] != "accounts" or parts[2] not in ("deployments", "models"):
+            raise InvalidArgument(
+                f"unknown model {model[:200]!r}: give accounts/<account>/deployments/<id> or "
+                "accounts/<account>/models/<id>"
+            )
+        if parts[2] == "models":
+            return None
+        if parts[1] != account:
+            raise PermissionDenied(f"{name[:200]} belongs to another account")
+        try:
+            found = self._deployments.get(account, parts[3])
+        except NotFound as error:
+            raise InvalidArgument(error.message) from None  # a 404 would be retried as "not loaded yet" (WIRE 3.2)
+        if found.state in (DELETED, FAILED):
+            raise InvalidArgument(f"{found.name} is {found.state}")
+        return found
+
+    def resolve(self, account: str, model: str) -> Target:
+        """The replica that serves a model name; opens it if need be.
+
+        Raises InvalidArgument, PermissionDenied, FailedPrecondition, Unavailable (no replicas), Internal.
+        """
+        found = self.deployment(account, model)
+        try:
+            if found is None:
+                return Target(self._replicas.of_model(self._model(account, model)))
+            self._hotload.settle(found)
+            pod = self._pod(found)
+            return Target(self._replicas.of_pod(pod, found.base_model), found, pod)
+        except NotFound as error:
+            raise FailedPrecondition(error.message) from None
+        except BackendError as error:
+            raise Internal(f"{model} cannot be served: {error.message}") from error
+
+    def loading(self, deployment: Deployment) -> bool:
+        """Whether the deployment is loading a snapshot, after carrying out what is due."""
+        self._hotload.settle(deployment)
+        return self._hotload.loading(deployment)
+
+    def submit(
+        self, target: Target, request: GenerateRequest, choices: int, key: bytes
+    ) -> Sequence["Future[Generation]"]:
+        """Generate `choices` continuations; raises InvalidArgument for a prompt that does not fit.
+
+        `key` tells equal requests: the k-th one in flight gets the k-th sample of the seed, so N parallel requests with
+        one body give N different samples, and the same N whenever they are asked again (WIRE 3.1).
+        """
+        futures: list[Future[Generation]] = []
+        for _ in range(choices):
+            seed = self._seed(request.seed, key)
+            try:
+                future = target.replica.generate(dataclasses.replace(request, seed=seed))
+            except BackendError as error:
+                self._leave(key)
+                raise _refusal(error) from error
+            future.add_done_callback(lambda _: self._leave(key))
+            futures.append(future)
+        return futures
+
+    def _seed(self, seed: int | None, key: bytes) -> int:
+        with self._lock:
+            held = self._running.setdefault(key, [0, 0])
+            occurrence = held[0]
+            held[0] += 1
+            held[1] += 1
+        if seed is None:
+            return int(self._world.ids.hex(15), 16)
+        if occurrence == 0:
+            return seed
+        return int.from_bytes(hashlib.sha256(f"{seed}/{occurrence}".encode()).digest()[:7], "big")
+
+    def _leave(self, key: bytes) -> None:
+        with self._lock:
+            held = self._running[key]
+            held[1] -= 1
+            if not held[1]:
+                del self._running[key]
+
+    def _model(self, account: str, name: str) -> str:
+        owner = name.split("/")[1]
+        model = self._models.get(name)
+        if owner not in (account, "fireworks"):
+            raise PermissionDenied(f"{name[:200]} belongs to another account")
+        if model.kind == "EMBEDDING_MODEL":
+            raise InvalidArgument(f"{name} is an embedding model and does not complete text")
+        if model.kind != ADDON and model.state != "READY":
+            raise FailedPrecondition(f"{name} is {model.state}")
+        return name
+
+    def _pod(self, deployment: Deployment) -> Pod:
+        """The next healthy replica, in turn; several may hold different snapshots for a while (FAILURES E7)."""
+        pods = [pod for pod in deployment.pods if pod.healthy]
+        if not pods:
+            raise Unavailable(f"DEPLOYMENT_SCALING_UP: {deployment.name} has no replicas: scale it up")
+        self._turn += 1
+        return pods[self._turn % len(pods)]
+
+
+def _refusal(error: BackendError) -> InvalidArgument | Internal:
+    return InvalidArgument(error.message) if error.category == "user" else Internal(error.message)

@@ -1,0 +1,129 @@
+"""The replicas that really hold weights: opened when first needed, brought to where their pod is, closed with it."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulator.backend import Backend, BackendError, BaseModel, Replica, Transition
+from emulator.blobs import Blobs
+from emulator.entities import Pod
+from emulator.errors import NotFound
+from emulator.platform.models import ADDON, Models
+
+SHARED_KEPT = 4
+"""Replicas of models that are served without a deployment, kept open."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """A blob to apply: `how` is base, delta or adapter; `form` is the compression of a delta."""
+
+    how: str
+    blob: str
+    identity: str
+    form: str = "arc_v2"
+
+    def entry(self) -> dict[str, str]:
+        return {"how": self.how, "blob": self.blob, "identity": self.identity, "form": self.form}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a model name stands for: full weights, an adapter on top of them or not, the context length in tokens."""
+
+    base: BaseModel
+    adapter: Path | None
+    context: int
+
+
+class Replicas:
+    """Open replicas by pod identity or model name. Opening takes a lock per key, so that nobody else waits."""
+
+    def __init__(self, blobs: Blobs, models: Models, backend: Backend) -> None:
+        self._blobs = blobs
+        self._models = models
+        self._backend = backend
+        self._open: dict[str, Replica] = {}
+        self._shared: OrderedDict[str, None] = OrderedDict()
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def of_pod(self, pod: Pod, base_model: str) -> Replica:
+        """The replica of a pod, with everything the pod has loaded; raises NotFound, BackendError."""
+        with self._locked(pod.identity):
+            if (held := self._open.get(pod.identity)) is not None:
+                return held
+            replica = self._start(base_model)
+            try:
+                for entry in pod.loads:
+                    self.apply(replica, Load(**entry), "ASYNC")
+            except (BackendError, NotFound):
+                replica.close()
+                raise
+            self._open[pod.identity] = replica
+            return replica
+
+    def of_model(self, name: str) -> Replica:
+        """A replica of a model that is served without a deployment; raises NotFound, BackendError."""
+        with self._locked(name):
+            if name not in self._open:
+                self._open[name] = self._start(name)
+            with self._lock:
+                self._shared[name] = None
+                self._shared.move_to_end(name)
+                old = next(iter(self._shared)) if len(self._shared) > SHARED_KEPT else None
+                if old is not None:
+                    del self._shared[old]
+            replica = self._open[name]
+        if old is not None:
+            self.close(old)
+        return replica
+
+    def is_open(self, key: str) -> bool:
+        return key in self._open
+
+    def apply(self, replica: Replica, load: Load, transition: Transition, *, in_place: bool = False) -> None:
+        """Apply a blob to an open replica; raises NotFound when it is gone, BackendError when it does not apply."""
+        folder = self._blobs.path(load.blob)
+        if not folder.is_dir():
+            raise NotFound(f'checkpoint "{load.identity}" not found in GCS')
+        match load.how:
+            case "base":
+                replica.load_base(folder, load.identity, transition)
+            case "adapter":
+                replica.load_adapter(folder, load.identity, transition)
+            case _:
+                replica.apply_delta(folder, load.identity, transition, compression_format=load.form, in_place=in_place)
+
+    def close(self, key: str) -> None:
+        """Close a replica; closing one that is not open is a no-op."""
+        with self._locked(key):
+            replica = self._open.pop(key, None)
+            if replica is not None:
+                replica.close()
+        with self._lock:
+            self._locks.pop(key, None)
+
+    def close_all(self) -> None:
+        for key in list(self._open):
+            self.close(key)
+
+    def served(self, name: str) -> Served:
+        """What stands behind a model name; raises NotFound, FailedPrecondition."""
+        model = self._models.get(name)
+        if model.kind != ADDON:
+            return Served(self._models.base(name), None, model.context_length)
+        base = self._models.get(model.base_model)
+        return Served(self._models.base(model.base_model), self._models.folder(model), base.context_length)
+
+    def _start(self, name: str) -> Replica:
+        served = self.served(name)
+        replica = self._backend.open_replica(served.base, max_context_length=served.context)
+        if served.adapter is not None:
+            replica.load_adapter(served.adapter, name)
+        return replica
+
+    def _locked(self, key: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault(key, threading.Lock())
