@@ -1,7 +1,7 @@
 """From the JSON of a request (WIRE 2.8) to padded tensors, through numpy and without a Python loop over tokens.
 
-A request is a list of datums of different lengths. They run in micro-batches: sorted by length, right-padded, bounded by a
-token budget. Right padding needs no attention mask: a causal model never looks to the right.
+A request is a list of datums of different lengths. They run in micro-batches: sorted by length, right-padded, bounded
+by a token budget. Right padding needs no attention mask: a causal model never looks to the right.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -200,7 +200,7 @@ def _numbers(values: Any, name: str, *, integer: bool) -> Array:
 
 
 def _in_vocabulary(what: str, ids: Array, limits: Limits) -> None:
-    if ids.size and not (0 <= ids.min() and ids.max() < limits.vocabulary):
+    if ids.size and not (ids.min() >= 0 and ids.max() < limits.vocabulary):
         wrong = ids[(ids < 0) | (ids >= limits.vocabulary)][0]
         raise BackendError(f"{what} {wrong} is outside the vocabulary of {limits.vocabulary}")
 
@@ -214,7 +214,7 @@ def _densify(name: str, value: Mapping[str, Any], data: Array, shape: list[int] 
     steps = np.diff(crow)
     if len(crow) != shape[0] + 1 or crow[0] != 0 or crow[-1] != data.size or (steps < 0).any():
         raise BackendError(f"{name!r} has row pointers that do not fit its shape and data")
-    if len(columns) != data.size or (columns.size and not (0 <= columns.min() and columns.max() < shape[1])):
+    if len(columns) != data.size or (columns.size and not (columns.min() >= 0 and columns.max() < shape[1])):
         raise BackendError(f"{name!r} has column indices that do not fit its shape and data")
     dense = np.zeros(shape, dtype=data.dtype)
     dense[np.repeat(np.arange(shape[0]), steps), columns] = data

@@ -27,7 +27,8 @@ _KEYS = {
 
 def wanted(batch: Mapping[str, Any]) -> bool:
     """Whether a request asks for something else than log-probabilities."""
-    return (batch.get("loss_fn_config") or {}).get("output", "logprobs") != "logprobs"
+    config = batch.get("loss_fn_config")
+    return isinstance(config, Mapping) and config.get("output", "logprobs") != "logprobs"
 
 
 def run(
@@ -41,8 +42,10 @@ def run(
     with torch.set_grad_enabled(backward):
         hidden: list[Tensor] = [torch.empty(0)] * len(datums)
         for micro in micros:
-            for index, part in zip(micro.order, _hidden(held, micro).split(list(micro.lengths)), strict=True):
+            for index, part in zip(micro.order, torch.split(_hidden(held, micro), list(micro.lengths)), strict=True):
                 hidden[index] = part  # (T, D)
+        if backward and not hidden[0].requires_grad:
+            raise BackendError(f"no trained weight lies below output {output!r}; train_attn or train_mlp is needed")
         if output == "contrastive_loss":
             loss, metrics = _contrastive(_pooled(hidden, pooling), config)
             slopes = torch.autograd.grad(loss, hidden) if backward else ()
@@ -101,7 +104,13 @@ def _contrastive(pooled: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, dic
     to_queries = cross_entropy(scores[:, :queries].T, truth)
     loss = (to_documents + to_queries) / 2
     recall = (scores.argmax(-1) == truth).float().mean()
-    named = {"loss": loss, "loss_q2d": to_documents, "loss_d2q": to_queries, "in_batch_recall_at_1": recall, "loss:sum": loss}
+    named = {
+        "loss": loss,
+        "loss_q2d": to_documents,
+        "loss_d2q": to_queries,
+        "in_batch_recall_at_1": recall,
+        "loss:sum": loss,
+    }
     return loss, {name: float(value.detach()) for name, value in named.items()}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,11 +46,11 @@ class LiveModel:
     def bare(self) -> "PreTrainedModel":
         """The transformers model, adapters included when there are any."""
         model: Any = self.model
-        return model if self.spec.lora is None else model.get_base_model()  # type: ignore[no-any-return]
+        return cast("PreTrainedModel", model if self.spec.lora is None else model.get_base_model())
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return cast(torch.device, self.model.device)
 
     def forget_gradients(self) -> None:
         self.optimizer.zero_grad()
@@ -76,8 +76,9 @@ def load_base(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
         raise BackendError(f"{folder.name} does not open as a model: {error}") from error
     wrong = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in report[kind])
     if wrong:
-        raise BackendError(f"{folder.name} does not hold the weights of its architecture: {wrong[0]} and {len(wrong) - 1} more")
-    return model.eval()  # type: ignore[no-any-return]
+        more = len(wrong) - 1
+        raise BackendError(f"{folder.name} does not hold the weights of its architecture: {wrong[0]} and {more} more")
+    return cast("PreTrainedModel", model.eval())
 
 
 def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtype) -> LiveModel:
@@ -86,7 +87,7 @@ def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtyp
     base.requires_grad_(spec.lora is None and not spec.base_only)
     model: PreTrainedModel | PeftModel = base
     if spec.lora is not None:
-        model = lora.attach(base, spec.lora, spec.base_model.name)
+        model = lora.attach(base, spec.lora)
     projection = _projection(spec, base.config.get_text_config().hidden_size)
     for module in filter(None, (model, projection)):
         module.to(device)

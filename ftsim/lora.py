@@ -17,7 +17,7 @@ ADAPTER = "default"
 _EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
 
 
-def attach(model: "PreTrainedModel", spec: LoraSpec, base_name: str) -> "PeftModel":
+def attach(model: "PreTrainedModel", spec: LoraSpec) -> "PeftModel":
     """Freeze `model` and put adapters of `spec.rank` on it; equal seeds give equal adapters on every device."""
     from peft import LoraConfig, get_peft_model
 
@@ -26,10 +26,9 @@ def attach(model: "PreTrainedModel", spec: LoraSpec, base_name: str) -> "PeftMod
         raise BackendError("LoRA needs at least one of train_attn, train_mlp, train_unembed")
     config = LoraConfig(
         r=spec.rank,
-        lora_alpha=spec.alpha,  # type: ignore[arg-type]
+        lora_alpha=spec.alpha,
         target_modules=modules,
         target_parameters=parameters or None,
-        base_model_name_or_path=base_name,
         task_type="CAUSAL_LM",
     )
     with quiet(), torch.random.fork_rng(devices=[]):

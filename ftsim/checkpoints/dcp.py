@@ -1,7 +1,8 @@
 """Training state as a `torch.distributed.checkpoint` folder: trained weights, optimizer moments, step, random state.
 
-Beside it lies `training_state.json`, written last: plain JSON with `format_version`, `base_model`, `lora` (settings or null),
-`projection_head_dim`, `step` and `files` (name: size in bytes). Without it, or with other sizes, the folder is torn (FAILURES C22).
+Beside it lies `training_state.json`, written last: plain JSON with `format_version`, `base_model`, `lora` (settings or
+null), `projection_head_dim`, `step` and `files` (name: size in bytes). Without it, or with other sizes, the folder is
+torn (FAILURES C22). Gradients that wait for a step are not saved (FAILURES B6).
 Nothing read from a folder is unpickled freely: a checkpoint may come from another account's job.
 """
 
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.distributed.checkpoint as distributed
 from torch import Tensor
+from torch.distributed.checkpoint import CheckpointException, state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
@@ -49,7 +50,7 @@ _METADATA_CLASSES = {
 def save(held: LiveModel, folder: Path) -> None:
     """Write the state of `held` into the empty `folder`."""
     with quiet():
-        distributed.save(_state(held), storage_writer=_Writer(folder, sync_files=False), no_dist=True)
+        state_dict_saver.save(_state(held), storage_writer=_Writer(folder, sync_files=False), no_dist=True)
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     description = _identity(held) | {"step": held.step, "files": files}
     (folder / STATE_FILE).write_text(json.dumps(description, indent=1) + "\n")
@@ -66,9 +67,9 @@ def load(held: LiveModel, folder: Path, *, optimizer: bool) -> None:
     wanted = _wanted(held, reader, optimizer=optimizer)
     try:
         with quiet():
-            distributed.load(cast("dict[str, Any]", wanted), storage_reader=reader, no_dist=True)
-    except Exception as error:  # torn or foreign bytes inside a shard surface as many types
-        raise BackendError(f"{folder.name} is a torn checkpoint: {error}") from error
+            state_dict_loader.load(cast("dict[str, Any]", wanted), storage_reader=reader, no_dist=True)
+    except (Exception, CheckpointException) as error:  # the latter is no Exception; bad bytes surface as many types
+        raise BackendError(f"{folder.name} is a torn checkpoint: its shards cannot be read") from error
     with torch.no_grad():
         for name, value in held.trained.items():
             value.copy_(wanted[f"model.{name}"])
@@ -119,7 +120,8 @@ def _describe(folder: Path) -> dict[str, Any]:
     name = folder.name
     if not (folder / STATE_FILE).exists() and not (folder / ".metadata").exists():  # FAILURES C1
         if (folder / "adapter_config.json").exists():
-            raise BackendError(f"{name} is an adapter for sampling, not a training state; use load_adapter, or load a save_state checkpoint")
+            hint = "use load_adapter, or load a save_state checkpoint"
+            raise BackendError(f"{name} is an adapter for sampling, not a training state; {hint}")
         if (folder / "config.json").exists():
             raise BackendError(f"{name} holds weights for sampling, not a training state; load a save_state checkpoint")
         raise BackendError(f"{name} is not a training checkpoint; load a save_state checkpoint")
@@ -129,7 +131,8 @@ def _describe(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackendError(f"{name} is a torn checkpoint: {error}; load an older one") from None
     if description.get("format_version") != FORMAT_VERSION:
-        raise BackendError(f"{name} has format {description.get('format_version')!r}; this trainer reads {FORMAT_VERSION}")
+        found = description.get("format_version")
+        raise BackendError(f"{name} has format {found!r}; this trainer reads {FORMAT_VERSION}")
     short = [file for file, size in description["files"].items() if sizes[file] != size]
     if short or ".metadata" not in sizes:
         raise BackendError(f"{name} is a torn checkpoint: {short or '.metadata'} incomplete; load an older one")

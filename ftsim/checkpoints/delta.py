@@ -20,7 +20,7 @@ _ARC3_ENVELOPE = b"ARC3_ENVELOPE\0"
 def write_delta(
     old: Mapping[str, Tensor], new: Mapping[str, Tensor], folder: Path, base: Path, format: Format = "arc_v2"
 ) -> None:
-    """Write what turns `old` into `new` (CPU tensors, same names, types and shapes) beside the small files of `base`."""
+    """Write what turns `old` into `new` (CPU tensors, alike in name, type, shape) beside the small files of `base`."""
     from fireworks_delta_compression import delta_compress_dicts_to_file
 
     try:

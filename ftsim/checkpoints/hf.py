@@ -1,11 +1,11 @@
-"""Full weights as a Hugging Face folder: config, tokenizer, generation settings of the base and one safetensors file."""
+"""Full weights as a Hugging Face folder: config, tokenizer, generation settings of the base, one safetensors file."""
 
 import copy
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -73,12 +73,12 @@ def save_merged(held: LiveModel, folder: Path, precision: str | None) -> None:
 
 
 def _precision(held: LiveModel, precision: str | None) -> torch.dtype:
-    if precision in ("bf16",):
+    if precision == "bf16":
         return torch.bfloat16
     if precision in (None, "source"):
         settings = json.loads((held.folder / "config.json").read_bytes())
         name = settings.get("dtype") or settings.get("torch_dtype") or "float32"
-        return getattr(torch, name)  # type: ignore[no-any-return]
+        return cast(torch.dtype, getattr(torch, name))
     raise BackendError(
-        f"export_precision {precision!r} needs quantisation kernels that this trainer does not have; use 'source' or 'bf16'"
+        f"export_precision {precision!r} needs quantisation kernels that this trainer lacks; use 'source' or 'bf16'"
     )

@@ -22,7 +22,7 @@ def save(held: LiveModel, folder: Path) -> None:
     """Write the adapter of `held`; peft opens the folder over the base model."""
     save_file({name: value.contiguous() for name, value in _tensors(held).items()}, folder / WEIGHTS, {"format": "pt"})
     settings = held.model.peft_config[ADAPTER].to_dict()
-    settings["inference_mode"] = True
+    settings |= {"inference_mode": True, "base_model_name_or_path": held.spec.base_model.name}
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
     (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True, default=str) + "\n")
 
@@ -30,7 +30,7 @@ def save(held: LiveModel, folder: Path) -> None:
 def load(held: LiveModel, folder: Path) -> None:
     """Replace the adapter of `held` and reset its optimizer; raises `BackendError` before anything changed.
 
-    Another alpha than this model's is folded into B. Modules the adapter lacks get a zero B: it says nothing about them.
+    Another alpha than this model's is folded into B. Modules that the adapter lacks get a zero B.
     """
     from peft import set_peft_model_state_dict
 
@@ -71,7 +71,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     try:
-        return load_file(folder / WEIGHTS)
+        return dict(load_file(folder / WEIGHTS))
     except Exception as error:  # safetensors raises its own type
         raise BackendError(f"{folder.name} has no readable {WEIGHTS}: {error}") from error
 
@@ -82,7 +82,7 @@ def check_fit(given: dict[str, Tensor], mine: dict[str, Tensor]) -> None:
         raise BackendError("the adapter is empty")
     for name, value in given.items():
         if name not in mine:
-            raise BackendError(f"the adapter has {name}, for which this model has no place; check train_attn, train_mlp, train_unembed")
+            raise BackendError(f"the adapter has {name}; this model trains no such module (train_attn, _mlp, _unembed)")
         if value.shape != mine[name].shape:
             raise BackendError(f"{name} has shape {list(value.shape)}, this model expects {list(mine[name].shape)}")
 

@@ -1,6 +1,6 @@
 """Tiny seeded models, datums as JSON, and a trainer over them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,15 @@ from ftsim.trainer import TorchTrainer
 
 VOCABULARY = 1024
 BASE = BaseModel("accounts/fireworks/models/tiny")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny matrices lose more than they gain from several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +56,8 @@ def start(folders: dict[str, Path]) -> Start:
 
     def make(kind: str = "dense", rank: int = 0, *, base_only: bool = False, **settings: Any) -> TorchTrainer:
         projection = settings.pop("projection", None)
-        lora = LoraSpec(rank, seed=settings.pop("seed", 0), **settings.pop("lora", {})) if rank else None
+        seed, extra = settings.pop("seed", 0), settings.pop("lora", {})
+        lora = LoraSpec(rank, seed=seed, **extra) if rank else None
         trainer = TorchTrainer(lambda base: folders[kind], lora_rank=rank, **settings)
         trainer.create_model(ModelSpec("m", BASE, lora, base_only=base_only, projection_head_dim=projection))
         return trainer
@@ -68,7 +78,9 @@ def datum(tokens: list[int], targets: Any, **tensors: Any) -> dict[str, Any]:
     }
 
 
-def batch(loss_fn: str = "cross_entropy", lengths: tuple[int, ...] = (5, 9, 3), seed: int = 0, **config: Any) -> dict[str, Any]:
+def batch(
+    loss_fn: str = "cross_entropy", lengths: tuple[int, ...] = (5, 9, 3), seed: int = 0, **config: Any
+) -> dict[str, Any]:
     """Random datums for any loss: advantages of both signs and some zeros, old log-probabilities near the real ones."""
     random = np.random.default_rng(seed)
     data = []
