@@ -96,10 +96,20 @@ def fail_with(text: str) -> Any:
     return call
 
 
-def test_somebody_elses_model_is_not_ours(plane: respx.MockRouter, client: FireworksClient) -> None:
-    answers(plane, [ok(OLD)], refusal(409))
-    with pytest.raises(CheckpointError, match="older than checkpoint"):
+@pytest.mark.parametrize("model", [OLD, MODEL | {"importedFrom": ROW.name.replace("step-4", "step-2")}])
+def test_somebody_elses_model_is_not_ours(
+    plane: respx.MockRouter, client: FireworksClient, model: dict[str, Any]
+) -> None:
+    answers(plane, [ok(model)], refusal(409))
+    with pytest.raises(CheckpointError, match="was not made from checkpoint"):
         run(client)
+
+
+def test_a_model_that_names_its_checkpoint_is_ours_whatever_the_clocks_say(
+    plane: respx.MockRouter, client: FireworksClient
+) -> None:
+    answers(plane, [ok(OLD | {"importedFrom": ROW.name})], refusal(409))
+    assert run(client)["name"] == MODEL["name"]
 
 
 def test_a_refusal_is_reported_at_once_with_its_reason(plane: respx.MockRouter, client: FireworksClient) -> None:

@@ -110,13 +110,14 @@ def _look_after_failure(
 
 
 def _recognise(model: dict[str, Any], row: Row, model_id: str) -> dict[str, Any]:
-    """Accept a model made after its checkpoint; an older one is somebody else's."""
-    created = str(model.get("createTime") or "")
+    """Accept a model that says it comes from this row, or one made after it; any other is somebody else's."""
+    source, created = str(model.get("importedFrom") or ""), str(model.get("createTime") or "")
     # One second of slack: the service may print either time in whole seconds (A1).
-    if created and parse_time(created) + _SECOND < row.created:
+    older = bool(created) and parse_time(created) + _SECOND < row.created
+    if source != row.name if "/checkpoints/" in source else older:
         raise CheckpointError(
-            f"model {model_id!r} is older than checkpoint {row.id} and so was not made from it: choose another "
-            "output_model_id, or delete that model"
+            f"model {model_id!r} exists and was not made from checkpoint {row.id}: choose another output_model_id, "
+            "or delete that model"
         )
     return model
 

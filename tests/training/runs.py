@@ -1,0 +1,71 @@
+"""Recipes in processes of their own, which can be killed like a user's."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from emulator.server import Emulator
+
+# The children are forked from a server that has paid for the imports once.
+CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["transformers", "ftsim.training.recipes.sft_loop", "matplotlib.figure"])
+
+
+def start(config: Any, env: Mapping[str, str]) -> ForkServerProcess:
+    process = CONTEXT.Process(target=_train, args=(type(config).__module__, config, dict(env)))
+    process.start()
+    return process
+
+
+def _train(module: str, config: Any, env: dict[str, str]) -> None:
+    import importlib
+
+    os.environ.update(env)
+    importlib.import_module(module).main(config)
+
+
+def run_to_end(config: Any, emulator: Emulator) -> None:
+    process = start(config, emulator.env())
+    process.join(120)
+    assert process.exitcode == 0, f"the recipe ended with {process.exitcode}"
+
+
+def kill_after(config: Any, emulator: Emulator, steps: int) -> int:
+    """Start the recipe and SIGKILL it as soon as it has logged `steps` steps; returns the steps it got to."""
+    process = start(config, emulator.env())
+    deadline = time.monotonic() + 120
+    while logged(config) < steps:
+        assert process.is_alive(), f"the recipe ended with {process.exitcode} before it could be killed"
+        assert time.monotonic() < deadline, "the recipe does not get on"
+        time.sleep(0.002)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return logged(config)
+
+
+def logged(config: Any) -> int:
+    path = Path(config.log_path) / "metrics.jsonl"
+    return path.read_bytes().count(b'"loss"') if path.exists() else 0
+
+
+def rows(emulator: Emulator, job_id: str) -> dict[str, Path]:
+    """The blob folder of every row of a job."""
+    platform = emulator.platform
+    owner = f"accounts/{emulator.account}/rlorTrainerJobs/{job_id}"
+    return {row.id: platform.blobs.path(row.blob) for row in platform.checkpoints.rows(owner)}
+
+
+def files(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}
+
+
+def plain(config: Any) -> dict[str, Any]:
+    assert is_dataclass(config) and not isinstance(config, type)
+    return asdict(config)
