@@ -33,10 +33,9 @@ class Promote(Body):
 async def list_checkpoints(request: Request) -> Response:
     platform = platform_of(request)
     owner = _owner(request)
-    page = platform.checkpoints.list(
-        owner, page_size=page_size(request), page_token=request.query_params.get("pageToken", "")
-    )
     collection, job = owner.split("/")[2:4]
+    token = rows.token(request.query_params.get("pageToken", ""), platform.world.quirks, job)
+    page = platform.checkpoints.list(owner, page_size=page_size(request), page_token=token)
     return Reply(rows.listing(page, platform.world.quirks, _LIST_KEYS.get(collection, "checkpoints"), job))
 
 

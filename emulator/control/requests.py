@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 from starlette.requests import Request
 
 from emulator.errors import InvalidArgument
@@ -33,8 +33,18 @@ async def read_body(request: Request, cls: type[M]) -> tuple[M, dict[str, Any]]:
         return cls.model_validate(raw), raw
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(_as_sent(raw, first["loc"]))
         raise InvalidArgument(f"invalid field {field[:120]!r}: {first['msg']}") from None
+
+
+def _as_sent(raw: Any, path: tuple[int | str, ...]) -> list[str]:
+    """The path to a field in the spelling that the request used."""
+    names = []
+    for part in path:
+        name = to_snake(part) if isinstance(part, str) and isinstance(raw, dict) and part not in raw else part
+        raw = raw.get(name) if isinstance(raw, dict) else None
+        names.append(str(name))
+    return names
 
 
 def list_query(request: Request, as_resource: Callable[[T], Mapping[str, Any]]) -> Query[T]:

@@ -9,9 +9,15 @@ from emulator.kinds import promotable
 from emulator.platform.paging import Page
 from emulator.quirks import Quirks
 
+_AGAIN = "again"
 _DIGITS = {"seconds": 0, "millis": 3, "micros": 6, "nanos": 9}
 _SHAPING = ("rows.time_precision", "rows.omit", "rows.drop_false", "rows.extra_type", "rows.key_style",
             "rows.endless_token", "clock.skew_s")  # fmt: skip
+
+
+def token(asked: str, quirks: Quirks, job: str) -> str:
+    """The page token that a request means: where a list has no end, every token is the first page (FAILURES A7)."""
+    return "" if asked == _AGAIN and quirks.value("rows.endless_token", job=job) else asked
 
 
 def listing(page: Page[Checkpoint], quirks: Quirks, key: str, job: str) -> dict[str, Any]:
@@ -20,13 +26,13 @@ def listing(page: Page[Checkpoint], quirks: Quirks, key: str, job: str) -> dict[
         return {key: [row(entity) for entity in page.rows], "nextPageToken": page.next_token}
     rows = [_bent(entity, page.start + at, quirks, job) for at, entity in enumerate(page.rows)]
     rows += _extra(page, quirks, job)
-    token = "again" if quirks.value("rows.endless_token", job=job) else page.next_token
+    following = _AGAIN if quirks.value("rows.endless_token", job=job) else page.next_token
     match quirks.value("rows.key_style", job=job):
         case "snake_case":
-            return {"checkpoints": rows, "next_page_token": token}
+            return {"checkpoints": rows, "next_page_token": following}
         case "rlorTrainerJobCheckpoints":
-            return {"rlorTrainerJobCheckpoints": rows, "nextPageToken": token}
-    return {key: rows, "nextPageToken": token}
+            return {"rlorTrainerJobCheckpoints": rows, "nextPageToken": following}
+    return {key: rows, "nextPageToken": following}
 
 
 def row(entity: Checkpoint, digits: int = 6, skew: int = 0) -> dict[str, Any]:

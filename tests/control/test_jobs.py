@@ -12,6 +12,7 @@ from fireworks.training.sdk.errors import TrainingAPIError
 
 from emulator.entities import Job
 from emulator.errors import FailedPrecondition, NotFound
+from emulator.platform.promotion import PromoteRequest
 from emulator.server import Emulator
 from tests.control.conftest import config
 from tests.doubles import BASE, MOE, write_adapter, write_base
@@ -144,9 +145,7 @@ def test_a_deleted_job_is_a_tombstone_for_thirty_days(emu: Emulator, manager: Tr
         manager.list_checkpoints("j1")
 
 
-def test_rows_and_blobs_are_forgotten_with_their_job(
-    emu: Emulator, new_job: NewJob, save: Callable[..., Any]
-) -> None:
+def test_rows_and_blobs_are_forgotten_with_their_job(emu: Emulator, new_job: NewJob, save: Callable[..., Any]) -> None:
     job = new_job()
     row = save(job, "step-1", write_base)
     emu.platform.jobs.delete("acct1", "j1")
@@ -278,8 +277,6 @@ def test_the_generic_client_lists_filters_and_pages_jobs(emu: Emulator, new_job:
 
 
 def _promote(emu: Emulator, row: Any, model_id: str) -> None:
-    from emulator.platform.promotion import PromoteRequest
-
     emu.platform.promotion.promote(
         PromoteRequest("acct1", row.owner, row.id, f"accounts/acct1/models/{model_id}", row.base_model)
     )
