@@ -1,4 +1,4 @@
-"""The control API of a running emulator, `/_ftsim/...`, and its health: for tests, the command line and other languages."""
+"""The control API of a running emulator, `/_ftsim/...`, and its health: for tests and the command line."""
 
 import threading
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ async def state(request: Request) -> Response:
         {
             "name": job.name, "state": job.state, "base_model": job.base_model, "lora_rank": job.lora_rank,
             "live_models": platform.trainers.live_models(job.name),
-            "checkpoints": [{"id": row.id, "kind": row.kind, "step": row.step} for row in world.checkpoints.of(job.name)],
+            "checkpoints": [{"id": r.id, "kind": r.kind, "step": r.step} for r in world.checkpoints.of(job.name)],
         }
         for job in world.jobs
     ]  # fmt: skip

@@ -29,7 +29,7 @@ def serve(
     until_deserted: bool = False,
     announce: Callable[[Emulator], None] | None = None,
 ) -> int:
-    """Serve until told to stop; returns the exit status. `memory` keeps nothing; `announce` is called once it answers."""
+    """Serve until told to stop; returns the exit status. `memory` keeps nothing; `announce` is called once it is up."""
     root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
     stop = threading.Event()
     with _stopped_by_signals(stop):

@@ -7,7 +7,14 @@ from pathlib import Path
 from emulator.backend import SavedState
 from emulator.blobs import Blobs
 from emulator.entities import Checkpoint
-from emulator.errors import AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound
+from emulator.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PlatformError,
+)
 from emulator.kinds import CheckpointKind, detect, resumable
 from emulator.names import check_checkpoint_name, parse_reference
 from emulator.platform.jobs import Jobs
@@ -65,18 +72,23 @@ class Checkpoints:
         key = f"{account}/{origin.bucket or job}/{name}~{self._world.ids.hex(8)}"
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
         self._blobs.commit(staged, key)
-        with self._world.change():
-            now = self._world.clock.now()
-            row = Checkpoint(
-                owner=origin.owner, id=name, created=now, updated=now, kind=kind, blob=key, size=size,
-                base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step, saved_as=origin.saved_as,
-                bucket=origin.bucket, previous_snapshot=state.previous_snapshot, model_id=origin.model_id,
-                pending=self._hidden(job, name, now),
-            )  # fmt: skip
-            replaced = self._world.checkpoints.get(row.name)
-            if replaced is not None:
-                self._world.checkpoints.remove(row.name)
-            self._world.checkpoints.put(row)
+        try:
+            with self._world.change():
+                self.owner(origin.owner)
+                now = self._world.clock.now()
+                row = Checkpoint(
+                    owner=origin.owner, id=name, created=now, updated=now, kind=kind, blob=key, size=size,
+                    base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
+                    saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
+                    model_id=origin.model_id, pending=self._hidden(job, name, now),
+                )  # fmt: skip
+                replaced = self._world.checkpoints.get(row.name)
+                if replaced is not None:
+                    self._world.checkpoints.remove(row.name)
+                self._world.checkpoints.put(row)
+        except PlatformError:
+            self._blobs.delete(key)
+            raise
         if replaced is not None:
             self._blobs.delete(replaced.blob)
         return row

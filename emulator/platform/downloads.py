@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emulator.clock import SECOND
 from emulator.errors import NotFound, PermissionDenied
+from emulator.ids import Ids
 from emulator.platform.models import Models
 from emulator.world import World
 
@@ -13,12 +14,12 @@ LIFETIME_S = 3600
 
 
 class Downloads:
-    """Signs and checks links; they end after an hour on the emulator's clock, and with the emulator."""
+    """Signs and checks links; they end after an hour on the emulator's clock."""
 
     def __init__(self, world: World, models: Models) -> None:
         self._world = world
         self._models = models
-        self._secret = bytes.fromhex(world.ids.hex(64))
+        self._secret = bytes.fromhex(Ids(world.ids.seed, boot=-1).hex(64))
 
     def links(self, model_name: str) -> dict[str, str]:
         """File name to path and query, for every file of a model; raises NotFound."""

@@ -46,8 +46,8 @@ class Platform:
 
     def reset(self) -> None:
         """Forget everything but the catalogue and the seed; whoever waits for an operation is told."""
-        self.trainers.stop_all("the emulator was reset")
         self.futures.clear()
+        self.trainers.stop_all("the emulator was reset")
         self.replicas.close_all()
         self.world.reset()
         self.blobs.clear()

@@ -160,8 +160,6 @@ class Training:
         try:
             state = write(staged)
             self._wait(trainer, "save.duration_s")
-            if trainer.stopping.is_set():
-                raise Unavailable(f"the trainer stopped before {name!r} was saved")
             origin = Origin(trainer.owner, trainer.job.base_model, model.lora_rank, model.id, saved_as=how)
             return self._checkpoints.save(origin, name, staged, state)
         except BaseException:
@@ -216,9 +214,9 @@ class Training:
             raise NotFound(f"checkpoint {row.id!r} not found on {row.owner}")
 
     def _wait(self, trainer: Trainer, quirk: str) -> None:
-        """Real seconds of a slow operation; ends early when the trainer stops."""
-        if (seconds := self._world.quirks.value(quirk, job=trainer.job.id)) > 0:
-            trainer.stopping.wait(seconds)
+        """Real seconds of a slow operation; raises Unavailable when the trainer stops meanwhile."""
+        if trainer.stopping.wait(self._world.quirks.value(quirk, job=trainer.job.id)):
+            raise Unavailable(f"the trainer of {trainer.owner} stopped")
 
 
 def _batch(request: Request, key: str) -> Mapping[str, Any]:
