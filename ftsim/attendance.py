@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
 
-
 STATE_DIR = "FTSIM_STATE_DIR"
 
 

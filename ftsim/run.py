@@ -27,6 +27,8 @@ SHIMS = Path(__file__).parent / "shims"
 PACKAGE_ROOT = Path(ftsim.__file__).parent.parent
 START_TIMEOUT = 60.0
 """Seconds a server may take to announce itself."""
+HEALTH_TIMEOUT = 5.0
+"""Seconds after which a server that accepts connections counts as busy, not as gone."""
 OVERRIDING_VARIABLES = ("FIREWORKS_CREDENTIAL_CMD",)
 """Removed from the program's environment: the SDK would fetch a real credential and prefer it to the emulator's key."""
 
@@ -137,6 +139,7 @@ def program_environment(
         "FIREWORKS_BASE_URL": server.url,
         "FIREWORKS_TRAINER_GATEWAY_URL": server.url,
         "TINKER_BASE_URL": f"{server.url}/training/v1/serverless",
+        "TINKER_API_KEY": server.api_key,
         "FTSIM_PACKAGE_ROOT": str(PACKAGE_ROOT),
         "PYTHONPATH": _joined(str(SHIMS), base.get("PYTHONPATH"), os.pathsep),
     }
@@ -170,11 +173,17 @@ def default_server_command(state_dir: Path) -> list[str]:
 
 
 def _answers(record: ServerRecord) -> bool:
+    """Whether the announced server lives; one that is too busy to answer in time does."""
     try:
-        with httpx.Client(trust_env=False, timeout=10.0) as client:
+        os.kill(record.pid, 0)
+        with httpx.Client(trust_env=False, timeout=HEALTH_TIMEOUT) as client:
             return client.get(f"{record.url}/healthz").is_success
-    except httpx.TransportError:
+    except httpx.TimeoutException:
+        return True
+    except (ProcessLookupError, httpx.TransportError):
         return False
+    except PermissionError as error:
+        raise RunError(f"ftsim: another user's emulator (process {record.pid}) serves this state folder") from error
 
 
 def _start(attendance: Attendance, command: list[str]) -> ServerRecord:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from ftsim import run
-from ftsim.attendance import Attendance
+from ftsim.attendance import Attendance, ServerRecord
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
 PATIENCE = 20.0
@@ -69,7 +70,8 @@ def wait_until(condition: Any) -> None:
 REPORT = """
     import json, os, sys
     variables = ("FIREWORKS_API_KEY", "FIREWORKS_BASE_URL", "FIREWORKS_TRAINER_GATEWAY_URL", "FIREWORKS_ACCOUNT_ID",
-                 "FIREWORKS_CREDENTIAL_CMD", "TINKER_BASE_URL", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "NO_PROXY", "EXTRA")
+                 "FIREWORKS_CREDENTIAL_CMD", "TINKER_BASE_URL", "TINKER_API_KEY",
+                 "HF_HUB_OFFLINE", "HF_HUB_CACHE", "NO_PROXY", "EXTRA")
     with open(sys.argv[1], "w") as file:
         json.dump([sys.argv[2:], {name: os.environ.get(name) for name in variables}], file)
 """
@@ -95,6 +97,7 @@ def test_a_program_gets_the_emulators_address_and_key(
         "FIREWORKS_ACCOUNT_ID": "local",
         "FIREWORKS_CREDENTIAL_CMD": None,
         "TINKER_BASE_URL": f"{url}/training/v1/serverless",
+        "TINKER_API_KEY": "fw_test",
         "HF_HUB_OFFLINE": "1",
         "NO_PROXY": "127.0.0.1,localhost,example.com",
         "EXTRA": "1",
@@ -176,6 +179,28 @@ def test_a_server_that_was_killed_is_replaced(state: Path, tmp_path: Path) -> No
     assert Attendance(state).server() is not None
     assert go(state, script(tmp_path, "")) == 0
     assert len(starts(state)) == 2
+
+
+def test_a_server_too_busy_to_answer_is_joined_not_replaced(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "HEALTH_TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        record = ServerRecord(f"http://127.0.0.1:{busy.getsockname()[1]}", os.getpid(), "fw_test", "local")
+        Attendance(state).announce(record)
+        assert go(state, script(tmp_path, "")) == 0
+    assert starts(state) == []
+    assert Attendance(state).server() == record
+
+
+def test_an_address_that_another_process_has_taken_over_is_not_joined(state: Path, tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        Attendance(state).announce(ServerRecord(url, ended.pid, "fw_test", "local"))
+        assert go(state, script(tmp_path, "")) == 0
+    assert len(starts(state)) == 1
 
 
 def test_a_server_that_cannot_start_says_why(state: Path, tmp_path: Path) -> None:
