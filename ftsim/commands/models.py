@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ftsim.commands.console import ApiKey, AsJson, StateDir, Url, fail
+
+if TYPE_CHECKING:
+    from ftsim.commands.service import Service
 
 app = typer.Typer(no_args_is_help=True, help="List models, and fetch their files.")
 
@@ -65,17 +68,23 @@ def pull(
     """Fetch the files of a model, as `transformers` and `peft` open them."""
     from ftsim.commands.service import connect
 
+    with connect(url, api_key, state_dir) as service:
+        full, files = fetch(service, name, folder)
+    print(f"{full}: {files} files in {folder}")
+
+
+def fetch(service: "Service", name: str, folder: Path) -> tuple[str, int]:
+    """Fetch a model's files into a new or empty folder; returns its full name and how many files it has."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         fail(f"{folder} is not an empty folder")
-    with connect(url, api_key, state_dir) as service:
-        full = name if "/" in name else f"accounts/{service.account}/models/{name}"
-        urls = service.get(f"/v1/{full}:getDownloadEndpoint").get("filenameToSignedUrls") or {}
-        if not urls:
-            fail(f"{full} has no files to fetch")
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, address in urls.items():
-            _fetch(service.client, address, folder / Path(file).name)
-    print(f"{full}: {len(urls)} files in {folder}")
+    full = name if "/" in name else f"accounts/{service.account}/models/{name}"
+    urls = service.get(f"/v1/{full}:getDownloadEndpoint").get("filenameToSignedUrls") or {}
+    if not urls:
+        fail(f"{full} has no files to fetch")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, address in urls.items():
+        _fetch(service.client, address, folder / Path(file).name)
+    return full, len(urls)
 
 
 def _fetch(client: Any, address: str, target: Path) -> None:

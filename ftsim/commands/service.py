@@ -79,14 +79,14 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Ite
 @contextlib.contextmanager
 def emulator_of(state_dir: Path | None) -> Iterator[tuple[str, str]]:
     """Address and key of the emulator of a state folder, kept running meanwhile."""
-    from ftsim.attendance import default_state_dir
+    from ftsim.attendance import Attendance, default_state_dir
     from ftsim.run import RunError, join_server
 
     root = (state_dir or default_state_dir()).expanduser().resolve()
     if not (root / METADATA).exists():
         fail(f"no emulator has used the state folder {root} yet: give --state-dir, or --url with --api-key")
     try:
-        record, client = join_server(root)
+        record, client = join_server(Attendance(root))
     except RunError as error:
         fail(str(error))
     try:
