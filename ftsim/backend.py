@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,7 @@ class TorchBackend:
         if self._dtype not in DTYPES:
             raise ValueError(f"dtype is {self._dtype!r}; expected one of {', '.join(DTYPES)} ({DTYPE})")
         self._warm = False
+        self._warming = threading.Lock()
 
     @cached_property
     def _cache(self) -> Path:
@@ -49,12 +51,16 @@ class TorchBackend:
 
     def warm(self) -> None:
         """Import torch, transformers and peft; seconds the first time."""
-        import peft  # noqa: F401
+        with self._warming:  # lazy modules of transformers break when two threads import them at once
+            if self._warm:
+                return
+            import peft  # noqa: F401
+            from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache  # noqa: F401
 
-        import ftsim.trainer  # noqa: F401
+            import ftsim.trainer  # noqa: F401
 
-        self.device()
-        self._warm = True
+            self.device()
+            self._warm = True
 
     def knows(self, base_model: str) -> bool:
         return models.known(base_model)
@@ -70,15 +76,16 @@ class TorchBackend:
             raise BackendError(str(error)) from None
 
     def describe(self, folder: Path, base_model: BaseModel | None = None) -> ModelDescription:
+        self.warm()
         from ftsim.describe import describe
 
         return describe(folder, (base_model.name, self.folder(base_model)) if base_model else None)
 
     def open_trainer(self, base_model: BaseModel, *, lora_rank: int, max_context_length: int) -> "TorchTrainer":
+        self.folder(base_model)
+        self.warm()
         from ftsim.trainer import TorchTrainer
 
-        self.folder(base_model)
-        self._warm = True
         return TorchTrainer(
             self.folder,
             tokenizer_of=self.tokenizer_id,
@@ -89,9 +96,9 @@ class TorchBackend:
         )
 
     def open_replica(self, base_model: BaseModel, *, max_context_length: int) -> Replica:
+        self.warm()
         from ftsim.replica import open_replica
 
-        self._warm = True
         replica: Replica = open_replica(self.folder(base_model), max_context_length=max_context_length)
         return replica
 
