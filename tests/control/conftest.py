@@ -65,4 +65,4 @@ def save(emu: Emulator) -> Callable[..., Checkpoint]:
 
 def config(**facts: object) -> TrainerJobConfig:
     """What `TrainerJobManager.create` takes, on the manual path."""
-    return TrainerJobConfig(**{"base_model": BASE, **facts})  # type: ignore[arg-type]
+    return TrainerJobConfig(**{"base_model": BASE, **facts})
