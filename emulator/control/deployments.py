@@ -19,6 +19,7 @@ from emulator.web import Reply, platform_of
 
 router = APIRouter()
 _PARENT = "/v1/accounts/{account}/deployments"
+_STATEFUL = frozenset({name for name in MUTABLE if name.startswith(("hot_load", "min_", "max_"))} | {"base_model"})
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -117,7 +118,7 @@ async def undelete(request: Request) -> Response:
 def deployment(entity: Deployment) -> dict[str, Any]:
     """A deployment; what the request said and the emulator has no use for is echoed."""
     body = {
-        **entity.request,
+        **{key: value for key, value in entity.request.items() if _snake(key) not in _STATEFUL},
         "name": entity.name,
         "state": entity.state,
         "status": {"code": "OK" if entity.state != "FAILED" else "INTERNAL", "message": ""},

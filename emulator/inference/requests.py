@@ -12,12 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from emulator.backend import BackendError, GenerateRequest, Generation
+from emulator.clock import Clock
 from emulator.control.requests import Body
 from emulator.errors import Internal, InvalidArgument, NotFound, PlatformError
 from emulator.platform.completions import Target
 from emulator.web import Reply, caller, platform_of
 
 MOST_CHOICES = 128
+SIBLINGS_S = 0.02
+"""A seeded request stays in flight for at least so long, so that the siblings sent along with it still meet it."""
 _ABSENT_FEATURES = (
     "include_routing_matrix", "routing_matrix_format", "top_sampling_logprobs", "top_sampling_format", "sampling_mask",
     "images",
@@ -107,11 +110,16 @@ async def generate(
     """The continuations of all prompts, `choices` of each; raises InvalidArgument, Internal."""
     completions = platform_of(request).completions
     key = hashlib.sha256(orjson.dumps([caller(request), raw], option=orjson.OPT_SORT_KEYS)).digest()
-    futures = [future for one in asked for future in completions.submit(on, one, choices, key)]
-    try:
-        return [await asyncio.wrap_future(future) for future in futures]
-    except BackendError as error:
-        raise Internal(error.message) from error
+    with completions.in_flight(key):
+        started = Clock.elapsed()
+        futures = [future for one in asked for future in completions.submit(on, one, choices, key)]
+        try:
+            results = [await asyncio.wrap_future(future) for future in futures]
+        except BackendError as error:
+            raise Internal(error.message) from error
+        if asked[0].seed is not None and asked[0].temperature > 0:
+            await asyncio.sleep(max(0.0, SIBLINGS_S - (Clock.elapsed() - started)))
+        return results
 
 
 def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica
@@ -87,41 +88,43 @@ class Completions:
     def submit(
         self, target: Target, request: GenerateRequest, choices: int, key: bytes
     ) -> Sequence["Future[Generation]"]:
-        """Generate `choices` continuations; raises InvalidArgument for a prompt that does not fit.
+        """Generate `choices` continuations, inside `in_flight(key)`; raises InvalidArgument.
 
         `key` tells equal requests: the k-th one in flight gets the k-th sample of the seed, so N parallel requests with
         one body give N different samples, and the same N whenever they are asked again (WIRE 3.1).
         """
-        futures: list[Future[Generation]] = []
-        for _ in range(choices):
-            seed = self._seed(request.seed, key)
-            try:
-                future = target.replica.generate(dataclasses.replace(request, seed=seed))
-            except BackendError as error:
-                self._leave(key)
-                raise _refusal(error) from error
-            future.add_done_callback(lambda _: self._leave(key))
-            futures.append(future)
-        return futures
+        try:
+            return [
+                target.replica.generate(dataclasses.replace(request, seed=self._seed(request.seed, key)))
+                for _ in range(choices)
+            ]
+        except BackendError as error:
+            raise _refusal(error) from error
+
+    @contextmanager
+    def in_flight(self, key: bytes) -> Iterator[None]:
+        """Equal requests that overlap in here are siblings."""
+        with self._lock:
+            self._running.setdefault(key, [0, 0])[1] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                held = self._running[key]
+                held[1] -= 1
+                if not held[1]:
+                    del self._running[key]
 
     def _seed(self, seed: int | None, key: bytes) -> int:
         with self._lock:
-            held = self._running.setdefault(key, [0, 0])
+            held = self._running[key]
             occurrence = held[0]
             held[0] += 1
-            held[1] += 1
         if seed is None:
             return int(self._world.ids.hex(15), 16)
         if occurrence == 0:
             return seed
         return int.from_bytes(hashlib.sha256(f"{seed}/{occurrence}".encode()).digest()[:7], "big")
-
-    def _leave(self, key: bytes) -> None:
-        with self._lock:
-            held = self._running[key]
-            held[1] -= 1
-            if not held[1]:
-                del self._running[key]
 
     def _model(self, account: str, name: str) -> str:
         owner = name.split("/")[1]

@@ -12,6 +12,7 @@ from emulator.clock import SECOND
 from emulator.entities import Job
 from emulator.errors import AlreadyExists, FailedPrecondition, NotFound
 from emulator.names import check_dns_label, resource
+from emulator.platform.buckets import check_trainer
 from emulator.platform.job_spec import JobSpec, resolve
 from emulator.platform.models import Models
 from emulator.platform.paging import Page, Query
@@ -62,6 +63,8 @@ class Jobs:
         job_id = check_dns_label(job_id, "rlorTrainerJobId") if job_id else self._world.ids.base36(16)
         self._refuse_taken(account, job_id)
         quirks = self._world.quirks
+        if spec.hot_load_deployment:
+            check_trainer(self._world, account, spec.hot_load_deployment)
         found = resolve(spec, self._models, self._catalogue, quirks, account)
         subject = {"account": account, "job": job_id}
         idle = quirks.value("jobs.inactivity_s", **subject) if spec.inactivity_s is None else spec.inactivity_s

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from fireworks.training.sdk import DeploymentConfig, DeploymentManager
 
 from emulator import Emulator
-from fireworks.training.sdk import DeploymentConfig, DeploymentManager
 from ftsim.backend import TorchBackend
 
 torch.set_num_threads(1)  # the models are tiny and test processes share cores
@@ -52,7 +52,9 @@ def deploy(manager: DeploymentManager) -> Deploy:
     """`deploy("d1", hot_load_trainer_job=...)` creates a deployment with the SDK and gives its model name."""
 
     def make(deployment_id: str = "d1", **settings: Any) -> str:
-        config = DeploymentConfig(deployment_id, BASE, **{"deployment_shape": SHAPE, "min_replica_count": 1, **settings})
+        config = DeploymentConfig(
+            deployment_id, BASE, **{"deployment_shape": SHAPE, "min_replica_count": 1, **settings}
+        )
         manager.create_or_get(config)
         info = manager.wait_for_ready(deployment_id)
         assert info.inference_model is not None

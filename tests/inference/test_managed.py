@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from fireworks.training.sdk import DeploymentManager, WeightSyncer, types
+from fireworks.training.sdk import types
 from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrainingClient
 
 from emulator import Emulator
@@ -19,7 +19,8 @@ def datum(tokens: list[int]) -> types.Datum:
     targets = types.TensorData(data=tokens[1:], dtype="int64", shape=[len(tokens) - 1])
     weights = types.TensorData(data=[1.0] * (len(tokens) - 1), dtype="float32", shape=[len(tokens) - 1])
     return types.Datum(
-        model_input=types.ModelInput.from_ints(tokens[:-1]), loss_fn_inputs={"target_tokens": targets, "weights": weights}
+        model_input=types.ModelInput.from_ints(tokens[:-1]),
+        loss_fn_inputs={"target_tokens": targets, "weights": weights},
     )
 
 
@@ -58,9 +59,11 @@ def test_sampled_logprobs_equal_the_training_forward_after_every_sync(managed: M
     for _ in range(2):
         step(client)
         client.weight_sync().result()
-        done = service.create_sampling_client().sample(
-            types.ModelInput.from_ints(prompt), 4, types.SamplingParams(max_tokens=12, temperature=1.0, seed=7)
-        ).result()
+        done = (
+            service.create_sampling_client()
+            .sample(types.ModelInput.from_ints(prompt), 4, types.SamplingParams(max_tokens=12, temperature=1.0, seed=7))
+            .result()
+        )
         assert len({tuple(sequence.tokens) for sequence in done.sequences}) > 1
         for sequence in done.sequences:
             forward = client.forward([datum([*prompt, *sequence.tokens])], "cross_entropy").result()

@@ -1,0 +1,219 @@
+"""Completions through the SDK's samplers and on the wire (WIRE 3.1, 3.2, 9.12)."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from fireworks.training.sdk import DeploymentManager, DeploymentSampler
+
+from emulator import Emulator
+from tests.inference.conftest import BASE, SHAPE, Deploy
+
+PROMPT = [300, 301, 302]
+PATHS = ("/inference/v1/completions", "/v1/completions")
+
+
+def complete(http: httpx.Client, path: str = PATHS[0], **body: Any) -> dict[str, Any]:
+    answer = http.post(path, json={"model": BASE, "prompt": PROMPT, "max_tokens": 5, **body})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def events(http: httpx.Client, path: str = PATHS[0], **body: Any) -> list[str]:
+    answer = http.post(path, json={"model": BASE, "prompt": PROMPT, "max_tokens": 5, "stream": True, **body})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    return [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+
+
+def sampler(emulator: Emulator, model: str) -> DeploymentSampler:
+    return DeploymentSampler(inference_url=emulator.url, model=model, api_key=emulator.api_key)
+
+
+def test_the_sampler_gets_ids_and_both_logprobs(emulator: Emulator, deploy: Deploy) -> None:
+    client = sampler(emulator, deploy())
+    done = asyncio.run(
+        client.sample_with_prompt_tokens(PROMPT, n=4, max_tokens=8, temperature=1.3, seed=3, logprobs=True)
+    )
+    assert len({tuple(one.full_tokens) for one in done}) == 4
+    for one in done:
+        assert one.full_tokens[:3] == PROMPT
+        assert len(one.inference_logprobs) == len(one.sampling_logprobs) == one.completion_len
+        assert one.inference_logprobs != one.sampling_logprobs
+        assert one.finish_reason in ("length", "stop")
+    again = asyncio.run(
+        client.sample_with_prompt_tokens(PROMPT, n=4, max_tokens=8, temperature=1.3, seed=3, logprobs=True)
+    )
+    assert sorted(one.full_tokens for one in again) == sorted(one.full_tokens for one in done)
+    (alone,) = asyncio.run(
+        client.sample_with_prompt_tokens(PROMPT, n=1, max_tokens=8, temperature=1.3, seed=3, logprobs=True)
+    )
+    assert alone.full_tokens in [one.full_tokens for one in done]
+
+
+def test_echo_gives_the_sampler_a_logprob_for_every_prompt_token_but_the_first(
+    emulator: Emulator, deploy: Deploy
+) -> None:
+    client = sampler(emulator, deploy())
+    (whole,) = asyncio.run(client.sample_with_prompt_tokens(PROMPT, max_tokens=1, echo=True, logprobs=True))
+    assert whole.logprobs_echoed
+    assert whole.echoed_prompt_logprob_count == 2
+    assert len(whole.inference_logprobs) == 3
+    (last,) = asyncio.run(client.sample_with_prompt_tokens(PROMPT, max_tokens=1, echo=True, echo_last=1, logprobs=True))
+    assert last.inference_logprobs[0] == pytest.approx(whole.inference_logprobs[1], abs=1e-5)
+
+
+def test_greedy_is_the_same_every_time_and_its_sampling_logprob_is_zero(http: httpx.Client) -> None:
+    first, second = (complete(http, temperature=0, logprobs=True, raw_output=True)["choices"][0] for _ in range(2))
+    assert first == second
+    assert {row["sampling_logprob"] for row in first["logprobs"]["content"]} == {0.0}
+
+
+def test_a_stream_is_whole_and_ends_with_done(http: httpx.Client) -> None:
+    lines = events(http, logprobs=True, raw_output=True, perf_metrics_in_response=True, ignore_eos=True)
+    assert lines[-1] == "[DONE]"
+    last = json.loads(lines[-2])
+    (choice,) = last["choices"]
+    ids = choice["raw_output"]["completion_token_ids"]
+    assert len(ids) == len(choice["logprobs"]["content"]) == 5
+    assert choice["raw_output"]["prompt_token_ids"] == PROMPT
+    assert choice["finish_reason"] == "length"
+    assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    assert float(last["perf_metrics"]["server-processing-time"]) > float(last["perf_metrics"]["prefill-duration"]) > 0
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("prompt", ["Nora said", [300, 301]])
+def test_text_and_tokens_are_prompts_on_both_paths(http: httpx.Client, path: str, prompt: object) -> None:
+    (choice,) = complete(http, path, prompt=prompt, temperature=0)["choices"]
+    assert isinstance(choice["text"], str)
+    assert choice["prompt_token_ids"]
+
+
+def test_several_prompts_and_choices_come_in_order(http: httpx.Client) -> None:
+    body = complete(http, prompt=[[300, 301], [302]], n=2, seed=1)
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3]
+    assert [choice["prompt_token_ids"] for choice in body["choices"]] == [[300, 301]] * 2 + [[302]] * 2
+    assert len({choice["text"] for choice in body["choices"]}) > 2
+
+
+def test_the_request_id_comes_back(http: httpx.Client) -> None:
+    answer = http.post(PATHS[0], json={"model": BASE, "prompt": PROMPT}, headers={"x-request-id": "abc"})
+    assert answer.headers["x-request-id"] == "abc"
+    assert float(answer.headers["fireworks-server-processing-time"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({"include_routing_matrix": True}, 400, "include_routing_matrix"),
+        ({"prompt": []}, 400, "prompt"),
+        ({"prompt": [99999]}, 400, "outside"),
+        ({"temperature": -1}, 400, "temperature"),
+        ({"top_p": 0}, 400, "top_p"),
+        ({"n": 0}, 400, "'n'"),
+        ({"model": "nonsense"}, 400, "unknown model"),
+        ({"model": "accounts/local/deployments/nope"}, 400, "not found"),
+        ({"model": "accounts/other/deployments/d"}, 403, "another account"),
+        ({"model": "accounts/fireworks/models/qwen3-embedding-8b"}, 400, "embedding"),
+    ],
+)
+def test_bad_requests_say_what_is_wrong(http: httpx.Client, body: dict[str, Any], status: int, says: str) -> None:
+    answer = http.post(PATHS[0], json={"model": BASE, "prompt": PROMPT, **body})
+    assert answer.status_code == status
+    assert says.lower() in answer.json()["message"].lower()
+
+
+@pytest.mark.parametrize("form", ["{d}", "{m}#{d}", "{m}"])
+def test_models_are_named_by_deployment_by_both_or_alone(
+    emulator: Emulator, http: httpx.Client, deploy: Deploy, form: str
+) -> None:
+    name = form.format(m=BASE, d=deploy())
+    assert complete(http, model=name, temperature=0)["model"] == name
+
+
+def test_a_deployment_scaled_to_zero_says_so(
+    emulator: Emulator, manager: DeploymentManager, http: httpx.Client, deploy: Deploy
+) -> None:
+    model = deploy()
+    manager.scale_to_zero("d1")
+    answer = http.post(PATHS[0], json={"model": model, "prompt": PROMPT})
+    assert (answer.status_code, "DEPLOYMENT_SCALING_UP" in answer.text) == (503, True)
+    assert manager.hotload_check_status("d1", BASE)["replicas"] == []
+
+
+def test_a_cut_stream_is_asked_for_again_by_the_sampler(
+    emulator: Emulator, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = deploy()
+    emulator.quirks.set("inference.truncate_stream", True, times=1, deployment="d1")
+    with httpx.Client(base_url=emulator.url, headers={"X-Api-Key": emulator.api_key}) as client:
+        cut = client.post(PATHS[0], json={"model": model, "prompt": PROMPT, "stream": True, "raw_output": True}).text
+        whole = client.post(PATHS[0], json={"model": model, "prompt": PROMPT, "stream": True, "raw_output": True}).text
+    assert "[DONE]" not in cut
+    assert "raw_output" not in cut
+    assert whole.endswith("[DONE]\n\n")
+
+
+@pytest.mark.parametrize(("answer", "status"), [("425", 425), ("404", 404), ("serve", 200)])
+def test_a_completion_during_a_load_gets_what_the_switch_says(
+    emulator: Emulator, manager: DeploymentManager, http: httpx.Client, deploy: Deploy, answer: str, status: int
+) -> None:
+    model = deploy()
+    emulator.quirks.set("hotload.duration_s", 60.0)
+    emulator.quirks.set("inference.during_load", answer)
+    manager.hotload("d1", BASE, "whatever")
+    assert http.post(PATHS[0], json={"model": model, "prompt": PROMPT}).status_code == status
+    emulator.clock.advance(61)
+    assert http.post(PATHS[0], json={"model": model, "prompt": PROMPT}).status_code == 200
+
+
+CHAT = [{"role": "user", "content": "What is the opposite of hot?"}]
+
+
+@pytest.mark.parametrize("path", ["/inference/v1/chat/completions", "/v1/chat/completions"])
+def test_chat_goes_through_the_template(http: httpx.Client, path: str) -> None:
+    answer = http.post(path, json={"model": BASE, "messages": CHAT, "temperature": 0, "raw_output": True}).json()
+    (choice,) = answer["choices"]
+    assert choice["message"]["role"] == "assistant"
+    assert choice["message"]["content"]
+    assert "<" not in choice["message"]["content"]
+    assert choice["finish_reason"] == "stop"
+    assert answer["usage"]["prompt_tokens"] == len(choice["raw_output"]["prompt_token_ids"])
+
+
+def test_a_chat_stream_says_the_same_in_deltas(http: httpx.Client) -> None:
+    body = {"messages": CHAT, "temperature": 0, "prompt": None}
+    whole = http.post("/v1/chat/completions", json={"model": BASE, **body}).json()["choices"][0]
+    lines = events(http, "/v1/chat/completions", **body, max_tokens=200)
+    chunks = [json.loads(line)["choices"][0] for line in lines[:-1]]
+    assert chunks[0]["delta"]["role"] == "assistant"
+    assert "".join(chunk["delta"].get("content") or "" for chunk in chunks) == whole["message"]["content"]
+    assert [chunk["finish_reason"] for chunk in chunks] == [None, None, whole["finish_reason"]]
+    assert lines[-1] == "[DONE]"
+
+
+def test_a_promoted_model_serves_and_deploys(
+    emulator: Emulator, manager: DeploymentManager, http: httpx.Client, deploy: Deploy
+) -> None:
+    from emulator.entities import Model
+
+    world, blobs = emulator.world, emulator.platform.blobs
+    staged = blobs.stage()
+    blobs.copy_into(emulator.platform.models.folder(emulator.platform.models.get(BASE)), staged)
+    blobs.commit(staged, "local/models/mine")
+    with world.change():
+        now = world.clock.now()
+        world.models.put(
+            Model(emulator.account, "mine", "HF_BASE_MODEL", now, now, "local/models/mine", base_model=BASE,
+                  context_length=4096)
+        )  # fmt: skip
+    mine = f"accounts/{emulator.account}/models/mine"
+    same = [complete(http, model=name, temperature=0)["choices"][0]["text"] for name in (BASE, mine)]
+    assert same[0] == same[1]
+    from fireworks.training.sdk import DeploymentConfig
+
+    manager.create_or_get(DeploymentConfig("d2", mine, deployment_shape=SHAPE, enable_hot_load=False))
+    name = f"accounts/{emulator.account}/deployments/d2"
+    assert complete(http, model=name, temperature=0)["choices"][0]["text"] == same[0]
