@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from emulator.backend import BackendError, ModelSpec
 from ftsim import lora, optimizer
+from ftsim.checkpoints import companions
 from ftsim.quiet import quiet
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ class Snapshot:
 
 @dataclass
 class LiveModel:
-    """One model on a trainer; `folder` holds the Hugging Face files it started from."""
+    """One model on a trainer."""
 
     spec: ModelSpec
-    folder: Path
+    companions: Mapping[str, bytes]
+    """Config, tokenizer and generation settings of the base, for the folders this model writes."""
     model: "PreTrainedModel | PeftModel"
     projection: nn.Linear | None
     trained: Mapping[str, Tensor]
@@ -47,10 +49,6 @@ class LiveModel:
         """The transformers model, adapters included when there are any."""
         model: Any = self.model
         return cast("PreTrainedModel", model if self.spec.lora is None else model.get_base_model())
-
-    @property
-    def device(self) -> torch.device:
-        return cast(torch.device, self.model.device)
 
     def forget_gradients(self) -> None:
         self.optimizer.zero_grad()
@@ -95,7 +93,7 @@ def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtyp
     if projection is not None:
         trained["projection.weight"] = projection.weight
     parameters = list(trained.values()) or [torch.zeros(1)]
-    return LiveModel(spec, folder, model.eval(), projection, trained, optimizer.create(parameters))
+    return LiveModel(spec, companions.read(folder), model.eval(), projection, trained, optimizer.create(parameters))
 
 
 def _projection(spec: ModelSpec, hidden: int) -> nn.Linear | None:

@@ -159,7 +159,7 @@ class TorchTrainer:
         checkpoint_type: CheckpointType = "base",
         export_precision: str | None = None,
     ) -> SavedState:
-        held = self._held(model_id)
+        held = self._trainable(model_id)
         previous = sampler.save(held, folder, identity, checkpoint_type, export_precision)
         return SavedState(held.step, previous)
 

@@ -11,16 +11,20 @@ from typing import Any, Literal
 from torch import Tensor
 
 from emulator.backend import BackendError
-from ftsim.checkpoints import hf
+from ftsim.checkpoints import companions, hf
 
 Format = Literal["arc_v1", "arc_v2", "arc_v3"]
 _ARC3_ENVELOPE = b"ARC3_ENVELOPE\0"
 
 
 def write_delta(
-    old: Mapping[str, Tensor], new: Mapping[str, Tensor], folder: Path, base: Path, format: Format = "arc_v2"
+    old: Mapping[str, Tensor],
+    new: Mapping[str, Tensor],
+    folder: Path,
+    files: Mapping[str, bytes],
+    format: Format = "arc_v2",
 ) -> None:
-    """Write what turns `old` into `new` (CPU tensors, alike in name, type, shape) beside the small files of `base`."""
+    """Write what turns `old` into `new` (CPU tensors, alike in name, type, shape) beside the small `files`."""
     from fireworks_delta_compression import delta_compress_dicts_to_file
 
     try:
@@ -29,7 +33,7 @@ def write_delta(
         )
     except ValueError as error:
         raise BackendError(f"no delta can be made: {error}") from error
-    hf.save_companions(folder, base)
+    companions.write(folder, files)
 
 
 def apply_delta(held: Path, delta: Path, folder: Path, format: Format = "arc_v2") -> None:

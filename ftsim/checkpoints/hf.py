@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,31 +12,17 @@ from torch import Tensor
 
 from emulator.backend import BackendError
 from ftsim import lora
+from ftsim.checkpoints import companions
 from ftsim.live import LiveModel
 from ftsim.quiet import quiet
 
 WEIGHTS = "model.safetensors"
-_COMPANIONS = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-    "chat_template.json", "preprocessor_config.json",
-)  # fmt: skip
 
 
-def save(folder: Path, base: Path, tensors: Mapping[str, Tensor], **config: Any) -> None:
-    """Write weights beside the small files of `base`; `config` entries replace those of its config.json."""
+def save(folder: Path, files: Mapping[str, bytes], tensors: Mapping[str, Tensor], **config: Any) -> None:
+    """Write weights beside the small `files` of the base; `config` entries replace those of its config.json."""
     save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
-    save_companions(folder, base, dtype=str(next(iter(tensors.values())).dtype).removeprefix("torch."), **config)
-
-
-def save_companions(folder: Path, base: Path, **config: Any) -> None:
-    """Copy config, tokenizer and generation settings."""
-    for name in _COMPANIONS:
-        if (base / name).exists():
-            shutil.copyfile(base / name, folder / name)
-    settings = json.loads((base / "config.json").read_bytes())
-    settings.pop("torch_dtype", None)
-    (folder / "config.json").write_text(json.dumps(settings | config, indent=2) + "\n")
+    companions.write(folder, files, dtype=str(next(iter(tensors.values())).dtype).removeprefix("torch."), **config)
 
 
 def tensors_of(model: Any) -> dict[str, Tensor]:
@@ -69,14 +54,14 @@ def save_merged(held: LiveModel, folder: Path, precision: str | None) -> None:
         merged.config.tie_word_embeddings = False
         merged.all_tied_weights_keys = {}
     tensors = {name: value.to(dtype) for name, value in tensors_of(merged).items()}
-    save(folder, held.folder, tensors, **({"tie_word_embeddings": False} if untied else {}))
+    save(folder, held.companions, tensors, **({"tie_word_embeddings": False} if untied else {}))
 
 
 def _precision(held: LiveModel, precision: str | None) -> torch.dtype:
     if precision == "bf16":
         return torch.bfloat16
     if precision in (None, "source"):
-        settings = json.loads((held.folder / "config.json").read_bytes())
+        settings = json.loads(held.companions["config.json"])
         name = settings.get("dtype") or settings.get("torch_dtype") or "float32"
         return cast(torch.dtype, getattr(torch, name))
     raise BackendError(

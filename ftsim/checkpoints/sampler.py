@@ -29,7 +29,7 @@ def save(
         return _delta(held, folder, identity)
     else:
         tensors = {name: value.cpu() for name, value in hf.tensors_of(held.model).items()}
-        hf.save(folder, held.folder, tensors)
+        hf.save(folder, held.companions, tensors)
         held.snapshot = Snapshot(identity, _own(held, tensors))
     return None
 
@@ -39,16 +39,12 @@ def _delta(held: LiveModel, folder: Path, identity: str) -> str:
     if previous is None:  # FAILURES B11
         raise BackendError("a delta needs an earlier snapshot of this model; save checkpoint_type 'base' first")
     tensors = _own(held, {name: value.cpu() for name, value in hf.tensors_of(held.model).items()})
-    delta.write_delta(previous.tensors, tensors, folder, held.folder)
+    delta.write_delta(previous.tensors, tensors, folder, held.companions)
     held.snapshot = Snapshot(identity, tensors)
     return previous.identity
 
 
 def _own(held: LiveModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors that the next step does not change."""
-    if held.device.type != "cpu":
-        return tensors
-    live = {value.untyped_storage().data_ptr() for value in held.model.parameters()}
-    return {
-        name: value.clone() if value.untyped_storage().data_ptr() in live else value for name, value in tensors.items()
-    }
+    live = {value.untyped_storage().data_ptr() for value in held.trained.values()}
+    return {n: t.clone() if t.untyped_storage().data_ptr() in live else t for n, t in tensors.items()}

@@ -39,7 +39,7 @@ def _reference_gradients(trainer: TorchTrainer, loss: torch.Tensor) -> dict[str,
 
 def _agree(mine: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
     for name, grad in wanted.items():
-        torch.testing.assert_close(mine[name], grad, rtol=1e-4, atol=1e-4 * float(grad.abs().max()))
+        torch.testing.assert_close(mine[name], grad, rtol=1e-4, atol=1e-3 * float(grad.abs().max()))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from emulator.backend import BackendError
 from emulator.kinds import CheckpointKind, detect
-from ftsim.checkpoints import delta, hf
+from ftsim.checkpoints import companions, delta, hf
 from ftsim.quiet import quiet
 from ftsim.trainer import TorchTrainer
 from tests.trainer.conftest import ADAM, Start, batch, datum, same, weights
@@ -213,7 +213,7 @@ def test_every_format_gives_the_new_bytes(folders: dict[str, Path], tmp_path: Pa
     new = {name: value + torch.randn_like(value) * 1e-3 for name, value in old.items()}
     (tmp_path / "delta").mkdir()
     (tmp_path / "new").mkdir()
-    delta.write_delta(old, new, tmp_path / "delta", folders["dense"], format)
+    delta.write_delta(old, new, tmp_path / "delta", companions.read(folders["dense"]), format)
     delta.apply_delta(folders["dense"], tmp_path / "delta", tmp_path / "new", format)
     assert same(load_file(tmp_path / "new" / hf.WEIGHTS), new)
 
@@ -227,7 +227,7 @@ def test_a_delta_of_something_else_leaves_nothing_half_applied(
     new = {name: value + 2e-3 for name, value in old.items()}
     for name in ("delta", "out", "empty"):
         (tmp_path / name).mkdir()
-    delta.write_delta(skipped, new, tmp_path / "delta", folders["dense"], format)
+    delta.write_delta(skipped, new, tmp_path / "delta", companions.read(folders["dense"]), format)
     before = (folders["dense"] / hf.WEIGHTS).read_bytes()
     with pytest.raises(BackendError, match="does not apply"):
         delta.apply_delta(folders["dense"], tmp_path / "delta", tmp_path / "out", format)
@@ -241,7 +241,7 @@ def test_a_delta_between_different_shapes_is_refused(folders: dict[str, Path], t
     old = load_file(folders["dense"] / hf.WEIGHTS)
     for new in ({}, {name: value.half() for name, value in old.items()}):
         with pytest.raises(BackendError, match="no delta can be made"):
-            delta.write_delta(old, new, tmp_path, folders["dense"])
+            delta.write_delta(old, new, tmp_path, {})
 
 
 def test_a_delta_that_carries_code_is_not_opened(folders: dict[str, Path], tmp_path: Path) -> None:
