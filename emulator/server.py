@@ -54,6 +54,12 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._leave.wait(), 0.5)
             await self.on_tick(10)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):  # a transport must not outlive its loop
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
     def stop(self) -> None:
         """Ask the server to end; from any thread."""
         self.should_exit = True
@@ -185,8 +191,9 @@ class Emulator:
 
     def _listen(self, undo: contextlib.ExitStack) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio looks at the protocol number
         undo.callback(sock.close)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((self._host, self._port))
@@ -201,7 +208,9 @@ class Emulator:
     def _serve(self, app: Any, sock: socket.socket, undo: contextlib.ExitStack) -> None:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, timeout_keep_alive=75,
-            server_header=False, ws="none",
+            server_header=False,
+            loop="asyncio",
+            http="httptools", ws="none",
         )  # fmt: skip
         server = _Server(config)
         thread = threading.Thread(target=server.run, args=([sock],), name="emulator", daemon=True)

@@ -1,0 +1,72 @@
+"""`ftsim serve` as a process."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+def start(*options: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "ftsim", "serve", "--port", "0", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def address(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert found, line + str(process.stderr and process.stderr.read())
+    return found[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_it_is_and_ends_cleanly(number: signal.Signals) -> None:
+    with start("--memory") as process:
+        assert httpx.get(address(process) + "/healthz").status_code == 200
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_second_server_on_the_folder_names_the_first(tmp_path: Path) -> None:
+    with start("--state-dir", str(tmp_path)) as first:
+        url = address(first)
+        assert json.loads((tmp_path / "server.json").read_text())["url"] == url
+        with start("--state-dir", str(tmp_path)) as second:
+            _, errors = second.communicate(timeout=30)
+        assert second.returncode == 1
+        assert url in errors
+        assert len(errors.strip().splitlines()) == 1
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=20)
+    assert first.returncode == 0
+    assert not (tmp_path / "server.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with start("--state-dir", str(tmp_path / "file" / "state")) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.startswith("ftsim: the state folder")
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_torch_is_not_imported_to_answer(tmp_path: Path) -> None:
+    program = (
+        "import sys, httpx, ftsim\n"
+        "with ftsim.Emulator() as emu:\n"
+        "    assert httpx.get(emu.url + '/healthz').status_code == 200\n"
+        "    assert httpx.get(emu.url + '/v1/accounts', headers={'X-Api-Key': emu.api_key}).status_code == 200\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)\n"
+    )
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["False", "False"]
+    assert time.perf_counter() - began < 30
