@@ -27,40 +27,40 @@ def events(http: httpx.Client, path: str = PATHS[0], **body: Any) -> list[str]:
     return [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
 
 
-def sampler(emulator: Emulator, model: str) -> DeploymentSampler:
-    return DeploymentSampler(inference_url=emulator.url, model=model, api_key=emulator.api_key)
+def sample(emulator: Emulator, model: str, *calls: dict[str, Any]) -> list[list[Any]]:
+    """What the SDK's sampler returns for each call, one after the other."""
+
+    async def run() -> list[list[Any]]:
+        client = DeploymentSampler(inference_url=emulator.url, model=model, api_key=emulator.api_key)
+        done = [await client.sample_with_prompt_tokens(PROMPT, logprobs=True, **call) for call in calls]
+        client.close()
+        await asyncio.sleep(0.01)  # its connections close in a task
+        return done
+
+    return asyncio.run(run())
 
 
 def test_the_sampler_gets_ids_and_both_logprobs(emulator: Emulator, deploy: Deploy) -> None:
-    client = sampler(emulator, deploy())
-    done = asyncio.run(
-        client.sample_with_prompt_tokens(PROMPT, n=4, max_tokens=8, temperature=1.3, seed=3, logprobs=True)
-    )
+    four = {"n": 4, "max_tokens": 8, "temperature": 1.3, "seed": 3}
+    done, again, (alone,) = sample(emulator, deploy(), four, four, {**four, "n": 1})
     assert len({tuple(one.full_tokens) for one in done}) == 4
     for one in done:
         assert one.full_tokens[:3] == PROMPT
         assert len(one.inference_logprobs) == len(one.sampling_logprobs) == one.completion_len
         assert one.inference_logprobs != one.sampling_logprobs
         assert one.finish_reason in ("length", "stop")
-    again = asyncio.run(
-        client.sample_with_prompt_tokens(PROMPT, n=4, max_tokens=8, temperature=1.3, seed=3, logprobs=True)
-    )
     assert sorted(one.full_tokens for one in again) == sorted(one.full_tokens for one in done)
-    (alone,) = asyncio.run(
-        client.sample_with_prompt_tokens(PROMPT, n=1, max_tokens=8, temperature=1.3, seed=3, logprobs=True)
-    )
     assert alone.full_tokens in [one.full_tokens for one in done]
 
 
 def test_echo_gives_the_sampler_a_logprob_for_every_prompt_token_but_the_first(
     emulator: Emulator, deploy: Deploy
 ) -> None:
-    client = sampler(emulator, deploy())
-    (whole,) = asyncio.run(client.sample_with_prompt_tokens(PROMPT, max_tokens=1, echo=True, logprobs=True))
+    echo = {"max_tokens": 1, "echo": True}
+    (whole,), (last,) = sample(emulator, deploy(), echo, {**echo, "echo_last": 1})
     assert whole.logprobs_echoed
     assert whole.echoed_prompt_logprob_count == 2
     assert len(whole.inference_logprobs) == 3
-    (last,) = asyncio.run(client.sample_with_prompt_tokens(PROMPT, max_tokens=1, echo=True, echo_last=1, logprobs=True))
     assert last.inference_logprobs[0] == pytest.approx(whole.inference_logprobs[1], abs=1e-5)
 
 

@@ -1,21 +1,29 @@
 """What a replica holds: base weights, deltas, adapters; what a failed load leaves; requests in flight during a load."""
 
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
-from ftsim.checkpoints import delta
 from ftsim.replica import TorchReplica, fingerprint
 from ftsim.trainer import TorchTrainer
 from tests.sampler.conftest import QWEN
-from tests.trainer.conftest import datum
 
 ADAM = {"learning_rate": 5e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "grad_clip_norm": 0.0}
+
+
+def datum(tokens: list[int], targets: list[int], weights: Sequence[float] = ()) -> dict[str, Any]:
+    """A datum as the gateway hands it over."""
+    inputs = {"target_tokens": {"data": targets, "dtype": "int64", "shape": [len(targets)]}}
+    if weights:
+        inputs["weights"] = {"data": list(weights), "dtype": "float32", "shape": [len(targets)]}
+    return {"model_input": {"chunks": [{"type": "encoded_text", "tokens": tokens}]}, "loss_fn_inputs": inputs}
 
 
 class Training:
@@ -157,9 +165,9 @@ def test_async_swaps_under_a_running_request_and_sync_lets_it_finish(
     uniform = -torch.tensor(2048.0).log().item()
     for transition, mixed in (("ASYNC", True), ("SYNC", False)):
         replica = TorchReplica(bases(QWEN), max_context_length=2048)
-        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=600, ignore_eos=True))
+        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=250, ignore_eos=True))
         while not replica._sampler._rows:
-            pass
+            time.sleep(0.001)
         replica.load_base(flat, "flat", transition)  # type: ignore[arg-type]
         assert future.done() is not mixed
         later = [token.logprob == pytest.approx(uniform, abs=1e-4) for token in future.result().tokens]
@@ -182,10 +190,9 @@ def test_a_closed_replica_refuses_and_fails_what_runs(bases: Callable[[str], Pat
 def test_a_delta_folder_of_other_shards_is_refused(
     own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    tensors = load_file(bases(QWEN) / "model.safetensors")
-    folder = tmp_path / "d"
-    folder.mkdir()
-    delta.write_delta(tensors, tensors, folder, bases(QWEN))
+    training = Training(bases(QWEN))
+    own.load_base(training.save(tmp_path / "s0", "s0"), "s0")
+    folder = training.save(tmp_path / "s1", "s1", "delta")
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     with pytest.raises(BackendError, match="weight files"):
-        own.apply_delta(folder, "d")
+        own.apply_delta(folder, "s1")
