@@ -64,7 +64,7 @@ async def state(request: Request) -> Response:
 
 
 @router.get("/_ftsim/rows")
-async def rows(request: Request) -> Response:
+async def row_facts(request: Request) -> Response:
     """What a checkpoint list leaves out: size, step, how it was saved, what a delta needs; `?owner=` is a full name."""
     platform = platform_of(request)
     owner = request.query_params.get("owner", "")
