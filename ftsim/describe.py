@@ -36,14 +36,14 @@ def _adapter(folder: Path, base: tuple[str, Path] | None) -> ModelDescription:
     model = live.build(ModelSpec("describe", BaseModel(name), spec), base_folder, torch.device("cpu"), torch.float32)
     peft.load(model, folder)
     facts = _facts(model.bare, sum(value.numel() for value in tensors.values()))
-    modules = config.get("target_modules") or []
+    modules = [config.get("target_modules") or [], config.get("target_parameters") or []]
     return ModelDescription(
         model_type=facts.model_type,
         parameter_count=facts.parameter_count,
         context_length=facts.context_length,
         moe=facts.moe,
         lora_rank=config["r"],
-        target_modules=[modules] if isinstance(modules, str) else sorted(modules),
+        target_modules=sorted(name for part in modules for name in ([part] if isinstance(part, str) else part)),
     )
 
 

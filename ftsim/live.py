@@ -100,6 +100,6 @@ def _projection(spec: ModelSpec, hidden: int) -> nn.Linear | None:
     """The train-only head of `projection_head_dim` (WIRE 2.5), in float32 and seeded."""
     if not spec.projection_head_dim:
         return None
-    with torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed((spec.lora.seed if spec.lora else None) or 0)
         return nn.Linear(hidden, spec.projection_head_dim, bias=False)

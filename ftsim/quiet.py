@@ -10,7 +10,7 @@ _one_at_a_time = threading.RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings inside; one thread at a time, since `warnings` keeps one list of filters per process."""
+    """Silence warnings inside; one thread at a time, since filters (and torch's seed) exist once per process."""
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

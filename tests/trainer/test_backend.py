@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from emulator.backend import Backend, BackendError, BaseModel, LoraSpec, ModelSpec
+from ftsim import models
 from ftsim.backend import TorchBackend
 from tests.trainer.conftest import ADAM, Start, batch
 
@@ -48,6 +49,24 @@ def test_a_catalogue_model_trains(tmp_path: Path) -> None:
         trainer.forward("m", batch(lengths=(65,)))
 
 
+@pytest.mark.parametrize("name", {models.facts(name).architecture: name for name in models.names()}.values())
+def test_every_architecture_of_the_catalogue_trains_saves_and_opens(tmp_path: Path, name: str) -> None:
+    backend, base = TorchBackend(tmp_path / "cache", device="cpu"), BaseModel(name)
+    for rank, saves in ((0, ("base",)), (4, ("base", "merged_base"))):
+        trainer = backend.open_trainer(base, lora_rank=rank, max_context_length=64)
+        trainer.create_model(ModelSpec("m", base, LoraSpec(rank) if rank else None))
+        before = trainer.forward_backward("m", batch())["metrics"]["loss:sum"]
+        assert trainer.optim_step("m", ADAM, "num_loss_tokens")["grad_norm"] > 0
+        assert trainer.forward("m", batch())["metrics"]["loss:sum"] < before
+        for save in saves:
+            folder = tmp_path / f"{save}-{rank}"
+            folder.mkdir()
+            trainer.save_sampler("m", folder, identity=save, checkpoint_type=save)  # type: ignore[arg-type]
+            described = backend.describe(folder, base)
+            assert described.lora_rank == (rank if save == "base" else 0)
+            assert described.moe == models.facts(name).moe
+
+
 def test_what_the_catalogue_lacks_needs_a_folder(tmp_path: Path, folders: dict[str, Path]) -> None:
     backend = TorchBackend(tmp_path)
     assert not backend.knows(TINY)
@@ -75,6 +94,7 @@ def test_every_promotable_blob_is_described_from_its_files(
         held = trainer._held("m")
         assert described.parameter_count == sum(value.numel() for value in held.trained.values())
     assert "q_proj" in described.target_modules
+    assert ("experts.down_proj" in described.target_modules) == (kind == "moe")
 
 
 def _saved(start: Start, folder: Path, rank: int = 0, **how: Any) -> Path:
