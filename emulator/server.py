@@ -216,8 +216,8 @@ class Emulator:
         thread = threading.Thread(target=server.run, args=([sock],), name="emulator", daemon=True)
         thread.start()
         undo.callback(thread.join, 15)
-        undo.callback(server.stop)
         undo.callback(self.platform.futures.interrupt)
+        undo.callback(server.stop)
         if not server.up.wait(START_S):
             raise Unavailable(f"the emulator did not start within {START_S:g} s")
 

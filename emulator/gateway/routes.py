@@ -114,7 +114,7 @@ async def _retrieve(platform: Platform, request: Request, raw: bytes) -> Respons
     answer = platform.world.quirks.spend("futures.answer", job=job, endpoint=promise.verb)
     if answer and (scripted := answers.scripted(answer, promise, asked)) is not None:
         return scripted
-    if not promise.done:
+    if not promise.done and not platform.futures.closing:
         await _settled(promise)
     return Reply(promise.payload) if promise.payload is not None else Reply(answers.try_again(promise))
 

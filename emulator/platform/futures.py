@@ -13,7 +13,7 @@ from emulator.errors import Gone, NotFound, PlatformError
 from emulator.world import World
 
 KEEP_COUNT = 20_000
-KEEP_BYTES = 512_000_000
+KEEP_BYTES = 256_000_000
 
 
 class Promise:
@@ -72,6 +72,7 @@ class Futures:
         self._lock = threading.Lock()
         self._promises: OrderedDict[str, Promise] = OrderedDict()
         self._bytes = 0
+        self.closing = False
 
     def open(self, owner: str, model_id: str, verb: str) -> Promise:
         promise = Promise(f"req-{self._world.ids.hex(24)}", owner, model_id, verb)
@@ -108,7 +109,8 @@ class Futures:
         self._settle(promise, orjson.dumps(body))
 
     def interrupt(self) -> None:
-        """Wake everybody who waits without answering: the server is going away."""
+        """Wake everybody who waits without answering, from now on at once: the server is going away."""
+        self.closing = True
         with self._lock:
             promises = list(self._promises.values())
         for promise in promises:
