@@ -61,12 +61,17 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def distributed(folder: Path) -> dict[str, torch.Tensor]:
     """A `torch.distributed.checkpoint` folder, through torch's own reader."""
-    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
 
-    reader = checkpoint.FileSystemReader(folder)
-    entries = reader.read_metadata().state_dict_metadata
-    state = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in entries.items()}
-    checkpoint.load(state, storage_reader=reader, no_dist=True)
+    reader = FileSystemReader(folder)
+    state: dict[str, Any] = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in reader.read_metadata().state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+    load(state, storage_reader=reader, no_dist=True)
     return state
 
 

@@ -106,7 +106,7 @@ def environment() -> dict[str, str]:
 
 def last_step(log_path: Path) -> int:
     """The newest step in metrics.jsonl, 0 when there is none."""
-    return max((entry["step"] for entry in metrics(log_path)), default=0)
+    return int(max((entry["step"] for entry in metrics(log_path)), default=0))
 
 
 def metrics(log_path: Path) -> list[dict[str, float]]:

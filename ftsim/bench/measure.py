@@ -1,0 +1,56 @@
+"""Results, paired medians, and the register of measurements."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ftsim.bench.stand import Stand
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure. `target` is a bound: `most` or, where more is better, `least`."""
+
+    name: str
+    value: float
+    unit: str
+    target: float
+    more_is_better: bool = False
+    parts: dict[str, float] = field(default_factory=dict)
+    """The two sides of a ratio: milliseconds, or whatever their names say."""
+
+    @property
+    def ok(self) -> bool:
+        return self.value >= self.target if self.more_is_better else self.value <= self.target
+
+
+Measurement = Callable[["Stand"], Iterable[Result]]
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1e3
+
+
+def paired(
+    one: Callable[[], object], other: Callable[[], object], *, rounds: int, warm_up: int = 3
+) -> tuple[float, float]:
+    """Median milliseconds of two pieces of work that take turns."""
+    for _ in range(warm_up):
+        one()
+        other()
+    times = [(milliseconds(one), milliseconds(other)) for _ in range(rounds)]
+    return statistics.median(a for a, _ in times), statistics.median(b for _, b in times)
+
+
+def ratio(
+    name: str, emulated: Callable[[], object], bare: Callable[[], object], target: float, *, rounds: int = 15
+) -> Result:
+    """How many times longer the emulated work takes than the bare."""
+    ours, theirs = paired(emulated, bare, rounds=rounds)
+    return Result(name, ours / theirs, "x", target, parts={"emulated_ms": ours, "bare_ms": theirs})

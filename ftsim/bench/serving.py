@@ -1,0 +1,129 @@
+"""Deployments: hot-loading a delta, and many completions at once."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ftsim.bench.measure import Result, milliseconds
+from ftsim.bench.stand import BASE_MODEL, Stand
+
+TOKENS = 64
+CONCURRENT = 32
+
+
+def hot_load_delta(stand: Stand) -> Iterator[Result]:
+    """A delta into a running deployment, through the SDK's DeploymentManager, against reading and applying its file."""
+    client = stand.client("bench-serving")
+    manager = _deployment(stand, "bench-hot", "bench-serving")
+    saved = client.save_weights_for_sampler_ext("base", checkpoint_type="base").snapshot_name
+    _load(manager, "bench-hot", saved, None)
+    held = _blob(stand, "bench-serving", saved)
+    ours, theirs = [], []
+    for turn in range(13):
+        stand.step(client)
+        previous, saved = saved, client.save_weights_for_sampler_ext(f"d-{turn}", checkpoint_type="delta").snapshot_name
+        delta = _blob(stand, "bench-serving", saved)
+        taken = milliseconds(partial(_load, manager, "bench-hot", saved, previous))
+        target = stand.folder / f"applied-{turn}"
+        alone = milliseconds(partial(_apply, held, delta, target))
+        held = target
+        if turn >= 3:
+            ours.append(taken)
+            theirs.append(alone)
+    one, other = statistics.median(ours), statistics.median(theirs)
+    yield Result("hot_load_delta", one / other, "x", 1.5, parts={"emulated_ms": one, "bare_ms": other})
+
+
+def _deployment(stand: Stand, name: str, job: str | None) -> Any:
+    from fireworks.training.sdk import DeploymentConfig, DeploymentManager
+
+    manager = DeploymentManager(api_key=stand.server.api_key, base_url=stand.server.url)
+    account = stand.server.account_id
+    trainer = f"accounts/{account}/rlorTrainerJobs/{job}" if job else None
+    manager.create_or_get(
+        DeploymentConfig(
+            deployment_id=name, base_model=BASE_MODEL, hot_load_trainer_job=trainer, min_replica_count=1,
+            max_replica_count=1, accelerator_type="NVIDIA_H100_80GB",
+        )
+    )  # fmt: skip
+    manager.wait_for_ready(name)
+    return manager
+
+
+def _load(manager: Any, deployment: str, identity: str, previous: str | None) -> None:
+    metadata = None
+    if previous is not None:
+        metadata = {
+            "previous_snapshot_identity": previous, "compression_format": "arc_v2", "checksum_format": "alder32",
+        }  # fmt: skip
+    done = manager.hotload_and_wait(
+        deployment, BASE_MODEL, identity, incremental_snapshot_metadata=metadata, poll_interval=0.005
+    )
+    if not done:
+        raise RuntimeError(f"{identity} was not hot-loaded: {manager.last_hotload_error_message}")
+
+
+def _blob(stand: Stand, job: str, identity: str) -> Path:
+    """Where the files of a row are."""
+    owner = f"accounts/{stand.server.account_id}/rlorTrainerJobs/{job}"
+    answer = httpx.get(
+        f"{stand.server.url}/_ftsim/rows", params={"owner": owner}, headers={"X-Api-Key": stand.server.api_key}
+    )
+    blob: str = next(row["blob"] for row in answer.json()["rows"] if row["name"].endswith(f"/{identity}"))
+    return stand.folder / "state" / "blobs" / blob
+
+
+def _apply(base: Path, delta: Path, into: Path) -> None:
+    """Read and apply: copy what is held, let the codec work on it, load the result into a model."""
+    import shutil
+
+    import torch
+    from fireworks_delta_compression import delta_decompress_inplace
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(base, into)
+    file = "model.safetensors"
+    delta_decompress_inplace(base_path=str(into / file), diff_path=str(delta / file), compression_format="arc_v2")
+    AutoModelForCausalLM.from_pretrained(into, dtype=torch.float32)
+
+
+def concurrent_completions(stand: Stand) -> Iterator[Result]:
+    """Tokens per second of 32 completions at once, against one at a time."""
+    _deployment(stand, "bench-complete", None)
+    prompts = [row[:16] for row in stand.rows * (CONCURRENT // len(stand.rows))]
+
+    async def ask(client: httpx.AsyncClient, prompt: list[int], seed: int) -> int:
+        body = {
+            "model": f"accounts/{stand.server.account_id}/deployments/bench-complete", "prompt": prompt,
+            "max_tokens": TOKENS, "ignore_eos": True, "temperature": 1.0, "seed": seed,
+        }  # fmt: skip
+        answer = await client.post("/inference/v1/completions", json=body)
+        answer.raise_for_status()
+        return int(answer.json()["usage"]["completion_tokens"])
+
+    async def rates() -> tuple[float, float]:
+        headers = {"Authorization": f"Bearer {stand.server.api_key}"}
+        limits = httpx.Limits(max_connections=CONCURRENT)
+        async with httpx.AsyncClient(
+            base_url=stand.server.url, headers=headers, limits=limits, timeout=120, trust_env=False
+        ) as client:
+            await ask(client, prompts[0], 0)
+            alone, together = [], []
+            for turn in range(3):
+                began = time.perf_counter()
+                tokens = [await ask(client, prompt, turn) for prompt in prompts[:4]]
+                alone.append(sum(tokens) / (time.perf_counter() - began))
+                began = time.perf_counter()
+                tokens = list(await asyncio.gather(*(ask(client, prompt, turn) for prompt in prompts)))
+                together.append(sum(tokens) / (time.perf_counter() - began))
+            return statistics.median(together), statistics.median(alone)
+
+    many, one = asyncio.run(rates())
+    parts = {"together_tokens_per_s": many, "alone_tokens_per_s": one}
+    yield Result("concurrent_completions", many / one, "x", 8, more_is_better=True, parts=parts)
