@@ -99,7 +99,12 @@ class TorchBackend:
         self.warm()
         from ftsim.replica import open_replica
 
-        replica: Replica = open_replica(self.folder(base_model), max_context_length=max_context_length)
+        replica: Replica = open_replica(
+            self.folder(base_model),
+            max_context_length=max_context_length,
+            device=self.device(),
+            dtype=self.torch_dtype(),
+        )
         return replica
 
     def tokenizer_id(self, base_model: BaseModel) -> str:

@@ -27,9 +27,11 @@ END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 _ADAPTER_FILES = (peft.CONFIG, peft.WEIGHTS)
 
 
-def open_replica(folder: Path, *, max_context_length: int = 0) -> Replica:
+def open_replica(
+    folder: Path, *, max_context_length: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Replica:
     """Serve the Hugging Face folder; `max_context_length` 0 means the model's own. Raises `BackendError`."""
-    return TorchReplica(folder, max_context_length=max_context_length)
+    return TorchReplica(folder, max_context_length=max_context_length, device=device, dtype=dtype)
 
 
 class TorchReplica:
@@ -39,13 +41,17 @@ class TorchReplica:
     change only after everything about the new ones was read and checked.
     """
 
-    def __init__(self, folder: Path, *, max_context_length: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, max_context_length: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         self._place = tempfile.TemporaryDirectory(prefix="ftsim-replica-", ignore_cleanup_errors=True)
         self._count = 0
         self._loading = threading.Lock()
+        self._device = device
+        self._dtype = dtype
         self._held = self._take(folder)
         self._adapter: Path | None = None
-        model = load_base(self._held, torch.float32)
+        model = self._open(self._held)
         self._tokenizer = _tokenizer(self._held)
         self._sampler = Sampler(
             model, self._tokenizer, ends=_ends(self._held, self._tokenizer), context=_context(model, max_context_length)
@@ -55,7 +61,7 @@ class TorchReplica:
         """Serve the full weights in `folder` (Hugging Face layout) from now on; raises `BackendError`."""
         with self._loading:
             held = self._take(folder)
-            self._serve(held, None, load_base(held, torch.float32), transition)
+            self._serve(held, None, self._open(held), transition)
 
     def apply_delta(
         self,
@@ -71,7 +77,7 @@ class TorchReplica:
             held = self._fresh()
             try:
                 delta.apply_delta(self._held, folder, held, compression_format)  # type: ignore[arg-type]
-                model = load_base(held, torch.float32)
+                model = self._open(held)
             except BackendError:
                 shutil.rmtree(held, ignore_errors=True)
                 if in_place:
@@ -84,7 +90,7 @@ class TorchReplica:
         with self._loading:
             adapter = self._take(folder, _ADAPTER_FILES)
             peft.read_config(adapter)
-            self._serve(self._held, adapter, _merged(load_base(self._held, torch.float32), adapter), transition)
+            self._serve(self._held, adapter, _merged(self._open(self._held), adapter), transition)
 
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
         """Queue a request; concurrent requests are batched."""
@@ -142,7 +148,12 @@ class TorchReplica:
                 )
             except Exception:  # the failure is already on its way to the caller
                 break
-        self._serve(held, None, load_base(held, torch.float32), transition)
+        self._serve(held, None, self._open(held), transition)
+
+    def _open(self, folder: Path) -> "PreTrainedModel":
+        model = load_base(folder, self._dtype)
+        model.to(self._device)
+        return model
 
     def _fresh(self) -> Path:
         self._count += 1

@@ -77,6 +77,7 @@ class Sampler:
         self._swaps: deque[_Swap] = deque()
         self._closed = False
         self._served = 0
+        self._pieces: dict[int, str] = {}
         self._rows: list[_Row] = []
         self._cache = RowCache()
         self._settings = _settings([])
@@ -256,7 +257,7 @@ class Sampler:
         text = self._decode(spoken)
         for stop in row.request.stop:
             text = text.partition(stop)[0]
-        tokens = [replace(token, text=self._decode([token.token_id])) for token in row.tokens]
+        tokens = [replace(token, text=self._piece(token.token_id)) for token in row.tokens]
         result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, _metrics(row))
         row.future.set_result(result)
 
@@ -267,17 +268,23 @@ class Sampler:
         start = len(prompt) - count
         rows: list[GeneratedToken] = []
         if count and start == 0:
-            rows.append(GeneratedToken(prompt[0], self._decode(prompt[:1]), 0.0, None))
+            rows.append(GeneratedToken(prompt[0], self._piece(prompt[0]), 0.0, None))
         for begin in range(max(start, 1), len(prompt), 1024):
             wanted = torch.tensor(prompt[begin : begin + 1024])
             logits = self._model.lm_head(hidden[begin - 1 : begin - 1 + len(wanted)]).float().cpu()
             logprobs = torch.log_softmax(logits, -1).gather(1, wanted[:, None])[:, 0].tolist()
             tops = _tops(logits, request.top_logprobs) or [[] for _ in prompt]
             rows += [
-                GeneratedToken(token, self._decode([token]), logprob, None, top)
+                GeneratedToken(token, self._piece(token), logprob, None, top)
                 for token, logprob, top in zip(wanted.tolist(), logprobs, tops, strict=False)
             ]
         return rows
+
+    def _piece(self, token: int) -> str:
+        """The text of one token, looked up: decoding costs more than computing it."""
+        if token not in self._pieces:
+            self._pieces[token] = self._decode([token])
+        return self._pieces[token]
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))

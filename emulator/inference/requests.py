@@ -2,14 +2,14 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from emulator.backend import BackendError, GenerateRequest, Generation
 from emulator.clock import Clock
@@ -150,14 +150,9 @@ def stream(request: Request, chunks: Sequence[Mapping[str, Any]], model: str, he
     deployment = model.rpartition("/")[2]
     cut = platform_of(request).world.quirks.spend("inference.truncate_stream", deployment=deployment)
 
-    def events() -> Iterator[bytes]:
-        for chunk in chunks[:-1] if cut else chunks:
-            yield b"data: " + orjson.dumps(chunk) + b"\n\n"
-        if not cut:
-            yield b"data: [DONE]\n\n"
-
-    whole = b"".join(events())
-    return StreamingResponse(iter([whole]), media_type="text/event-stream", headers=correlated(request, headers))
+    events = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in (chunks[:-1] if cut else chunks)]
+    whole = b"".join(events if cut else [*events, b"data: [DONE]\n\n"])
+    return Response(whole, media_type="text/event-stream", headers=correlated(request, headers))
 
 
 def correlated(request: Request, headers: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -217,3 +218,18 @@ def test_a_promoted_model_serves_and_deploys(
     manager.create_or_get(DeploymentConfig("d2", mine, deployment_shape=SHAPE, enable_hot_load=False))
     name = f"accounts/{emulator.account}/deployments/d2"
     assert complete(http, model=name, temperature=0)["choices"][0]["text"] == same[0]
+
+
+def test_a_completion_may_hang_until_the_load_is_done(
+    emulator: Emulator, manager: DeploymentManager, http: httpx.Client, deploy: Deploy
+) -> None:
+    model = deploy()
+    emulator.quirks.set("hotload.duration_s", 60.0)
+    emulator.quirks.set("inference.during_load", "hang")
+    manager.hotload("d1", BASE, "whatever")
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(http.post, PATHS[0], json={"model": model, "prompt": PROMPT})
+        with pytest.raises(TimeoutError):
+            answer.result(timeout=0.3)
+        emulator.clock.advance(61)
+        assert answer.result(timeout=10).status_code == 200
