@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from emulator.server import Emulator
 
 # The children are forked from a server that has paid for the imports once.
 CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["transformers", "ftsim.training.recipes.sft_loop", "matplotlib.figure"])
+CONTEXT.set_forkserver_preload(
+    ["transformers", "ftsim.training.recipes.sft_loop", "matplotlib.figure", "ftsim.trainer", "peft"]
+)
 
 
 def start(config: Any, env: Mapping[str, str]) -> ForkServerProcess:
@@ -65,7 +66,3 @@ def rows(emulator: Emulator, job_id: str) -> dict[str, Path]:
 def files(folder: Path, pattern: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}
 
-
-def plain(config: Any) -> dict[str, Any]:
-    assert is_dataclass(config) and not isinstance(config, type)
-    return asdict(config)

@@ -25,8 +25,14 @@ STEPS = 12
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Emulator]:
+    import torch
+
+    # Several threads on a tiny model mostly wait for one another, on a busy machine for ever.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with Emulator(TorchBackend(), seed=11) as emulator:
         yield emulator
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -73,8 +79,8 @@ def sampler_row(emulator: Emulator, config: Config) -> Path:
     return found
 
 
-@pytest.mark.parametrize(("lora_rank", "kills"), [(0, (2, 5, 10)), (8, (1, 7, 11))])
-def test_a_run_killed_three_times_ends_like_one_that_was_not(
+@pytest.mark.parametrize(("lora_rank", "kills"), [(0, (2, 7)), (8, (1, 10))])
+def test_a_run_killed_twice_ends_like_one_that_was_not(
     emulator: Emulator, tmp_path: Path, tokenizer_folder: Path, lora_rank: int, kills: tuple[int, ...]
 ) -> None:
     quiet = configure(tmp_path, tokenizer_folder, "quiet", lora_rank=lora_rank)
@@ -112,7 +118,8 @@ def test_a_run_learns_saves_promotes_and_then_changes_nothing(
     assert losses[-1] < losses[0]
     assert [entry["step"] for entry in metrics(config) if "eval_loss" in entry] == [5, 10]
     listed = {row["name"].rsplit("/", 1)[-1]: row for row in connect().list_checkpoints(result["job_id"])}
-    assert [name for name, row in listed.items() if not row.get("promotable")] == ["step-3", "step-6", "step-9", "step-10"]
+    states = [name for name, row in listed.items() if not row.get("promotable")]
+    assert states == ["step-3", "step-6", "step-9", "step-10"]
     assert connect().get(result["job_id"])["state"] == "JOB_STATE_CANCELLED"
     assert (Path(config.log_path) / "loss.png").stat().st_size > 1000
 
@@ -129,7 +136,10 @@ def test_an_interrupted_final_save_is_finished_by_the_next_run(
 ) -> None:
     """B7: the sampler save fails, so the run fails; what is there already is not made again."""
     config = configure(tmp_path, tokenizer_folder, output_model_id="tuned")
-    with emulator.quirks.set("http.fail", 400, endpoint="save_weights_for_sampler"), pytest.raises(Exception, match=r"."):
+    with (
+        emulator.quirks.set("http.fail", 400, endpoint="save_weights_for_sampler"),
+        pytest.raises(CheckpointError, match="sampler checkpoint step-12 was not saved"),
+    ):
         main(config)
     before = set(rows(emulator, job_of(config)))
     assert "step-12" in before
@@ -239,4 +249,7 @@ def test_the_script_promotes_what_a_run_has_left(
     arguments = ["--job-id", job, "--output-model-id", "by-hand", "--base-model", config.base_model]
     assert promote_checkpoint.main(arguments) == 0
     assert "HF_BASE_MODEL, READY" in capsys.readouterr().out
-    assert promote_checkpoint.main([*arguments, "--checkpoint-name", "step-2"]) == 1
+    assert promote_checkpoint.main([*arguments, "--checkpoint-name", "step-2"]) == 0
+    assert len(emulator.journal.of("promote")) == 1
+    assert promote_checkpoint.main([*arguments, "--checkpoint-name", "step-1"]) == 1
+    assert "is not a checkpoint of this job" in capsys.readouterr().err

@@ -18,6 +18,8 @@ class InfraConfig:
 
     training_shape_id: str | None = None
     """Resource name of a training shape, with or without a version; None asks for hardware by hand."""
+    reference_training_shape_id: str | None = None
+    """Shape of the forward-only trainer a full-parameter run may need for its reference model; None = the same."""
     region: str | None = None
     """Region of the trainer; None leaves it to the service."""
     custom_image_tag: str | None = None

@@ -1,14 +1,16 @@
 """Supervised data: JSONL rows, and the tokens and loss weights they become."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ftsim.training.utils.errors import ConfigError, DataError
 from ftsim.training.utils.sdk import types
 
+T = TypeVar("T")
+Row = Mapping[str, Any]
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -40,13 +42,19 @@ class Example:
 
 def read_jsonl(path: str | Path, *, max_examples: int | None = None) -> list[TextRow]:
     """Every row of a JSONL file; `DataError` with file, line number and reason for the first bad line."""
+    return read_objects(path, _text_row, max_examples=max_examples)
+
+
+def read_objects(path: str | Path, parse: Callable[[Row, str], T], *, max_examples: int | None = None) -> list[T]:
+    """What `parse` makes of every object of a JSONL file and of its place, which error messages begin with."""
     path = Path(path)
-    rows: list[TextRow] = []
+    rows: list[T] = []
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    rows.append(_parse_line(line, f"{path}, line {number}"))
+                    where = f"{path}, line {number}"
+                    rows.append(parse(_json_object(line, where), where))
                 if max_examples is not None and len(rows) == max_examples:
                     break
     except OSError as error:
@@ -56,7 +64,7 @@ def read_jsonl(path: str | Path, *, max_examples: int | None = None) -> list[Tex
     return rows
 
 
-def _parse_line(line: bytes, where: str) -> TextRow:
+def _json_object(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -65,8 +73,12 @@ def _parse_line(line: bytes, where: str) -> TextRow:
         raise DataError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: a JSON object is wanted, not {_kind(row)}")
+    return row
+
+
+def _text_row(row: Row, where: str) -> TextRow:
     if "messages" in row:
-        return TextRow(where, _messages(row["messages"], where, "messages"))
+        return TextRow(where, check_messages(row["messages"], where, "messages"))
     if "prompt" not in row or "completion" not in row:
         raise DataError(f"{where}: neither 'messages' nor 'prompt' and 'completion'; the row has {sorted(row)}")
     prompt, completion = row["prompt"], row["completion"]
@@ -76,11 +88,12 @@ def _parse_line(line: bytes, where: str) -> TextRow:
         return TextRow(where, prompt=prompt, completion=completion)
     if isinstance(prompt, list) and isinstance(completion, list):
         messages = [*prompt, *completion]
-        return TextRow(where, _messages(messages, where, "prompt and completion", len(prompt)), len(prompt))
+        return TextRow(where, check_messages(messages, where, "prompt and completion", len(prompt)), len(prompt))
     raise DataError(f"{where}: prompt and completion must both be text or both be lists of messages")
 
 
-def _messages(messages: Any, where: str, field: str, train_from: int = 0) -> list[Mapping[str, Any]]:
+def check_messages(messages: Any, where: str, field: str, train_from: int = 0) -> list[Mapping[str, Any]]:
+    """`messages` if they are chat messages with something to train on from `train_from` on, else `DataError`."""
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{where}: {field} must be a list with at least one message")
     for index, message in enumerate(messages):

@@ -1,12 +1,15 @@
 """One optimizer step as the SDK's calls, submitted together and awaited later."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ftsim.training.utils.sdk import types
+
+CustomLoss = Callable[[list[Any], list[Any]], tuple[Any, dict[str, float]]]
+"""What `forward_backward_custom` calls: datums and their log-probabilities (T,) to a scalar loss and metrics."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,26 @@ def submit(
     The server keeps the order of submission, so nothing is awaited here; await it before any save (B6).
     """
     losses = [client.forward_backward(list(batch), loss_fn) for batch in micro_batches]
-    adam = types.AdamParams(
+    update = client.optim_step(
+        adam_params(learning_rate, config), grad_accumulation_normalization="num_loss_tokens"
+    )
+    return Submitted(losses, update)
+
+
+def submit_custom(
+    client: Any, micro_batches: Sequence[tuple[Sequence[Any], CustomLoss]], learning_rate: float, config: Any
+) -> Submitted:
+    """As `submit`, with a loss computed here for each micro-batch and no normalisation by the server.
+
+    Blocks until the server has the log-probabilities, that is, until all it was sent before is done.
+    """
+    losses = [client.forward_backward_custom(list(batch), loss) for batch, loss in micro_batches]
+    return Submitted(losses, client.optim_step(adam_params(learning_rate, config)))
+
+
+def adam_params(learning_rate: float, config: Any) -> Any:
+    """The optimizer settings of one step."""
+    return types.AdamParams(
         learning_rate=learning_rate,
         beta1=config.beta1,
         beta2=config.beta2,
@@ -41,7 +63,6 @@ def submit(
         weight_decay=config.weight_decay,
         grad_clip_norm=config.grad_clip_norm,
     )
-    return Submitted(losses, client.optim_step(adam, grad_accumulation_normalization="num_loss_tokens"))
 
 
 def mean_loss(client: Any, data: Sequence[Any], batch_size: int) -> float:

@@ -40,15 +40,18 @@ def context_length(manager: Any, config: Any) -> int:
     return min(wanted or longest, longest)
 
 
-def job_config(config: Any, job_id: str, max_context_length: int | None) -> sdk.TrainerJobConfig:
-    """The create request of a recipe's trainer."""
+def job_config(
+    config: Any, job_id: str, max_context_length: int | None, *, forward_only: bool = False
+) -> sdk.TrainerJobConfig:
+    """The create request of a recipe's trainer, or of the forward-only one that holds its reference model."""
     infra = config.infra
+    shape = (forward_only and infra.reference_training_shape_id) or infra.training_shape_id
     return sdk.TrainerJobConfig(
         base_model=config.base_model,
         lora_rank=config.lora_rank,
         learning_rate=config.learning_rate,
-        max_context_length=None if infra.training_shape_id else max_context_length,
-        training_shape_ref=infra.training_shape_id,
+        max_context_length=None if shape else max_context_length,
+        training_shape_ref=shape,
         region=infra.region,
         custom_image_tag=infra.custom_image_tag,
         accelerator_type=infra.accelerator_type,
@@ -56,6 +59,7 @@ def job_config(config: Any, job_id: str, max_context_length: int | None) -> sdk.
         node_count=infra.node_count,
         display_name=os.path.basename(os.path.realpath(config.log_path))[:63] or None,
         requested_job_id=job_id,
+        forward_only=forward_only,
     )
 
 
@@ -134,14 +138,17 @@ def release(manager: Any, job_id: str) -> None:
 
 
 @contextlib.contextmanager
-def training_client(manager: Any, config: Any, job_id: str, max_context_length: int) -> Iterator[Any]:
+def training_client(
+    manager: Any, config: Any, job_id: str, max_context_length: int, *, forward_only: bool = False
+) -> Iterator[Any]:
     """A training client on the job, which is brought up before and released after, also when training fails.
 
-    A job the configuration names by `trainer_job_id` is not ours to release (F20).
+    A job the configuration names by `trainer_job_id` is not ours to release (F20). A `forward_only` job refuses all
+    that changes weights.
     """
-    wanted = job_config(config, job_id, max_context_length)
+    wanted = job_config(config, job_id, max_context_length, forward_only=forward_only)
     endpoint = bring_up(manager, wanted, timeout_s=config.infra.trainer_timeout_s)
-    ours = config.trainer_job_id is None
+    ours = config.trainer_job_id != job_id
     service = sdk.FiretitanServiceClient(base_url=endpoint.base_url, api_key=manager.api_key)
     try:
         yield service.create_training_client(

@@ -1,0 +1,104 @@
+"""Preference data: JSONL rows with a chosen and a rejected answer, and the pairs of datums they become."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftsim.training.utils.data import Row, TextRow, check_messages, datum, fit, read_objects, tokenize
+from ftsim.training.utils.errors import DataError
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt as datums; `weights` is 1 on the answer's tokens and 0 on the prompt's."""
+
+    chosen: Any
+    rejected: Any
+
+
+@dataclass(frozen=True)
+class LoadedPairs:
+    """Pairs by row of the file, None where the row is dropped, and how many were cut to fit."""
+
+    pairs: Sequence[Pair | None]
+    truncated: int
+
+    @property
+    def dropped(self) -> int:
+        return sum(pair is None for pair in self.pairs)
+
+
+def load_preferences(
+    path: str, tokenizer: Any, max_seq_len: int, *, truncate: bool, max_examples: int | None = None
+) -> LoadedPairs:
+    """A JSONL file as pairs; `DataError` for bad lines, and when no pair is left to train on.
+
+    A row holds `chosen` and `rejected`, each {"messages": [...]} or a list of messages, or all three of `prompt`,
+    `chosen` and `rejected` as text. What both conversations begin with is the prompt.
+    """
+    pairs: list[Pair | None] = []
+    truncated = 0
+    for sides in read_objects(path, parse_pair, max_examples=max_examples):
+        examples = [tokenize(side, tokenizer) for side in sides]
+        fitted = [fit(example, max_seq_len, truncate=truncate) for example in examples]
+        chosen, rejected = fitted
+        # A pair that is cut to the same tokens on both sides prefers nothing.
+        if chosen is None or rejected is None or chosen.tokens == rejected.tokens:
+            pairs.append(None)
+            continue
+        truncated += fitted != examples
+        pairs.append(Pair(datum(chosen), datum(rejected)))
+    if all(pair is None for pair in pairs):
+        raise DataError(f"{path}: no pair has two answers to compare within {max_seq_len} tokens")
+    return LoadedPairs(pairs, truncated)
+
+
+def parse_pair(row: Row, where: str) -> tuple[TextRow, TextRow]:
+    """The chosen and the rejected side of one row; `DataError` says what is wrong with it."""
+    missing = [field for field in ("chosen", "rejected") if field not in row]
+    if missing:
+        raise DataError(f"{where}: {missing[0]!r} is missing; the row has {sorted(row)}")
+    chosen, rejected = row["chosen"], row["rejected"]
+    if chosen == rejected:
+        raise DataError(f"{where}: chosen and rejected are the same, so nothing is preferred")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        return _text_sides(row.get("prompt"), chosen, rejected, where)
+    sides = [_conversation(row, field, where) for field in ("chosen", "rejected")]
+    shared = _shared(*sides)
+    fields = (f"{field} after what both have in common" for field in ("chosen", "rejected"))
+    return tuple(  # type: ignore[return-value]
+        TextRow(where, check_messages(messages, where, field, shared), shared)
+        for messages, field in zip(sides, fields, strict=True)
+    )
+
+
+def _text_sides(prompt: Any, chosen: str, rejected: str, where: str) -> tuple[TextRow, TextRow]:
+    if not isinstance(prompt, str):
+        raise DataError(f"{where}: chosen and rejected are text, so 'prompt' must be text too")
+    if not chosen or not rejected:
+        raise DataError(f"{where}: chosen and rejected must not be empty")
+    return TextRow(where, prompt=prompt, completion=chosen), TextRow(where, prompt=prompt, completion=rejected)
+
+
+def _conversation(row: Row, field: str, where: str) -> list[Any]:
+    """All messages of one side, those of a separate `prompt` first."""
+    side = row[field]
+    messages = side.get("messages") if isinstance(side, Mapping) else side
+    prompt = row.get("prompt", [])
+    if not isinstance(messages, list) or not isinstance(prompt, list):
+        raise DataError(
+            f"{where}: {field} must be an object with messages, a list of messages, or text like prompt and the "
+            "other side"
+        )
+    return [*prompt, *messages]
+
+
+def _shared(chosen: Sequence[Any], rejected: Sequence[Any]) -> int:
+    """How many messages both sides begin with."""
+    pairs = zip(chosen, rejected, strict=False)
+    return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(chosen), len(rejected)))
+
+
+def as_data(pairs: Sequence[Pair]) -> list[Any]:
+    """The datums of a batch: chosen and rejected in turn, 2N of N pairs."""
+    return [one for pair in pairs for one in (pair.chosen, pair.rejected)]
