@@ -18,14 +18,13 @@ from ftsim.training.utils.steps import CustomLoss
 _ALMOST_CERTAIN = -1e-6
 
 
-def dpo_loss(
-    reference: Sequence[Sequence[float]], *, beta: float, label_smoothing: float, divisor: int
-) -> CustomLoss:
+def dpo_loss(pairs: Sequence[Pair], *, beta: float, label_smoothing: float, divisor: int) -> CustomLoss:
     """Direct preference optimisation (Rafailov et al. 2023, equation 7), divided by `divisor`.
 
-    `reference` holds per pair the reference model's log-probabilities of the chosen and of the rejected answer. With
-    `label_smoothing` e a share e of the preferences counts as reversed (Mitchell 2023, conservative DPO).
+    Every pair carries its reference log-probabilities. With `label_smoothing` e a share e of the preferences counts as
+    reversed (Mitchell 2023, conservative DPO).
     """
+    reference = [pair.reference for pair in pairs]
 
     def loss(data: list[Any], logprobs: list[Tensor]) -> tuple[Tensor, dict[str, float]]:
         policy = torch.stack([summed(lp, datum) for lp, datum in zip(logprobs, data, strict=True)]).view(-1, 2)
@@ -49,8 +48,8 @@ def orpo_loss(*, odds_weight: float, divisor: int) -> CustomLoss:
         log_odds = means - torch.log(-torch.expm1(means.clamp(max=_ALMOST_CERTAIN)))  # (N, 2)
         ratio = -logsigmoid(log_odds[:, 0] - log_odds[:, 1])  # (N,)
         losses = odds_weight * ratio - means[:, 0]
-        sums = _metrics(losses, log_odds)
-        return losses.sum() / divisor, sums | {"nll": -float(means[:, 0].sum()), "odds_loss": float(ratio.sum())}
+        parts = {"nll": -means[:, 0], "odds_loss": ratio}
+        return losses.sum() / divisor, _metrics(losses, log_odds, **parts)
 
     return loss
 
@@ -70,16 +69,14 @@ def _mask(logprobs: Tensor, datum: Any) -> Tensor:
     return torch.as_tensor(datum.loss_fn_inputs["weights"].data, dtype=logprobs.dtype)
 
 
-def _metrics(losses: Tensor, scores: Tensor) -> dict[str, float]:
-    """Sums over pairs, so that micro-batches add up."""
-    margin = scores[:, 0] - scores[:, 1]
-    return {
-        "loss": float(losses.detach().sum()),
-        "accuracy": float((margin > 0).sum()),
-        "margin": float(margin.detach().sum()),
-        "chosen": float(scores[:, 0].detach().sum()),
-        "rejected": float(scores[:, 1].detach().sum()),
-    }
+def _metrics(losses: Tensor, scores: Tensor, **more: Tensor) -> dict[str, float]:
+    """Sums over pairs, so that micro-batches add up; a tie is half right."""
+    chosen, rejected = scores.detach().T
+    margin = chosen - rejected
+    # Rounded, since a policy that is its own reference differs from it by the noise of float32.
+    right = (1 + margin.round(decimals=4).sign()) / 2
+    sums = {"loss": losses, "accuracy": right, "margin": margin, "chosen": chosen, "rejected": rejected} | more
+    return {name: float(value.detach().sum()) for name, value in sums.items()}
 
 
 def evaluate(client: Any, batches: Sequence[tuple[Sequence[Pair], CustomLoss]]) -> dict[str, float]:

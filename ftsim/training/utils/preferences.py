@@ -1,10 +1,11 @@
 """Preference data: JSONL rows with a chosen and a rejected answer, and the pairs of datums they become."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftsim.training.utils.data import Row, TextRow, check_messages, datum, fit, read_objects, tokenize
+from ftsim.training.utils.batches import split
+from ftsim.training.utils.data import Row, TextRow, check_messages, datum, fit, load_tokenizer, read_objects, tokenize
 from ftsim.training.utils.errors import DataError
 
 
@@ -14,6 +15,8 @@ class Pair:
 
     chosen: Any
     rejected: Any
+    reference: Sequence[float] | None = None
+    """What a reference model makes of the chosen and of the rejected answer, as log-probabilities."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,22 @@ def load_preferences(
     if all(pair is None for pair in pairs):
         raise DataError(f"{path}: no pair has two answers to compare within {max_seq_len} tokens")
     return LoadedPairs(pairs, truncated)
+
+
+def load_split(config: Any, max_seq_len: int, say: Callable[[str], None]) -> tuple[list[Pair | None], list[Pair]]:
+    """A recipe's pairs to train on, None where a row is dropped, and its held-out pairs; `DataError` on bad input."""
+    tokenizer = load_tokenizer(config.tokenizer_model)
+    loaded = load_preferences(
+        config.dataset, tokenizer, max_seq_len, truncate=config.truncate, max_examples=config.max_examples
+    )
+    rows, held_out_rows = split(len(loaded.pairs), config.eval_split, config.seed)
+    train, held_out = [loaded.pairs[row] for row in rows], [loaded.pairs[row] for row in held_out_rows]
+    if all(pair is None for pair in train):
+        raise DataError(f"{config.dataset}: eval_split leaves nothing to train on")
+    if config.eval_dataset:
+        held_out = list(load_preferences(config.eval_dataset, tokenizer, max_seq_len, truncate=config.truncate).pairs)
+    say(f"{len(train)} pairs, {len(held_out)} held out; {loaded.truncated} cut, {loaded.dropped} dropped")
+    return train, [pair for pair in held_out if pair is not None]
 
 
 def parse_pair(row: Row, where: str) -> tuple[TextRow, TextRow]:

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,34 +35,43 @@ def base_model(manager: Any, config: Any, client: Any, max_context_length: int) 
         yield reference
 
 
-def reference_logprobs(
-    manager: Any, config: Any, client: Any, max_context_length: int, pairs: Sequence[Pair], *, at_start: bool
-) -> list[list[float]]:
-    """Per pair the reference model's log-probabilities of the chosen and of the rejected answer, (N, 2).
+def add_reference(
+    manager: Any,
+    config: Any,
+    client: Any,
+    max_context_length: int,
+    train: Sequence[Pair | None],
+    held_out: Sequence[Pair],
+    *,
+    at_start: bool,
+) -> tuple[list[Pair | None], list[Pair]]:
+    """The pairs with the reference model's log-probabilities, which are the same throughout a run and kept on disk.
 
-    Neither the reference nor the data change during a run, so they are computed once and kept in `log_path`. The
-    reference is the policy before its first step (`reference` "start") or the base model ("base"). `at_start` says
-    that `client` holds that policy; later only a policy that started as the base model can be computed again, and
-    `CheckpointError` says so.
+    The reference is the policy before its first step (`config.reference` "start") or the base model ("base").
+    `at_start` says that `client` holds that policy. Later, a lost file can only be made again when the policy started
+    as the base model; otherwise this raises `CheckpointError`.
     """
-    path = Path(config.log_path) / FILE_NAME
-    key = _key(config, pairs)
-    kept = _read(path, key, len(pairs))
-    if kept is not None:
-        return kept
+    pairs = [pair for pair in (*train, *held_out) if pair is not None]
+    path, key = Path(config.log_path) / FILE_NAME, _key(config, pairs)
     started_from = config.init_from_checkpoint or config.warm_start_from_adapter
-    if at_start and config.reference == "start":
-        found = _answers(client, pairs, config.batch_size)
-    elif started_from and config.reference == "start":
-        raise CheckpointError(
-            f"{path} is missing or of other data, and the policy has left {started_from}, which it is compared with: "
-            "restore the file, or use a new log_path"
-        )
-    else:
-        with base_model(manager, config, client, max_context_length) as reference:
-            found = _answers(reference, pairs, config.batch_size)
-    _write(path, {"key": key, "logprobs": found})
-    return found
+    found = _read(path, key, len(pairs))
+    if found is None:
+        if config.reference == "start" and at_start:
+            found = _answers(client, pairs, config.batch_size)
+        elif config.reference == "start" and started_from:
+            raise CheckpointError(
+                f"{path} is missing or of other data, and the policy is no longer {started_from}, with which it is "
+                "compared: restore the file, or use a new log_path"
+            )
+        else:
+            with base_model(manager, config, client, max_context_length) as reference:
+                found = _answers(reference, pairs, config.batch_size)
+        _write(path, {"key": key, "logprobs": found})
+    answers = iter(found)
+    return (
+        [pair and replace(pair, reference=next(answers)) for pair in train],
+        [replace(pair, reference=next(answers)) for pair in held_out],
+    )
 
 
 def _answers(client: Any, pairs: Sequence[Pair], batch_size: int) -> list[list[float]]:
