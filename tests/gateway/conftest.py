@@ -5,13 +5,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fireworks.training.sdk import types
 from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrainingClient
 
 from emulator.entities import Job
 from emulator.platform.job_spec import JobSpec
 from emulator.server import Emulator
 from tests.doubles import BASE, DictBackend
+from tests.sdk import types
 
 
 @pytest.fixture

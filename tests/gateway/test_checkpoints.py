@@ -5,14 +5,14 @@ from typing import Any
 
 import httpx
 import pytest
-from fireworks.training.sdk import FireworksClient, types
-from fireworks.training.sdk._core._exceptions import RequestFailedError
+from fireworks.training.sdk import FireworksClient
 from fireworks.training.sdk.client import FiretitanTrainingClient
 
 from emulator.entities import Job
 from emulator.server import Emulator
 from tests.doubles import BASE, DictBackend
 from tests.gateway.conftest import Wire, batch, datum
+from tests.sdk import RequestFailedError, types
 
 Connect = Callable[..., FiretitanTrainingClient]
 ADAM = types.AdamParams(learning_rate=0.1)

@@ -7,14 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from fireworks.training.sdk import types
-from fireworks.training.sdk._core.lib.retryable_exception import RetryableException
 from fireworks.training.sdk.client import FiretitanTrainingClient
 
 from emulator.gateway import routes
 from emulator.server import Emulator
 from tests.doubles import DictBackend
 from tests.gateway.conftest import Wire, batch, datum
+from tests.sdk import RetryableException, types
 
 Connect = Callable[..., FiretitanTrainingClient]
 ADAM = types.AdamParams(learning_rate=0.1)

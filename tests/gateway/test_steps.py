@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from fireworks.training.sdk import types
-from fireworks.training.sdk._core._exceptions import RequestFailedError
 from fireworks.training.sdk.client import FiretitanTrainingClient
 
 from emulator.server import Emulator
 from tests.doubles import DictBackend
 from tests.gateway.conftest import datum
+from tests.sdk import RequestFailedError, types
 
 Connect = Callable[..., FiretitanTrainingClient]
 ADAM = types.AdamParams(learning_rate=0.1)

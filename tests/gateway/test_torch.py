@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fireworks.training.sdk import FireworksClient, types
-from fireworks.training.sdk._core._exceptions import RequestFailedError
+from fireworks.training.sdk import FireworksClient
 from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrainingClient
 
 import ftsim
@@ -13,6 +12,7 @@ from emulator.platform.job_spec import JobSpec
 from emulator.server import Emulator
 from tests.doubles import BASE
 from tests.gateway.conftest import gateway
+from tests.sdk import RequestFailedError, types
 
 TEXT = [[17, 42, 99, 7, 23, 5, 61, 8], [3, 3, 8, 1, 90, 2]]
 DATA = [

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from fireworks.training.sdk import types
 from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrainingClient
 
 from emulator import Emulator
 from tests.inference.conftest import BASE
+from tests.sdk import types
 
 TOKENS = list(range(300, 316))
 POLICY = "accounts/fireworks/trainingShapes/ts-qwen3-4b-policy"
