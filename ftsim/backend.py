@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEVICE = "FTSIM_DEVICE"
 DTYPE = "FTSIM_DTYPE"
+THREADS = "FTSIM_THREADS"
 DTYPES = ("float32", "bfloat16")
 
 
@@ -26,13 +27,23 @@ class TorchBackend:
     """Trainers and replicas on one device.
 
     `device` defaults to FTSIM_DEVICE, else CUDA when there is one; `dtype` to FTSIM_DTYPE, else float32. `cache` keeps
-    the Hugging Face folders of catalogue models; a temporary folder when None.
+    the Hugging Face folders of catalogue models; a temporary folder when None. `threads` is what torch may use within
+    one operation on the CPU: FTSIM_THREADS, else 1, since small models run slower on more and the number of threads
+    decides the last bits of a sum; 0 leaves torch as it is.
     """
 
-    def __init__(self, cache: Path | None = None, *, device: str | None = None, dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        cache: Path | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        threads: int | None = None,
+    ) -> None:
         self._given_cache = cache
         self._device = device or os.environ.get(DEVICE)
         self._dtype = dtype or os.environ.get(DTYPE) or "float32"
+        self._threads = int(os.environ.get(THREADS, "1")) if threads is None else threads
         if self._dtype not in DTYPES:
             raise ValueError(f"dtype is {self._dtype!r}; expected one of {', '.join(DTYPES)} ({DTYPE})")
         self._warm = False
@@ -55,11 +66,14 @@ class TorchBackend:
             if self._warm:
                 return
             import peft  # noqa: F401
+            import torch
             from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache  # noqa: F401
 
             import ftsim.trainer  # noqa: F401
 
             self.device()
+            if self._threads > 0:
+                torch.set_num_threads(self._threads)
             self._warm = True
 
     def knows(self, base_model: str) -> bool:
