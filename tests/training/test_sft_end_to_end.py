@@ -116,7 +116,7 @@ def test_a_run_learns_saves_promotes_and_then_changes_nothing(
     assert result["model"]["kind"] == kind
     losses = [entry["loss"] for entry in metrics(config) if "loss" in entry]
     assert losses[-1] < losses[0]
-    assert [entry["step"] for entry in metrics(config) if "eval_loss" in entry] == [5, 10]
+    assert [entry["step"] for entry in metrics(config) if "eval_loss" in entry] == [0, 5, 10]
     listed = {row["name"].rsplit("/", 1)[-1]: row for row in connect().list_checkpoints(result["job_id"])}
     states = [name for name, row in listed.items() if not row.get("promotable")]
     assert states == ["step-3", "step-6", "step-9", "step-10"]

@@ -66,7 +66,7 @@ class Config:
     eval_dataset: str | None = None
     """File of rows for evaluation, instead of eval_split."""
     eval_interval: int = 0
-    """Evaluate every N steps; 0 = at the end only."""
+    """Evaluate every N steps; 0 = before the first and after the last only."""
     beta1: float = 0.9
     """AdamW, as are the next three."""
     beta2: float = 0.95
@@ -156,6 +156,8 @@ def train_steps(
 ) -> None:
     """Take the steps of `plan` after `done`, one step submitted ahead, and save as configured."""
     log.begin(done, len(plan))
+    if held_out and done == 0 and not log.entries():
+        log.add({"step": 0, "eval_loss": mean_loss(client, held_out, config.batch_size)})
     in_flight: deque[tuple[Step, float, Submitted]] = deque()
     interval = config.weight_sync.dcp_save_interval
     for step in plan[done:]:
@@ -180,8 +182,10 @@ def train_steps(
             log.add({"step": number, "eval_loss": mean_loss(client, held_out, config.batch_size)})
         if saves:
             checkpoints.save(f"step-{number}", resumable=True, promotable=False, data_consumed=step.data_consumed)
+            log.say(f"checkpoint step-{number} is saved")
     total_rows = plan[-1].data_consumed
     checkpoints.save(f"step-{len(plan)}", resumable=True, promotable=True, data_consumed=total_rows)
+    log.say(f"checkpoint step-{len(plan)} is saved")
 
 
 def report(log: RunLog, step: Step, rate: float, submitted: Submitted) -> None:
