@@ -21,9 +21,12 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib import metadata
 
-        print(f"ftsim {version('ftsim-emulator')}")
+        try:
+            print(f"ftsim {metadata.version('ftsim-emulator')}")
+        except metadata.PackageNotFoundError:
+            print("ftsim, from a checkout that is not installed")
         raise typer.Exit
 
 

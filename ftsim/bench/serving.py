@@ -62,9 +62,7 @@ def _load(manager: Any, deployment: str, identity: str, previous: str | None) ->
         metadata = {
             "previous_snapshot_identity": previous, "compression_format": "arc_v2", "checksum_format": "alder32",
         }  # fmt: skip
-    done = manager.hotload_and_wait(
-        deployment, BASE_MODEL, identity, incremental_snapshot_metadata=metadata, poll_interval=0.005
-    )
+    done = manager.hotload_and_wait(deployment, BASE_MODEL, identity, incremental_snapshot_metadata=metadata)
     if not done:
         raise RuntimeError(f"{identity} was not hot-loaded: {manager.last_hotload_error_message}")
 

@@ -1,0 +1,67 @@
+"""An emulator without torch, rows on it, and the command as a person calls it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from emulator.backend import SavedState
+from emulator.entities import Checkpoint, Job
+from emulator.platform.checkpoints import Origin
+from emulator.platform.job_spec import JobSpec
+from emulator.server import Emulator
+from ftsim.cli import app
+from tests.doubles import BASE, DictBackend, write_adapter, write_base, write_delta, write_training
+
+Ftsim = Callable[..., Result]
+
+
+@pytest.fixture
+def emu(tmp_path: Path) -> Iterator[Emulator]:
+    with Emulator(DictBackend(tmp_path), account="acct1", api_key="key1") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def ftsim(monkeypatch: pytest.MonkeyPatch) -> Ftsim:
+    """Call the command; the environment names no service."""
+    for name in ("FIREWORKS_BASE_URL", "FIREWORKS_API_KEY", "FTSIM_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*words: str) -> Result:
+        return CliRunner().invoke(app, list(words), prog_name="ftsim")
+
+    return call
+
+
+@pytest.fixture
+def on(emu: Emulator) -> list[str]:
+    """The options that name the emulator."""
+    return ["--url", emu.url, "--api-key", emu.api_key]
+
+
+@pytest.fixture
+def job(emu: Emulator) -> Job:
+    """A full-parameter job with a row of every kind that it can have."""
+    made = emu.platform.jobs.create(emu.account, JobSpec(base_model=BASE), "j1")
+    save(emu, made, "step-10", lambda folder: write_training(folder), 10, "state")
+    save(emu, made, "step-10-0a0a0a0a", lambda folder: write_base(folder), 10, "base")
+    save(emu, made, "step-20-0a0a0a0a", lambda folder: write_delta(folder, [0.0] * 4, [1.0] * 4), 20, "delta")
+    return made
+
+
+@pytest.fixture
+def lora_job(emu: Emulator) -> Job:
+    made = emu.platform.jobs.create(emu.account, JobSpec(base_model=BASE, lora_rank=8), "j2")
+    save(emu, made, "final-0b0b0b0b", lambda folder: write_adapter(folder), 5, "base")
+    return made
+
+
+def save(emu: Emulator, job: Job, name: str, write: Callable[[Path], object], step: int, saved_as: str) -> Checkpoint:
+    staged = emu.platform.blobs.stage()
+    write(staged)
+    origin = Origin(job.name, job.base_model, job.lora_rank, "m0", saved_as)
+    parent = "step-10-0a0a0a0a" if saved_as == "delta" else None
+    return emu.platform.checkpoints.save(origin, name, staged, SavedState(step, parent))
