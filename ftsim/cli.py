@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ftsim.commands import bench, checkpoints, demo, explain, models, promote, run, serve
+from ftsim.commands import bench, checkpoints, demo, explain, models, promote, reproduce, run, serve, train
 from ftsim.commands.console import fail
 
 app = typer.Typer(
@@ -41,12 +41,14 @@ def _options(
 
 app.command("serve")(serve.serve)
 app.command("run", cls=run.RunCommand, context_settings=run.SETTINGS)(run.run)
+app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("checkpoints")(checkpoints.checkpoints)
 app.command("explain")(explain.explain)
 app.command("promote")(promote.promote)
 app.add_typer(models.app, name="models")
 app.command("bench")(bench.bench)
+app.command("reproduce")(reproduce.reproduce)
 
 
 def main() -> None:

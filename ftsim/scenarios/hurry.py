@@ -1,0 +1,65 @@
+"""Stand-ins for `time` and `asyncio` in one module of a client: it waits on the emulator's clock, nobody really waits."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+
+class HurriedTime:
+    """`time` whose sleeps move this clock and call `advance` instead of waiting; `slept` is what they add up to."""
+
+    def __init__(self, advance: Callable[[float], None]) -> None:
+        self._advance = advance
+        self.slept = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        self._advance(seconds)
+
+    def time(self) -> float:
+        return time.time() + self.slept
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.slept
+
+    def perf_counter(self) -> float:
+        return time.perf_counter() + self.slept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+class HurriedAsyncio:
+    """`asyncio` whose sleeps are those of a `HurriedTime`."""
+
+    def __init__(self, clock: HurriedTime) -> None:
+        self._clock = clock
+
+    async def sleep(self, seconds: float, result: Any = None) -> Any:
+        self._clock.sleep(seconds)
+        return await asyncio.sleep(0, result)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+
+@contextlib.contextmanager
+def hurried(clock: HurriedTime, *modules: ModuleType) -> Iterator[None]:
+    """Replace the `time` and `asyncio` that these modules imported; those they import names from stay as they are."""
+    stand_ins = {"time": (time, clock), "asyncio": (asyncio, HurriedAsyncio(clock))}
+    replaced = [
+        (module, name, was, now)
+        for module in modules
+        for name, (was, now) in stand_ins.items()
+        if getattr(module, name, None) is was
+    ]
+    for module, name, _, now in replaced:
+        setattr(module, name, now)
+    try:
+        yield
+    finally:
+        for module, name, was, _ in replaced:
+            setattr(module, name, was)

@@ -1,0 +1,204 @@
+"""The ground a scenario plays on: a fresh emulator with a tiny real model, and the vendor's clients on it."""
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+
+from emulator.clock import SECOND, Clock
+from emulator.entities import Checkpoint, Job
+from emulator.journal import Exchange
+from emulator.platform.job_spec import JobSpec
+from emulator.quirks import Quirks
+from emulator.server import Emulator
+from ftsim.scenarios.hurry import HurriedTime, hurried
+from ftsim.testing.tiny import NAME, tiny_model
+
+BASE = NAME
+RATE = 0.05
+_LENGTH = 6
+
+
+class Stage:
+    """What one scenario uses; `with Stage(backend) as stage` starts it and takes everything away again."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._services: list[Any] = []
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> "Stage":
+        self.folder = Path(tempfile.mkdtemp(prefix="ftsim-scenario-"))
+        self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.emulator = self._undo.enter_context(Emulator(self._backend, models={BASE: tiny_model()}))
+        self.time = HurriedTime(self.clock.advance)
+        self._undo.enter_context(_quiet())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with ThreadPoolExecutor(4) as closing:
+            list(closing.map(_close, self._services))
+        self._undo.close()
+
+    # -- the emulator
+
+    @property
+    def quirks(self) -> Quirks:
+        return self.emulator.quirks
+
+    @property
+    def clock(self) -> Clock:
+        return self.emulator.clock
+
+    @property
+    def account(self) -> str:
+        return self.emulator.account
+
+    @property
+    def url(self) -> str:
+        return self.emulator.url
+
+    @property
+    def key(self) -> str:
+        return self.emulator.api_key
+
+    def exchanges(self, *endpoints: str) -> list[Exchange]:
+        """What was asked of these endpoints, oldest first; of all without any."""
+        return [entry for entry in self.emulator.journal if not endpoints or entry.endpoint in endpoints]
+
+    def start_of_second(self) -> None:
+        """Move the emulator's clock just past a full second, so that what follows shares one."""
+        self.clock.advance((SECOND - self.clock.now() % SECOND) / SECOND + 0.005)
+
+    def truth(self, job: str) -> list[Checkpoint]:
+        """The rows of a job as they are, oldest first."""
+        return list(self.emulator.platform.checkpoints.rows(self.job_name(job)))
+
+    def live(self, client: Any) -> Any:
+        """The real model behind a training client, on the trainer's side."""
+        for trainer in self.emulator.platform.trainers._running.values():
+            if client.model_id in trainer.models:
+                return trainer.backend._models[client.model_id]  # type: ignore[attr-defined]
+        raise LookupError(f"no trainer holds {client.model_id}")
+
+    def job_name(self, job: str) -> str:
+        return f"accounts/{self.account}/rlorTrainerJobs/{job}"
+
+    # -- the vendor's clients
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        """Plain HTTP with the key, for what the SDK cannot say."""
+        return self._undo.enter_context(httpx.Client(base_url=self.url, headers={"X-Api-Key": self.key}, timeout=30))
+
+    @cached_property
+    def manager(self) -> Any:
+        """A `TrainerJobManager`: jobs, their checkpoints, promotion."""
+        from fireworks.training.sdk import TrainerJobManager
+
+        return TrainerJobManager(api_key=self.key, base_url=self.url)
+
+    @cached_property
+    def deployments(self) -> Any:
+        """A `DeploymentManager`."""
+        from fireworks.training.sdk import DeploymentManager
+
+        return DeploymentManager(api_key=self.key, base_url=self.url)
+
+    def job_config(self, job: str, rank: int = 0, **facts: Any) -> Any:
+        """A `TrainerJobConfig` for the tiny model."""
+        from fireworks.training.sdk import TrainerJobConfig
+
+        return TrainerJobConfig(
+            **{"base_model": BASE, "lora_rank": rank, "requested_job_id": job, "max_context_length": 64,
+               "accelerator_type": "NVIDIA_H200_141GB", "accelerator_count": 1, **facts}
+        )  # fmt: skip
+
+    def job(self, job: str = "job-1", rank: int = 0, **facts: Any) -> Job:
+        """A running job, made without a request."""
+        spec = JobSpec(**{"base_model": BASE, "lora_rank": rank, "max_context_length": 64, **facts})
+        return self.emulator.platform.jobs.create(self.account, spec, job)
+
+    def service(self, job: str = "job-1") -> Any:
+        """A `FiretitanServiceClient` on a job's trainer, closed at the end."""
+        from fireworks.training.sdk import FiretitanServiceClient
+
+        gateway = f"{self.url}/training/v1/rlorTrainerJobs/{self.account}/{job}"
+        service = FiretitanServiceClient(base_url=gateway, api_key=self.key)
+        self._services.append(service)
+        return service
+
+    def client(self, job: str = "job-1", rank: int = 0, **facts: Any) -> Any:
+        """A training client on a job, which is made unless it exists."""
+        if self.job_name(job) not in self.emulator.world.jobs:
+            self.job(job, rank, **facts)
+        return self.service(job).create_training_client(base_model=BASE, lora_rank=rank)
+
+    def checkpoints(self, client: Any, job: str = "job-1", *, run: str = "run", **options: Any) -> Any:
+        """Our own `TrainingCheckpoints` on a client; `run` names the folder with its cursor file."""
+        from ftsim.training.utils.checkpoints import TrainingCheckpoints
+
+        return TrainingCheckpoints(
+            client, self.manager, trainer_id=job, log_path=self.folder / run, sleep=self.time.sleep, **options
+        )
+
+    @contextlib.contextmanager
+    def hurry(self, *modules: ModuleType) -> Iterator[HurriedTime]:
+        """Let these modules of a client sleep on the emulator's clock instead of waiting."""
+        with hurried(self.time, *modules):
+            yield self.time
+
+
+def batch(number: int = 0) -> list[Any]:
+    """One of a few fixed batches of one short sequence."""
+    from ftsim.training.utils.sdk import types
+
+    tokens = [(7 * number + 3 * at + 1) % 120 for at in range(_LENGTH)]
+    count = _LENGTH - 1
+    tensors = {
+        "target_tokens": types.TensorData(data=tokens[1:], dtype="int64", shape=[count]),
+        "weights": types.TensorData(data=[1.0] * count, dtype="float32", shape=[count]),
+    }
+    return [types.Datum(model_input=types.ModelInput.from_ints(tokens[:-1]), loss_fn_inputs=tensors)]
+
+
+def train(client: Any, *batches: int) -> list[float]:
+    """One optimizer step on each batch; the loss before each."""
+    from ftsim.training.utils.sdk import types
+
+    losses = []
+    for number in batches:
+        losses.append(client.forward_backward(batch(number), "cross_entropy").result().metrics["loss:sum"])
+        client.optim_step(types.AdamParams(learning_rate=RATE)).result()
+    return losses
+
+
+def short(name: str) -> str:
+    """The last part of a resource name."""
+    return name.rsplit("/", 1)[-1]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the vendor's logs, which are full of the failures asked for, off the terminal."""
+    log = logging.getLogger("fireworks")
+    level, propagates = log.level, log.propagate
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.propagate = propagates
+
+
+def _close(service: Any) -> None:
+    with contextlib.suppress(Exception):
+        service.close()
