@@ -1,7 +1,7 @@
 """Configuration shared by the recipes, and the checks they have in common."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ class InfraConfig:
     """Resource name of a training shape, with or without a version; None asks for hardware by hand."""
     reference_training_shape_id: str | None = None
     """Shape of the forward-only trainer a full-parameter run may need for its reference model; None = the same."""
+    deployment_shape_id: str | None = None
+    """Shape of the deployment of a recipe that samples; None takes the training shape's."""
     region: str | None = None
     """Region of the trainer; None leaves it to the service."""
     custom_image_tag: str | None = None
@@ -32,6 +34,8 @@ class InfraConfig:
     """Number of nodes, only without a training shape."""
     trainer_timeout_s: float = 3600.0
     """How long a placed trainer may take to become ready."""
+    deployment_timeout_s: float = 5400.0
+    """How long a deployment may take to become ready."""
 
     def __post_init__(self) -> None:
         by_hand = [
@@ -86,7 +90,7 @@ def parse_checkpoint_ref(ref: str) -> tuple[str, str]:
     return job_id, name
 
 
-def check_at_least(config: Any, bounds: dict[str, float]) -> None:
+def check_at_least(config: Any, bounds: Mapping[str, float]) -> None:
     """Refuse any named field of `config` below its bound; fields that are None are skipped."""
     for name, least in bounds.items():
         value = getattr(config, name)
@@ -118,10 +122,9 @@ def check_common(config: Any) -> None:
     if config.warm_start_from_adapter and config.lora_rank == 0:
         raise ConfigError("warm_start_from_adapter needs a LoRA run: set lora_rank to the adapter's rank")
     check_choice("lr_schedule", config.lr_schedule, SCHEDULES)
-    check_at_least(
-        config,
-        {"lora_rank": 0, "epochs": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "warmup_steps": 0},
-    )
+    check_at_least(config, {"lora_rank": 0, "epochs": 1, "warmup_steps": 0})
+    batches = ("batch_size", "gradient_accumulation_steps")  # recipes that sample count otherwise
+    check_at_least(config, {name: 1 for name in batches if hasattr(config, name)})
     check_at_least(config, {"learning_rate": 0, "min_lr_ratio": 0, "max_seq_len": 2, "max_examples": 1})
     if config.min_lr_ratio > 1:
         raise ConfigError("min_lr_ratio must lie between 0 and 1")

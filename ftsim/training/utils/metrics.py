@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ftsim.training.utils.errors import ConfigError
 
+LOSSES = {"loss": "training", "eval_loss": "held out"}
+
 
 class RunLog:
     """metrics.jsonl of one `log_path`, a progress bar, and the lock that keeps a second run out of the folder."""
@@ -67,7 +69,9 @@ class RunLog:
     def add(self, entry: Mapping[str, Any], *, step_done: bool = True) -> None:
         """Append one entry; it must hold `step`, the number of steps done."""
         self._write(entry)
-        note = " ".join(f"{name} {entry[name]:.4f}" for name in ("loss", "eval_loss") if entry.get(name) is not None)
+        note = " ".join(
+            f"{name} {entry[name]:.4f}" for name in ("reward", "loss", "eval_loss") if entry.get(name) is not None
+        )
         self._bar.update(self._task, completed=entry["step"], note=note)
 
     def entries(self) -> list[dict[str, Any]]:
@@ -79,29 +83,31 @@ class RunLog:
                 found.append(json.loads(line))
         return found
 
-    def draw(self) -> Path:
-        """Draw the loss curve of everything logged so far into loss.png."""
-        return draw_curve(self.entries(), self.folder / "loss.png", self.title)
+    def draw(
+        self, file_name: str = "loss.png", curves: Mapping[str, str] = LOSSES, ylabel: str = "loss per token"
+    ) -> Path:
+        """Draw everything logged so far, one curve per figure named in `curves`, with its label."""
+        return draw_curve(self.entries(), self.folder / file_name, self.title, curves, ylabel)
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(dict(entry)).encode() + b"\n")
         self._file.flush()
 
 
-def draw_curve(entries: list[dict[str, Any]], path: Path, title: str) -> Path:
-    """A picture of `loss` and `eval_loss` over steps."""
+def draw_curve(entries: list[dict[str, Any]], path: Path, title: str, curves: Mapping[str, str], ylabel: str) -> Path:
+    """A picture of the figures named in `curves` over steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name, label in (("loss", "training"), ("eval_loss", "held out")):
+    for name, label in curves.items():
         points = [(entry["step"], entry[name]) for entry in entries if entry.get(name) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 40 else None, markersize=3)
             axes.legend()
-    axes.set(xlabel="step", ylabel="loss per token", title=title)
+    axes.set(xlabel="step", ylabel=ylabel, title=title)
     figure.savefig(path, dpi=120)
     return path
 

@@ -1,6 +1,6 @@
 """One optimizer step as the SDK's calls, submitted together and awaited later."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +29,22 @@ class Submitted:
 
 
 def submit(
-    client: Any, micro_batches: Sequence[Sequence[Any]], loss_fn: str, learning_rate: float, config: Any
+    client: Any,
+    micro_batches: Sequence[Sequence[Any]],
+    loss_fn: str,
+    learning_rate: float,
+    config: Any,
+    loss_config: Mapping[str, float] | None = None,
 ) -> Submitted:
     """Queue a step: gradients of every micro-batch, then one update by their mean over loss tokens.
 
     The server keeps the order of submission, so nothing is awaited here; await it before any save (B6).
     """
-    losses = [client.forward_backward(list(batch), loss_fn) for batch in micro_batches]
-    update = client.optim_step(
-        adam_params(learning_rate, config), grad_accumulation_normalization="num_loss_tokens"
-    )
+    losses = [
+        client.forward_backward(list(batch), loss_fn, dict(loss_config) if loss_config else None)
+        for batch in micro_batches
+    ]
+    update = client.optim_step(adam_params(learning_rate, config), grad_accumulation_normalization="num_loss_tokens")
     return Submitted(losses, update)
 
 
