@@ -1,0 +1,159 @@
+"""`ftsim train`."""
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ftsim.commands.console import StateDir, fail
+
+if TYPE_CHECKING:
+    from ftsim.attendance import ServerRecord
+
+RECIPES = "ftsim.training.recipes"
+BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
+DATA_SETS = {"sft": "chat", "dpo": "preference", "orpo": "preference", "rl": "rl-copy", "igpo": "search"}
+"""Shipped data per recipe: NAME-train, and NAME-eval where the recipe evaluates."""
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "sft": {"learning_rate": 1e-3, "eval_interval": 10},
+    "dpo": {"learning_rate": 3e-4, "eval_interval": 5},
+    "orpo": {"learning_rate": 1e-3, "eval_interval": 5},
+}
+"""What suits the small models better than a recipe's own defaults."""
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(DATA_SETS)}.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Fields of the recipe's Config, e.g. infra.region=eu.", show_default=False
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file of fields; KEY=VALUE goes before it.", show_default=False)
+    ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw all that was logged into LOG_PATH/curves.png.")] = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Train with a recipe.
+
+    Without settings it trains a LoRA adapter of qwen3-8b on data that ships with ftsim, in ./runs/RECIPE, and promotes
+    it. The same command goes on with a run that was interrupted. The emulator of the state folder is started when it
+    does not run. `dataset` and `eval_dataset` take files or names of shipped data sets.
+    """
+    from ftsim import overrides
+    from ftsim.attendance import default_state_dir
+
+    if recipe not in names():
+        fail(f"there is no recipe {recipe!r}; there are {', '.join(names())}", 2)
+    root = (state_dir or default_state_dir()).expanduser().resolve()
+    try:
+        given = overrides.read_yaml(config) if config else {}
+        given = overrides.merged(given, overrides.read_assignments(settings or []))
+        configured, main = load(recipe, given, root)
+    except ValueError as error:
+        fail(f"{recipe}: {error}", 2)
+    result, server = run(configured, main, root)
+    report(result, server)
+    if plot:
+        from ftsim import curves
+
+        folder = Path(configured.log_path)
+        entries = curves.read(folder / "metrics.jsonl")
+        print(f"curves: {curves.draw(entries, folder / 'curves.png', f'{recipe}: {folder}')}")
+
+
+def names() -> list[str]:
+    """The recipes there are."""
+    return [name for name in DATA_SETS if find_spec(f"{RECIPES}.{name}_loop")]
+
+
+def load(recipe: str, given: dict[str, Any], root: Path) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
+    """The recipe's `main` and the `Config` it is called with; `ValueError` says what is wrong with `given`."""
+    from importlib import import_module
+
+    from ftsim import hub, overrides
+
+    # Before anything imports the hub library, which reads them once.
+    os.environ.update(hub.build(root / "hub"))
+    module = import_module(f"{RECIPES}.{recipe}_loop")
+    tree = overrides.merged(defaults(recipe, given, module.Config), given)
+    for key in ("dataset", "eval_dataset"):
+        if isinstance(tree.get(key), str):
+            tree[key] = data_file(tree[key])
+    return overrides.build(module.Config, tree), module.main
+
+
+def defaults(recipe: str, given: dict[str, Any], config_class: Any) -> dict[str, Any]:
+    """Values for what is not given: shipped data, a LoRA of a shipped model, a name for the result."""
+    from dataclasses import fields
+
+    from ftsim import models, overrides
+    from ftsim.training.utils.trainers import job_id_for
+
+    base, log_path = given.get("base_model", BASE_MODEL), given.get("log_path", f"runs/{recipe}")
+    known = {field.name for field in fields(config_class)}
+    tree: dict[str, Any] = {
+        "log_path": log_path,
+        "base_model": base,
+        # The same for every rerun, another one for another run.
+        "output_model_id": job_id_for(recipe, log_path)[: len(recipe) + 9],
+        "lora_rank": 8,
+        "weight_sync": {"dcp_save_interval": 10},
+    }
+    if base in models.names():
+        tree["tokenizer_model"] = models.facts(base).tokenizer_id
+    if "dataset" not in given:
+        tree["dataset"] = f"{DATA_SETS[recipe]}-train"
+        if not {"eval_dataset", "eval_split"} & given.keys():
+            tree["eval_dataset"] = f"{DATA_SETS[recipe]}-eval"
+    tree = overrides.merged(tree, DEFAULTS.get(recipe, {}))
+    return {key: value for key, value in tree.items() if key in known}
+
+
+def data_file(name: str) -> str:
+    """A file as it is; the name of a shipped data set as its file."""
+    from ftsim import data
+
+    return str(data.path(name)) if not Path(name).exists() and name in data.names() else name
+
+
+def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple[dict[str, Any], "ServerRecord"]:
+    """Run the recipe against the emulator of a state folder, with what `ftsim run` gives a program."""
+    from ftsim.attendance import Attendance
+    from ftsim.run import OVERRIDING_VARIABLES, RunError, join_server, program_environment
+    from ftsim.training.utils.errors import CheckpointError, TrainerError
+
+    try:
+        # The registration lives as long as this process does.
+        server, _ = join_server(Attendance(root))
+    except (RunError, OSError) as error:
+        fail(str(error))
+    os.environ.update(program_environment(os.environ, server, {}))
+    for variable in OVERRIDING_VARIABLES:
+        os.environ.pop(variable, None)
+    try:
+        return main(config), server
+    except (ValueError, TrainerError, CheckpointError) as error:
+        if not type(error).__module__.startswith("ftsim."):
+            raise
+        fail(str(error))
+
+
+def report(result: dict[str, Any], server: "ServerRecord") -> None:
+    """Print the rows of the job and the model made of it."""
+    from ftsim.commands.checkpoints import describe, show
+    from ftsim.commands.service import connect
+    from ftsim.listing import oldest_first
+
+    with connect(server.url, server.api_key, None) as service:
+        rows, now = service.rows(result["job_id"])
+    print(f"job {result['job_id']}, {result['steps']} steps")
+    show([describe(row, now or 0.0) for row in oldest_first(rows)])
+    model = result.get("model")
+    if model:
+        print(f"model {model.get('name')} ({model.get('kind')}, {model.get('state')})")
