@@ -15,6 +15,7 @@ from emulator.journal import Exchange, Journal
 from emulator.quirks import Setting
 from emulator.web import Reply, body, caller, platform_of
 
+SHOWN_BYTES = 4096
 router = APIRouter()
 routers = (router,)
 
@@ -116,16 +117,19 @@ async def quirks(request: Request) -> Response:
 
 @router.post("/_ftsim/quirks")
 async def set_quirk(request: Request) -> Response:
-    """Turn a switch on: `{"name", "value", "times"?, "for_s"?, "where"?: {selector: id}}`."""
+    """Turn a switch on: `{"name", "value", "times"?, "for_s"?, "chance"?, "where"?: {selector: id}}`."""
     asked = await body(request)
     where, times, for_s = asked.get("where") or {}, asked.get("times"), asked.get("for_s")
+    chance = asked.get("chance", 1.0)
     if not isinstance(asked.get("name"), str) or "value" not in asked or not isinstance(where, Mapping):
         raise InvalidArgument('give {"name": ..., "value": ...}, and "times", "for_s", "where" if you like')
     if (times is not None and type(times) is not int) or (for_s is not None and type(for_s) not in (int, float)):
         raise InvalidArgument("times and for_s are numbers")
+    if type(chance) not in (int, float):
+        raise InvalidArgument("chance is a number")
     selectors = {str(key): str(value) for key, value in where.items()}
     setting = platform_of(request).world.quirks.set(
-        asked["name"], asked["value"], times=times, for_s=for_s, **selectors
+        asked["name"], asked["value"], times=times, for_s=for_s, chance=chance, **selectors
     )
     return Reply(_setting(setting))
 
@@ -170,10 +174,11 @@ def _journal(request: Request) -> Journal:
 
 def _setting(setting: Setting) -> dict[str, Any]:
     return {"name": setting.name, "value": setting.value, "where": dict(setting.where), "left": setting.left,
+            "chance": setting.chance,
             "until": None if setting.until is None else rfc3339(setting.until)}  # fmt: skip
 
 
 def _exchange(entry: Exchange) -> dict[str, Any]:
     shown = {key: value for key, value in asdict(entry).items() if not key.startswith("_")}
-    text = {key: shown[key].decode("utf-8", "replace") for key in ("request", "response")}
+    text = {key: shown[key][:SHOWN_BYTES].decode("utf-8", "replace") for key in ("request", "response")}
     return {**shown, **text, "endpoint": entry.endpoint, "at": rfc3339(entry.at)}

@@ -1,8 +1,16 @@
-"""Pure ASGI middleware for faults of any endpoint: an error status, a lost reply, slowness (FAILURES A15, B2, F16)."""
+"""Pure ASGI middleware for faults of any endpoint: an error status, a lost reply, slowness (FAILURES A15, B2, D6).
+
+What comes before the request is carried out: delay, refusal, loss. After it: another status, loss, a body that is cut
+or slow. A fault strikes where its switch matches: by endpoint, job, deployment, checkpoint, with a chance or a budget.
+"""
 
 import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Iterable
+from typing import Any
 
-import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.endpoints import endpoint
@@ -11,7 +19,11 @@ from emulator.quirks import Quirks
 from emulator.web import Reply
 
 _CODES = {400: 3, 401: 16, 402: 8, 403: 7, 404: 5, 409: 6, 410: 5, 412: 9, 429: 8, 500: 13, 502: 14, 503: 14, 504: 4}
-_NAMES = ("http.fail", "http.lose_reply", "http.delay_s")
+_NAMES = (
+    "http.fail", "http.apply_then_fail", "http.lose_reply", "http.reset", "http.delay_s", "http.cut_body",
+    "http.slow_body_s",
+)  # fmt: skip
+_PIECES = 8
 
 
 class Faults:
@@ -27,30 +39,80 @@ class Faults:
             await self._app(scope, receive, send)
             return
         name, subject = endpoint(scope["method"], path)
-        where = {"endpoint": name, **subject}
-        if (delay := self._quirks.spend("http.delay_s", **where)) > 0:
+
+        def spend(quirk: str) -> Any:
+            return self._quirks.spend(quirk, endpoint=name, **subject)
+
+        if (delay := spend("http.delay_s")) > 0:
             await asyncio.sleep(delay)
-        if status := self._quirks.spend("http.fail", **where):
-            message = f"injected fault: {name} answers {status}"
-            await Reply({"code": _CODES.get(status, 2), "message": message, "details": []}, status)(
-                scope, receive, send
-            )
+        if status := spend("http.fail"):
+            await _refusal(name, status)(scope, receive, send)
             return
-        lost = self._quirks.spend("http.lose_reply", **where)
-        if lost == "before":
-            await _lose(send)
-        elif lost == "after":
+        for quirk, broken in (("http.lose_reply", _lose), ("http.reset", _reset)):
+            if when := spend(quirk):
+                await (self._app(scope, receive, _ignore) if when == "after" else _listen(receive))
+                await broken(scope, send)
+                return
+        if status := spend("http.apply_then_fail"):  # FAILURES D6
             await self._app(scope, receive, _ignore)
-            await _lose(send)
-        else:
-            await self._app(scope, receive, send)
+            await _refusal(name, status)(scope, receive, send)
+            return
+        await self._app(scope, receive, _spoiled(send, spend("http.cut_body"), spend("http.slow_body_s")))
+
+
+def _refusal(name: str, status: int) -> Reply:
+    message = f"injected fault: {name} answers {status}"
+    return Reply({"code": _CODES.get(status, 2), "message": message, "details": []}, status)
+
+
+async def _listen(receive: Receive) -> None:
+    """Take the whole request, so that the client is not cut off while it still sends."""
+    while (await receive()).get("more_body"):
+        pass
 
 
 async def _ignore(message: Message) -> None:
     """Where a lost reply goes."""
 
 
-async def _lose(send: Send) -> None:
+async def _lose(_scope: Scope, send: Send) -> None:
     """Announce a body and never send it: the server closes the connection, the client sees a transport error."""
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(orjson.dumps("lost")))]
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _reset(scope: Scope, send: Send) -> None:
+    """Answer with RST: the server's open connections are known to the app, one of them carries this request."""
+    connections: Iterable[Any] = getattr(scope["app"].state, "connections", ())
+    mine = next((open_ for open_ in list(connections) if open_.client == tuple(scope["client"] or ())), None)
+    if mine is None:  # not behind our own server
+        await _lose(scope, send)
+        return
+    with contextlib.suppress(OSError):  # closing without lingering is what makes the kernel send RST
+        mine.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    mine.transport.abort()
+    await asyncio.sleep(0)  # until the server knows that nobody waits for an answer
+
+
+def _spoiled(send: Send, keep: int, seconds: float) -> Send:
+    """A `send` that ends the body after `keep` bytes (-1 never), and takes `seconds` to pass it on."""
+    if keep < 0 and seconds <= 0:
+        return send
+    passed = 0
+
+    async def spoiled(message: Message) -> None:
+        nonlocal passed
+        chunk = message.get("body", b"") if message["type"] == "http.response.body" else b""
+        if not chunk:
+            await send(message)
+            return
+        kept = chunk if keep < 0 else chunk[: max(0, keep - passed)]
+        passed += len(chunk)
+        size = -(-len(kept) // _PIECES) or 1
+        for at in range(0, len(kept), size):
+            await send({"type": "http.response.body", "body": kept[at : at + size], "more_body": True})
+            await asyncio.sleep(seconds / _PIECES)
+        if keep < 0 or passed <= keep:
+            await send({"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)})
+
+    return spoiled

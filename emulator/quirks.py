@@ -3,13 +3,14 @@
     emu.quirks.set("rows.visible_after_lists", 2, job="my-job")          # for ever
     emu.quirks.set("hotload.fail_next", True, times=1)                   # the next matching call only
     with emu.quirks.set("rows.time_precision", "mixed", for_s=60): ...   # sixty seconds of the emulator's clock
+    emu.quirks.set("http.fail", 503, chance=0.05, endpoint="get_job")    # one call in twenty, drawn from the seed
 
 What each switch does is declared in `emulator.quirk_table`, with its id in docs/failures.md. Code asks for a value
 where the behaviour happens: `value()` looks, `spend()` looks and uses up one of the budget.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -52,6 +53,7 @@ class Setting:
     where: Mapping[str, str] = field(default_factory=dict)
     left: int | None = None
     until: int | None = None
+    chance: float = 1.0
 
     def matches(self, subject: Mapping[str, str], now: int) -> bool:
         alive = self.left != 0 and (self.until is None or now < self.until)
@@ -70,24 +72,33 @@ class Setting:
 
 
 class Quirks:
-    """The switches of one emulator; the setting made last wins."""
+    """The switches of one emulator; the setting made last wins. `draw` gives numbers in [0, 1)."""
 
-    def __init__(self, clock: Clock, table: Iterable[Quirk]) -> None:
+    def __init__(self, clock: Clock, table: Iterable[Quirk], draw: Callable[[], float] = lambda: 0.0) -> None:
         self._clock = clock
+        self._draw = draw
         self.table: Mapping[str, Quirk] = {quirk.name: quirk for quirk in table}
         self._settings: list[Setting] = []
+        self.watchers: list[Callable[[str, dict[str, Any]], None]] = []
         self._lock = threading.Lock()
 
     def set(
-        self, name: str, value: Any, *, times: int | None = None, for_s: float | None = None, **where: str
-    ) -> Setting:
-        """Turn a switch on; raises InvalidArgument for an unknown name, a wrong type or an unknown selector."""
+        self, name: str, value: Any, *, times: int | None = None, for_s: float | None = None, chance: float = 1.0,
+        **where: str,
+    ) -> Setting:  # fmt: skip
+        """Turn a switch on; raises InvalidArgument for an unknown name, a wrong type or an unknown selector.
+
+        With a `chance` below 1 a matching call is struck with that probability; one that is not costs no budget.
+        """
+        if not 0.0 <= chance <= 1.0:
+            raise InvalidArgument(f"quirk {name}: chance is {chance!r}, give a probability from 0 to 1")
         if unknown := set(where) - set(SELECTORS):
             raise InvalidArgument(f"quirk {name}: unknown selector {sorted(unknown)[0]!r}, use {', '.join(SELECTORS)}")
         until = None if for_s is None else self._clock.now() + int(for_s * SECOND)
-        setting = Setting(self, name, self._declared(name).check(value), where, times, until)
+        setting = Setting(self, name, self._declared(name).check(value), where, times, until, chance)
         with self._lock:
             self._settings.append(setting)
+        self._tell("quirk", name, value=setting.value, where=where, times=times, for_s=for_s, chance=chance)
         return setting
 
     def value(self, name: str, **subject: str) -> Any:
@@ -110,10 +121,18 @@ class Quirks:
     def remove(self, setting: Setting) -> None:
         with self._lock:
             self._settings = [s for s in self._settings if s is not setting]
+        self._tell("quirk off", setting.name, value=setting.value, where=dict(setting.where))
 
     def clear(self) -> None:
         with self._lock:
+            settings = list(self._settings)
             self._settings.clear()
+        for setting in settings:
+            self._tell("quirk off", setting.name, value=setting.value, where=dict(setting.where))
+
+    def _tell(self, what: str, name: str, **detail: Any) -> None:
+        for watcher in self.watchers:
+            watcher(what, {"name": name, **detail})
 
     def _declared(self, name: str) -> Quirk:
         if name not in self.table:
@@ -127,8 +146,12 @@ class Quirks:
         now = self._clock.now()
         with self._lock:
             for setting in reversed(self._settings):
-                if setting.name == name and setting.matches(subject, now):
+                if setting.name == name and setting.matches(subject, now) and self._strikes(setting):
                     if spend and setting.left is not None:
                         setting.left -= 1
+                    self._tell("touched", name, value=setting.value)
                     return setting.value
         return default
+
+    def _strikes(self, setting: Setting) -> bool:
+        return setting.chance >= 1.0 or self._draw() < setting.chance

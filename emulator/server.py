@@ -93,7 +93,7 @@ class Emulator:
     ) -> None:
         self.account = account
         self.api_key = api_key
-        self._keys = {api_key: account, **(keys or {})}
+        self.keys = {api_key: account, **(keys or {})}
         self._backend = backend
         self._state_dir = Path(state_dir) if state_dir is not None else None
         self._seed = seed
@@ -126,7 +126,8 @@ class Emulator:
             )
             undo.callback(self.platform.close)
             self.journal = Journal(world.clock)
-            app = create_app(self.platform, keys=self._keys, journal=self.journal, body_limit=self._body_limit)
+            self.journal.follow(world, tuple(self.keys))
+            app = create_app(self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit)
             self._serve(app, sock, undo)
             if durable:
                 self._announce(root, undo)
@@ -213,6 +214,7 @@ class Emulator:
             http="httptools", ws="none",
         )  # fmt: skip
         server = _Server(config)
+        app.state.connections = server.server_state.connections
         thread = threading.Thread(target=server.run, args=([sock],), name="emulator", daemon=True)
         thread.start()
         undo.callback(thread.join, 15)

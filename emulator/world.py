@@ -2,9 +2,9 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from emulator.clock import Clock
 from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Pod, Session
@@ -22,6 +22,17 @@ class Entity(Protocol):
     @property
     def name(self) -> str: ...
 
+
+class Change(NamedTuple):
+    """What happened to an entity: `created`, `changed` or `deleted` (gone, or a tombstone)."""
+
+    how: str
+    kind: str
+    name: str
+
+
+Watcher = Callable[[list[Change], list[dict[str, Any] | None]], None]
+"""Told of every stored change, and of each entity's fields after it, None when it is gone."""
 
 E = TypeVar("E", bound=Any)
 
@@ -57,13 +68,13 @@ class Table(Generic[E]):
 
     def put(self, entity: E) -> E:
         """Add or change an entity; it reaches the store when the change ends."""
+        self._world._dirty.setdefault((self._kind, entity.name), entity.name in self._rows)
         self._keep(entity)
-        self._world._dirty.add((self._kind, entity.name))
         return entity
 
     def remove(self, name: str) -> None:
+        self._world._dirty.setdefault((self._kind, name), name in self._rows)
         self._drop(name)
-        self._world._dirty.add((self._kind, name))
 
     def clear(self) -> None:
         self._rows.clear()
@@ -108,6 +119,12 @@ class Table(Generic[E]):
         return entity
 
 
+def _how(existed: bool, body: dict[str, Any] | None) -> str:
+    if body is None or body.get("deleted") is not None:
+        return "deleted"
+    return "changed" if existed else "created"
+
+
 def _parent(entity: Any) -> str:
     return str(getattr(entity, "owner", None) or entity.account)
 
@@ -124,7 +141,8 @@ class World:
         self.clock = clock or Clock()
         self.store = store or Store()
         self.lock = threading.RLock()
-        self._dirty: set[Key] = set()
+        self._dirty: dict[Key, bool] = {}
+        self.watchers: list[Watcher] = []
         self._depth = 0
         self.jobs: Table[Job] = Table(self, "job", Job)
         self.checkpoints: Table[Checkpoint] = Table(self, "checkpoint", Checkpoint)
@@ -132,7 +150,7 @@ class World:
         self.operations: Table[Operation] = Table(self, "operation", Operation)
         self.deployments: Table[Deployment] = Table(self, "deployment", Deployment)
         self.sessions: Table[Session] = Table(self, "session", Session)
-        self.quirks = Quirks(self.clock, QUIRKS)
+        self.quirks = Quirks(self.clock, QUIRKS, lambda: self.ids.uniform())
         boot = self._boot()
         self.ids = Ids(seed, boot)
         for table in self._tables.values():
@@ -144,6 +162,11 @@ class World:
     def _tables(self) -> dict[str, Table[Any]]:
         tables = (self.jobs, self.checkpoints, self.models, self.operations, self.deployments, self.sessions)
         return {table._kind: table for table in tables}
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no entity at all."""
+        return not any(len(table) for table in self._tables.values())
 
     def _boot(self) -> int:
         boot = int((self.store.read("meta", "boot") or {"count": -1})["count"]) + 1
@@ -185,7 +208,10 @@ class World:
             {key: body for key, body in encoded.items() if body is not None},
             [key for key, body in encoded.items() if body is None],
         )
+        changes = [Change(_how(existed, encoded[key]), *key) for key, existed in self._dirty.items()]
         self._dirty.clear()
+        for watcher in self.watchers:
+            watcher(changes, list(encoded.values()))
 
     def _undo(self) -> None:
         for kind, name in self._dirty:
