@@ -17,8 +17,10 @@ logger = logging.getLogger(__name__)
 class Policy:
     """A deployment that follows a training client: `client.sample(...)` draws from it, `sync` updates it."""
 
-    def __init__(self, syncer: Any, client: Any) -> None:
+    def __init__(self, syncer: Any, client: Any, longest_prompt: int) -> None:
+        """`longest_prompt` is how many tokens leave room for an answer."""
         self.client = client
+        self.longest_prompt = longest_prompt
         self._syncer = syncer
 
     def sync(self, name: str) -> None:
@@ -65,7 +67,15 @@ def connect_deployments(manager: Any) -> Any:
 
 @contextlib.contextmanager
 def rollout_policy(
-    manager: Any, config: Any, deployment_id: str, job_id: str, client: Any, tokenizer: Any, *, step: int, moved: bool
+    manager: Any,
+    config: Any,
+    deployment_id: str,
+    job_id: str,
+    client: Any,
+    *,
+    longest_prompt: int,
+    step: int,
+    moved: bool,
 ) -> Iterator[Policy]:
     """The policy of `client` on a deployment, which is made if there is none and deleted afterwards.
 
@@ -90,11 +100,10 @@ def rollout_policy(
             inference_url=deployments.inference_url,
             model=f"accounts/{manager.account_id}/deployments/{deployment_id}",
             api_key=manager.api_key,
-            tokenizer=tokenizer,
             concurrency_controller=FixedConcurrencyController(config.rollout_concurrency),
         )
         with contextlib.closing(sampler):
-            policy = Policy(syncer, sampler)
+            policy = Policy(syncer, sampler, longest_prompt)
             if found or moved or config.weight_sync.weight_sync_before_training:
                 policy.sync(sync_name(config, step))
             yield policy

@@ -66,7 +66,14 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
                     log.say(f"goes on from {resumed.source} after {resumed.data_consumed} rows")
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
                 policy = rollout_policy(
-                    manager, config, deployment_id, job_id, client, tokenizer, step=done, moved=bool(resumed)
+                    manager,
+                    config,
+                    deployment_id,
+                    job_id,
+                    client,
+                    longest_prompt=longest,
+                    step=done,
+                    moved=bool(resumed),
                 )
                 reference = base_model(manager, config, client, max_seq_len) if config.kl_beta else nullcontext()
                 if done < len(plan):
