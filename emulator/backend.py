@@ -102,8 +102,8 @@ class Trainer(Protocol):
     def save_state(self, model_id: str, folder: Path) -> SavedState:
         """Write a resumable checkpoint (`torch.distributed.checkpoint`) into the empty `folder`."""
 
-    def load_state(self, model_id: str, folder: Path, *, optimizer: bool) -> None:
-        """Load a resumable checkpoint; with `optimizer=False` the optimizer moments are reset."""
+    def load_state(self, model_id: str, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
+        """Load a resumable checkpoint; with `optimizer=False` the moments are reset, or with `keep_optimizer` left."""
 
     def save_sampler(
         self,

@@ -60,6 +60,8 @@ class Checkpoint:
     model_id: str = ""
     pending: Pending | None = None
     size: int = 0
+    renames_to: str = ""
+    renames_at: int = 0
 
     @property
     def name(self) -> str:

@@ -44,8 +44,8 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("dcp.rename_after_s", 0.0, "How long such a row shows the caller's name before it is renamed.", ("A9",)),
     Quirk("dcp.torn", "", "What is missing behind a training state that is listed all the same.", ("C22",),
           ("", "missing_metadata", "missing_shard")),
-    Quirk("sampler.suffix", "session", "The eight hex digits at the end of a sampler row's name: the session's as sent, none, "
-          "or others.", ("A10",), ("session", "none", "random")),
+    Quirk("sampler.suffix", "session", "The hex digits that end a sampler row's name: the session's, none, or others.",
+          ("A10",), ("session", "none", "random")),
     Quirk("names.max_len", 128, "The longest checkpoint name that a save may have.", ("B4",)),
     Quirk("names.enforce_on_save", False, "Refuse at save what the SDK would refuse at load.", ("B3", "B4")),
     Quirk("sampler.delta_without_base", "reject", "A full-parameter model's first delta: refused, or stored as base.",

@@ -147,8 +147,8 @@ class TorchTrainer:
         dcp.save(held, folder)
         return SavedState(held.step)
 
-    def load_state(self, model_id: str, folder: Path, *, optimizer: bool) -> None:
-        dcp.load(self._trainable(model_id), folder, optimizer=optimizer)
+    def load_state(self, model_id: str, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
+        dcp.load(self._trainable(model_id), folder, optimizer=optimizer, keep_optimizer=keep_optimizer)
 
     def save_sampler(
         self,

@@ -196,11 +196,12 @@ class DictTrainer:
         write_training(folder, {"weights": model.trained, "moment": model.moment, "step": model.step}, model.rank)
         return SavedState(model.step)
 
-    def load_state(self, model_id: str, folder: Path, *, optimizer: bool) -> None:
+    def load_state(self, model_id: str, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
         model = self._model(model_id)
         state = json.loads((folder / "__0_0.distcp").read_text())
         model.trained, model.step = list(state["weights"]), int(state["step"])
-        model.moment = list(state["moment"]) if optimizer else [0.0] * SIZE
+        if not keep_optimizer:
+            model.moment = list(state["moment"]) if optimizer else [0.0] * SIZE
         model.gradient = [0.0] * SIZE
 
     def save_sampler(

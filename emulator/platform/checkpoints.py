@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emulator.backend import SavedState
 from emulator.blobs import Blobs
+from emulator.clock import SECOND
 from emulator.entities import Checkpoint
 from emulator.errors import (
     AlreadyExists,
@@ -48,8 +49,10 @@ class Checkpoints:
 
     def check_name(self, owner: str, name: str) -> None:
         """Refuse a name before anything is computed; raises InvalidArgument (FAILURES B3, B4)."""
-        strict = self._world.quirks.value("names.enforce_on_save", job=owner.rsplit("/", 1)[-1])
-        check_checkpoint_name(name, strict=strict, longest=63 if strict else 128)
+        job, quirks = owner.rsplit("/", 1)[-1], self._world.quirks
+        strict = quirks.value("names.enforce_on_save", job=job)
+        longest = quirks.value("names.max_len", job=job)
+        check_checkpoint_name(name, strict=strict, longest=min(longest, 63) if strict else longest)
 
     def check_free(self, owner: str, name: str, step: int) -> None:
         """A resumable save under a taken name is refused unless it is that very step again (FAILURES B1)."""
@@ -69,15 +72,18 @@ class Checkpoints:
             self._blobs.discard(staged)
             raise Internal(f"the save of {name!r} left no whole checkpoint")
         account, _, job = origin.owner.split("/")[1:4]
-        key = f"{account}/{origin.bucket or job}/{name}~{self._world.ids.hex(8)}"
+        key = f"{account}/{origin.bucket or job}/{name}~{self._world.ids.hex_aside(8)}"
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
+        torn = resumable(kind) and self._world.quirks.spend("dcp.torn", job=job, checkpoint=name)
         self._blobs.commit(staged, key)
         try:
             with self._world.change():
                 self.owner(origin.owner)
                 now = self._world.clock.now()
+                listed, later, due = self._names(job, name, kind, state.step, now)
                 row = Checkpoint(
-                    owner=origin.owner, id=name, created=now, updated=now, kind=kind, blob=key, size=size,
+                    owner=origin.owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size,
+                    renames_to=later, renames_at=due,
                     base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
                     saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
                     model_id=origin.model_id, pending=self._hidden(job, name, now),
@@ -91,6 +97,8 @@ class Checkpoints:
             raise
         if replaced is not None:
             self._blobs.delete(replaced.blob)
+        if torn:
+            _tear(self._blobs.path(key), torn)
         return row
 
     def owner(self, name: str) -> str:
@@ -111,7 +119,11 @@ class Checkpoints:
 
     def rows(self, owner: str) -> Sequence[Checkpoint]:
         """All rows of a job or session, visible or not, oldest first."""
-        return self._world.checkpoints.of(owner)
+        rows = self._world.checkpoints.of(owner)
+        if any(row.renames_to for row in rows):
+            self._rename_due(rows)
+            rows = sorted(self._world.checkpoints.of(owner), key=_birth)
+        return rows
 
     def forget(self, owner: str) -> None:
         """Drop the rows of an owner whose retention is over, and their blobs (FAILURES D17)."""
@@ -124,6 +136,7 @@ class Checkpoints:
 
     def find(self, owner: str, checkpoint_id: str) -> Checkpoint:
         """The row of this id, visible or not; raises NotFound."""
+        self.rows(owner)
         row = self._world.checkpoints.get(f"{owner}/checkpoints/{checkpoint_id}")
         if row is None:
             raise NotFound(f"checkpoint {checkpoint_id[:128]!r} not found on {owner}")
@@ -149,6 +162,26 @@ class Checkpoints:
             )
         return row
 
+    def _names(self, job: str, name: str, kind: CheckpointKind, step: int, now: int) -> tuple[str, str, int]:
+        """The id a row gets, the one it is renamed to, and when (FAILURES A8, A9)."""
+        quirks, subject = self._world.quirks, {"job": job, "checkpoint": name}
+        own = f"step-{step}"
+        if not resumable(kind) or own == name or quirks.value("dcp.rename", **subject) == "caller":
+            return name, "", 0
+        wait = quirks.value("dcp.rename_after_s", **subject)
+        return (name, own, now + int(wait * SECOND)) if wait > 0 else (own, "", 0)
+
+    def _rename_due(self, rows: Sequence[Checkpoint]) -> None:
+        """Give rows their lasting names; what had such a name before is replaced."""
+        now = self._world.clock.now()
+        with self._world.change():
+            for row in rows:
+                if row.renames_to and now >= row.renames_at:
+                    self._world.checkpoints.remove(row.name)
+                    row.id, row.renames_to = row.renames_to, ""
+                    self._world.checkpoints.remove(row.name)
+                    self._world.checkpoints.put(row)
+
     def _hidden(self, job: str, name: str, now: int) -> Pending | None:
         subject = {"job": job, "checkpoint": name}
         lag = Progression(
@@ -162,6 +195,13 @@ class Checkpoints:
         if row.pending is not None and row.pending.look(self._world.clock.now()):
             row.pending = None
         return row.pending is None
+
+
+def _tear(folder: Path, what: str) -> None:
+    """Take away what makes a training state whole (FAILURES C22)."""
+    victim = ".metadata" if what == "missing_metadata" else "*.distcp"
+    for file in folder.glob(victim):
+        file.unlink()
 
 
 def _birth(row: Checkpoint) -> int:

@@ -1,5 +1,6 @@
 """The sequenced operations of a model: steps, saves, loads (WIRE 2.8 to 2.10), run on the trainer's worker thread."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ ADAM = {
     "learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-12, "weight_decay": 0.0, "grad_clip_norm": 0.0,
 }  # fmt: skip
 NORMALIZATIONS = (None, "none", "num_loss_tokens", "num_sequences")
+_SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 SAMPLER_TYPES = ("base", "delta", "merged_base")
 
 Request = Mapping[str, Any]
@@ -107,7 +109,7 @@ class Training:
         return {"path": styles.get(style, name), "type": "save_weights"}
 
     def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        name = _name(request, "save_weights_for_sampler", "path")
+        name = self._suffixed(trainer, _name(request, "save_weights_for_sampler", "path"))
         self._checkpoints.check_name(trainer.owner, name)
         self._check_not_resumable(trainer.owner, name)
         how = self._sampler_type(trainer, model, request)
@@ -137,7 +139,8 @@ class Training:
         if optimizer is None:
             optimizer = quirks.value("load.default_optimizer", job=job.id)
         kept = bool(optimizer) and not quirks.spend("load.drop_optimizer", job=job.id)
-        trainer.backend.load_state(model.id, self._checkpoints.folder(row), optimizer=kept)
+        live = not kept and quirks.value("load.weights_only", job=job.id) == "keep"
+        trainer.backend.load_state(model.id, self._checkpoints.folder(row), optimizer=kept, keep_optimizer=live)
         return {"path": path, "type": "load_weights"}
 
     def _load_adapter(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
@@ -181,6 +184,12 @@ class Training:
                 )
             return "base"
         return how
+
+    def _suffixed(self, trainer: Trainer, name: str) -> str:
+        """A sampler row's name: it comes with the session's suffix, whatever the server makes of that (FAILURES A10)."""
+        rule = self._world.quirks.value("sampler.suffix", job=trainer.job.id)
+        stem = _SESSION_SUFFIX.sub("", name)
+        return {"session": name, "none": stem}.get(rule) or f"{stem}-{self._world.ids.hex(8)}"
 
     def _check_not_resumable(self, owner: str, name: str) -> None:
         """Sampler weights never take the place of a training state."""

@@ -57,8 +57,8 @@ def save(held: LiveModel, folder: Path) -> None:
     (folder / STATE_FILE).write_text(json.dumps(description, indent=1) + "\n")
 
 
-def load(held: LiveModel, folder: Path, *, optimizer: bool) -> None:
-    """Read state into `held`; with `optimizer=False` moments and step start anew (FAILURES C8).
+def load(held: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
+    """Read state into `held`; with `optimizer=False` moments and step start anew, or with `keep_optimizer` stay (C8).
 
     Everything is checked and read before the first parameter changes; raises `BackendError` otherwise.
     """
@@ -74,7 +74,9 @@ def load(held: LiveModel, folder: Path, *, optimizer: bool) -> None:
     with torch.no_grad():
         for name, value in held.trained.items():
             value.copy_(wanted[f"model.{name}"])
-    held.forget_optimizer()
+    held.forget_gradients()
+    if not keep_optimizer:
+        held.forget_optimizer()
     if optimizer:
         _restore_optimizer(held, wanted)
         held.step = description["step"]
