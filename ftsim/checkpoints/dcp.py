@@ -7,6 +7,7 @@ Nothing read from a folder is unpickled freely: a checkpoint may come from anoth
 """
 
 import json
+import logging
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -25,6 +26,9 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 from emulator.backend import BackendError
 from ftsim.live import LiveModel
 from ftsim.quiet import quiet
+
+# torch sets it to DEBUG: two lines for every tensor in the log of whoever listens at the root.
+logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)
 
 STATE_FILE = "training_state.json"
 FORMAT_VERSION = 1
