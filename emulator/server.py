@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 from filelock import FileLock, Timeout
 
+from emulator import journal_file
 from emulator.app import BODY_LIMIT, create_app
 from emulator.backend import Backend
 from emulator.blobs import Blobs
@@ -31,6 +32,7 @@ from emulator.world import World
 ACCOUNT = "local"
 API_KEY = "fw-ftsim-local"
 SERVER_FILE = "server.json"
+KEPT_JOURNALS = 8
 START_S = 20.0
 
 
@@ -73,7 +75,8 @@ class Emulator:
 
     `backend` computes; `state_dir` keeps everything across restarts, None keeps it until the end; `port` 0 takes a free
     one; `models` puts Hugging Face folders behind names; `catalogue` are files that declare more models and shapes;
-    `keys` adds API keys of further accounts. Raises FailedPrecondition when another emulator uses the state folder.
+    `keys` adds API keys of further accounts; `clock` is for replays. What was asked is left in the state folder's
+    `journals` at the end. Raises FailedPrecondition when another emulator uses the state folder.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Emulator:
         models: Mapping[str, str | Path] | None = None,
         catalogue: tuple[str | Path, ...] = (),
         body_limit: int = BODY_LIMIT,
+        clock: Clock | None = None,
     ) -> None:
         self.account = account
         self.api_key = api_key
@@ -102,6 +106,7 @@ class Emulator:
         self._models = models or {}
         self._catalogue = catalogue
         self._body_limit = body_limit
+        self._clock = clock
         self._cleanup = contextlib.ExitStack()
         self.url = ""
 
@@ -119,7 +124,8 @@ class Emulator:
             root = self._open_folder(undo)
             sock = self._listen(undo)
             durable = self._state_dir is not None
-            world = World(store=Store(root / "metadata.sqlite" if durable else None), seed=self._seed)
+            store = Store(root / "metadata.sqlite" if durable else None)
+            world = World(clock=self._clock, store=store, seed=self._seed)
             undo.callback(world.store.close)
             self.platform = Platform(
                 world, Blobs(root / "blobs", durable=durable), self._backend, self._build_catalogue(), self.account
@@ -128,6 +134,8 @@ class Emulator:
             self.journal = Journal(world.clock)
             self.journal.follow(world, tuple(self.keys))
             app = create_app(self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit)
+            if durable:
+                undo.callback(self._leave_journal, root / "journals")
             self._serve(app, sock, undo)
             if durable:
                 self._announce(root, undo)
@@ -222,6 +230,19 @@ class Emulator:
         undo.callback(server.stop)
         if not server.up.wait(START_S):
             raise Unavailable(f"the emulator did not start within {START_S:g} s")
+
+    def _leave_journal(self, folder: Path) -> None:
+        """Write the journal beside those of earlier runs, the newest KEPT_JOURNALS of which stay."""
+        if not self.journal.entries:
+            return
+        with contextlib.suppress(OSError):  # a full disk must not keep the emulator from ending
+            folder.mkdir(exist_ok=True)
+            aside = folder / ".unfinished"
+            with aside.open("wb") as file:
+                file.writelines(journal_file.write(self.journal, seed=self.world.ids.seed, account=self.account))
+            aside.replace(folder / f"{self.world.ids.boot:06d}.jsonl")
+            for old in sorted(folder.glob("*.jsonl"))[:-KEPT_JOURNALS]:
+                old.unlink()
 
     def _announce(self, root: Path, undo: contextlib.ExitStack) -> None:
         """Say in the state folder where the server is, for whoever wants to join it."""

@@ -33,7 +33,8 @@ def load() -> str:
     return name
 
 
-def machine_runs() -> settings:
-    """Settings for a state machine that talks to a server: fewer runs under `dev`, all of them under `ci`."""
+def machine_runs(*, dev: int = 8, ci: int = 150, steps: int = 25) -> settings:
+    """Settings for a state machine that talks to a server: so many runs of so many steps in each profile."""
     name = os.environ.get(VARIABLE, "dev")
-    return settings(PROFILES[name], max_examples={"dev": 12, "ci": 300, "mutants": 25}[name])
+    runs = {"dev": dev, "ci": ci, "mutants": dev}[name]
+    return settings(PROFILES[name], max_examples=runs, stateful_step_count=steps)

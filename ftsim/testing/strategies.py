@@ -79,15 +79,19 @@ def _row(draw: st.DrawFn, name: str, kind: CheckpointKind, moment: int) -> dict[
 class Train:
     """`batches` optimizer steps, each of one batch of data."""
 
-    batches: int
+    batches: int = 1
 
 
 @dataclass(frozen=True)
 class Save:
-    """`manager.save("step-N", resumable=..., promotable=..., data_consumed=...)` at the present step."""
+    """`manager.save("step-N", resumable=..., promotable=..., data_consumed=...)` at the present step.
+
+    `coarse`: the rows are made on a whole second, and listed with a time that says no more than that (FAILURES A1).
+    """
 
     resumable: bool
     promotable: bool
+    coarse: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,18 @@ Event = Train | Save | Crash | Promote | Weather
 _SAVES = ((True, False), (True, True), (False, True))
 
 
+def _save(axes: tuple[bool, bool], coarse: bool) -> Save:
+    return Save(axes[0], axes[1], coarse)
+
+
 def save_histories(*, max_size: int = 12, weather: Sequence[Weather] = ()) -> st.SearchStrategy[list[Event]]:
-    """What may happen to one run, in order: training, saves, crashes, promotions, and the given `weather`."""
+    """What may happen to one run, in order: training, saves, crashes, promotions, and the given `weather`.
+
+    An event may come where it makes no sense, such as a save before the first step: whoever plays a history skips it.
+    """
     events: list[st.SearchStrategy[Any]] = [
         st.integers(1, 4).map(Train),
-        st.sampled_from(_SAVES).map(lambda both: Save(*both)),
+        st.builds(_save, st.sampled_from(_SAVES), st.booleans()),
         st.just(Crash()),
         st.just(Promote()),
     ]

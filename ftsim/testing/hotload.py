@@ -1,0 +1,128 @@
+"""The state machine with deployments: snapshots go onto replicas, in order, out of order and into failures."""
+
+import contextlib
+import time
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+
+from ftsim.testing import ground, model
+from ftsim.testing.platform import PlatformMachine, Row, jobs_in, refusal_of, some
+from ftsim.testing.stage import stage
+from ftsim.testing.tiny import NAME, tiny_model
+
+
+class HotLoadMachine(PlatformMachine):
+    """As before, and every job has a deployment that its snapshots are loaded onto."""
+
+    @some("running")
+    @rule(job=jobs_in("running"), fails=st.sampled_from([False, False, False, True]))
+    def save_and_hotload(self, job: str, fails: bool) -> None:
+        """The SDK's WeightSyncer decides what to save and how to load it; `fails` breaks the load (FAILURES E9)."""
+        syncer, about = self.syncer(job), self.world["jobs"][job]
+        how, previous = model.plan_sync(about)
+        label = f"sync-{next(self.names)}"
+        name = f"{label}-{about['live']['suffix']}"
+        with self.stage.emulator.quirks.set("hotload.fail_next", True) if fails else contextlib.nullcontext():
+            said = refusal_of(syncer.save_and_hotload, label)
+        about["live"]["syncer"]["saved"] = True
+        self.sampler_saved(job, name, how)
+        self.loaded(job, name, previous, said, broken=fails)
+        if said is None:
+            about["live"]["syncer"]["base"] = name
+
+    @precondition(lambda self: self.loadable_rows())
+    @rule(row=st.runner().flatmap(lambda self: st.sampled_from(self.loadable_rows())), chained=st.booleans())
+    def hot_load_any_row(self, row: Row, chained: bool) -> None:
+        """Straight through the deployment manager, naming the snapshot held as previous or naming none."""
+        job, name = row
+        self.syncer(job)
+        about = self.world["jobs"][job]
+        previous = about["pod"]["current"] if chained else None
+        if about["rows"][name]["kind"] == "INFERENCE_LORA":
+            previous = None  # an adapter with metadata kills the replica (FAILURES E12)
+        metadata = {
+            "previous_snapshot_identity": previous, "compression_format": "arc_v2", "checksum_format": "alder32",
+        }  # fmt: skip
+        worked = self.stage.deployments.hotload_and_wait(
+            job, NAME, name, incremental_snapshot_metadata=metadata if previous else None
+        )
+        said = None if worked else self.stage.deployments.last_hotload_error_message
+        self.loaded(job, name, previous, said, broken=False)
+
+    @precondition(lambda self: self.syncers)
+    @rule(job=st.runner().flatmap(lambda self: st.sampled_from(sorted(self.syncers))))
+    def reset_the_chain(self, job: str) -> None:
+        """What the user does after a failed load."""
+        self.syncers[job].reset_delta_chain()
+        self.world["jobs"][job]["live"]["syncer"].update(saved=False, base=None)
+
+    def loadable_rows(self) -> list[Row]:
+        running = set(self.jobs_in("running"))
+        return [(job, name) for job, name in self.rows if job in running and name in self.world["jobs"][job]["rows"]]
+
+    def loaded(self, job: str, name: str, previous: str | None, said: str | None, *, broken: bool) -> None:
+        """The replica took the snapshot, or serves what it served and says which one it refused."""
+        about = self.world["jobs"][job]
+        predicted = model.predict_hot_load(about["pod"], about["rows"][name], previous)
+        status = self.stage.deployments.hotload_check_status(job, NAME)["replicas"][0]
+        if about["pod"]["current"] == name and (broken or predicted is not None):
+            said = said or "the client was content, for the replica serves that very snapshot"
+        if broken or predicted is not None:
+            assert said is not None, (
+                f"loading {name} with previous {previous} must fail: {predicted or 'it was broken'}"
+            )
+            assert status["loading_state"]["stage"] == "error"
+            assert status["loading_state"]["target_snapshot_identity"] == name
+            reason = self.pod(job).message
+            assert broken or all(words in reason for words in predicted or ()), f"{predicted} not in {reason!r}"
+        else:
+            assert said is None, f"loading {name} with previous {previous} must succeed, but: {said}"
+            model.hot_load(about["pod"], name, about["rows"][name])
+        assert status["current_snapshot_identity"] == about["pod"]["current"]
+        self.check_replica(job)
+
+    def check_replica(self, job: str) -> None:
+        """A replica's weights are a base, or were reached from one by unbroken deltas."""
+        held = self.world["jobs"][job]["pod"]
+        replica = self.stage.emulator.platform.replicas.of_pod(self.pod(job), NAME)
+        assert replica.fingerprint() == ground.served(held["held"], held["adapter"])
+
+    def pod(self, job: str) -> Any:
+        return self.stage.emulator.platform.deployments.get(self.stage.account, job).pods[0]
+
+    def syncer(self, job: str) -> Any:
+        client, _ = self.client(job)
+        about = self.world["jobs"][job]
+        if job not in self.syncers:
+            self.syncers[job] = self.stage.syncer(job, client, about["rank"])
+            about["pod"] = about["pod"] or {"current": None, "held": _base_digest(), "adapter": None}
+        return self.syncers[job]
+
+    @precondition(lambda self: self.rows and not self.restarted)
+    @rule()
+    def restart_the_emulator(self) -> None:
+        super().restart_the_emulator()
+        for job, about in self.world["jobs"].items():
+            if about["pod"] is not None:
+                self.check_replica(job)
+
+
+def _base_digest() -> str:
+    from ftsim.replica import fingerprint
+
+    return fingerprint(tiny_model())
+
+
+def machine_runs_per_second(runs: int = 20, machine: type[PlatformMachine] = HotLoadMachine) -> float:
+    """Whole runs of the machine per second of wall time, start of the emulator and first import not counted."""
+    stage()
+    plan = settings(
+        max_examples=runs, stateful_step_count=25, deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    started = time.perf_counter()
+    run_state_machine_as_test(machine, settings=plan)
+    return runs / (time.perf_counter() - started)

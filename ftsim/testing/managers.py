@@ -1,0 +1,132 @@
+"""Looking for holes in a checkpoint manager: histories of a run on a real emulator, until one goes wrong.
+
+    from ftsim.testing import check_checkpoint_manager
+
+    def test_my_checkpoints_never_lose_a_run():
+        check_checkpoint_manager(MyCheckpoints)
+
+`MyCheckpoints(client, fw_client, *, trainer_id, log_path, lora_rank)` has `save(name, *, resumable, promotable,
+data_consumed)`, `resume()`, and `promote_latest(output_model_id, base_model)`. As a state machine of Hypothesis:
+
+    class Mine(CheckpointManagerMachine):
+        factory = staticmethod(MyCheckpoints)
+
+    TestMine = Mine.TestCase
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from ftsim.testing.runs import Factory, ManagerFault, Run, play, shorten
+from ftsim.testing.strategies import Crash, Event, Promote, Save, Train, Weather, save_histories
+
+__all__ = ["WEATHER", "CheckpointManagerMachine", "ManagerFault", "check_checkpoint_manager"]
+WEATHER = (
+    Weather("rows.page_size_cap", 2),
+    Weather("rows.drop_false", True),
+    Weather("rows.extra_type", "CHECKPOINT_TYPE_UNHEARD_OF"),
+    Weather("clock.skew_s", -300.0),
+    Weather("clock.skew_s", 300.0),
+)
+"""Quirks of ordinary days. A manager that polls can be given more, such as `Weather("rows.visible_after_lists", 2)`."""
+
+_BOTH = Save(resumable=True, promotable=True)
+_RESUMABLE = Save(resumable=True, promotable=False)
+_COARSE = Save(resumable=True, promotable=False, coarse=True)
+KNOWN_TO_HURT: tuple[tuple[Event, ...], ...] = (
+    (Train(1), _RESUMABLE, Crash()),
+    (Train(1), _RESUMABLE, Train(1), _RESUMABLE, Crash(), Train(1), _BOTH, Promote()),
+    (Train(1), _COARSE, Train(1), _RESUMABLE, Crash()),
+    (Train(1), Save(True, True, coarse=True), Train(1), _BOTH, Promote()),
+    (Train(1), _RESUMABLE, Train(1), Save(False, True), Crash(), Train(1), _BOTH, Promote()),
+    (Train(8), _RESUMABLE, Train(2), _RESUMABLE, Crash()),
+    (Train(1), _RESUMABLE, Crash(), _RESUMABLE, Train(1), Crash()),
+)
+"""Histories that have hurt a manager before; they are tried first."""
+
+
+def check_checkpoint_manager(
+    factory: Factory, *, runs: int = 50, lora_ranks: Sequence[int] = (0, 4), weather: Sequence[Weather] = WEATHER
+) -> None:
+    """Try `runs` histories after the well-known ones, the same every time; raises `ManagerFault` with a short one.
+
+    `factory` is called once for every process of a run: `factory(client, fw_client, trainer_id=..., log_path=...,
+    lora_rank=...)`. Torch trains a tiny model, so a history takes some tenths of a second.
+    """
+    for rank in lora_ranks:
+        for events in KNOWN_TO_HURT:
+            _judge(factory, rank, events)
+
+    @settings(
+        max_examples=runs, deadline=None, derandomize=True, database=None, phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
+    )  # fmt: skip
+    @given(st.sampled_from(list(lora_ranks)), save_histories(weather=weather))
+    def search(rank: int, events: list[Event]) -> None:
+        found = play(factory, rank, events)
+        if found is not None:
+            raise _Found(rank, found)
+
+    if runs:
+        try:
+            search()
+        except _Found as found:
+            raise shorten(factory, found.rank, found.fault) from None
+
+
+class _Found(BaseException):
+    """Carries a fault past the search, which is not to shorten it: `shorten` knows what an event is."""
+
+    def __init__(self, rank: int, fault: ManagerFault) -> None:
+        self.rank = rank
+        self.fault = fault
+
+
+def _judge(factory: Factory, rank: int, events: Sequence[Event]) -> None:
+    found = play(factory, rank, events)
+    if found is not None:
+        raise shorten(factory, rank, found)
+
+
+class CheckpointManagerMachine(RuleBasedStateMachine):
+    """The same as a state machine: set `factory`; `weather` are quirks that may set in."""
+
+    factory: ClassVar[Factory]
+    lora_ranks: ClassVar[Sequence[int]] = (0, 4)
+    weather: ClassVar[Sequence[Weather]] = WEATHER
+    run: Run
+
+    def teardown(self) -> None:
+        if hasattr(self, "run"):
+            self.run.close()
+
+    @initialize(rank=st.runner().flatmap(lambda machine: st.sampled_from(list(machine.lora_ranks))))
+    def begin(self, rank: int) -> None:
+        self.run = Run(type(self).factory, rank)
+
+    @rule(batches=st.integers(1, 3))
+    def train(self, batches: int) -> None:
+        self.run.play(Train(batches))
+
+    @precondition(lambda machine: machine.run.step > 0)
+    @rule(axes=st.sampled_from([(True, False), (True, True), (False, True)]), coarse=st.booleans())
+    def save(self, axes: tuple[bool, bool], coarse: bool) -> None:
+        self.run.play(Save(*axes, coarse))
+
+    @rule()
+    def crash(self) -> None:
+        self.run.play(Crash())
+
+    @precondition(lambda machine: machine.run.promotable is not None)
+    @rule()
+    def promote(self) -> None:
+        self.run.play(Promote())
+
+    @precondition(lambda machine: machine.weather)
+    @rule(weather=st.runner().flatmap(lambda machine: st.sampled_from(list(machine.weather))))
+    def weather_changes(self, weather: Weather) -> None:
+        self.run.play(weather)

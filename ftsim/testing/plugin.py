@@ -1,0 +1,107 @@
+"""The pytest plugin, found through its entry point: ask for a fixture and a platform is there.
+
+| fixture | what it is |
+|---|---|
+| `fireworks_emulator` | an `Emulator`, empty at the start of every test; one server per process, reset, not restarted |
+| `fireworks_session` | an `Emulator` of its own that keeps what it has for the whole session |
+| `fireworks_env` | the environment points every client at `fireworks_emulator`; the value is the mapping that was set |
+| `fireworks_api` | a respx router that answers https://api.fireworks.ai in this process, from `fireworks_emulator` |
+
+`@pytest.mark.quirk(name, value, **selectors)` turns a quirk on for a test; `times` and `for_s` are its budget.
+
+This module imports nothing but pytest; the emulator is imported by the first fixture, torch by the first trainer.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from emulator.server import Emulator
+
+SHOWN_EXCHANGES = 20
+_MARKER = (
+    "quirk(name, value, *, times=None, for_s=None, **selectors): a failure of production for this test's "
+    "fireworks_emulator, see docs/failures.md; by account, job, deployment, checkpoint, session, model, endpoint"
+)
+_EMULATOR = "fireworks_emulator"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.fixture(scope="session")
+def _fireworks_server() -> "Iterator[Emulator]":
+    from ftsim import Emulator
+
+    with Emulator() as server:
+        yield server
+
+
+@pytest.fixture
+def fireworks_emulator(_fireworks_server: "Emulator", request: pytest.FixtureRequest) -> "Iterator[Emulator]":
+    """An empty platform with the quirks that this test's markers ask for."""
+    _fireworks_server.reset()
+    for mark in reversed(list(request.node.iter_markers("quirk"))):
+        if len(mark.args) != 2:
+            pytest.fail(f"quirk takes a name and a value, then selectors; got {mark.args!r}", pytrace=False)
+        _fireworks_server.quirks.set(*mark.args, **mark.kwargs)
+    yield _fireworks_server
+    _fireworks_server.quirks.clear()
+
+
+@pytest.fixture(scope="session")
+def fireworks_session() -> "Iterator[Emulator]":
+    """A platform that is never reset, for what many tests only read."""
+    from ftsim import Emulator
+
+    with Emulator() as server:
+        yield server
+
+
+@pytest.fixture
+def fireworks_env(fireworks_emulator: "Emulator", monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """FIREWORKS_API_KEY, FIREWORKS_BASE_URL and the other variables of `Emulator.env`, set for this test."""
+    variables = fireworks_emulator.env()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+@pytest.fixture
+def fireworks_api(fireworks_emulator: "Emulator", monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Control plane, inference and hot-load without a socket; a trainer's own traffic goes to the emulator's port.
+
+    The SDK speaks to trainers through a client that no mock sees, so FIREWORKS_TRAINER_GATEWAY_URL names the port.
+    """
+    from ftsim.testing.respx_routes import answered_by
+
+    monkeypatch.delenv("FIREWORKS_BASE_URL", raising=False)
+    monkeypatch.setenv("FIREWORKS_API_KEY", fireworks_emulator.api_key)
+    monkeypatch.setenv("FIREWORKS_ACCOUNT_ID", fireworks_emulator.account)
+    monkeypatch.setenv("FIREWORKS_TRAINER_GATEWAY_URL", fireworks_emulator.url)
+    with answered_by(fireworks_emulator) as router:
+        yield router
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    marked = next(item.iter_markers("quirk"), None)
+    if marked is not None and _EMULATOR not in getattr(item, "fixturenames", ()):
+        pytest.fail(
+            f"the quirk marker needs one of the fixtures {_EMULATOR}, fireworks_env, fireworks_api", pytrace=False
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A failed test shows what the platform was asked last."""
+    report = yield
+    server = getattr(item, "funcargs", {}).get(_EMULATOR)
+    if report.failed and server is not None:
+        exchanges = list(server.journal)[-SHOWN_EXCHANGES:]
+        lines = [f"{e.status} {e.method} {e.path} ({1000 * e.seconds:.0f} ms)" for e in exchanges]
+        report.sections.append(("fireworks emulator, last exchanges", "\n".join(lines) or "none"))
+    return report

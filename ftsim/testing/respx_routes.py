@@ -1,0 +1,57 @@
+"""https://api.fireworks.ai, answered in this process by an emulator's own application.
+
+respx sees what goes through httpx: control plane, inference, hot-load. Trainer traffic does not (docs/failures.md,
+"Two facts"), so requests to loopback addresses pass through to the emulator's port.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import respx
+from anyio.from_thread import start_blocking_portal
+
+from emulator.app import create_app
+from emulator.server import Emulator
+
+SERVICE = "https://api.fireworks.ai"
+_LOOPBACK = r"https?://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?/.*"
+
+
+@contextmanager
+def answered_by(emulator: Emulator, service: str = SERVICE) -> Iterator[respx.Router]:
+    """Within the block every httpx request to `service` is answered by `emulator`, and every key it carries is good."""
+    keys = dict(emulator.keys)
+    app = create_app(emulator.platform, keys=emulator.keys, journal=emulator.journal)
+    transport = httpx.ASGITransport(app)
+    with (
+        start_blocking_portal() as portal,
+        respx.mock(assert_all_called=False, assert_all_mocked=True) as router,
+    ):
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            response = await transport.handle_async_request(request)
+            return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
+
+        def forward(request: httpx.Request) -> httpx.Response:
+            for key in _presented(request):
+                emulator.keys.setdefault(key, emulator.account)  # its trainers will be asked with it too
+            return portal.call(answer, _readable(request))
+
+        router.route(url__startswith=f"{service}/").mock(side_effect=forward)
+        router.route(url__regex=_LOOPBACK).pass_through()
+        try:
+            yield router
+        finally:
+            emulator.keys.clear()
+            emulator.keys.update(keys)
+
+
+def _presented(request: httpx.Request) -> list[str]:
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    return [key for key in (request.headers.get("x-api-key", ""), bearer) if key]
+
+
+def _readable(request: httpx.Request) -> httpx.Request:
+    """The request with its body in memory, as an asynchronous transport wants it."""
+    return httpx.Request(request.method, request.url, headers=request.headers, content=request.read())

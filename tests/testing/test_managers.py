@@ -1,0 +1,71 @@
+"""Our own checkpoint manager has no hole; managers with well-known holes are found out."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from ftsim.testing import CheckpointManagerMachine, ManagerFault, check_checkpoint_manager
+from ftsim.testing.profiles import machine_runs
+from ftsim.training.utils.checkpoints import ResumeInfo, TrainingCheckpoints
+
+no_wait = partial(TrainingCheckpoints, sleep=lambda seconds: None)
+
+
+class OurManager(CheckpointManagerMachine):
+    factory = staticmethod(no_wait)
+
+
+TestOurManager = OurManager.TestCase
+TestOurManager.settings = machine_runs(dev=4, ci=60, steps=12)
+
+
+class Forgetful(TrainingCheckpoints):
+    """Starts over."""
+
+    def resume(self, *args: Any, **options: Any) -> ResumeInfo | None:
+        return None
+
+
+class Weightsonly(TrainingCheckpoints):
+    """Loads without the optimizer."""
+
+    def _load_newest(self, candidates: Any) -> ResumeInfo:
+        info = super()._load_newest(candidates)
+        self.client.load_state(info.source).result()
+        return info
+
+
+class OffByOne(TrainingCheckpoints):
+    """Reads "saved after batch N" as "batch N is next" (FAILURES C15)."""
+
+    def resume(self, *args: Any, **options: Any) -> ResumeInfo | None:
+        info = super().resume(*args, **options)
+        return info and ResumeInfo(info.step, info.data_consumed - 1, info.source)
+
+
+class OldestFirst(TrainingCheckpoints):
+    """Takes the first promotable row of the list (FAILURES A7)."""
+
+    def promote_latest(self, output_model_id: str, base_model: str) -> dict[str, Any]:
+        rows = self.fw_client.list_checkpoints(self.trainer_id)
+        row = next(row for row in rows if row.get("promotable"))
+        return dict(
+            self.fw_client.promote_checkpoint(name=row["name"], output_model_id=output_model_id, base_model=base_model)
+        )
+
+
+@pytest.mark.parametrize(
+    ("manager", "fault"),
+    [
+        (Forgetful, "loses the run"),
+        (Weightsonly, "the optimizer's state is not"),
+        (OffByOne, "trained twice"),
+        (OldestFirst, "promotes wrong"),
+    ],
+)
+def test_a_manager_with_a_hole_is_found_out(manager: type[TrainingCheckpoints], fault: str) -> None:
+    with pytest.raises(ManagerFault, match=fault) as caught:
+        check_checkpoint_manager(partial(manager, sleep=lambda seconds: None), runs=20)
+    assert 2 <= len(caught.value.history) <= 7
+    assert "The history of the run:\n  1. a " in str(caught.value)

@@ -1,0 +1,256 @@
+"""The plugin as its users meet it: a test file of theirs, run by pytest from outside."""
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# An installed distribution is found through its entry point; a checkout on the path is not.
+LOADED = () if entry_points(group="pytest11", name="ftsim") else ("-p", "ftsim.testing.plugin")
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeini("[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n")
+
+    def run_file(content: str, *arguments: str) -> pytest.RunResult:
+        pytester.makepyfile(content)
+        return pytester.runpytest_subprocess(*LOADED, "-q", "-p", "no:cacheprovider", *arguments, timeout=120)
+
+    return run_file
+
+
+def test_a_test_gets_an_empty_platform_every_time(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import pytest
+        from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
+
+        @pytest.mark.parametrize("round", range(3))
+        def test_create(fireworks_emulator, round):
+            manager = TrainerJobManager(api_key=fireworks_emulator.api_key, base_url=fireworks_emulator.url)
+            assert manager.try_get("mine") is None
+            manager.create(TrainerJobConfig(base_model="accounts/fireworks/models/qwen3-8b", requested_job_id="mine"))
+            assert manager.get("mine")["state"] == "JOB_STATE_RUNNING"
+
+        def test_one_server(fireworks_emulator, fireworks_env):
+            assert fireworks_env["FIREWORKS_BASE_URL"] == fireworks_emulator.url
+        """
+    )
+    result.assert_outcomes(passed=4)
+
+
+def test_a_reset_takes_less_than_twenty_milliseconds(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import time
+        from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
+
+        def test_reset(fireworks_emulator):
+            manager = TrainerJobManager(api_key=fireworks_emulator.api_key, base_url=fireworks_emulator.url)
+            taken = []
+            for number in range(15):
+                base_model = "accounts/fireworks/models/qwen3-8b"
+                manager.create(TrainerJobConfig(base_model=base_model, requested_job_id=f"j{number}"))
+                started = time.perf_counter()
+                fireworks_emulator.reset()
+                taken.append(time.perf_counter() - started)
+            assert sorted(taken)[len(taken) // 2] < 0.02, taken
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_the_session_platform_keeps_what_it_has(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
+
+        def manager(emulator):
+            return TrainerJobManager(api_key=emulator.api_key, base_url=emulator.url)
+
+        def test_first(fireworks_session):
+            config = TrainerJobConfig(base_model="accounts/fireworks/models/qwen3-8b", requested_job_id="kept")
+            manager(fireworks_session).create(config)
+
+        def test_second(fireworks_session, fireworks_emulator):
+            assert fireworks_session.url != fireworks_emulator.url
+            assert manager(fireworks_session).get("kept")["state"] == "JOB_STATE_RUNNING"
+            assert manager(fireworks_emulator).try_get("kept") is None
+        """
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_the_environment_points_at_the_platform_and_is_put_back(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import os
+        from fireworks import Fireworks
+
+        def test_with(fireworks_env):
+            assert all(os.environ[name] == value for name, value in fireworks_env.items())
+            found = Fireworks().get("/v1/accounts", cast_to=object)
+            assert found["accounts"][0]["name"] == "accounts/" + fireworks_env["FIREWORKS_ACCOUNT_ID"]
+
+        def test_without():
+            assert "FIREWORKS_BASE_URL" not in os.environ
+        """
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_the_service_itself_is_answered_in_process(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import asyncio
+        import httpx, pytest
+        from fireworks.training.sdk import DeploymentManager, FireworksClient, TrainerJobConfig, TrainerJobManager
+
+        def test_control_plane(fireworks_api):
+            manager = TrainerJobManager(api_key="any key")
+            job = manager.create_and_wait(
+                TrainerJobConfig(base_model="accounts/fireworks/models/qwen3-8b", requested_job_id="mine")
+            )
+            assert job.base_url.startswith("http://127.0.0.1")
+            assert FireworksClient(api_key="any key").list_checkpoints("mine") == []
+            assert any(call.request.url.host == "api.fireworks.ai" for call in fireworks_api.calls)
+
+        def test_no_key_is_no_key(fireworks_api):
+            assert httpx.get("https://api.fireworks.ai/v1/accounts").status_code == 401
+
+        def test_refusals_keep_their_envelope(fireworks_api):
+            url = "https://api.fireworks.ai/v1/accounts/local/rlorTrainerJobs/none"
+            answer = httpx.get(url, headers={"x-api-key": "any key"})
+            assert (answer.status_code, answer.json()["code"]) == (404, 5)
+
+        def test_from_a_coroutine(fireworks_api):
+            async def ask():
+                async with httpx.AsyncClient() as client:
+                    return await client.get("https://api.fireworks.ai/v1/accounts", headers={"x-api-key": "any key"})
+            assert asyncio.run(ask()).json()["accounts"]
+
+        def test_hot_load(fireworks_api):
+            answer = httpx.get(
+                "https://api.fireworks.ai/hot_load/v1/models/hot_load",
+                headers={
+                    "authorization": "Bearer any key",
+                    "fireworks-model": "m",
+                    "fireworks-deployment": "accounts/local/deployments/none",
+                },
+            )
+            assert answer.status_code in (400, 404)
+
+        def test_nothing_else_gets_out(fireworks_api):
+            with pytest.raises(Exception, match="not mocked"):
+                httpx.get("https://example.com/")
+        """
+    )
+    result.assert_outcomes(passed=6)
+
+
+def test_a_marker_turns_a_quirk_on_for_one_test(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import pytest
+
+        @pytest.mark.quirk("jobs.pending_s", 3600.0, job="slow")
+        @pytest.mark.quirk("promote.base_model", "inferred", times=1)
+        def test_on(fireworks_emulator):
+            quirks = fireworks_emulator.quirks
+            assert quirks.value("jobs.pending_s", job="slow") == 3600.0
+            assert quirks.value("jobs.pending_s", job="quick") == 0.0
+            assert quirks.spend("promote.base_model") == "inferred"
+            assert quirks.spend("promote.base_model") == "required"
+
+        def test_off(fireworks_emulator):
+            assert fireworks_emulator.quirks.active() == []
+        """
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_a_marker_that_cannot_work_says_so(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import pytest
+
+        @pytest.mark.quirk("jobs.pending_s", 1.0)
+        def test_without_a_platform():
+            pass
+
+        @pytest.mark.quirk("no.such.quirk", 1)
+        def test_unknown(fireworks_emulator):
+            pass
+
+        @pytest.mark.quirk("jobs.pending_s")
+        def test_without_a_value(fireworks_emulator):
+            pass
+        """
+    )
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*needs one of the fixtures fireworks_emulator*",
+            "*unknown quirk 'no.such.quirk'*",
+            "*takes a name and a value*",
+        ]
+    )
+
+
+def test_a_failure_shows_the_last_exchanges(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import httpx
+
+        def test_fails(fireworks_emulator):
+            httpx.get(fireworks_emulator.url + "/v1/accounts", headers={"x-api-key": fireworks_emulator.api_key})
+            assert False
+        """
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*fireworks emulator, last exchanges*", "200 GET /v1/accounts (* ms)"])
+
+
+def test_every_worker_has_a_platform_of_its_own(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import pytest
+        from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
+
+        @pytest.mark.parametrize("round", range(8))
+        def test_create(fireworks_emulator, round):
+            manager = TrainerJobManager(api_key=fireworks_emulator.api_key, base_url=fireworks_emulator.url)
+            assert manager.try_get("mine") is None
+            manager.create(TrainerJobConfig(base_model="accounts/fireworks/models/qwen3-8b", requested_job_id="mine"))
+        """,
+        "-n",
+        "2",
+    )
+    result.assert_outcomes(passed=8)
+
+
+def test_the_plugin_costs_nothing_where_nobody_uses_it(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import sys
+
+        def test_nothing_was_imported():
+            heavy = {"torch", "transformers", "emulator", "fastapi", "hypothesis.stateful", "respx", "fireworks"}
+            assert not heavy & set(sys.modules)
+        """,
+        "-p",
+        "no:respx",
+        "-p",
+        "no:hypothesispytest",
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_the_plugin_is_declared_as_an_entry_point() -> None:
+    declared = (ROOT / "pyproject.toml").read_text()
+    assert '[project.entry-points.pytest11]\nftsim = "ftsim.testing.plugin"' in declared
+    assert sys.modules.get("ftsim.testing.plugin") is None or LOADED == ()
