@@ -1,5 +1,6 @@
 """One serving copy of a model: it really holds weights, swaps them while it serves, and batches what it is asked."""
 
+import copy
 import hashlib
 import json
 import os
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Transition
+from ftsim import steady
 from ftsim.checkpoints import delta, peft
 from ftsim.live import load_base
 from ftsim.quiet import quiet
@@ -51,7 +54,7 @@ class TorchReplica:
         self._dtype = dtype
         self._held = self._take(folder)
         self._adapter: Path | None = None
-        model = self._open(self._held)
+        self._model = model = self._open(self._held)
         self._tokenizer = _tokenizer(self._held)
         self._sampler = Sampler(
             model, self._tokenizer, ends=_ends(self._held, self._tokenizer), context=_context(model, max_context_length)
@@ -77,7 +80,7 @@ class TorchReplica:
             held = self._fresh()
             try:
                 delta.apply_delta(self._held, folder, held, compression_format)  # type: ignore[arg-type]
-                model = self._open(held)
+                model = self._refilled(held) or self._open(held)
             except BackendError:
                 shutil.rmtree(held, ignore_errors=True)
                 if in_place:
@@ -129,10 +132,27 @@ class TorchReplica:
 
     def _serve(self, held: Path, adapter: Path | None, model: "PreTrainedModel", transition: Transition) -> None:
         self._sampler.swap(model, transition)
+        self._model = model
         gone = {path for path in (self._held, self._adapter) if path is not None} - {held, adapter}
         self._held, self._adapter = held, adapter
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
+
+    def _refilled(self, held: Path) -> "PreTrainedModel | None":
+        """A copy of what serves now with the weights in `held`: a fraction of the time that opening a folder takes.
+
+        None where names differ: an adapter is folded in, experts are fused, or a tied layer came untied.
+        """
+        if self._adapter is not None:
+            return None
+        weights = {name: value for path in held.glob("*.safetensors") for name, value in load_file(path).items()}
+        own = self._model.state_dict()
+        tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
+        if set(weights) != set(own) - tied or any(weights[name].shape != own[name].shape for name in weights):
+            return None
+        model = copy.deepcopy(self._model)
+        model.load_state_dict(weights, strict=False)
+        return model
 
     def _spoil(self, folder: Path, compression_format: str, transition: Transition) -> None:
         """What the codec does to the weights when it works on the only copy there is: it stops half-way."""
@@ -153,7 +173,7 @@ class TorchReplica:
     def _open(self, folder: Path) -> "PreTrainedModel":
         model = load_base(folder, self._dtype)
         model.to(self._device)
-        return model
+        return steady.steady(model) if steady.wanted(folder, self._device, self._dtype) else model
 
     def _fresh(self) -> Path:
         self._count += 1
