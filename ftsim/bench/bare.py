@@ -1,7 +1,6 @@
 """The bare side: the same model and the same work in plain PyTorch, as a good engineer would write it."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.nn import functional
 
+from ftsim.backend import THREADS
 from ftsim.bench.stand import ADAM
 
 
@@ -19,11 +19,13 @@ class BareTrainer:
     """A model, its AdamW, and the files it can write."""
 
     def __init__(self, base: Path, lora_rank: int = 0) -> None:
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        self.base = base
+        if threads := int(os.environ.get(THREADS, "1")):  # as many as the emulator's trainer computes with
+            torch.set_num_threads(threads)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(base)
         self.model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         if lora_rank:
             from peft import LoraConfig, get_peft_model
@@ -66,15 +68,17 @@ class BareTrainer:
         """Read a DCP folder back into weights and moments, in place."""
         state_dict_loader.load(self.state(), storage_reader=FileSystemReader(folder), no_dist=True)
 
-    def save_sampler(self, folder: Path) -> None:
-        """A Hugging Face folder: safetensors, config and tokenizer, written aside, synced, renamed."""
+    def save_pretrained(self, folder: Path) -> None:
+        """A Hugging Face folder of model and tokenizer, written aside, synced, renamed."""
         aside = folder.with_name(f".{folder.name}")
-        aside.mkdir()
-        save_file(self.weights(), aside / "model.safetensors", {"format": "pt"})
-        for file in self.base.iterdir():
-            if file.suffix != ".safetensors":
-                shutil.copyfile(file, aside / file.name)
+        self.model.save_pretrained(aside)
+        self.tokenizer.save_pretrained(aside)
         _settle(aside, folder)
+
+    def save_safetensors(self, file: Path) -> None:
+        """The weights alone, synced."""
+        save_file(self.weights(), file, {"format": "pt"})
+        _sync(file)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The tensors of a Hugging Face file: tied ones once."""

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -25,15 +26,17 @@ def save_state(stand: Stand) -> Iterator[Result]:
 
 
 def save_sampler(stand: Stand) -> Iterator[Result]:
-    """Full weights as a Hugging Face folder."""
+    """Full weights as a Hugging Face folder, against `save_pretrained` of model and tokenizer."""
     _stepped(stand)
     client, folder = stand.full, _place(stand)
-    yield ratio(
+    found = ratio(
         "save_sampler",
         lambda: client.save_weights_for_sampler_ext(f"sampler-{next(_numbers)}", checkpoint_type="base"),
-        lambda: stand.bare.save_sampler(folder / f"sampler-{next(_numbers)}"),
+        lambda: stand.bare.save_pretrained(folder / f"sampler-{next(_numbers)}"),
         1.3,
     )
+    alone = [milliseconds(lambda: stand.bare.save_safetensors(folder / "alone.safetensors")) for _ in range(9)]
+    yield replace(found, parts=dict(found.parts) | {"safetensors_alone_ms": statistics.median(alone)})
 
 
 def load_state(stand: Stand) -> Iterator[Result]:

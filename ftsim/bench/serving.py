@@ -1,6 +1,7 @@
 """Deployments: hot-loading a delta, and many completions at once."""
 
 import asyncio
+import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def hot_load_delta(stand: Stand) -> Iterator[Result]:
         delta = _blob(stand, "bench-serving", saved)
         taken = milliseconds(partial(_load, manager, "bench-hot", saved, previous))
         target = stand.folder / f"applied-{turn}"
-        alone = milliseconds(partial(_apply, held, delta, target))
+        alone = milliseconds(partial(_apply, stand.bare.model, held, delta, target))
         held = target
         if turn >= 3:
             ours.append(taken)
@@ -77,18 +78,16 @@ def _blob(stand: Stand, job: str, identity: str) -> Path:
     return stand.folder / "state" / "blobs" / blob
 
 
-def _apply(base: Path, delta: Path, into: Path) -> None:
-    """Read and apply: copy what is held, let the codec work on it, load the result into a model."""
-    import shutil
-
-    import torch
+def _apply(model: Any, base: Path, delta: Path, into: Path) -> None:
+    """Read and apply: copy what is held, let the codec work on the copy, read the result into the model."""
     from fireworks_delta_compression import delta_decompress_inplace
-    from transformers import AutoModelForCausalLM
+    from safetensors.torch import load_file
 
-    shutil.copytree(base, into)
+    into.mkdir()
     file = "model.safetensors"
+    shutil.copyfile(base / file, into / file)
     delta_decompress_inplace(base_path=str(into / file), diff_path=str(delta / file), compression_format="arc_v2")
-    AutoModelForCausalLM.from_pretrained(into, dtype=torch.float32)
+    model.load_state_dict(load_file(into / file), strict=False)
 
 
 def concurrent_completions(stand: Stand) -> Iterator[Result]:
