@@ -62,6 +62,7 @@ class Checkpoint:
     size: int = 0
     renames_to: str = ""
     renames_at: int = 0
+    expires: int = 0
 
     @property
     def name(self) -> str:

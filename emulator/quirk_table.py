@@ -37,8 +37,8 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("jobs.max_lora_rank", 256, "The largest loraRank that a job may ask for.", ("C10",)),
     Quirk("jobs.legacy_bucket", False, "Promotion finds a job's blobs only when it names the deployment.", ("D12",)),
     # saving and loading
-    Quirk("save.on_duplicate", "conflict", "A resumable save under a name that exists: refused or replaced.",
-          ("B1", "B2"), ("conflict", "overwrite")),
+    Quirk("save.on_duplicate", "conflict", "A resumable save under a name that exists: refused unless it is that very step "
+          "again, replaced, or always refused.", ("B1", "B2"), ("conflict", "overwrite", "strict")),
     Quirk("dcp.rename", "caller", "A training state is listed as it was called, or by the trainer's own step counter.",
           ("A8", "A9"), ("caller", "internal_step")),
     Quirk("dcp.rename_after_s", 0.0, "How long such a row shows the caller's name before it is renamed.", ("A9",)),
@@ -50,7 +50,7 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("names.enforce_on_save", False, "Refuse at save what the SDK would refuse at load.", ("B3", "B4")),
     Quirk("sampler.delta_without_base", "reject", "A full-parameter model's first delta: refused, or stored as base.",
           ("B11",), ("reject", "store")),
-    Quirk("save.ttl", "reject", "ttl_seconds on a save: refused, ignored, or refused below an hour.", ("B5",),
+    Quirk("save.ttl", "reject", "ttl_seconds on a save: refused, taken, or refused below an hour; then the row expires.", ("B5",),
           ("reject", "accept", "min_3600")),
     Quirk("save.path_style", "logical", "How save_weights names what it saved.", ("C2",),
           ("logical", "tinker_uri", "gs_uri")),

@@ -36,6 +36,7 @@ class Origin:
     model_id: str
     saved_as: str
     bucket: str = ""
+    ttl_s: float = 0.0
 
 
 class Checkpoints:
@@ -57,9 +58,10 @@ class Checkpoints:
     def check_free(self, owner: str, name: str, step: int) -> None:
         """A resumable save under a taken name is refused unless it is that very step again (FAILURES B1)."""
         row = self._world.checkpoints.get(f"{owner}/checkpoints/{name}")
-        if row is None or self._world.quirks.value("save.on_duplicate", checkpoint=name) == "overwrite":
+        rule = self._world.quirks.value("save.on_duplicate", checkpoint=name)
+        if row is None or rule == "overwrite":
             return
-        if not resumable(row.kind) or row.step != step:
+        if not resumable(row.kind) or row.step != step or rule == "strict":
             raise AlreadyExists(
                 f"checkpoint {name!r} already exists (step {row.step}, {row.kind.value}): choose another name"
             )
@@ -83,7 +85,7 @@ class Checkpoints:
                 listed, later, due = self._names(job, name, kind, state.step, now)
                 row = Checkpoint(
                     owner=origin.owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size,
-                    renames_to=later, renames_at=due,
+                    renames_to=later, renames_at=due, expires=now + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
                     base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
                     saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
                     model_id=origin.model_id, pending=self._hidden(job, name, now),
@@ -120,8 +122,8 @@ class Checkpoints:
     def rows(self, owner: str) -> Sequence[Checkpoint]:
         """All rows of a job or session, visible or not, oldest first."""
         rows = self._world.checkpoints.of(owner)
-        if any(row.renames_to for row in rows):
-            self._rename_due(rows)
+        if any(row.renames_to or row.expires for row in rows):
+            self._settle(rows)
             rows = sorted(self._world.checkpoints.of(owner), key=_birth)
         return rows
 
@@ -171,16 +173,19 @@ class Checkpoints:
         wait = quirks.value("dcp.rename_after_s", **subject)
         return (name, own, now + int(wait * SECOND)) if wait > 0 else (own, "", 0)
 
-    def _rename_due(self, rows: Sequence[Checkpoint]) -> None:
-        """Give rows their lasting names; what had such a name before is replaced."""
-        now = self._world.clock.now()
+    def _settle(self, rows: Sequence[Checkpoint]) -> None:
+        """Drop rows that have expired (FAILURES B5); give others their lasting names, replacing what had these (A9)."""
+        now, table = self._world.clock.now(), self._world.checkpoints
         with self._world.change():
             for row in rows:
-                if row.renames_to and now >= row.renames_at:
-                    self._world.checkpoints.remove(row.name)
+                if row.expires and now >= row.expires:
+                    table.remove(row.name)
+                    self._blobs.delete(row.blob)
+                elif row.renames_to and now >= row.renames_at:
+                    table.remove(row.name)
                     row.id, row.renames_to = row.renames_to, ""
-                    self._world.checkpoints.remove(row.name)
-                    self._world.checkpoints.put(row)
+                    table.remove(row.name)
+                    table.put(row)
 
     def _hidden(self, job: str, name: str, now: int) -> Pending | None:
         subject = {"job": job, "checkpoint": name}

@@ -94,7 +94,7 @@ class Training:
     def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         name = _name(request, "save_weights", "path")
         _trainable(trainer, model, "save_weights")
-        self._check_ttl(trainer, request)
+        ttl_s = self._ttl(trainer, request)
         self._checkpoints.check_name(trainer.owner, name)
 
         def write(folder: Any) -> SavedState:
@@ -102,7 +102,7 @@ class Training:
             self._checkpoints.check_free(trainer.owner, name, state.step)
             return state
 
-        self._save(trainer, model, name, "save_weights", write)
+        self._save(trainer, model, name, "save_weights", write, ttl_s)
         job = trainer.job.id
         styles = {"tinker_uri": f"tinker://{job}/weights/{name}", "gs_uri": f"gs://emulator/{job}/{name}"}
         style = self._world.quirks.value("save.path_style", job=job)
@@ -156,14 +156,15 @@ class Training:
         return {"model_id": model.id, "adapter_path": path, "type": "load_adapter"}
 
     def _save(
-        self, trainer: Trainer, model: LiveModel, name: str, how: str, write: Callable[[Any], SavedState]
-    ) -> Checkpoint:
+        self, trainer: Trainer, model: LiveModel, name: str, how: str, write: Callable[[Any], SavedState],
+        ttl_s: float = 0.0,
+    ) -> Checkpoint:  # fmt: skip
         """Write aside, then list; whatever goes wrong leaves neither a row nor files."""
         staged = self._blobs.stage()
         try:
             state = write(staged)
             self._wait(trainer, "save.duration_s")
-            origin = Origin(trainer.owner, trainer.job.base_model, model.lora_rank, model.id, saved_as=how)
+            origin = Origin(trainer.owner, trainer.job.base_model, model.lora_rank, model.id, how, ttl_s=ttl_s)
             return self._checkpoints.save(origin, name, staged, state)
         except BaseException:
             self._blobs.discard(staged)
@@ -186,7 +187,7 @@ class Training:
         return how
 
     def _suffixed(self, trainer: Trainer, name: str) -> str:
-        """A sampler row's name: it comes with the session's suffix, whatever the server makes of that (FAILURES A10)."""
+        """A sampler row's name: it comes with the session's suffix, which the server may change (FAILURES A10)."""
         rule = self._world.quirks.value("sampler.suffix", job=trainer.job.id)
         stem = _SESSION_SUFFIX.sub("", name)
         return {"session": name, "none": stem}.get(rule) or f"{stem}-{self._world.ids.hex(8)}"
@@ -197,15 +198,18 @@ class Training:
         if row is not None and resumable(row.kind):
             raise AlreadyExists(f"checkpoint {name!r} already exists and holds a training state: choose another name")
 
-    def _check_ttl(self, trainer: Trainer, request: Request) -> None:
+    def _ttl(self, trainer: Trainer, request: Request) -> float:
+        """Seconds until the row to be saved expires, 0 never (FAILURES B5); raises InvalidArgument."""
         ttl = request.get("ttl_seconds")
         rule = self._world.quirks.value("save.ttl", job=trainer.job.id)
-        if ttl is None or rule == "accept":
-            return
+        if ttl is None:
+            return 0.0
         if rule == "reject":
             raise InvalidArgument("save_weights: ttl_seconds is not supported; checkpoints are kept with their job")
-        if type(ttl) not in (int, float) or ttl < 3600:
-            raise InvalidArgument(f"save_weights: ttl_seconds is {ttl!r}, use at least 3600")
+        least = 3600 if rule == "min_3600" else 1
+        if type(ttl) not in (int, float) or ttl < least:
+            raise InvalidArgument(f"save_weights: ttl_seconds is {str(ttl)[:40]!r}, use at least {least}")
+        return float(ttl)
 
     def _resolve(self, job: Job, path: str) -> Checkpoint:
         """The row to load; sampler weights used to take the trainer down with them (FAILURES C1)."""
