@@ -1,4 +1,4 @@
-"""One run under a checkpoint manager, event by event, on a real emulator; after each, what is left of it is checked.
+"""One run under a checkpoint manager, event by event, on a real emulator; after each, what is left of it is checked."""
 
 import shutil
 import tempfile
