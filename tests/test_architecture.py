@@ -83,7 +83,37 @@ def test_the_state_knows_neither_http_nor_the_rules(name: str) -> None:
 
 @pytest.mark.parametrize("path", [p for p in FTSIM if "training" in p.parts])
 def test_the_client_side_would_run_against_the_real_service(path: Path) -> None:
-    assert not reach(path, "emulator", "torch", *(f"ftsim.{module}" for module in COMPUTE))
+    # torch is for losses computed on the client's side alone.
+    torch = () if path.name == "preference_losses.py" else ("torch",)
+    others = {path.stem for path in (ROOT / "ftsim").glob("*")} - {"training", "__init__"}
+    assert not reach(path, "emulator", *torch, *(f"ftsim.{module}" for module in others))
+
+
+RECIPES = sorted((ROOT / "ftsim" / "training" / "recipes").glob("*_loop.py"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=shown(RECIPES))
+def test_a_recipe_is_short_and_holds_no_class_but_its_config(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) < 200
+    assert [node.name for node in nodes(path) if isinstance(node, ast.ClassDef)] == ["Config"]
+    saving = {"save_state", "save_weights_for_sampler_ext", "load_state_with_optimizer", "promote_checkpoint"}
+    assert not {node.attr for node in nodes(path) if isinstance(node, ast.Attribute)} & saving
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=shown(RECIPES))
+def test_a_recipe_reaches_the_vendors_client_and_none_of_what_answers_it(path: Path) -> None:
+    seen, waiting = {path}, [path]
+    reached: set[str] = set()
+    while waiting:
+        for name in imports(waiting.pop()):
+            reached.add(name.partition(".")[0])
+            module = ROOT / f"{name.replace('.', '/')}.py"
+            if name.startswith("ftsim.") and module.exists() and module not in seen:
+                assert name.startswith("ftsim.training."), f"{path.name} reaches {name}"
+                seen.add(module)
+                waiting.append(module)
+    assert "fireworks" in reached
+    assert "emulator" not in reached
 
 
 @pytest.mark.parametrize("name", COMPUTE)

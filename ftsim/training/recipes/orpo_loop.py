@@ -9,7 +9,7 @@ from ftsim.training.utils.checkpoints import TrainingCheckpoints
 from ftsim.training.utils.config import check_at_least, check_common
 from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.metrics import RunLog
-from ftsim.training.utils.preference_losses import evaluate, orpo_loss
+from ftsim.training.utils.preference_losses import ACCURACIES, evaluate, orpo_loss
 from ftsim.training.utils.preferences import Pair, as_data, load_split
 from ftsim.training.utils.promotion import check_model_is_free
 from ftsim.training.utils.schedule import learning_rate
@@ -24,7 +24,7 @@ class Config:
     """A preference run. `log_path` identifies it: the same path resumes, another one is another run."""
 
     log_path: str
-    """Folder for dataloader.json, metrics.jsonl and loss.png."""
+    """Folder for dataloader.json, metrics.jsonl, loss.png and accuracy.png."""
     base_model: str
     """Resource name of the model to train."""
     dataset: str
@@ -128,7 +128,8 @@ def main(config: Config) -> dict[str, Any]:
         if config.output_model_id:
             result["model"] = checkpoints.promote_latest(config.output_model_id, config.base_model)
             log.say(f"model {result['model'].get('name', config.output_model_id)} is ready")
-        log.draw()
+        log.draw(ylabel="loss per pair")
+        log.draw("accuracy.png", ACCURACIES, "share of pairs")
     return result
 
 

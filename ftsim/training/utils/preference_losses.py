@@ -14,7 +14,8 @@ from torch.nn.functional import logsigmoid
 from ftsim.training.utils.preferences import Pair, as_data
 from ftsim.training.utils.steps import CustomLoss
 
-# Below the largest float32 under 1, exp(x) < 1 holds and the odds stay finite.
+ACCURACIES = {"accuracy": "training", "eval_accuracy": "held out"}
+# The odds p / (1 - p) of an answer that is certain must stay finite.
 _ALMOST_CERTAIN = -1e-6
 
 
