@@ -6,13 +6,16 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from emulator import journal_file
 from emulator.clock import SECOND, rfc3339
 from emulator.errors import InvalidArgument, NotFound
 from emulator.journal import Exchange, Journal
 from emulator.quirks import Setting
+from emulator.redact import Redactor
 from emulator.web import Reply, body, caller, platform_of
 
 SHOWN_BYTES = 4096
@@ -153,7 +156,11 @@ async def preempt(request: Request, job: str) -> Response:
 
 @router.get("/_ftsim/journal")
 async def journal(request: Request) -> Response:
-    """The newest exchanges, oldest first; `?endpoint=` filters, `?limit=` counts."""
+    """The newest exchanges, oldest first; `?endpoint=` filters, `?limit=` counts; `?format=lines` is the whole file."""
+    if request.query_params.get("format") == "lines":
+        platform = platform_of(request)
+        lines = journal_file.write(_journal(request), seed=platform.world.ids.seed, account=platform.account)
+        return Response(await run_in_threadpool(lambda: b"".join(lines)), media_type="application/x-ndjson")
     limit, endpoint = request.query_params.get("limit", "100"), request.query_params.get("endpoint")
     if not limit.isdigit():
         raise InvalidArgument("limit: give a number")
@@ -180,5 +187,6 @@ def _setting(setting: Setting) -> dict[str, Any]:
 
 def _exchange(entry: Exchange) -> dict[str, Any]:
     shown = {key: value for key, value in asdict(entry).items() if not key.startswith("_")}
-    text = {key: shown[key][:SHOWN_BYTES].decode("utf-8", "replace") for key in ("request", "response")}
-    return {**shown, **text, "endpoint": entry.endpoint, "at": rfc3339(entry.at)}
+    clean = Redactor()
+    text = {key: clean.bytes(shown[key][:SHOWN_BYTES]).decode("utf-8", "replace") for key in ("request", "response")}
+    return {**shown, **text, "query": clean.text(entry.query), "endpoint": entry.endpoint, "at": rfc3339(entry.at)}

@@ -14,8 +14,9 @@ from emulator import admin, control, gateway, inference
 from emulator.errors import InvalidArgument, NotFound, PlatformError
 from emulator.faults import Faults
 from emulator.guard import Guard
-from emulator.journal import Journal, Recorder
+from emulator.journal import Journal
 from emulator.platform.platform import Platform
+from emulator.recorder import Recorder
 from emulator.web import Reply
 
 BODY_LIMIT = 256 * 1024 * 1024
@@ -29,7 +30,9 @@ def create_app(
     body_limit: int = BODY_LIMIT,
 ) -> FastAPI:
     """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes."""
-    journal = Journal(platform.world.clock) if journal is None else journal
+    if journal is None:
+        journal = Journal(platform.world.clock)
+        journal.follow(platform.world, tuple(keys))
     middleware = [
         Middleware(Recorder, journal=journal),
         Middleware(Guard, keys=keys, body_limit=body_limit),

@@ -12,12 +12,19 @@ class Ids:
 
     def __init__(self, seed: int = 0, boot: int = 0) -> None:
         self.seed = seed
+        self.boot = boot
         self._random = random.Random(f"{seed}/{boot}")
+        self._aside = random.Random(f"{seed}/{boot}/aside")
         self._lock = threading.Lock()
 
     def hex(self, digits: int) -> str:
         with self._lock:
             return f"{self._random.getrandbits(4 * digits):0{digits}x}"
+
+    def hex_aside(self, digits: int) -> str:
+        """As `hex`, from a source of its own: for names made on worker threads, which no client ever sees."""
+        with self._lock:
+            return f"{self._aside.getrandbits(4 * digits):0{digits}x}"
 
     def base36(self, length: int) -> str:
         """Lowercase letters and digits, as the service's own job ids look (WIRE 7)."""
@@ -27,4 +34,4 @@ class Ids:
     def uniform(self) -> float:
         """A number in [0, 1), for faults that strike with a probability."""
         with self._lock:
-            return self._random.random()
+            return self._aside.random()

@@ -163,6 +163,14 @@ class World:
         tables = (self.jobs, self.checkpoints, self.models, self.operations, self.deployments, self.sessions)
         return {table._kind: table for table in tables}
 
+    def apply(self, kind: str, name: str, body: dict[str, Any] | None) -> None:
+        """Put an entity given by its fields, or remove it (None); inside `change()`."""
+        table = self._tables[kind]
+        if body is None:
+            table.remove(name)
+        else:
+            table.put(table._decode(dict(body)))
+
     @property
     def empty(self) -> bool:
         """Whether there is no entity at all."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ftsim.commands import bench, checkpoints, demo, explain, models, promote, reproduce, run, serve, train
+from ftsim.commands import bench, checkpoints, demo, explain, journal, models, promote, reproduce, run, serve, train
 from ftsim.commands.console import fail
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ app.command("checkpoints")(checkpoints.checkpoints)
 app.command("explain")(explain.explain)
 app.command("promote")(promote.promote)
 app.add_typer(models.app, name="models")
+app.command("journal")(journal.journal)
 app.command("bench")(bench.bench)
 app.command("reproduce")(reproduce.reproduce)
 

@@ -81,7 +81,7 @@ def test_reset_and_seed(emu: Emulator, http: httpx.Client) -> None:
 
 def test_the_journal_keeps_bodies_and_no_keys(emu: Emulator, http: httpx.Client) -> None:
     wire = Wire(http)
-    wire.post("telemetry", {"events": ["x" * 5000]})
+    wire.post("telemetry", {"events": ["x" * 1_000_000]})
     http.get("/v1/accounts/local/rlorTrainerJobs/none")
     told = http.get("/_ftsim/journal", params={"limit": 3}).json()["exchanges"]
     assert [(e["endpoint"], e["status"]) for e in told[1:]] == [("telemetry", 200), ("get_job", 404)]

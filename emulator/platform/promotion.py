@@ -138,7 +138,7 @@ class Promotion:
             self._blobs.discard(staged)
             raise
         _, model_id = split_resource(request.output_model, "models")
-        key = f"{request.account}/models/{model_id}~{self._world.ids.hex(8)}"
+        key = f"{request.account}/models/{model_id}~{self._world.ids.hex_aside(8)}"
         self._blobs.commit(staged, key)
         try:
             return self._register(request, row, key, described)

@@ -1,5 +1,6 @@
 """Trainers: what runs behind a job while it is RUNNING. Sessions and models live here and are lost when it stops."""
 
+import contextvars
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -149,7 +150,8 @@ class Trainer:
                     _log.exception("%s failed on %s", promise.verb, self.job.name)
                 self._futures.fail(promise, error)
 
-        return run
+        context = contextvars.copy_context()  # what it changes is the submitting request's doing
+        return lambda: context.run(run)
 
     def _refuse(self, verb: str, model_id: str, error: Exception) -> Promise:
         promise = self._futures.open(self.owner, model_id, verb)

@@ -1,0 +1,49 @@
+"""Pure ASGI middleware that fills a journal."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from emulator.journal import CURRENT, Journal
+
+
+class Recorder:
+    """Listens to both sides; what it passes on is untouched."""
+
+    def __init__(self, app: ASGIApp, *, journal: Journal) -> None:
+        self._app = app
+        self._journal = journal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/_ftsim/"):
+            await self._app(scope, receive, send)
+            return
+        journal = self._journal
+        exchange = journal.open(scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
+        CURRENT.set(exchange)
+        exchange.request_type = _content_type(scope["headers"])
+
+        async def listen() -> Message:
+            message = await receive()
+            if chunk := message.get("body"):
+                journal.asked(exchange, chunk)
+            return message
+
+        async def speak(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                journal.tells(exchange, message["status"])
+                exchange.response_type = _content_type(message.get("headers", ()))
+            elif chunk := message.get("body"):
+                journal.answered(exchange, chunk)
+            await send(message)
+
+        try:
+            await self._app(scope, listen, speak)
+        except BaseException as error:
+            exchange.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            exchange.account = scope.get("account", "")
+            journal.close(exchange)
+
+
+def _content_type(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> str:
+    return next((value.decode("latin-1") for name, value in headers if name.lower() == b"content-type"), "")
