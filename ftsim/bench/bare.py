@@ -1,6 +1,7 @@
 """The bare side: the same model and the same work in plain PyTorch, as a good engineer would write it."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ class BareTrainer:
         """The weights alone, synced."""
         save_file(self.weights(), file, {"format": "pt"})
         _sync(file)
+
+    def save_delta(self, old: dict[str, torch.Tensor], folder: Path, base: Path) -> None:
+        """What the vendor's codec makes of `old` and the weights now, beside the small files; synced, renamed."""
+        from fireworks_delta_compression import delta_compress_dicts_to_file
+
+        aside = folder.with_name(f".{folder.name}")
+        aside.mkdir()
+        delta_compress_dicts_to_file(
+            src=old, dst=self.weights(), diff_file=str(aside / "model.safetensors"), compression_format="arc_v2"
+        )
+        for file in base.iterdir():
+            if file.suffix != ".safetensors":
+                shutil.copyfile(file, aside / file.name)
+        _settle(aside, folder)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The tensors of a Hugging Face file: tied ones once."""

@@ -54,26 +54,17 @@ def load_state(stand: Stand) -> Iterator[Result]:
 
 
 def save_delta(stand: Stand) -> Iterator[Result]:
-    """A delta over the snapshot before, against the vendor's codec writing the same file; a step lies between two."""
-    from fireworks_delta_compression import delta_compress_dicts_to_file
-
+    """A delta over the snapshot before, against the vendor's codec writing the same folder."""
     _stepped(stand)
     client, bare, folder = stand.full, stand.bare, _place(stand)
     client.save_weights_for_sampler_ext("delta-base", checkpoint_type="base")
     old = {name: value.clone() for name, value in bare.weights().items()}
     bare.step(stand.rows)
-
-    def codec() -> None:
-        file = str(folder / f"delta-{next(_numbers)}.safetensors")
-        delta_compress_dicts_to_file(src=old, dst=bare.weights(), diff_file=file, compression_format="arc_v2")
-
     ours, theirs = [], []
     for turn in range(18):
         stand.step(client)  # not timed: a delta of nothing would be no delta
-        ours.append(
-            milliseconds(partial(client.save_weights_for_sampler_ext, f"delta-{turn}", checkpoint_type="delta"))
-        )
-        theirs.append(milliseconds(codec))
+        ours.append(milliseconds(partial(client.save_weights_for_sampler_ext, f"d-{turn}", checkpoint_type="delta")))
+        theirs.append(milliseconds(partial(bare.save_delta, old, folder / f"d-{turn}", stand.base_folder)))
     one, other = statistics.median(ours[3:]), statistics.median(theirs[3:])
     yield Result("save_delta", one / other, "x", 1.3, parts={"emulated_ms": one, "codec_ms": other})
 
