@@ -1,22 +1,22 @@
 """One list mixes two precisions of createTime, and text does not sort as time does."""
 
 from ftsim.scenarios.report import Report, claim
-from ftsim.scenarios.stage import Stage, short, train
+from ftsim.scenarios.stage import Stage, newest_as_text, train
 
 ID = "A1"
 TITLE = "createTime of mixed precision makes an older checkpoint look newer"
 
 
 def reproduce(stage: Stage) -> Report:
+    stage.quirks.set("rows.time_precision", "mixed")
     client = stage.client()
     checkpoints = stage.checkpoints(client)
-    stage.start_of_second()
+    stage.stop_the_clock()
     checkpoints.save("step-0", data_consumed=0)
     train(client, 0)
     checkpoints.save("step-1", data_consumed=8)
-    stage.quirks.set("rows.time_precision", "mixed")
     rows = stage.manager.list_checkpoints("job-1")
-    newest = short(max(rows, key=lambda row: row["createTime"])["name"])
+    newest = newest_as_text(rows)
     claim(newest == "step-0", f"sorted as text the newest row is {newest}")
     resumed = stage.checkpoints(stage.client()).resume()
     claim(resumed and resumed.source == "step-1" and resumed.data_consumed == 8, f"resumed from {resumed}")

@@ -1,4 +1,4 @@
-"""Stand-ins for `time` and `asyncio` in one module of a client: it waits on the emulator's clock, nobody really waits."""
+"""Stand-ins for `time` and `asyncio` in a module of a client: it waits on the emulator's clock, nobody waits."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
+
+import anyio
 
 
 class HurriedTime:
@@ -32,24 +34,28 @@ class HurriedTime:
         return getattr(time, name)
 
 
-class HurriedAsyncio:
-    """`asyncio` whose sleeps are those of a `HurriedTime`."""
+class HurriedAsync:
+    """`asyncio` or `anyio` whose sleeps are those of a `HurriedTime`."""
 
-    def __init__(self, clock: HurriedTime) -> None:
+    def __init__(self, clock: HurriedTime, real: ModuleType) -> None:
         self._clock = clock
+        self._real = real
 
     async def sleep(self, seconds: float, result: Any = None) -> Any:
         self._clock.sleep(seconds)
         return await asyncio.sleep(0, result)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(asyncio, name)
+        return getattr(self._real, name)
 
 
 @contextlib.contextmanager
 def hurried(clock: HurriedTime, *modules: ModuleType) -> Iterator[None]:
-    """Replace the `time` and `asyncio` that these modules imported; those they import names from stay as they are."""
-    stand_ins = {"time": (time, clock), "asyncio": (asyncio, HurriedAsyncio(clock))}
+    """Replace the `time`, `asyncio` and `anyio` that these modules imported; names imported from them stay."""
+    stand_ins: dict[str, tuple[ModuleType, Any]] = {
+        "time": (time, clock), "asyncio": (asyncio, HurriedAsync(clock, asyncio)),
+        "anyio": (anyio, HurriedAsync(clock, anyio)),
+    }  # fmt: skip
     replaced = [
         (module, name, was, now)
         for module in modules

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -23,6 +24,7 @@ from ftsim.scenarios.hurry import HurriedTime, hurried
 from ftsim.testing.tiny import NAME, tiny_model
 
 BASE = NAME
+OTHER_BASE = "accounts/fireworks/models/tiny-other"
 RATE = 0.05
 _LENGTH = 6
 
@@ -38,7 +40,9 @@ class Stage:
     def __enter__(self) -> "Stage":
         self.folder = Path(tempfile.mkdtemp(prefix="ftsim-scenario-"))
         self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        self.emulator = self._undo.enter_context(Emulator(self._backend, models={BASE: tiny_model()}))
+        self.emulator = self._undo.enter_context(
+            Emulator(self._backend, models={BASE: tiny_model(), OTHER_BASE: tiny_model()})
+        )
         self.time = HurriedTime(self.clock.advance)
         self._undo.enter_context(_quiet())
         return self
@@ -74,8 +78,10 @@ class Stage:
         """What was asked of these endpoints, oldest first; of all without any."""
         return [entry for entry in self.emulator.journal if not endpoints or entry.endpoint in endpoints]
 
-    def start_of_second(self) -> None:
-        """Move the emulator's clock just past a full second, so that what follows shares one."""
+    def stop_the_clock(self) -> None:
+        """Let the emulator's clock stand just after a full second; from then on only `clock.advance` moves it."""
+        stopped = time.time_ns()
+        self.clock._wall_ns = lambda: stopped
         self.clock.advance((SECOND - self.clock.now() % SECOND) / SECOND + 0.005)
 
     def truth(self, job: str) -> list[Checkpoint]:
@@ -152,8 +158,8 @@ class Stage:
 
     @contextlib.contextmanager
     def hurry(self, *modules: ModuleType) -> Iterator[HurriedTime]:
-        """Let these modules of a client sleep on the emulator's clock instead of waiting."""
-        with hurried(self.time, *modules):
+        """Let modules of a client, the vendor's by default, sleep on the emulator's clock instead of waiting."""
+        with hurried(self.time, *(modules or sleep_modules())):
             yield self.time
 
 
@@ -179,6 +185,29 @@ def train(client: Any, *batches: int) -> list[float]:
         losses.append(client.forward_backward(batch(number), "cross_entropy").result().metrics["loss:sum"])
         client.optim_step(types.AdamParams(learning_rate=RATE)).result()
     return losses
+
+
+def sleep_modules() -> tuple[ModuleType, ...]:
+    """The modules of the vendor's client that wait between retries and polls, for `Stage.hurry`."""
+    from fireworks.training.sdk import deployment, errors, fireworks_client, trainer, weight_syncer
+    from fireworks.training.sdk._core import _base_client
+    from fireworks.training.sdk._core.lib import api_future_impl, internal_client_holder
+
+    return (
+        _base_client,
+        errors,
+        fireworks_client,
+        trainer,
+        deployment,
+        weight_syncer,
+        api_future_impl,
+        internal_client_holder,
+    )
+
+
+def newest_as_text(rows: list[dict[str, Any]]) -> str:
+    """The id that naive code takes for the newest row: the one with the greatest createTime, as text."""
+    return short(max(rows, key=lambda row: row["createTime"])["name"])
 
 
 def short(name: str) -> str:
