@@ -32,9 +32,10 @@ class Clock:
             self._offset += int(seconds * SECOND)
 
     def start_after(self, moment: int) -> None:
-        """Continue a saved world: never hand out a time at or before `moment`."""
+        """Continue a saved world: time goes on from `moment` where the wall clock is not that far."""
         with self._lock:
             self._last = max(self._last, moment)
+            self._offset = max(self._offset, moment - self._wall_ns() // 1000)
 
     @staticmethod
     def elapsed() -> float:

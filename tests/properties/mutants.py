@@ -1,0 +1,271 @@
+"""The mutation check: break one rule at a time, and see that the properties or the machines notice.
+
+    python -m tests.properties.mutants [NAME ...]      # all of them without a name; 1 when one survives
+
+A mutant is a rule with other words in one place: the module's source is compiled with the change, and the code of the
+one function takes the place of the running one. Words that are no longer there, or there twice, are an error.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+os.environ["HYPOTHESIS_PROFILE"] = "mutants"
+
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+from rich.console import Console
+from rich.table import Table
+
+from ftsim.testing import profiles
+
+profiles.load()
+MACHINE_RUNS = 60
+UNBROKEN_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A rule that is broken: in `module`, in the function of this qualified name, `old` becomes `new`."""
+
+    name: str
+    module: str
+    function: str
+    old: str
+    new: str
+    check: str
+
+
+def _kinds(name: str, function: str, old: str, new: str, check: str = "detection") -> Mutant:
+    return Mutant(name, "emulator.kinds", function, old, new, check)
+
+
+def _promotion(name: str, function: str, old: str, new: str) -> Mutant:
+    return Mutant(name, "emulator.platform.promotion", f"Promotion.{function}", old, new, "platform")
+
+
+def _hot_load(name: str, function: str, old: str, new: str) -> Mutant:
+    return Mutant(name, "emulator.platform.hotload", f"HotLoad.{function}", old, new, "hot load")
+
+
+def _saving(name: str, function: str, old: str, new: str, check: str = "platform") -> Mutant:
+    return Mutant(name, "emulator.platform.training", f"Training.{function}", old, new, check)
+
+
+def _rows(name: str, function: str, old: str, new: str, check: str = "platform") -> Mutant:
+    return Mutant(name, "emulator.platform.checkpoints", f"Checkpoints.{function}", old, new, check)
+
+
+MUTANTS = (
+    # kinds
+    _kinds("a delta is promotable", "promotable", "CAPABILITIES[kind].promotable",
+           "CAPABILITIES[kind].promotable or 'ARC' in kind", "table"),
+    _kinds("a training state is promotable", "promotable", "CAPABILITIES[kind].promotable",
+           "CAPABILITIES[kind].promotable or kind.endswith('TRAINING')", "platform"),
+    _kinds("an adapter is resumable", "resumable", "CAPABILITIES[kind].resumable",
+           "CAPABILITIES[kind].resumable or kind.endswith('INFERENCE_LORA')", "platform"),
+    _kinds("a shard may be of any size", "_training", "type(size) is not int or not size or", "False and"),
+    _kinds("no word of LoRA means none", "_training", 'state.get("lora", False)', 'state.get("lora")'),
+    _kinds("two kinds are the first", "detect", "len(found) == 1", "found"),
+    _kinds("a short shard is whole", "read_shard", "reached != size", "reached > size"),
+    _kinds("half a delta is full weights", "_weights", "if deltas or not any(", "if not any("),
+    _kinds("half an adapter is one", "_adapter", "name.replace(half, other) not in names", "False"),
+    _kinds("a missing shard is not missed", "_shards", "wanted = present | ", "wanted = present or "),
+    _kinds("LoRA is full-parameter", "_training", "return CheckpointKind.TRAINING_LORA", "return CheckpointKind.TRAINING"),
+    # lists
+    Mutant("a page repeats its first row", "emulator.platform.paging", "page", "bisect_right(items, read_token(token)",
+           "bisect_right(items, read_token(token) - 1", "paging"),
+    Mutant("a full last page is not the last", "emulator.platform.paging", "page", "end < len(items)",
+           "end < len(items) - 1", "platform"),
+    Mutant("times lose their fraction", "emulator.clock", "parse_rfc3339", 'fraction.ljust(6, "0")[:6]', 'fraction[:6]', "time"),
+    # promotion
+    _promotion("everything promotes", "_row", "if not promotable(row.kind):", "if False:"),
+    _promotion("any base model will do", "_check_base", "request.base_model != row.base_model", "False"),
+    _promotion("a taken id is taken over", "_reserved", "known is not None and not same", "False"),
+    _promotion("the newest blob is copied", "_source", "self._checkpoints.folder(row)",
+               "self._checkpoints.folder([r for r in self._checkpoints.rows(row.owner) if r.kind == row.kind][-1])"),
+    _promotion("a refusal gives no advice", "_refusal", "save with {_HOW_TO_SAVE}{ready}", "no"),
+    _promotion("a refusal names no kind", "_refusal", "is {short}, {what}, which is", "is"),
+    # saving and loading
+    _rows("a taken name is overwritten", "check_free", "or row.step != step", ""),
+    _rows("a load takes the newest row", "resolve", "self.find(source.name, reference.checkpoint)",
+          "self.rows(source.name)[-1]"),
+    _rows("cross_job:// means this job", "resolve", "reference.job or job_id", "job_id"),
+    _rows("sampler weights load as a state", "resolve", "if not resumable(row.kind):", "if False:"),
+    _saving("a load forgets the moments", "_load_state", "optimizer=kept", "optimizer=False"),
+    _saving("weights alone bring the moments", "_load_state", "optimizer=kept", "optimizer=True"),
+    Mutant("a load forgets the step", "ftsim.checkpoints.dcp", "load", 'held.step = description["step"]', "pass", "platform"),
+    Mutant("an untouched adapter merges", "ftsim.checkpoints.hf", "save_merged", "lora.changes_nothing(held.model)",
+           "False", "platform"),
+    # the life of jobs
+    Mutant("a tombstone stays for ever", "emulator.platform.jobs", "Jobs._settle", "now > job.deleted + RETENTION_S * SECOND",
+           "False", "platform"),
+    Mutant("a second delete prolongs", "emulator.platform.jobs", "Jobs.delete", "if job.state == DELETED:", "if False:", "platform"),
+    Mutant("a restart turns rows round", "emulator.world", "_birth", "int(entity.created)", "-int(entity.created)", "platform"),
+    # the chain of deltas
+    Mutant("a delta is against the first base", "ftsim.checkpoints.sampler", "_delta",
+           "held.snapshot = Snapshot(identity, tensors)", "pass", "hot load"),
+    Mutant("a delta hides its base", "ftsim.checkpoints.sampler", "_delta", "return previous.identity",
+           "return identity", "hot load"),
+    _hot_load("any previous snapshot will do", "_plan", "if incremental.previous != pod.current:", "if False:"),
+    _hot_load("a delta loads as a base", "_plan", 'if how == "delta":', "if False:"),
+    _hot_load("a failed load is taken for done", "_carry_out", "elif load is not None and not error:",
+              "if load is not None:"),
+    _hot_load("a restart forgets a delta", "_carry_out", "pod.loads = [*kept, load.entry()]", "pod.loads = kept or [load.entry()]"),
+    # the client side
+    Mutant("our manager resumes the oldest", "ftsim.training.utils.rows", "read_rows", "reverse=True", "reverse=False", "manager"),
+    Mutant("our manager forgets the cursor", "ftsim.training.utils.checkpoints", "TrainingCheckpoints._save_state",
+           "self.cursors.record(dict.fromkeys(names, data_consumed))", "pass", "manager"),
+)  # fmt: skip
+
+
+@contextmanager
+def applied(mutant: Mutant) -> Iterator[None]:
+    """The rule is broken inside the block; raises LookupError for a mutant that fits the source no longer."""
+    module = importlib.import_module(mutant.module)
+    path = Path(str(module.__file__))
+    source = path.read_text()
+    function = _function(module, mutant.function)
+    begin = source.index(f"def {function.__name__}(")
+    body = source[begin : begin + _length(source[begin:])]
+    if body.count(mutant.old) != 1:
+        raise LookupError(f"{mutant.name}: {mutant.old!r} is {body.count(mutant.old)} times in {mutant.function}")
+    changed = source[:begin] + body.replace(mutant.old, mutant.new) + source[begin + len(body) :]
+    original = function.__code__
+    function.__code__ = _code(compile(changed, str(path), "exec"), mutant.function)
+    try:
+        yield
+    finally:
+        function.__code__ = original
+
+
+def _function(module: Any, name: str) -> FunctionType:
+    found = module
+    for part in name.split("."):
+        found = getattr(found, part)
+    found = getattr(found, "__wrapped__", found)
+    assert isinstance(found, FunctionType)
+    return found
+
+
+def _length(source: str) -> int:
+    """How far a function reaches: to the next line that is no deeper than its own `def`."""
+    lines = source.splitlines(keepends=True)
+    total, seen_body = len(lines[0]), False
+    for line in lines[1:]:
+        stripped = line.lstrip()
+        if seen_body and stripped and stripped.startswith(("def ", "class ", "@")):
+            break
+        seen_body = seen_body or bool(stripped)
+        total += len(line)
+    return total
+
+
+def _code(code: CodeType, name: str) -> CodeType:
+    """The code of a function by qualified name, within a compiled module."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            if constant.co_qualname == name:
+                return constant
+            if name.startswith(f"{constant.co_qualname}."):
+                return _code(constant, name)
+    raise LookupError(f"no function {name}")
+
+
+# -- what must notice
+
+
+def _properties(module: str) -> None:
+    found = importlib.import_module(f"tests.properties.{module}")
+    for name, test in vars(found).items():
+        marks = {mark.name for mark in getattr(test, "pytestmark", [])}
+        if name.startswith("test_") and hasattr(test, "hypothesis") and "parametrize" not in marks:
+            test()
+        if name == "HARMED":
+            for files, old, new, kind in test.values():
+                found.test_harm_that_once_was_misjudged(files, old, new, kind)
+
+
+def _table() -> None:
+    found = importlib.import_module("tests.properties.test_capabilities")
+    found.test_no_kind_is_both_resumable_and_promotable()
+    found.test_the_client_reads_the_same_table()
+
+
+def _machine(kind: str) -> Callable[[int], None]:
+    def run(runs: int) -> None:
+        from ftsim.testing.hotload import HotLoadMachine
+        from ftsim.testing.platform import PlatformMachine
+
+        machine = {"platform": PlatformMachine, "hot load": HotLoadMachine}[kind]
+        machine.continued.clear()
+        run_state_machine_as_test(machine, settings=settings(max_examples=runs, stateful_step_count=25))
+
+    return run
+
+
+def _manager() -> None:
+    from ftsim.testing import check_checkpoint_manager
+    from ftsim.training.utils.checkpoints import TrainingCheckpoints
+
+    def without_waiting(*args: Any, **options: Any) -> TrainingCheckpoints:
+        return TrainingCheckpoints(*args, sleep=lambda seconds: None, **options)
+
+    check_checkpoint_manager(without_waiting, runs=10)
+
+
+CHECKS: dict[str, Callable[[int], None]] = {
+    "table": lambda runs: _table(),
+    "detection": lambda runs: _properties("test_detection"),
+    "paging": lambda runs: _properties("test_paging"),
+    "time": lambda runs: _properties("test_time"),
+    "platform": _machine("platform"),
+    "hot load": _machine("hot load"),
+    "manager": lambda runs: _manager(),
+}
+
+
+def caught_by(mutant: Mutant) -> str | None:
+    """The first line of what noticed the mutant, None when nothing did."""
+    with applied(mutant):
+        try:
+            CHECKS[mutant.check](MACHINE_RUNS)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+def main(names: list[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    if unknown := set(names) - {mutant.name for mutant in MUTANTS}:
+        print(f"no such mutant: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    for check in sorted({mutant.check for mutant in chosen}):
+        CHECKS[check](UNBROKEN_RUNS)  # what cries wolf proves nothing
+        print(f"passes unbroken  {check}", file=sys.stderr, flush=True)
+    table = Table("mutant", "check", "s", "noticed by", title=f"{len(chosen)} rules broken, one at a time")
+    survived = 0
+    for mutant in chosen:
+        started = time.perf_counter()
+        noticed = caught_by(mutant)
+        survived += noticed is None
+        seconds = f"{time.perf_counter() - started:.1f}"
+        table.add_row(mutant.name, mutant.check, seconds, (noticed or "[bold red]nothing: it survived[/]")[:80])
+        print(f"{'caught' if noticed else 'SURVIVED'}  {mutant.name} ({seconds} s)", file=sys.stderr, flush=True)
+    Console(width=160).print(table)
+    print(f"{len(chosen) - survived} of {len(chosen)} caught")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    sys.exit(main(parser.parse_args().names))
