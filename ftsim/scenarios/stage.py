@@ -148,6 +148,12 @@ class Stage:
             self.job(job, rank, **facts)
         return self.service(job).create_training_client(base_model=BASE, lora_rank=rank)
 
+    def ask(self, client: Any, verb: str, job: str = "job-1", **body: Any) -> dict[str, Any]:
+        """Say exactly this to a trainer, for a model of its own, and wait for the operation's result."""
+        base = f"/training/v1/rlorTrainerJobs/{self.account}/{job}/api/v1"
+        accepted = self.http.post(f"{base}/{verb}", json={"model_id": client.model_id, **body}).json()
+        return dict(self.http.post(f"{base}/retrieve_future", json={"request_id": accepted["request_id"]}).json())
+
     def checkpoints(self, client: Any, job: str = "job-1", *, run: str = "run", **options: Any) -> Any:
         """Our own `TrainingCheckpoints` on a client; `run` names the folder with its cursor file."""
         from ftsim.training.utils.checkpoints import TrainingCheckpoints
@@ -185,6 +191,14 @@ def train(client: Any, *batches: int) -> list[float]:
         losses.append(client.forward_backward(batch(number), "cross_entropy").result().metrics["loss:sum"])
         client.optim_step(types.AdamParams(learning_rate=RATE)).result()
     return losses
+
+
+def count_steps(client: Any, number: int = 0) -> int:
+    """Take an optimizer step and tell how many the trainer's optimizer counts by now."""
+    from ftsim.training.utils.sdk import types
+
+    client.forward_backward(batch(number), "cross_entropy").result()
+    return int(client.optim_step(types.AdamParams(learning_rate=RATE)).result().metrics["step"])
 
 
 def sleep_modules() -> tuple[ModuleType, ...]:
