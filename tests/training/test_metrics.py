@@ -32,3 +32,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"), RunLog(tmp_path / "file", "sft"):
         pass
+
+
+def test_a_picture_is_drawn_again_only_when_something_was_logged_since(tmp_path: Path) -> None:
+    def draw(step: int | None) -> bytes:
+        with RunLog(tmp_path, "sft") as log:
+            if step is not None:
+                log.begin(step - 1, step)
+                log.add({"step": step, "loss": 1.0 / step})
+            picture = log.draw()
+        return picture.read_bytes()
+
+    first = draw(1)
+    (tmp_path / "loss.png").write_bytes(b"untouched")
+    assert draw(None) == b"untouched"
+    assert draw(2) not in (first, b"untouched")

@@ -86,8 +86,11 @@ class RunLog:
     def draw(
         self, file_name: str = "loss.png", curves: Mapping[str, str] = LOSSES, ylabel: str = "loss per token"
     ) -> Path:
-        """Draw everything logged so far, one curve per figure named in `curves`, with its label."""
-        return draw_curve(self.entries(), self.folder / file_name, self.title, curves, ylabel)
+        """Draw everything logged so far, one curve per figure named in `curves`; nothing when that was drawn before."""
+        picture = self.folder / file_name
+        if picture.exists() and picture.stat().st_mtime_ns > os.fstat(self._file.fileno()).st_mtime_ns:
+            return picture
+        return draw_curve(self.entries(), picture, self.title, curves, ylabel)
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(dict(entry)).encode() + b"\n")
