@@ -1,6 +1,6 @@
 """Opens what a run left, with torch, transformers and peft alone: run as a file of its own, it never imports ftsim.
 
-    python judge.py REQUEST.json        prints one JSON object a line, as each finding is made
+    python judge.py        reads the path of a request from stdin, prints one JSON object a line for each finding
 
 The request: `{"pairs": {label: [folder, folder]}, "models": [{"name", "folder", "base", "blob", "prompt"}]}`.
 """
@@ -95,4 +95,7 @@ def open_model(folder: str, base: str, blob: str, prompt: list[dict[str, str]]) 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    import peft  # noqa: F401
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+    main(Path(sys.stdin.readline().strip()))

@@ -26,7 +26,8 @@ cfg = Config(
     infra=InfraConfig(training_shape_id="accounts/fireworks/trainingShapes/{shape}"),
 )
 main(cfg)
-
+"""
+_AGAIN = """
 # Interrupted? Run again with the same config: it picks up automatically.
 main(cfg)
 """
@@ -71,7 +72,7 @@ def write(folder: Path) -> None:
     with data.path("chat-train").open("rb") as source:
         (folder / "data.jsonl").write_bytes(b"".join(islice(source, ROWS)))
     for mode in MODES:
-        (folder / mode.script).write_text(_fill(mode, mode.log_path, mode.model), "utf-8")
+        (folder / mode.script).write_text(_fill(mode, mode.log_path, mode.model) + _AGAIN, "utf-8")
     reference = [_fill(mode, mode.reference_log_path, f"{mode.model}-reference") for mode in MODES]
     (folder / REFERENCE).write_text(_REFERENCE + "\n".join(reference), "utf-8")
 

@@ -82,9 +82,15 @@ def tell(story: Story, url: str, key: str) -> None:
         first = {mode: _start(story, stack, mode.script, f"{mode.name}-1.log") for mode in MODES}
         reference = _start(story, stack, REFERENCE, "uninterrupted.log")
         again = {mode: interrupt(story, stack, mode, program) for mode, program in first.items()}
+        jury = stack.enter_context(_jury())
         for mode, program in again.items():
             resumed(story, mode, program)
         reference.finish()
+        verdict(story, jury, url, key)
+
+
+def verdict(story: Story, jury: "subprocess.Popen[str]", url: str, key: str) -> None:
+    """Compare what the runs left, and open it."""
     with connect(url, key, None) as service:
         rows = {mode: job_rows(service, mode.log_path) for mode in MODES}
         references = {mode: job_rows(service, mode.reference_log_path) for mode in MODES}
@@ -93,7 +99,7 @@ def tell(story: Story, url: str, key: str) -> None:
     for mode in MODES:
         same = metrics(story.folder / mode.log_path) == metrics(story.folder / mode.reference_log_path)
         story.check(same, f"{mode.title}: {STEPS} logged losses equal those of the uninterrupted run")
-    judge(story, rows, references, models)
+    judge(story, jury, rows, references, models)
     _tables(story, rows)
 
 
@@ -139,6 +145,7 @@ def newest(rows: list[ListedRow], ability: str) -> ListedRow:
 
 def judge(
     story: Story,
+    jury: "subprocess.Popen[str]",
     rows: dict[Mode, list[ListedRow]],
     references: dict[Mode, list[ListedRow]],
     models: dict[Mode, dict[str, Any]],
@@ -163,7 +170,7 @@ def judge(
     ]  # fmt: skip
     request = story.folder / "judge.json"
     request.write_text(json.dumps({"pairs": pairs, "models": asked}, indent=1), "utf-8")
-    findings = _ask(request)
+    findings = _ask(jury, request)
     for finding in findings:
         if "pair" in finding:
             _same(story, finding["pair"], "the uninterrupted run's", finding)
@@ -190,15 +197,25 @@ def _same(story: Story, what: str, whose: str, found: dict[str, Any]) -> None:
     )
 
 
-def _ask(request: Path) -> list[dict[str, Any]]:
-    settings = {key: value for key, value in environment().items() if key != "PYTHONPATH"}
-    settings |= {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-I", str(JUDGE), str(request)], env=settings, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise DemoError(f"the files do not open:\n{done.stderr[-2000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+@contextlib.contextmanager
+def _jury() -> Iterator["subprocess.Popen[str]"]:
+    """A Python of its own, which imports torch while the runs still go on."""
+    settings = {key: value for key, value in environment().items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-I", str(JUDGE)], env=settings, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _ask(jury: "subprocess.Popen[str]", request: Path) -> list[dict[str, Any]]:
+    findings, errors = jury.communicate(f"{request}\n")
+    if jury.returncode:
+        raise DemoError(f"the files do not open:\n{errors[-2000:]}")
+    return [json.loads(line) for line in findings.splitlines()]
 
 
 def _pull(story: Story, url: str, key: str) -> None:

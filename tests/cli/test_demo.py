@@ -70,7 +70,7 @@ def test_the_judge_imports_nothing_of_ours(tmp_path: Path, blobs: tuple[Path, Pa
     request = tmp_path / "judge.json"
     request.write_text(json.dumps({"pairs": {"p": [str(blobs[0]), str(blobs[1])]}, "models": []}))
     done = subprocess.run(
-        [sys.executable, "-I", str(story.JUDGE), str(request)], capture_output=True, text=True, check=True
+        [sys.executable, "-I", str(story.JUDGE)], input=f"{request}\n", capture_output=True, text=True, check=True
     )
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         {"pair": "p", "tensors": 2, "values": 6, "differ": []},
