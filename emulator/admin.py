@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
+from starlette.routing import Router
 
-from emulator import journal_file
+from emulator import journal_file, snapshots
 from emulator.clock import SECOND, rfc3339
 from emulator.errors import InvalidArgument, NotFound
 from emulator.journal import Exchange, Journal
@@ -19,17 +20,15 @@ from emulator.redact import Redactor
 from emulator.web import Reply, body, caller, platform_of
 
 SHOWN_BYTES = 4096
-router = APIRouter()
+router = Router()
 routers = (router,)
 
 
-@router.get("/healthz")
-async def healthz() -> Response:
+async def healthz(_request: Request) -> Response:
     """Up: answers as soon as the socket does."""
     return Reply({"status": "ok"})
 
 
-@router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """200 once trainers open without a long first import; asking begins that import."""
     backend = platform_of(request).backend
@@ -41,7 +40,6 @@ async def readyz(request: Request) -> Response:
     return Reply({"status": "warming"}, 503)
 
 
-@router.get("/_ftsim/state")
 async def state(request: Request) -> Response:
     """What the world holds, in short."""
     platform = platform_of(request)
@@ -67,7 +65,6 @@ async def state(request: Request) -> Response:
     )
 
 
-@router.get("/_ftsim/rows")
 async def row_facts(request: Request) -> Response:
     """What a checkpoint list leaves out: size, step, how it was saved, what a delta needs; `?owner=` is a full name."""
     platform = platform_of(request)
@@ -79,14 +76,12 @@ async def row_facts(request: Request) -> Response:
     return Reply({"now": platform.world.clock.now() / SECOND, "rows": described})
 
 
-@router.post("/_ftsim/reset")
 async def reset(request: Request) -> Response:
     platform_of(request).reset()
     _journal(request).clear()
     return Reply({})
 
 
-@router.post("/_ftsim/seed")
 async def seed(request: Request) -> Response:
     """Forget everything and start again from another seed."""
     value = (await body(request)).get("seed")
@@ -96,7 +91,6 @@ async def seed(request: Request) -> Response:
     return await reset(request)
 
 
-@router.post("/_ftsim/clock")
 async def advance(request: Request) -> Response:
     """Move the emulator's time forward by `advance_s` seconds."""
     seconds = (await body(request)).get("advance_s")
@@ -107,7 +101,6 @@ async def advance(request: Request) -> Response:
     return Reply({"time": rfc3339(clock.now())})
 
 
-@router.get("/_ftsim/quirks")
 async def quirks(request: Request) -> Response:
     """Every switch there is, and those turned on."""
     known = platform_of(request).world.quirks
@@ -118,7 +111,6 @@ async def quirks(request: Request) -> Response:
     return Reply({"table": table, "active": [_setting(setting) for setting in known.active()]})
 
 
-@router.post("/_ftsim/quirks")
 async def set_quirk(request: Request) -> Response:
     """Turn a switch on: `{"name", "value", "times"?, "for_s"?, "chance"?, "where"?: {selector: id}}`."""
     asked = await body(request)
@@ -137,7 +129,6 @@ async def set_quirk(request: Request) -> Response:
     return Reply(_setting(setting))
 
 
-@router.delete("/_ftsim/quirks")
 async def clear_quirks(request: Request) -> Response:
     """Turn all switches off, or those of one name (`?name=`)."""
     known, name = platform_of(request).world.quirks, request.query_params.get("name")
@@ -147,14 +138,12 @@ async def clear_quirks(request: Request) -> Response:
     return Reply({})
 
 
-@router.post("/_ftsim/jobs/{job}:preempt")
-async def preempt(request: Request, job: str) -> Response:
+async def preempt(request: Request) -> Response:
     """Take a job's machine away (FAILURES F1)."""
-    found = platform_of(request).jobs.preempt(caller(request), job)
+    found = platform_of(request).jobs.preempt(caller(request), request.path_params["job"])
     return Reply({"name": found.name, "state": found.state})
 
 
-@router.get("/_ftsim/journal")
 async def journal(request: Request) -> Response:
     """The newest exchanges, oldest first; `?endpoint=` filters, `?limit=` counts; `?format=lines` is the whole file."""
     if request.query_params.get("format") == "lines":
@@ -168,9 +157,33 @@ async def journal(request: Request) -> Response:
     return Reply({"exchanges": [_exchange(entry) for entry in kept[-int(limit) :]] if int(limit) else []})
 
 
-@router.api_route("/_ftsim/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-async def unknown(path: str) -> Response:
-    raise NotFound(f"the control API has no {path[:80]!r}")
+async def snapshot(request: Request) -> Response:
+    """The whole platform as an archive, with the journal in it."""
+    platform, journal = platform_of(request), _journal(request)
+    file = platform.blobs.stage() / "state.zip"
+    lines = journal_file.write(journal, seed=platform.world.ids.seed, account=platform.account)
+    await run_in_threadpool(snapshots.save, platform, file, {"journal.jsonl": lines})
+    forget = BackgroundTask(platform.blobs.discard, file.parent)
+    return FileResponse(file, media_type="application/zip", background=forget)
+
+
+async def restore(request: Request) -> Response:
+    """Replace everything by the archive in the body."""
+    platform = platform_of(request)
+    folder = platform.blobs.stage()
+    try:
+        with (folder / "state.zip").open("wb") as file:
+            async for chunk in request.stream():
+                file.write(chunk)
+        await run_in_threadpool(snapshots.restore, platform, folder / "state.zip")
+    finally:
+        platform.blobs.discard(folder)
+    _journal(request).clear()
+    return Reply({})
+
+
+async def unknown(request: Request) -> Response:
+    raise NotFound(f"the control API has no {request.path_params['path'][:80]!r}")
 
 
 def _journal(request: Request) -> Journal:
@@ -190,3 +203,20 @@ def _exchange(entry: Exchange) -> dict[str, Any]:
     clean = Redactor()
     text = {key: clean.bytes(shown[key][:SHOWN_BYTES]).decode("utf-8", "replace") for key in ("request", "response")}
     return {**shown, **text, "query": clean.text(entry.query), "endpoint": entry.endpoint, "at": rfc3339(entry.at)}
+
+
+router.add_route("/healthz", healthz, methods=["GET"])
+router.add_route("/readyz", readyz, methods=["GET"])
+router.add_route("/_ftsim/state", state, methods=["GET"])
+router.add_route("/_ftsim/rows", row_facts, methods=["GET"])
+router.add_route("/_ftsim/reset", reset, methods=["POST"])
+router.add_route("/_ftsim/seed", seed, methods=["POST"])
+router.add_route("/_ftsim/clock", advance, methods=["POST"])
+router.add_route("/_ftsim/quirks", quirks, methods=["GET"])
+router.add_route("/_ftsim/quirks", set_quirk, methods=["POST"])
+router.add_route("/_ftsim/quirks", clear_quirks, methods=["DELETE"])
+router.add_route("/_ftsim/jobs/{job}:preempt", preempt, methods=["POST"])
+router.add_route("/_ftsim/journal", journal, methods=["GET"])
+router.add_route("/_ftsim/snapshot", snapshot, methods=["GET"])
+router.add_route("/_ftsim/snapshot", restore, methods=["PUT"])
+router.add_route("/_ftsim/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -3,6 +3,8 @@
 import random
 import string
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 _BASE36 = string.digits + string.ascii_lowercase
 
@@ -16,6 +18,20 @@ class Ids:
         self._random = random.Random(f"{seed}/{boot}")
         self._aside = random.Random(f"{seed}/{boot}/aside")
         self._lock = threading.Lock()
+
+    def state(self) -> dict[str, Any]:
+        """Where both sources stand, as plain data."""
+        with self._lock:
+            sources = [self._random.getstate(), self._aside.getstate()]
+        return {"seed": self.seed, "boot": self.boot, "sources": [[s[0], list(s[1]), s[2]] for s in sources]}
+
+    @classmethod
+    def at(cls, state: Mapping[str, Any]) -> "Ids":
+        """Go on from a saved state; raises ValueError, KeyError or TypeError for what is none."""
+        ids = cls(int(state["seed"]), int(state["boot"]))
+        for source, (version, numbers, gauss) in zip((ids._random, ids._aside), state["sources"], strict=True):
+            source.setstate((version, tuple(numbers), gauss))
+        return ids
 
     def hex(self, digits: int) -> str:
         with self._lock:

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from filelock import FileLock, Timeout
 
-from emulator import journal_file
+from emulator import journal_file, snapshots
 from emulator.app import BODY_LIMIT, create_app
 from emulator.backend import Backend
 from emulator.blobs import Blobs
@@ -149,6 +149,25 @@ class Emulator:
     def reset(self) -> None:
         """Forget everything but the seed; port, key and account stay."""
         self.platform.reset()
+        self.journal.clear()
+
+    def snapshot(self, file: str | Path | None = None) -> Path:
+        """Save the whole platform, without what lives on trainers only; None puts it beside its own files."""
+        if file is None:
+            folder = self.platform.blobs.root.parent / "snapshots"
+            folder.mkdir(exist_ok=True)
+            file = folder / f"{self.clock.now()}.zip"
+        return snapshots.save(self.platform, Path(file))
+
+    def bundle(self, file: str | Path, notes: Mapping[str, str] | None = None) -> Path:
+        """A snapshot with the journal in it, and `notes` as text files; no key is in any of them but the blobs."""
+        journal = journal_file.write(self.journal, seed=self.world.ids.seed, account=self.account)
+        texts = {name: [self.journal.redactor.bytes(text.encode())] for name, text in (notes or {}).items()}
+        return snapshots.save(self.platform, Path(file), {"journal.jsonl": journal, **texts})
+
+    def restore(self, file: str | Path) -> None:
+        """Replace everything by a snapshot; trainers start anew, quirks are off. Raises InvalidArgument."""
+        snapshots.restore(self.platform, Path(file))
         self.journal.clear()
 
     @property

@@ -44,9 +44,20 @@ class Store:
 
     def write(self, changed: Mapping[Key, Mapping[str, Any]], removed: Iterable[Key] = ()) -> None:
         """Store and remove entities in one transaction; raises StorageFailed on a full disk or a read-only folder."""
+        self._write(changed, removed)
+
+    def replace(self, rows: Mapping[Key, Mapping[str, Any]]) -> None:
+        """Forget everything else, in one transaction; raises StorageFailed, and then nothing changed."""
+        self._write(rows, afresh=True)
+
+    def _write(
+        self, changed: Mapping[Key, Mapping[str, Any]], removed: Iterable[Key] = (), *, afresh: bool = False
+    ) -> None:
         rows = [{"kind": kind, "key": key, "body": json.dumps(body)} for (kind, key), body in changed.items()]
         try:
             with self._engine.begin() as connection:
+                if afresh:
+                    connection.execute(delete(_entities))
                 if rows:
                     statement = insert(_entities)
                     connection.execute(

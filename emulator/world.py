@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -170,6 +170,26 @@ class World:
             table.remove(name)
         else:
             table.put(table._decode(dict(body)))
+
+    def dump(self) -> dict[str, list[dict[str, Any]]]:
+        """Every entity's fields by kind, oldest first."""
+        with self.lock:
+            return {kind: [dataclasses.asdict(entity) for entity in table] for kind, table in self._tables.items()}
+
+    def load(self, entities: Mapping[str, Iterable[Any]], ids: Mapping[str, Any]) -> None:
+        """Replace everything, in one transaction; quirks are cleared. Raises StorageFailed, and then nothing changed."""
+        with self.lock:
+            restored = Ids.at(ids)
+            kept = {kind: list(entities.get(kind, ())) for kind in self._tables}
+            rows = {(kind, e.name): dataclasses.asdict(e) for kind, found in kept.items() for e in found}
+            self.store.replace({**rows, ("meta", "boot"): {"count": restored.boot}})
+            self.quirks.clear()
+            self._dirty.clear()
+            self.ids = restored
+            for kind, table in self._tables.items():
+                table.clear()
+                for entity in sorted(kept[kind], key=_birth):
+                    table._keep(entity)
 
     @property
     def empty(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ftsim.commands import bench, checkpoints, demo, explain, journal, models, promote, reproduce, run, serve, train
+from ftsim.commands import bench, checkpoints, demo, explain, journal, models, promote, reproduce, run, serve, state, train
 from ftsim.commands.console import fail
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.command("explain")(explain.explain)
 app.command("promote")(promote.promote)
 app.add_typer(models.app, name="models")
 app.command("journal")(journal.journal)
+app.add_typer(state.app, name="state")
 app.command("bench")(bench.bench)
 app.command("reproduce")(reproduce.reproduce)
 

@@ -116,14 +116,14 @@ class Futures:
         for promise in promises:
             promise.wake()
 
-    def clear(self) -> None:
+    def clear(self, why: str) -> None:
         """Forget all; whoever waits is told."""
         with self._lock:
             waiting = [promise for promise in self._promises.values() if not promise.done]
             self._promises.clear()
             self._bytes = 0
         for promise in waiting:
-            promise.settle(b'{"error":"the emulator was reset","category":"server"}', self._world.clock.now())
+            promise.settle(orjson.dumps({"error": why, "category": "server"}), self._world.clock.now())
 
     def _settle(self, promise: Promise, payload: bytes) -> None:
         if promise.settle(payload, self._world.clock.now()):

@@ -46,11 +46,15 @@ class Platform:
 
     def reset(self) -> None:
         """Forget everything but the catalogue and the seed; whoever waits for an operation is told."""
-        self.futures.clear()
-        self.trainers.stop_all("the emulator was reset")
-        self.replicas.close_all()
+        self.stop("the emulator was reset")
         self.world.reset()
         self.blobs.clear()
+
+    def stop(self, why: str) -> None:
+        """End trainers and replicas, forget what was promised; jobs and deployments stay as they are."""
+        self.futures.clear(why)
+        self.trainers.stop_all(why)
+        self.replicas.close_all()
 
     def close(self) -> None:
         """Stop trainers, let what runs finish, close the store. Safe to call twice."""

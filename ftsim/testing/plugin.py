@@ -8,11 +8,14 @@
 | `fireworks_api` | a respx router that answers https://api.fireworks.ai in this process, from `fireworks_emulator` |
 
 `@pytest.mark.quirk(name, value, **selectors)` turns a quirk on for a test; `times` and `for_s` are its budget.
+`--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one.
 
 This module imports nothing but pytest; the emulator is imported by the first fixture, torch by the first trainer.
 """
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +29,15 @@ _MARKER = (
     "fireworks_emulator, see docs/failures.md; by account, job, deployment, checkpoint, session, model, endpoint"
 )
 _EMULATOR = "fireworks_emulator"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fireworks emulator")
+    group.addoption(
+        "--ftsim-bundle",
+        metavar="DIR",
+        help="leave a bundle of every failed test here: state, journal, versions; `ftsim state open FILE` replays it",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,4 +116,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         exchanges = list(server.journal)[-SHOWN_EXCHANGES:]
         lines = [f"{e.status} {e.method} {e.path} ({1000 * e.seconds:.0f} ms)" for e in exchanges]
         report.sections.append(("fireworks emulator, last exchanges", "\n".join(lines) or "none"))
+        if folder := item.config.getoption("--ftsim-bundle"):
+            told = _leave_bundle(server, item.nodeid, f"{item.nodeid} ({report.when})\n\n{report.longreprtext}", folder)
+            report.sections.append(("fireworks emulator, bundle", told))
     return report
+
+
+def _leave_bundle(server: "Emulator", test: str, failure: str, folder: str) -> str:
+    """Write a bundle of a failed test; what became of it. Never fails: the test's own failure is what matters."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", test).strip("-")[-150:]
+    file = Path(folder) / f"{name}.zip"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        server.bundle(file, {"failure.txt": failure})
+    except Exception as error:
+        return f"no bundle could be written: {error}"
+    return f"{file}\nreplay it, here or on another machine: ftsim state open {file.name}"

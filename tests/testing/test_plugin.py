@@ -1,6 +1,5 @@
 """The plugin as its users meet it: a test file of theirs, run by pytest from outside."""
 
-import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -253,4 +252,36 @@ def test_the_plugin_costs_nothing_where_nobody_uses_it(run: object) -> None:
 def test_the_plugin_is_declared_as_an_entry_point() -> None:
     declared = (ROOT / "pyproject.toml").read_text()
     assert '[project.entry-points.pytest11]\nftsim = "ftsim.testing.plugin"' in declared
-    assert sys.modules.get("ftsim.testing.plugin") is None or LOADED == ()
+
+
+def test_a_failed_test_leaves_a_bundle_that_one_command_replays(run: object, pytester: pytest.Pytester) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import httpx
+        import pytest
+
+        JOBS = "/v1/accounts/local/rlorTrainerJobs"
+
+        @pytest.mark.quirk("http.fail", 503, times=1, endpoint="get_job")
+        @pytest.mark.parametrize("which", ["good", "bad"])
+        def test_it(fireworks_emulator, which):
+            headers = {"X-Api-Key": fireworks_emulator.api_key}
+            body = {"trainingConfig": {"baseModel": "accounts/fireworks/models/qwen3-8b"}}
+            with httpx.Client(base_url=fireworks_emulator.url, headers=headers) as http:
+                http.post(JOBS, params={"rlorTrainerJobId": "mine"}, json=body)
+                state = http.get(f"{JOBS}/mine").json().get("state")
+            assert which == "good" or state == "JOB_STATE_RUNNING", fireworks_emulator.api_key
+        """,
+        "--ftsim-bundle",
+        "bundles",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*ftsim state open*"])
+    (file,) = (pytester.path / "bundles").iterdir()
+    assert file.name.endswith("test_it-bad.zip")
+    opened = pytester.run(sys.executable, "-m", "ftsim", "state", "open", str(file))
+    assert opened.ret == 0, opened.outlines
+    told = opened.stdout.str()
+    for expected in ("test_it[bad] (call)", "quirk http.fail=503", "the same answers as there", "[hidden]"):
+        assert expected in told
+    assert "fw-ftsim-local" not in told
