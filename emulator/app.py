@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from emulator import admin, control, gateway, inference
-from emulator.errors import InvalidArgument, NotFound, PlatformError
+from emulator.errors import NotFound, PlatformError
 from emulator.faults import Faults
 from emulator.guard import Guard
 from emulator.journal import Journal
@@ -28,7 +27,7 @@ def create_app(
     keys: Mapping[str, str],
     journal: Journal | None = None,
     body_limit: int = BODY_LIMIT,
-) -> FastAPI:
+) -> Starlette:
     """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes."""
     if journal is None:
         journal = Journal(platform.world.clock)
@@ -41,21 +40,13 @@ def create_app(
     handlers: dict[Any, Any] = {
         PlatformError: _refused,
         HTTPException: _http_error,
-        RequestValidationError: _invalid,
         Exception: _crashed,
     }
-    app = FastAPI(
-        title="ftsim",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        middleware=middleware,
-        exception_handlers=handlers,
-    )
+    routers = (*gateway.routers, *control.routers, *inference.routers, *admin.routers)
+    routes = [route for router in routers for route in router.routes]
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
     app.state.platform = platform
     app.state.journal = journal
-    for router in (*gateway.routers, *control.routers, *inference.routers, *admin.routers):
-        app.include_router(router)
     return app
 
 
@@ -81,12 +72,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
             request, 404, NotFound(f"no such path: {request.method} {request.url.path[:200]}").envelope()
         )
     return error_reply(request, error.status_code, {"code": 12, "message": str(error.detail), "details": []})
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    problems = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
-    return error_reply(request, 400, InvalidArgument(problems or "invalid request").envelope())
 
 
 async def _crashed(request: Request, error: Exception) -> Response:

@@ -11,8 +11,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from emulator.backend import BaseModel
 from emulator.errors import InvalidArgument, NotFound
 from emulator.kinds import CheckpointKind, detect, read_shard
@@ -192,13 +190,21 @@ def _find(shapes: Mapping[str, S], reference: str, what: str) -> tuple[S, str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text("utf-8")
-        value = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        value = tomllib.loads(path.read_text("utf-8")) if path.suffix == ".toml" else _yaml(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise InvalidArgument(f"{path}: cannot read the catalogue: {error}") from error
     if not isinstance(value, dict):
         raise InvalidArgument(f"{path}: a catalogue has the sections models, training_shapes, deployment_shapes")
     return value
+
+
+def _yaml(text: str) -> Any:
+    import yaml  # the built-in catalogue is TOML: no start needs this
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _entries(path: Path, sections: Mapping[str, Any], section: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -15,7 +15,6 @@ from functools import cache as memoise
 from pathlib import Path
 from typing import Any
 
-from ftsim import tokenizer
 from ftsim.assets import FOLDER
 
 PREFIX = "accounts/fireworks/models/"
@@ -144,6 +143,8 @@ def _write(about: Facts, folder: Path) -> None:
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
+    from ftsim import tokenizer
+
     shipped = load_file(FOLDER / about.architecture / "model.safetensors")
     tensors = {key: value.astype(np.float32) for key, value in shipped.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -160,6 +161,8 @@ def model_config(about: Facts) -> dict[str, Any]:
 
 def generation_config() -> dict[str, Any]:
     """The content of `generation_config.json`: sample, and stop at the end of a turn or of the text."""
+    from ftsim import tokenizer
+
     ids = {token: tokenizer.special_id(token) for token in (tokenizer.IM_END, tokenizer.END_OF_TEXT)}
     return {
         "do_sample": True,
@@ -206,7 +209,7 @@ def _assets_digest(architecture: str) -> str:
         *files,
         FOLDER / "tokenizer.json",
         FOLDER / "chat_template.jinja",
-        Path(tokenizer.__file__),
+        Path(__file__).with_name("tokenizer.py"),
         Path(__file__),
     ):
         digest.update(path.read_bytes())

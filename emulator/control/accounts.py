@@ -1,15 +1,15 @@
 """/v1/accounts (WIRE 1.4)."""
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.catalogue import SHARED_ACCOUNT
 from emulator.control import wire
 from emulator.errors import PermissionDenied
 from emulator.web import Reply, caller, platform_of
 
-router = APIRouter()
+router = Router()
 
 
 async def list_accounts(request: Request) -> Response:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.control import rows, wire
 from emulator.control.requests import Body, page_size, read_body
@@ -15,7 +15,7 @@ from emulator.names import split_resource
 from emulator.platform.promotion import PromoteRequest
 from emulator.web import Reply, platform_of
 
-router = APIRouter()
+router = Router()
 _LIST_KEYS = {"trainingSessions": "trainingSessionCheckpoints"}
 _OWNERS = ("rlorTrainerJobs", "trainingSessions", "supervisedFineTuningJobs", "dpoJobs")
 

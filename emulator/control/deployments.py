@@ -3,11 +3,11 @@
 import re
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.clock import rfc3339
 from emulator.control.requests import Body, list_query, read_body
@@ -17,7 +17,7 @@ from emulator.errors import InvalidArgument
 from emulator.platform.deployments import MUTABLE, DeploymentSpec
 from emulator.web import Reply, platform_of
 
-router = APIRouter()
+router = Router()
 _PARENT = "/v1/accounts/{account}/deployments"
 _STATEFUL = frozenset({name for name in MUTABLE if name.startswith(("hot_load", "min_", "max_"))} | {"base_model"})
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")

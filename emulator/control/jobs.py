@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.control import wire
 from emulator.control.requests import Body, list_query, read_body, seconds
 from emulator.platform.job_spec import JobSpec
 from emulator.web import Reply, platform_of
 
-router = APIRouter()
+router = Router()
 _PARENT = "/v1/accounts/{account}/rlorTrainerJobs"
 
 

@@ -1,16 +1,16 @@
 """/v1/accounts/{account}/models and the files behind them (WIRE 1.5)."""
 
-from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.routing import Router
 
 from emulator.control import wire
 from emulator.control.requests import Body, list_query, read_body
 from emulator.names import resource
 from emulator.web import Reply, platform_of
 
-router = APIRouter()
+router = Router()
 _PARENT = "/v1/accounts/{account}/models"
 
 

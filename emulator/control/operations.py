@@ -1,13 +1,13 @@
 """/v1/accounts/{account}/operations (WIRE 4.3)."""
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.control import wire
 from emulator.web import Reply, platform_of
 
-router = APIRouter()
+router = Router()
 
 
 async def get(request: Request) -> Response:

@@ -1,15 +1,15 @@
 """/v1/accounts/{account}/trainingShapes and deploymentShapes, with versions and wildcard parents (WIRE 1.6)."""
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.catalogue import DeploymentShape, TrainingShape, versions
 from emulator.control import wire
 from emulator.control.requests import list_query
 from emulator.web import Reply, platform_of
 
-router = APIRouter()
+router = Router()
 
 
 async def training_versions(request: Request) -> Response:

@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.errors import InvalidArgument, NotFound
 from emulator.gateway import answers
@@ -24,7 +24,7 @@ from emulator.web import Reply, parse, platform_of
 HOLD_S = 25.0
 _UNSERVED = frozenset({"create_sampling_session", "asample", "sample", "create_sampling_route", "weight_sync"})
 
-router = APIRouter()
+router = Router()
 Handler = Callable[[Platform, Request, bytes], Awaitable[Response]]
 
 

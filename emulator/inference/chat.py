@@ -5,11 +5,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.backend import BackendError, Generation, Replica
 from emulator.clock import SECOND
@@ -19,7 +19,7 @@ from emulator.inference.completions import row
 from emulator.inference.requests import Sampling, generate, perf_metrics, refuse_absent, reply, stream, target, usage
 from emulator.web import platform_of
 
-router = APIRouter()
+router = Router()
 DEFAULT_MAX_TOKENS = 2048
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)

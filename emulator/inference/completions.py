@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.backend import GeneratedToken, Generation, Replica
 from emulator.clock import SECOND
@@ -16,7 +16,7 @@ from emulator.errors import InvalidArgument
 from emulator.inference.requests import Sampling, generate, perf_metrics, refuse_absent, reply, stream, target, usage
 from emulator.web import platform_of
 
-router = APIRouter()
+router = Router()
 DEFAULT_MAX_TOKENS = 16
 MOST_PROMPTS = 128
 

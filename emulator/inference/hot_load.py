@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from emulator.entities import Deployment, Pod
 from emulator.errors import InvalidArgument
@@ -15,7 +15,7 @@ from emulator.platform.hotload import CHECKSUM, Incremental
 from emulator.platform.platform import Platform
 from emulator.web import Reply, body, caller, platform_of
 
-router = APIRouter()
+router = Router()
 _PATH = "/hot_load/v1/models/hot_load"
 _FIELDS = {"identity": str, "reset_prompt_cache": bool, "incremental_snapshot_metadata": dict}
 _METADATA = {"previous_snapshot_identity": str, "compression_format": str, "checksum_format": str}
