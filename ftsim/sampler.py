@@ -18,7 +18,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Transition
 from ftsim.kvcache import RowCache
-from ftsim.sampling import Settings, choose
+from ftsim.sampling import Settings, choose, wide
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -220,7 +220,7 @@ class Sampler:
     def _accept(self, first: int, logits: Tensor, settings: Settings) -> None:
         """Draw a token for the rows from `first` on, and let go of those that are finished."""
         rows = self._rows[first:]
-        logits = logits.float().cpu()
+        logits = wide(logits).cpu()
         choice = choose(logits, settings, torch.tensor([row.random.random() for row in rows], dtype=torch.float64))
         tops = _tops(logits, max(row.request.top_logprobs for row in rows))
         now = time.perf_counter()
@@ -271,8 +271,8 @@ class Sampler:
             rows.append(GeneratedToken(prompt[0], self._piece(prompt[0]), 0.0, None))
         for begin in range(max(start, 1), len(prompt), 1024):
             wanted = torch.tensor(prompt[begin : begin + 1024])
-            logits = self._model.lm_head(hidden[begin - 1 : begin - 1 + len(wanted)]).float().cpu()
-            logprobs = torch.log_softmax(logits, -1).gather(1, wanted[:, None])[:, 0].tolist()
+            logits = wide(self._model.lm_head(hidden[begin - 1 : begin - 1 + len(wanted)])).cpu()
+            logprobs = torch.log_softmax(logits, -1).gather(1, wanted[:, None])[:, 0].float().tolist()
             tops = _tops(logits, request.top_logprobs) or [[] for _ in prompt]
             rows += [
                 GeneratedToken(token, self._piece(token), logprob, None, top)
@@ -330,7 +330,7 @@ def _tops(logits: Tensor, count: int) -> list[list[tuple[int, float]]]:
     if count < 1:
         return []
     best, ids = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), dim=-1)
-    return [list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), best.tolist(), strict=True)]
+    return [list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), best.float().tolist(), strict=True)]
 
 
 def _metrics(row: _Row) -> dict[str, float]:

@@ -32,15 +32,20 @@ def choose(logits: Tensor, settings: Settings, uniforms: Tensor) -> Choice:
 
     What a row gets depends on that row alone.
     """
-    raw = torch.log_softmax(logits.float(), dim=-1)
-    behaviour = raw if settings.plain else _behaviour(logits.float(), settings)
+    raw = torch.log_softmax(wide(logits), dim=-1)
+    behaviour = raw if settings.plain else _behaviour(wide(logits), settings)
     steps = behaviour.double().exp().cumsum(-1)  # (B, V)
     wanted = uniforms.double()[:, None] * steps[:, -1:]
     tokens = torch.searchsorted(steps, wanted, right=True).clamp(max=logits.shape[-1] - 1)
     greedy = settings.temperature == 0
     tokens = torch.where(greedy[:, None], logits.argmax(-1, keepdim=True), tokens)
     drawn = torch.where(greedy, 0.0, behaviour.gather(1, tokens)[:, 0])
-    return Choice(tokens[:, 0], raw.gather(1, tokens)[:, 0], drawn)
+    return Choice(tokens[:, 0], raw.gather(1, tokens)[:, 0].float(), drawn.float())
+
+
+def wide(logits: Tensor) -> Tensor:
+    """Logits in float32, or in float64 if they are that already: what batches change must stay below float32."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _behaviour(logits: Tensor, settings: Settings) -> Tensor:
