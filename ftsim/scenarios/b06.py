@@ -1,5 +1,7 @@
 """Requests run in the order they were sent: a save that is sent after the next batch holds that batch too."""
 
+from typing import Any
+
 from ftsim.scenarios.report import Report, claim
 from ftsim.scenarios.stage import RATE, Stage, batch, train
 
@@ -29,8 +31,8 @@ def reproduce(stage: Stage) -> Report:
     )
 
 
-def _submit(client: object, number: int) -> object:
+def _submit(client: Any, number: int) -> Any:
     from ftsim.training.utils.sdk import types
 
-    client.forward_backward(batch(number), "cross_entropy")  # type: ignore[attr-defined]
-    return client.optim_step(types.AdamParams(learning_rate=RATE))  # type: ignore[attr-defined]
+    client.forward_backward(batch(number), "cross_entropy")
+    return client.optim_step(types.AdamParams(learning_rate=RATE))

@@ -26,7 +26,7 @@ from ftsim.testing.tiny import NAME, tiny_model
 BASE = NAME
 OTHER_BASE = "accounts/fireworks/models/tiny-other"
 RATE = 0.05
-_LENGTH = 6
+_LENGTH, _STRIDE = 6, 7
 
 
 class Stage:
@@ -94,6 +94,19 @@ class Stage:
             if client.model_id in trainer.models:
                 return trainer.backend._models[client.model_id]  # type: ignore[attr-defined]
         raise LookupError(f"no trainer holds {client.model_id}")
+
+    def weights(self, client: Any) -> str:
+        """A digest of what the trainer trains for this client, read from its memory."""
+        from ftsim.testing.ground import digest
+
+        return digest({name: value.detach() for name, value in self.live(client).trained.items()})
+
+    def trained_on(self, client: Any) -> list[int]:
+        """The numbers of the batches that a client's model was trained on, in order, from the journal."""
+        bodies = [entry.json for entry in self.exchanges("forward_backward")]
+        sent = [body["forward_backward_input"]["data"] for body in bodies if body["model_id"] == client.model_id]
+        firsts = [data[0]["model_input"]["chunks"][0]["tokens"][0] for data in sent]
+        return [(first - 1) // _STRIDE for first in firsts]
 
     def job_name(self, job: str) -> str:
         return f"accounts/{self.account}/rlorTrainerJobs/{job}"
@@ -170,10 +183,10 @@ class Stage:
 
 
 def batch(number: int = 0) -> list[Any]:
-    """One of a few fixed batches of one short sequence."""
+    """One of 17 fixed batches of one short sequence; its first token tells its number."""
     from ftsim.training.utils.sdk import types
 
-    tokens = [(7 * number + 3 * at + 1) % 120 for at in range(_LENGTH)]
+    tokens = [(_STRIDE * number + 3 * at + 1) % 120 for at in range(_LENGTH)]
     count = _LENGTH - 1
     tensors = {
         "target_tokens": types.TensorData(data=tokens[1:], dtype="int64", shape=[count]),
