@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -57,7 +57,10 @@ class Faults:
             await self._app(scope, receive, _ignore)
             await _refusal(name, status)(scope, receive, send)
             return
-        await self._app(scope, receive, _spoiled(send, spend("http.cut_body"), spend("http.slow_body_s")))
+        keep = spend("http.cut_body")
+        await self._app(scope, receive, _spoiled(send, keep, spend("http.slow_body_s")))
+        if keep >= 0:
+            await _hang_up(scope)
 
 
 def _refusal(name: str, status: int) -> Reply:
@@ -75,23 +78,35 @@ async def _ignore(message: Message) -> None:
     """Where a lost reply goes."""
 
 
-async def _lose(_scope: Scope, send: Send) -> None:
-    """Announce a body and never send it: the server closes the connection, the client sees a transport error."""
+async def _lose(scope: Scope, send: Send) -> None:
+    """Announce a body and end the connection instead of sending it; the client sees a transport error."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await _hang_up(scope)
 
 
-async def _reset(scope: Scope, send: Send) -> None:
-    """Answer with RST: the server's open connections are known to the app, one of them carries this request."""
-    connections: Iterable[Any] = getattr(scope["app"].state, "connections", ())
+async def _reset(scope: Scope, _send: Send) -> None:
+    """Answer with RST."""
+    await _hang_up(scope, struct.pack("ii", 1, 0))  # not to linger is what makes the kernel send RST
+
+
+async def _hang_up(scope: Scope, linger: bytes = b"") -> None:
+    """End the connection of this request, one of those that our own server has told the app of.
+
+    Behind another server the answer is left unfinished, which comes to the same but for the RST.
+    """
+    connections: Collection[Any] = getattr(scope["app"].state, "connections", ())
     mine = next((open_ for open_ in list(connections) if open_.client == tuple(scope["client"] or ())), None)
-    if mine is None:  # not behind our own server
-        await _lose(scope, send)
+    if mine is None:
         return
-    with contextlib.suppress(OSError):  # closing without lingering is what makes the kernel send RST
-        mine.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    mine.transport.abort()
-    await asyncio.sleep(0)  # until the server knows that nobody waits for an answer
+    if linger:
+        with contextlib.suppress(OSError):
+            mine.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        mine.transport.abort()
+    else:
+        mine.transport.close()
+    while mine in connections:  # until the server knows that nobody waits for the rest
+        await asyncio.sleep(0)
 
 
 def _spoiled(send: Send, keep: int, seconds: float) -> Send:
