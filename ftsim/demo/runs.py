@@ -16,7 +16,7 @@ from ftsim.run import PACKAGE_ROOT
 
 T = TypeVar("T")
 POLL_S = 0.01
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 _WENT_ON = re.compile(r"goes on from (\S+) after (\d+) rows")
 _COMPLETE = "complete already"
 
