@@ -1,0 +1,46 @@
+"""Runs of the shipped recipes on the shipped data with the small base, and what they log."""
+
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ftsim import data
+from ftsim.local import Emulator
+from ftsim.tokenizer import write_folder
+from ftsim.training.utils import WeightSyncConfig
+
+BASE = "accounts/fireworks/models/qwen3-8b"
+SEEDS = (0, 1, 2)
+
+
+def entries(recipe: ModuleType, data_set: str, folder: Path, **more: Any) -> list[dict[str, Any]]:
+    """Train in `folder` on an emulator of its own; returns all that was logged."""
+    tokenizer = folder / "tokenizer"
+    tokenizer.mkdir(parents=True, exist_ok=True)
+    write_folder(tokenizer, 4096)
+    fields: dict[str, Any] = {
+        "log_path": str(folder / "run"),
+        "base_model": BASE,
+        "dataset": str(data.path(f"{data_set}-train")),
+        "eval_dataset": str(data.path(f"{data_set}-eval")),
+        "tokenizer_model": str(tokenizer),
+        "weight_sync": WeightSyncConfig(dcp_save_interval=10),
+    }
+    with Emulator(seed=more.get("seed", 0)) as emulator:
+        before = dict(os.environ)
+        os.environ.update(emulator.env())
+        try:
+            recipe.main(recipe.Config(**(fields | more)))
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+    lines = (folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def held_out(logged: list[dict[str, Any]], name: str) -> tuple[float, float]:
+    """The first and the last held-out value of a figure."""
+    values = [entry[f"eval_{name}"] for entry in logged if f"eval_{name}" in entry]
+    return values[0], values[-1]

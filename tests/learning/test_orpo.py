@@ -1,0 +1,22 @@
+"""Without a reference model: the better answer becomes likely, and likelier than the other."""
+
+from pathlib import Path
+
+import pytest
+
+from ftsim.training.recipes import orpo_loop
+
+from .runs import SEEDS, entries, held_out
+
+pytestmark = pytest.mark.learning
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("lora_rank", "learning_rate"), [(8, 1e-3), (0, 3e-4)])
+def test_held_out_preferences_are_learned(tmp_path: Path, lora_rank: int, learning_rate: float, seed: int) -> None:
+    logged = entries(orpo_loop, "preference", tmp_path, lora_rank=lora_rank, learning_rate=learning_rate, seed=seed)
+    start, end = held_out(logged, "accuracy")
+    print(f"held-out accuracy {start:.3f} -> {end:.3f}")
+    assert start < 0.8 < 0.9 < end
+    first, last = held_out(logged, "loss")
+    assert last < first / 3
