@@ -18,6 +18,7 @@ from emulator.errors import (
 )
 from emulator.kinds import CheckpointKind, detect, resumable
 from emulator.names import check_checkpoint_name, parse_reference
+from emulator.platform import holds
 from emulator.platform.jobs import Jobs
 from emulator.platform.paging import Page, page
 from emulator.transitions import Pending, Progression
@@ -98,7 +99,7 @@ class Checkpoints:
             self._blobs.delete(key)
             raise
         if replaced is not None:
-            self._blobs.delete(replaced.blob)
+            holds.delete(self._world, self._blobs, replaced.blob)
         if torn:
             _tear(self._blobs.path(key), torn)
         return row
@@ -134,14 +135,16 @@ class Checkpoints:
             for row in rows:
                 self._world.checkpoints.remove(row.name)
         for row in rows:
-            self._blobs.delete(row.blob)
+            holds.delete(self._world, self._blobs, row.blob)
 
     def find(self, owner: str, checkpoint_id: str) -> Checkpoint:
         """The row of this id, visible or not; raises NotFound."""
         self.rows(owner)
         row = self._world.checkpoints.get(f"{owner}/checkpoints/{checkpoint_id}")
         if row is None:
-            raise NotFound(f"checkpoint {checkpoint_id[:128]!r} not found on {owner}")
+            raise NotFound(
+                f"checkpoint {checkpoint_id[:128]!r} not found on {owner}: use a name that its list_checkpoints returns"
+            )
         return row
 
     def folder(self, row: Checkpoint) -> Path:
@@ -180,7 +183,7 @@ class Checkpoints:
             for row in rows:
                 if row.expires and now >= row.expires:
                     table.remove(row.name)
-                    self._blobs.delete(row.blob)
+                    holds.delete(self._world, self._blobs, row.blob)
                 elif row.renames_to and now >= row.renames_at:
                     table.remove(row.name)
                     row.id, row.renames_to = row.renames_to, ""

@@ -1,7 +1,7 @@
 """Hot-loading snapshots onto the replicas of a deployment (WIRE 3.3; FAILURES E)."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -51,9 +51,14 @@ class HotLoad:
         self._deployments = deployments
         self._replicas = replicas
         self._models = models
+        self._on_unload: list[Callable[[Sequence[Mapping[str, str]]], None]] = []
         self._busy: dict[str, int] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
+
+    def on_unload(self, listener: Callable[[Sequence[Mapping[str, str]]], None]) -> None:
+        """Call `listener` with the loads of a replica that a new snapshot has replaced."""
+        self._on_unload.append(listener)
 
     def start(
         self, account: str, deployment_id: str, base_model: str, identity: str, incremental: Incremental | None
@@ -163,6 +168,7 @@ class HotLoad:
             crash = isinstance(refusal, Refused) and refusal.crash
             if crash:
                 self._replicas.close(pod.identity)
+        before = pod.loads
         with self._world.change():
             self._world.deployments.put(deployment)
             pod.coming = None
@@ -181,6 +187,8 @@ class HotLoad:
                 kept = [] if load.how == "base" else [entry for entry in pod.loads if entry["how"] != "adapter"]
                 pod.loads = [*kept, load.entry()]
             self._note(deployment, pod, identity, row, incremental, error)
+        for listener in self._on_unload:
+            listener([entry for entry in before if entry not in pod.loads])
 
     def _note(
         self, deployment: Deployment, pod: Pod, identity: str, row: Checkpoint | None,

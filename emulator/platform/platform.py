@@ -3,6 +3,7 @@
 from emulator.backend import Backend
 from emulator.blobs import Blobs
 from emulator.catalogue import Catalogue
+from emulator.platform import holds
 from emulator.platform.checkpoints import Checkpoints
 from emulator.platform.completions import Completions
 from emulator.platform.deployments import Deployments
@@ -42,6 +43,8 @@ class Platform:
         self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
         self.completions = Completions(world, self.deployments, self.hotload, self.replicas, self.models)
         self.deployments.on_pod_gone(lambda pod: self.replicas.close(pod.identity))
+        self.deployments.on_pod_gone(lambda pod: holds.let_go(world, blobs, pod.loads))
+        self.hotload.on_unload(lambda loads: holds.let_go(world, blobs, loads))
         self.deployments.loading = self.hotload.loading
 
     def reset(self) -> None:
