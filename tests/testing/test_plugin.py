@@ -1,5 +1,6 @@
 """The plugin as its users meet it: a test file of theirs, run by pytest from outside."""
 
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
