@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from ftsim.commands import bench, checkpoints, demo, explain, journal, models, promote, reproduce, run, serve, state, train
+from ftsim.commands import (
+    bench,
+    checkpoints,
+    contract,
+    demo,
+    explain,
+    journal,
+    models,
+    promote,
+    reproduce,
+    run,
+    serve,
+    state,
+    train,
+)
 from ftsim.commands.console import fail
 
 app = typer.Typer(
@@ -49,6 +63,7 @@ app.command("promote")(promote.promote)
 app.add_typer(models.app, name="models")
 app.command("journal")(journal.journal)
 app.add_typer(state.app, name="state")
+app.command("contract")(contract.contract)
 app.command("bench")(bench.bench)
 app.command("reproduce")(reproduce.reproduce)
 
