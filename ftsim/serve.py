@@ -27,9 +27,15 @@ def serve(
     catalogue: Sequence[Path] = (),
     warm: bool = False,
     until_deserted: bool = False,
+    quirks: Sequence[str] = (),
+    profile: str | None = None,
     announce: Callable[[Emulator], None] | None = None,
 ) -> int:
-    """Serve until told to stop; returns the exit status. `memory` keeps nothing; `announce` is called once it is up."""
+    """Serve until told to stop; returns the exit status.
+
+    `memory` keeps nothing; `profile` and then `quirks`, written `name=value@job=j1,times=1`, are on from the start;
+    `announce` is called once it is up.
+    """
     root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
     stop = threading.Event()
     with _stopped_by_signals(stop):
@@ -44,6 +50,7 @@ def serve(
                     catalogue=tuple(catalogue),
                 )  # fmt: skip
                 stack.enter_context(emulator)
+                _turn_on(emulator, profile, quirks)
                 (announce or _say)(emulator)
                 if warm:
                     threading.Thread(target=emulator.platform.backend.warm, name="warm", daemon=True).start()
@@ -58,6 +65,18 @@ def serve(
             print(f"ftsim: the state folder {root} cannot be used: {error.strerror or error}", file=sys.stderr)
             return 1
     return 0
+
+
+def _turn_on(emulator: Emulator, profile: str | None, quirks: Sequence[str]) -> None:
+    """Raises InvalidArgument, which is a PlatformError."""
+    if not profile and not quirks:
+        return
+    from emulator import profiles
+
+    if profile:
+        profiles.apply(emulator.quirks, profile)
+    for text in quirks:
+        profiles.parse(text, emulator.quirks.table).grant(emulator.quirks)
 
 
 def _say(emulator: Emulator) -> None:

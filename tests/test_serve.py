@@ -71,3 +71,19 @@ def test_starting_imports_nothing_that_answering_does_not_need(tmp_path: Path) -
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_quirks_and_profiles_are_on_from_the_start() -> None:
+    with start("--memory", "--profile", "chaos", "--quirk", "http.fail=503@endpoint=list_jobs,times=2") as process:
+        url = address(process)
+        active = httpx.get(f"{url}/_ftsim/quirks", headers={"X-Api-Key": "fw-ftsim-local"}).json()["active"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert len(active) > 10
+    assert (active[-1]["name"], active[-1]["left"], active[-1]["where"]) == ("http.fail", 2, {"endpoint": "list_jobs"})
+
+
+def test_a_quirk_that_is_none_is_one_clear_line() -> None:
+    with start("--memory", "--quirk", "rows.nonsense=1") as process:
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (1, "ftsim: unknown quirk 'rows.nonsense'\n")

@@ -23,6 +23,14 @@ def serve(
         list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")
     ] = None,
     warm: Annotated[bool, typer.Option("--warm", help="Import torch at once, not with the first trainer.")] = False,
+    quirk: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value[@selector=id][,times=n]: a failure of production, see docs/quirks.md."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
+    ] = None,
     until_deserted: Annotated[bool, typer.Option("--until-deserted", hidden=True)] = False,
 ) -> None:
     """Run the emulator until Ctrl-C."""
@@ -35,6 +43,7 @@ def serve(
     status = server.serve(
         state_dir=state_dir, memory=memory, host=host, port=port, seed=seed, api_key=api_key or API_KEY,
         models=_folders(model or []), catalogue=catalogue or [], warm=warm, until_deserted=until_deserted,
+        quirks=quirk or [], profile=profile,
     )  # fmt: skip
     raise SystemExit(status)
 

@@ -14,7 +14,7 @@ def reproduce(stage: Stage) -> Report:
     errors = {form: refusal(client.load_state, form) for form in _DOCUMENTED}
     refused = all(isinstance(error, ValueError) for error in errors.values())
     still_upstream(UPSTREAM, refused and not stage.exchanges("load_weights"), f"refused by the SDK: {errors}")
-    own = []
+    own: list[str] = []
     for style in ("tinker_uri", "gs_uri"):
         with stage.quirks.set("save.path_style", style):
             path = client.save_state(f"step-{len(own)}").result().path

@@ -13,12 +13,12 @@ def reproduce(stage: Stage) -> Report:
     naive = stage.client()
     saved = {"epoch": 0, "batch": _BATCHES, "step": _BATCHES}
     step = saved["step"]
-    for _epoch in range(saved["epoch"], _EPOCHS - 1):
+    for _epoch in range(saved["epoch"], _EPOCHS):
         for number in range(saved["batch"], _BATCHES):
             train(naive, number)
         step += _BATCHES
     trained = stage.trained_on(naive)
-    claim(not trained and step == _EPOCHS * _BATCHES, f"naive trained {trained}, its step is {step}")
+    claim(not trained and step > _EPOCHS * _BATCHES, f"naive trained {trained}, its step is {step}")
 
     plan = build_plan([True] * _BATCHES, epochs=_EPOCHS, batch_size=1, accumulation=1, seed=0)
     ours = stage.client("job-2")
@@ -34,7 +34,7 @@ def reproduce(stage: Stage) -> Report:
     claim([planned.epoch for planned in left] == [1] * _BATCHES, f"what is left is {left}")
     claim(sorted(stage.trained_on(again)) == list(range(_BATCHES)), f"trained {stage.trained_on(again)}")
     return Report(
-        sees=[f"resumed at {saved}: no batch is trained, the step counter says {step}, the learning rate with it"],
+        sees=[f"resumed at {saved}: no batch is trained, the step counter says {step} of {len(plan)}"],
         exchanges=[entry for entry in stage.exchanges("forward_backward") if entry.path.count("job-2")][-1:],
         right=[
             f"a cursor of raw rows rolls over by itself: {info.data_consumed} rows, then epoch 1 from its first batch"

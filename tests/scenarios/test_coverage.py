@@ -1,0 +1,53 @@
+"""Every entry of the catalogue is reproduced or has a reason; every switch is hooked, used and documented."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from emulator.quirk_table import QUIRKS
+from ftsim.scenarios import coverage, scenarios
+from ftsim.scenarios.absent import ABSENT
+
+ROOT = Path(__file__).parents[2]
+FAILURES = (ROOT / "docs/failures.md").read_text("utf-8")
+NAMES = [quirk.name for quirk in QUIRKS]
+
+
+@cache
+def mentioned(*folders: str) -> frozenset[str]:
+    """Everything in double quotes in the code below some folders, the table of quirks apart."""
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py") if path.name != "quirk_table.py"]
+    return frozenset(name for path in files for name in re.findall(r'"([^"\n]+)"', path.read_text("utf-8")))
+
+
+def test_the_catalogue_has_its_entries() -> None:
+    found = coverage.entries(FAILURES)
+    counts = {letter: sum(entry.id[0] == letter for entry in found) for letter in "ABCDEF"}
+    assert counts == {"A": 16, "B": 13, "C": 24, "D": 17, "E": 25, "F": 20}
+
+
+def test_an_entry_is_reproduced_or_has_a_reason_and_not_both() -> None:
+    known = {entry.id for entry in coverage.entries(FAILURES)}
+    reproduced = {scenario.id for scenario in scenarios()}
+    assert reproduced | ABSENT.keys() <= known
+    assert not reproduced & ABSENT.keys()
+    assert sorted(known - reproduced - ABSENT.keys()) == []
+
+
+def test_the_generated_pages_are_current() -> None:
+    assert coverage.with_coverage(FAILURES) == FAILURES, "run: python -m ftsim.scenarios.coverage"
+    assert coverage.quirks() == (ROOT / "docs/quirks.md").read_text("utf-8"), "run: python -m ftsim.scenarios.coverage"
+
+
+def test_names_are_unique_and_cite_the_catalogue() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    known = {entry.id for entry in coverage.entries(FAILURES)}
+    assert {name for quirk in QUIRKS for name in quirk.failures} <= known
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quirk_has_a_hook_and_is_used(name: str) -> None:
+    assert name in mentioned("emulator"), f"nothing asks for {name}"
+    assert name in mentioned("tests", "ftsim/scenarios"), f"no test or scenario sets {name}"
