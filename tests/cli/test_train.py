@@ -1,0 +1,174 @@
+"""`ftsim train`: from words to a configuration, and from nothing to a promoted model."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftsim import curves, data, overrides
+from ftsim.commands import train
+from ftsim.training.recipes import dpo_loop, sft_loop
+from ftsim.training.utils.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Inner:
+    steps: int = 0
+    rate: float = 0.5
+
+
+@dataclass
+class Settings:
+    name: str
+    count: int | None = 3
+    flag: bool = False
+    words: list[str] = field(default_factory=list)
+    inner: Inner = field(default_factory=Inner)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["name=a"], Settings("a")),
+        (["name=7", "count=null"], Settings("7", None)),
+        (["name=a=b", "flag=true", "inner.steps=10"], Settings("a=b", flag=True, inner=Inner(10))),
+        (["name=a", "inner.rate=1e-4", "inner.steps=2", "inner.steps=3"], Settings("a", inner=Inner(3, 1e-4))),
+        (["name=a", "words=[x, y]"], Settings("a", words=["x", "y"])),
+    ],
+)
+def test_words_become_typed_fields(words: list[str], expected: Settings) -> None:
+    assert overrides.build(Settings, overrides.read_assignments(words)) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["name"], "'name' is not key=value"),
+        (["=3"], "'=3' is not key=value"),
+        (["name=a", "conut=3"], "there is no conut; did you mean count?"),
+        (["name=a", "inner.stepz=3"], r"there is no inner\.stepz; did you mean inner\.steps\?"),
+        (["name=a", "zzz=3"], "there is no zzz; there are name, count, flag, words, inner"),
+        (["name=a", "inner=3"], r"inner holds settings of its own: write inner\.NAME=VALUE"),
+        (["name=a", "count=many"], "count: 'many' does not fit"),
+        (["name=a", "name.x=3"], "name: {'x': '3'} does not fit"),
+        (["count=3"], "name is required"),
+    ],
+)
+def test_a_wrong_word_is_named(words: list[str], message: str) -> None:
+    with pytest.raises(overrides.OverrideError, match=message):
+        overrides.build(Settings, overrides.read_assignments(words))
+
+
+def test_words_go_before_the_file_and_both_may_nest(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("name: file\ninner:\n  steps: 4\ninner.rate: 1e-3\n")
+    tree = overrides.merged(overrides.read_yaml(path), overrides.read_assignments(["inner.steps=5"]))
+    assert overrides.build(Settings, tree) == Settings("file", inner=Inner(5, 1e-3))
+
+
+@pytest.mark.parametrize(("content", "message"), [("[1, 2]", "must hold a mapping"), ("a: [", "is not YAML")])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+    with pytest.raises(overrides.OverrideError, match=message):
+        overrides.read_yaml(path)
+    with pytest.raises(overrides.OverrideError, match="cannot be read"):
+        overrides.read_yaml(tmp_path / "none.yaml")
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back afterwards what loading sets
+    monkeypatch.chdir(tmp_path)
+    return lambda recipe, *words: train.load(recipe, overrides.read_assignments(list(words)), tmp_path / "state")
+
+
+def test_nothing_given_is_a_run_on_shipped_data(load: Any) -> None:
+    config, main = load("sft")
+    assert main is sft_loop.main
+    assert (config.dataset, config.eval_dataset) == tuple(str(data.path(f"chat-{part}")) for part in ("train", "eval"))
+    assert (config.base_model, config.tokenizer_model) == (train.BASE_MODEL, "Qwen/Qwen3-8B")
+    assert (config.lora_rank, config.weight_sync.dcp_save_interval, config.log_path) == (8, 10, "runs/sft")
+    assert load("sft")[0].output_model_id == config.output_model_id
+    assert load("sft", "log_path=other")[0].output_model_id != config.output_model_id
+
+
+def test_what_is_given_wins(load: Any, tmp_path: Path) -> None:
+    config, _ = load("dpo", "weight_sync.dcp_save_interval=0", "output_model_id=null", "eval_split=0.2", "beta=0.5")
+    assert isinstance(config, dpo_loop.Config)
+    assert (config.weight_sync.dcp_save_interval, config.output_model_id, config.beta) == (0, None, 0.5)
+    assert (config.eval_dataset, config.eval_split) == (None, 0.2)
+    own = tmp_path / "own.jsonl"
+    own.write_text("{}")
+    assert load("sft", f"dataset={own}")[0].eval_dataset is None
+    assert load("sft", f"dataset={own}", "eval_dataset=chat-eval")[0].eval_dataset == str(data.path("chat-eval"))
+
+
+def test_what_a_recipe_refuses_stays_its_own_error(load: Any) -> None:
+    with pytest.raises(ConfigError, match="label_smoothing must be below"):
+        load("dpo", "label_smoothing=0.9")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "file", "message"),
+    [
+        ("nothing", [], None, "there is no recipe 'nothing'; there are sft, dpo, orpo"),
+        ("sft", ["lerning_rate=3"], None, "sft: there is no lerning_rate; did you mean learning_rate?"),
+        ("sft", ["epochs=0"], None, "sft: epochs must be at least 1"),
+        ("sft", [], Path("none.yaml"), "sft: none.yaml cannot be read"),
+    ],
+)
+def test_a_wrong_command_says_why_and_starts_nothing(
+    load: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recipe: str,
+    words: list[str],
+    file: Path | None,
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        train.train(recipe, words, file, False, tmp_path / "state")
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "state" / "server.json").exists()
+
+
+@pytest.mark.slow
+def test_one_command_trains_promotes_and_draws_and_a_second_changes_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        done = command(tmp_path, "orpo", "max_examples=24", "weight_sync.dcp_save_interval=2", "--plot")
+        assert done.returncode == 0, done.stderr
+        assert "INFERENCE_LORA" in done.stdout
+        assert "(HF_PEFT_ADDON, READY)" in done.stdout
+        assert (tmp_path / "runs" / "orpo" / "curves.png").stat().st_size > 5000
+    assert "complete already" in done.stderr
+
+
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FTSIM_STATE_DIR": str(folder / "state"), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "ftsim", "train", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def test_curves_put_held_out_values_beside_training_ones(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 0, "eval_loss": 3.0}\n{"step": 1, "loss": 2.0, "lr": 0.1, "tokens": 9}\n'
+        '{"step": 1, "eval_loss": 2.5}\n{"st'
+    )
+    entries = curves.read(tmp_path / "metrics.jsonl")
+    assert dict(curves.panels(entries)) == {
+        "loss": {"held out": [(0, 3.0), (1, 2.5)], "training": [(1, 2.0)]},
+        "lr": {"training": [(1, 0.1)]},
+    }
+    assert curves.draw(entries, tmp_path / "new" / "curves.png", "a run").stat().st_size > 5000
+    with pytest.raises(ValueError, match="nothing is logged"):
+        curves.draw([], tmp_path / "none.png", "a run")
