@@ -20,7 +20,7 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Cause a known failure of production: what the user sees, the exchanges that matter, what a right client does."""
-    from ftsim.scenarios import attempt, find, scenarios
+    from ftsim.scenarios import attempt, find, scenarios, shared_backend
 
     if listed:
         _list(scenarios(), as_json)
@@ -28,6 +28,7 @@ def reproduce(
     chosen = list(scenarios()) if everything else [_found(find(text), text) for text in identifiers or []]
     if not chosen:
         fail("say what to reproduce: an id such as D6, --all, or --list", 2)
+    shared_backend()  # seconds of imports, which are no scenario's
     outcomes = []
     for scenario in chosen:
         outcomes.append(attempt(scenario))

@@ -244,15 +244,16 @@ def short(name: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the vendor's logs, which are full of the failures asked for, off the terminal."""
-    log = logging.getLogger("fireworks")
-    level, propagates = log.level, log.propagate
-    log.setLevel(logging.CRITICAL)
+    """Keep the clients' logs, which are full of the failures asked for, off the terminal."""
+    logs = [logging.getLogger(name) for name in ("fireworks", "ftsim.training")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(level)
-        log.propagate = propagates
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def _close(service: Any) -> None:
