@@ -71,7 +71,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
         return error_reply(
             request, 404, NotFound(f"no such path: {request.method} {request.url.path[:200]}").envelope()
         )
-    return error_reply(request, error.status_code, {"code": 12, "message": str(error.detail), "details": []})
+    detail = f"{error.detail}: {request.method} {request.url.path[:200]}"
+    return error_reply(request, error.status_code, {"code": 12, "message": detail, "details": []})
 
 
 async def _crashed(request: Request, error: Exception) -> Response:

@@ -184,7 +184,7 @@ def _find(shapes: Mapping[str, S], reference: str, what: str) -> tuple[S, str]:
     name, slash, version = reference.partition("/versions/")
     shape = shapes.get(name)
     if shape is None or (slash and version not in shape.versions):
-        raise NotFound(f"{what} {reference[:200]!r} not found")
+        raise NotFound(f"{what} {reference[:200]!r} not found: check the name, and the version, in the list of {what}s")
     return shape, version or shape.versions[-1]
 
 

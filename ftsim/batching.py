@@ -202,7 +202,7 @@ def _numbers(values: Any, name: str, *, integer: bool) -> Array:
 def _in_vocabulary(what: str, ids: Array, limits: Limits) -> None:
     if ids.size and not (ids.min() >= 0 and ids.max() < limits.vocabulary):
         wrong = ids[(ids < 0) | (ids >= limits.vocabulary)][0]
-        raise BackendError(f"{what} {wrong} is outside the vocabulary of {limits.vocabulary}")
+        raise BackendError(f"{what} {wrong} is outside the vocabulary of {limits.vocabulary}: use its tokenizer")
 
 
 def _densify(name: str, value: Mapping[str, Any], data: Array, shape: list[int] | None) -> Array:

@@ -85,7 +85,10 @@ class Jobs:
         """The job as it is, a deleted one for 30 days too (FAILURES D17); raises NotFound."""
         job = self._world.jobs.get(resource(account, "rlorTrainerJobs", job_id))
         if job is None or not self._settle(job):
-            raise NotFound(f"rlor trainer job {job_id[:128]!r} not found in account {account}")
+            raise NotFound(
+                f"rlor trainer job {job_id[:128]!r} not found in account {account}: give the short id of a job that "
+                "was created there and not deleted more than 30 days ago"
+            )
         return job
 
     def read(self, account: str, job_id: str) -> Job:

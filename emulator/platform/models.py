@@ -33,7 +33,10 @@ class Models:
             return self._settled(model)
         if (known := self._catalogue.model(name)) is not None:
             return _as_model(known)
-        raise NotFound(f"model {name[:200]!r} not found")
+        raise NotFound(
+            f"model {name[:200]!r} not found: check the name in its account's list of models, or put weights behind it "
+            "(ftsim serve --model NAME=FOLDER)"
+        )
 
     def list(self, account: str, query: Query[Model] = Query()) -> Page[Model]:
         """The models of one account, those of the catalogue first; raises InvalidArgument for a foreign page token."""

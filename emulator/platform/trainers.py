@@ -281,7 +281,8 @@ def _lora(job: Job, config: Any) -> LoraSpec | None:
         )
     if rank != job.lora_rank:
         raise InvalidArgument(
-            f"create_model requested LoRA rank {rank}, but trainer was initialized with {job.lora_rank}"
+            f"create_model requested LoRA rank {rank}, but trainer was initialized with {job.lora_rank}: "
+            f"create the client with lora_rank {job.lora_rank}"
         )
     return None if not rank else _lora_spec(rank, config)
 

@@ -151,7 +151,10 @@ class Training:
         if adapter.kind != ADDON:
             raise InvalidArgument(f"load_adapter: {path} is a {adapter.kind}, not a LoRA add-on (HF_PEFT_ADDON)")
         if adapter.lora_rank and adapter.lora_rank != model.lora_rank:
-            raise InvalidArgument(f"load_adapter: {path} has rank {adapter.lora_rank}, the model {model.lora_rank}")
+            raise InvalidArgument(
+                f"load_adapter: {path} has rank {adapter.lora_rank}, the model {model.lora_rank}: "
+                f"train with lora_rank {adapter.lora_rank}"
+            )
         trainer.backend.load_adapter(model.id, self._models.folder(adapter))
         return {"model_id": model.id, "adapter_path": path, "type": "load_adapter"}
 
@@ -258,4 +261,7 @@ def _check_fits(row: Checkpoint, model: LiveModel) -> None:
     if row.base_model != base:
         raise InvalidArgument(f"checkpoint {row.id!r} is of {row.base_model}, the model is {base}")
     if row.lora_rank != model.lora_rank:
-        raise InvalidArgument(f"checkpoint {row.id!r} has LoRA rank {row.lora_rank}, the model has {model.lora_rank}")
+        raise InvalidArgument(
+            f"checkpoint {row.id!r} has LoRA rank {row.lora_rank}, the model has {model.lora_rank}: "
+            f"create job and client with lora_rank {row.lora_rank}"
+        )
