@@ -1,12 +1,12 @@
 """Recipes in this process that end at a chosen call to the SDK, as abruptly as a process can without dying."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from fireworks.training.sdk import FiretitanServiceClient, TrainerJobManager
-from fireworks.training.sdk.client import FiretitanTrainingClient
+from fireworks.training.sdk import DeploymentManager, FiretitanServiceClient, TrainerJobManager
+from fireworks.training.sdk.client import FiretitanSamplingClient, FiretitanTrainingClient
 
 from ftsim.training.utils import trainers
 
@@ -19,6 +19,13 @@ CALLS = (
     (FiretitanTrainingClient, "save_state"),
     (FiretitanTrainingClient, "load_state_with_optimizer"),
     (FiretitanTrainingClient, "save_weights_for_sampler_ext"),
+)
+SAMPLING_CALLS = (
+    *CALLS,
+    (FiretitanTrainingClient, "forward_backward"),
+    (FiretitanSamplingClient, "sample"),
+    (DeploymentManager, "create_or_get"),
+    (DeploymentManager, "hotload"),
 )
 
 
@@ -48,18 +55,23 @@ class Calls:
 
 
 @contextmanager
-def counting(at: int | None = None, *, after: bool = False) -> Iterator[Calls]:
+def counting(
+    at: int | None = None, *, after: bool = False, watched: Sequence[tuple[type, str]] = CALLS
+) -> Iterator[Calls]:
     """Count the calls made inside; with `at`, the program inside is interrupted and nothing is cleaned up."""
     calls = Calls(at, after=after)
     with pytest.MonkeyPatch.context() as patch:
-        for owner, name in CALLS:
+        for owner, name in watched:
             patch.setattr(owner, name, calls.through(getattr(owner, name)))
         if at is not None:
             patch.setattr(trainers, "cancel", lambda *args, **more: None)  # the dead release nothing
+            patch.setattr(DeploymentManager, "delete", lambda *args, **more: None)
         yield calls
 
 
-def interrupt(main: Callable[[Any], Any], config: Any, at: int, *, after: bool) -> None:
+def interrupt(
+    main: Callable[[Any], Any], config: Any, at: int, *, after: bool, watched: Sequence[tuple[type, str]] = CALLS
+) -> None:
     """Run `main` up to its call number `at` (0-based)."""
-    with pytest.raises(Interrupted), counting(at, after=after):
+    with pytest.raises(Interrupted), counting(at, after=after, watched=watched):
         main(config)

@@ -1,0 +1,180 @@
+"""The RL recipe from end to end: a real deployment samples, a real trainer learns, killed anywhere it ends the same."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.server import Emulator
+from ftsim.training.recipes import rl_loop
+from ftsim.training.utils import WeightSyncConfig, reinforcement
+from ftsim.training.utils.advantages import POLICY_LOSSES, completion_logprobs
+from ftsim.training.utils.errors import ConfigError, TrainerError
+from ftsim.training.utils.policy import connect_deployments
+from ftsim.training.utils.trainers import connect, job_id_for
+
+from .rl_runs import BASE, STEPS, check_interruptions, configure, job_of, remains, steps
+from .runs import kill_after, run_to_end
+
+FULL = {"kl_beta": 0.05, "weight_sync": WeightSyncConfig(dcp_save_interval=2, weight_sync_interval=3)}
+
+
+def saved(job_id: str) -> dict[str, Any]:
+    """Listed snapshots by the name they were saved under."""
+    return {row["name"].rpartition("/")[2].rpartition("-")[0]: row for row in connect().list_checkpoints(job_id)}
+
+
+@pytest.fixture
+def configured(tmp_path: Path, tokenizer_folder: Path) -> Any:
+    return partial(configure, rl_loop, tmp_path, tokenizer_folder)
+
+
+@pytest.mark.parametrize(
+    ("lora_rank", "count"), [(8, 2), (0, 2), *(pytest.param(rank, 10, marks=pytest.mark.slow) for rank in (8, 0))]
+)
+def test_a_run_interrupted_anywhere_ends_like_one_that_was_not(
+    emulator: Emulator, configured: Any, lora_rank: int, count: int
+) -> None:
+    settings = {} if lora_rank else FULL
+    left = check_interruptions(
+        emulator, rl_loop, partial(configured, lora_rank=lora_rank, **settings), count, seed=lora_rank + count
+    )
+    assert [entry["step"] for entry in left["metrics"]] == [1, 2, 3, 4, 5, 6]
+    assert left["cursor"] == 18  # nine rows an epoch: the one too long is counted though not trained on
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora_rank", [8, 0])
+def test_a_killed_process_is_continued(emulator: Emulator, configured: Any, lora_rank: int) -> None:
+    quiet, killed = configured("quiet", lora_rank=lora_rank), configured("killed", lora_rank=lora_rank)
+    rl_loop.main(quiet)
+    assert kill_after(killed, emulator, 3) < STEPS
+    assert len(list(emulator.world.deployments)) == 1  # the dead delete nothing
+    run_to_end(killed, emulator)
+    assert remains(emulator, rl_loop, killed) == remains(emulator, rl_loop, quiet)
+    assert not list(emulator.world.deployments)
+
+
+def test_an_adapter_is_promoted_from_the_snapshot_that_was_hot_loaded_last(emulator: Emulator, configured: Any) -> None:
+    config = configured(lora_rank=8, epochs=1, output_model_id="tuned", kl_beta=0.01)
+    result = rl_loop.main(config)
+    assert len(emulator.journal.of("save_weights_for_sampler")) == len(emulator.journal.of("hot_load")) == 3
+    assert "/checkpoints/step-3-" in result["model"]["importedFrom"]
+    assert result["model"]["kind"] == "HF_PEFT_ADDON"
+    assert connect().get(result["job_id"])["state"] == "JOB_STATE_CANCELLED"
+    assert not list(emulator.world.deployments)
+    emulator.journal.clear()
+    assert rl_loop.main(config)["model"] == result["model"]
+    assert {exchange.method for exchange in emulator.journal} == {"GET"}
+
+
+def test_a_full_run_hot_loads_deltas_and_promotes_a_base(emulator: Emulator, configured: Any) -> None:
+    config = configured(epochs=1, output_model_id="tuned", kl_beta=0.01)
+    result = rl_loop.main(config)
+    assert result["model"]["kind"] == "HF_BASE_MODEL"
+    listed = saved(result["job_id"])
+    assert listed["sync-1"]["promotable"]
+    assert not listed["sync-2"].get("promotable")
+    for job in (result["job_id"], job_id_for("reference", config.log_path)):
+        assert connect().get(job)["state"] == "JOB_STATE_CANCELLED"
+
+
+def test_what_is_sampled_comes_from_the_policy_that_is_trained(
+    emulator: Emulator, configured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gaps: list[float] = []
+    take_step = reinforcement.take_step
+
+    def compare(config: Any, client: Any, base: Any, samples: Any, rate: float, watch: Any) -> dict[str, Any]:
+        for one, trained in zip(samples, completion_logprobs(client, [it.sample for it in samples]), strict=True):
+            gaps.extend(abs(a - b) for a, b in zip(one.sample.logprobs, trained, strict=True))
+        return take_step(config, client, base, samples, rate, watch)
+
+    monkeypatch.setattr(reinforcement, "take_step", compare)
+    rl_loop.main(configured(epochs=1))
+    assert len(gaps) > 20
+    assert max(gaps) < 1e-4
+
+
+def test_groups_that_are_filtered_count_as_consumed_and_train_nothing(emulator: Emulator, configured: Any) -> None:
+    config = configured(epochs=1)
+    rl_loop.main(config, filter_fn=lambda group: False)
+    assert [(entry["filtered"], entry["tokens"], entry["loss"]) for entry in steps(config)] == [
+        (3, 0, None),
+        (3, 0, None),
+        (2, 0, None),
+    ]
+    assert steps(config)[-1]["data_consumed"] == 9
+    assert not emulator.journal.of("forward_backward")
+    assert not emulator.journal.of("optim_step")
+
+
+def test_a_fork_brings_its_own_reward(emulator: Emulator, configured: Any) -> None:
+    asked: list[str] = []
+
+    def shorter_is_better(text: str, row: Mapping[str, Any]) -> float:
+        asked.append(row["ground_truth"])
+        return -float(len(text))
+
+    config = configured(epochs=1)
+    rl_loop.main(config, reward_fn=shorter_is_better)
+    assert len(asked) == 8 * 3
+    assert all(entry["reward"] < 0 for entry in steps(config))
+
+
+@pytest.mark.parametrize("loss", sorted(POLICY_LOSSES))
+def test_every_policy_loss_takes_a_step(emulator: Emulator, configured: Any, loss: str) -> None:
+    config = configured(lora_rank=4, epochs=1, max_examples=3, policy_loss=loss)
+    rl_loop.main(config)
+    (entry,) = steps(config)
+    assert entry["grad_norm"] > 0
+    (sent,) = emulator.journal.of("forward_backward")
+    assert POLICY_LOSSES[loss][0] in str(sent.request)
+
+
+@pytest.mark.parametrize("lora_rank", [8, 0])
+def test_a_failed_hot_load_is_mended_by_a_full_snapshot(emulator: Emulator, configured: Any, lora_rank: int) -> None:
+    """E9, E10."""
+    quiet, mended = configured("quiet", lora_rank=lora_rank), configured("mended", lora_rank=lora_rank)
+    rl_loop.main(quiet)
+    with emulator.quirks.set("hotload.fail_next", True, times=1):
+        rl_loop.main(mended)
+    assert any(name.endswith("-full") for name in saved(job_of(rl_loop, mended)))
+    assert remains(emulator, rl_loop, mended) == remains(emulator, rl_loop, quiet)
+
+
+def test_a_deployment_named_by_the_configuration_is_left_and_must_fit(emulator: Emulator, configured: Any) -> None:
+    rl_loop.main(configured(epochs=1, deployment_id="mine"))
+    assert [one.id for one in emulator.world.deployments] == ["mine"]
+    rl_loop.main(configured("second", epochs=1, deployment_id="mine"))  # re-attached to the other trainer
+    other = configured("third", base_model=BASE.replace("8b", "4b"), deployment_id="mine")
+    with pytest.raises(TrainerError, match="deployment mine serves"):
+        rl_loop.main(other)
+    connect_deployments(connect()).delete("mine")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"policy_loss": "q-learning"}, "policy_loss 'q-learning' is not one of"),
+        ({"completions_per_prompt": 1}, "completions_per_prompt must be at least 2"),
+        ({"kl_beta": -1}, "kl_beta must be at least 0"),
+        ({"prompts_per_step": 0}, "prompts_per_step must be at least 1"),
+    ],
+)
+def test_a_configuration_that_cannot_run_is_refused(configured: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configured(**settings)
+
+
+@pytest.mark.parametrize(
+    "reference", ["nowhere", "no.such.module:reward", "ftsim.training.utils.rewards:missing", "math:pi"]
+)
+def test_a_reward_that_cannot_be_found_is_refused_before_anything_is_made(
+    emulator: Emulator, configured: Any, reference: str
+) -> None:
+    with pytest.raises(ConfigError, match="reward_fn"):
+        rl_loop.main(configured(reward_fn=reference))
+    assert not emulator.journal.of("create_job")

@@ -1,0 +1,161 @@
+"""Prompts, rewards, advantages and turns, each by itself."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftsim.training.utils.advantages import Scored, discounted, kl_estimate, normalised, policy_data
+from ftsim.training.utils.environments import Reply, search
+from ftsim.training.utils.episodes import Episode, information_gains
+from ftsim.training.utils.errors import DataError
+from ftsim.training.utils.rewards import answer_of, exact_match, has_signal, keep_all
+from ftsim.training.utils.rollouts import Group, Prompt, Sample, load_prompts, sampling_seed
+
+ROW = {"ground_truth": "red", "facts": {"box": "red", "key": "blue"}}
+PROMPT = Prompt("here", [{"role": "user", "content": "Hm?"}], ROW, (1, 2, 3))
+
+
+def sample(tokens: list[int], logprobs: list[float]) -> Sample:
+    return Sample((1, 2, 3), tokens, logprobs, "", True)
+
+
+@given(st.lists(st.integers(-1000, 1000), min_size=1, max_size=20))
+def test_normalised_values_have_mean_0_and_deviation_1_or_are_all_0(values: list[int]) -> None:
+    found = normalised(values)
+    if len(set(values)) > 1:
+        assert math.fsum(found) == pytest.approx(0, abs=1e-6)
+        assert math.fsum(value**2 for value in found) / len(found) == pytest.approx(1)
+        assert sorted(range(len(values)), key=values.__getitem__) == sorted(range(len(values)), key=found.__getitem__)
+    else:
+        assert found == [0.0] * len(values)
+
+
+@pytest.mark.parametrize(
+    ("discount", "expected"), [(1.0, [6.0, 5.0, 3.0]), (0.5, [2.75, 3.5, 3.0]), (0.0, [1.0, 2.0, 3.0])]
+)
+def test_a_turn_gets_its_share_of_what_follows(discount: float, expected: list[float]) -> None:
+    assert discounted([1.0, 2.0, 3.0], discount) == expected
+
+
+def test_a_datum_has_its_advantage_on_the_completion_alone() -> None:
+    (datum,) = policy_data([Scored(sample([7, 8], [-0.5, -1.0]), 2.0)])
+    tensors = {name: list(tensor.data) for name, tensor in datum.loss_fn_inputs.items()}
+    assert list(datum.model_input.to_ints()) == [1, 2, 3, 7]
+    assert tensors == {
+        "target_tokens": [2, 3, 7, 8],
+        "logprobs": [0.0, 0.0, -0.5, -1.0],
+        "advantages": [0.0, 0.0, 2.0, 2.0],
+    }
+
+
+def test_divergence_from_the_reference_lowers_the_advantage_token_by_token() -> None:
+    scored = [Scored(sample([7, 8], [-0.5, -1.0]), 2.0)]
+    (datum,) = policy_data(scored, [[-1.5, -1.0]], kl_beta=0.1)
+    assert list(datum.loss_fn_inputs["advantages"].data) == pytest.approx([0, 0, 1.9, 2.0])
+    assert kl_estimate(scored, [[-1.5, -1.0]]) == pytest.approx(0.5)
+    assert kl_estimate([], []) == 0.0
+
+
+def test_seeds_differ_between_places_and_between_runs() -> None:
+    places = [
+        (seed, step, row, place) for seed in (0, 1) for step in range(5) for row in range(5) for place in range(4)
+    ]
+    seeds = {sampling_seed(*place) for place in places}
+    assert len(seeds) == len(places)
+    assert all(0 <= seed < 2**48 for seed in seeds)
+    assert sampling_seed(0, 1, 2, 3) == sampling_seed(0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("completion", "reward"),
+    [("red", 1), (" red\n", 1), ("<think>\n\n</think>\n\nred", 1), ("red.", 0), ("", 0), ("<think>red", 0)],
+)
+def test_only_the_exact_answer_after_the_thought_is_rewarded(completion: str, reward: float) -> None:
+    assert exact_match(completion, ROW) == reward
+
+
+def test_equal_rewards_are_no_signal() -> None:
+    group = Group(PROMPT, [], [1.0, 1.0])
+    assert not has_signal(group)
+    assert keep_all(group)
+    assert has_signal(Group(PROMPT, [], [1.0, 0.0]))
+    assert answer_of("a </think> b </think> c") == "c"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"ground_truth": "x"}, "line 1: neither 'messages' nor a 'prompt'"),
+        ({"messages": []}, "line 1: neither"),
+        ({"messages": [{"role": "king", "content": "x"}]}, "line 1: message 0 is no object with a role"),
+        ({"messages": [{"role": "user", "content": None}]}, r"line 1: message 0 \(user\) has no text"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "nothing to answer"),
+        ({"prompt": "word " * 100}, "no prompt has at most 50 tokens"),
+    ],
+)
+def test_a_row_that_cannot_be_answered_is_named(tmp_path: Path, tokenizer: Any, row: Any, message: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=message):
+        load_prompts(str(path), tokenizer, 50)
+
+
+def test_a_prompt_may_be_text_and_one_that_is_too_long_is_kept_without_tokens(tmp_path: Path, tokenizer: Any) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in ("Copy: fox", "word " * 100)))
+    short, long = load_prompts(str(path), tokenizer, 50)
+    assert tokenizer.decode(short.tokens).endswith("<|im_start|>assistant\n")
+    assert not long.tokens
+
+
+@pytest.mark.parametrize(
+    ("said", "reply"),
+    [
+        ("look: box", Reply("The box is red.")),
+        ("<think>\n\n</think>\n\nlook: key", Reply("The key is blue.")),
+        ("look: lamp", Reply("There is no lamp here.")),
+        ("answer: red", Reply(None, 1.0)),
+        ("answer: red.", Reply(None, 1.0)),
+        ("answer: blue", Reply(None, 0.0)),
+        ("I do not know.", Reply("Say 'look: thing' or 'answer: colour'.")),
+    ],
+)
+def test_the_search_environment_answers_every_move(said: str, reply: Reply) -> None:
+    assert search(ROW, ["look: key", said]) == reply
+
+
+@dataclass
+class Believer:
+    """A client whose model gives every answer token the log-probability -1 / (length of what it has read)."""
+
+    asked: int = 0
+
+    def forward(self, data: list[Any], loss_fn: str) -> Any:
+        self.asked += len(data)
+        outputs = []
+        for datum in data:
+            weights = list(datum.loss_fn_inputs["weights"].data)
+            read = weights.index(1.0) + 1
+            outputs.append({"logprobs": SimpleNamespace(data=[-1 / read] * len(weights))})
+        return SimpleNamespace(result=lambda: SimpleNamespace(loss_fn_outputs=outputs))
+
+
+@pytest.mark.parametrize("kind", ["logprob", "probability"])
+def test_a_turn_gains_what_its_reply_adds_to_the_belief_in_the_answer(tokenizer: Any, kind: str) -> None:
+    config = SimpleNamespace(answer_template="answer: {ground_truth}", information_gain=kind)
+    turns = [Sample((1,) * length, (5,), (0.0,), "", True) for length in (2, 4, 8)]
+    whole = Episode(PROMPT, (0, 0, 0), [], (), turns)
+    short = Episode(PROMPT, (0, 0, 1), [], (), turns[:1])
+    client = Believer()
+    long_gains, short_gains = information_gains(config, client, tokenizer, [whole, short])
+    beliefs = [-1 / length if kind == "logprob" else math.exp(-1 / length) for length in (2, 4, 8)]
+    assert long_gains == pytest.approx([beliefs[1] - beliefs[0], beliefs[2] - beliefs[1]])
+    assert short_gains == []
+    assert client.asked == 3  # equal contexts are asked once
