@@ -182,6 +182,13 @@ async def restore(request: Request) -> Response:
     return Reply({})
 
 
+async def openapi(request: Request) -> Response:
+    """Every route, and what it answers."""
+    from emulator.openapi import document
+
+    return Reply(document(request.app.routes))
+
+
 async def unknown(request: Request) -> Response:
     raise NotFound(f"the control API has no {request.path_params['path'][:80]!r}")
 
@@ -219,4 +226,5 @@ router.add_route("/_ftsim/jobs/{job}:preempt", preempt, methods=["POST"])
 router.add_route("/_ftsim/journal", journal, methods=["GET"])
 router.add_route("/_ftsim/snapshot", snapshot, methods=["GET"])
 router.add_route("/_ftsim/snapshot", restore, methods=["PUT"])
+router.add_route("/_ftsim/openapi.json", openapi, methods=["GET"])
 router.add_route("/_ftsim/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

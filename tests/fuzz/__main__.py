@@ -1,0 +1,100 @@
+"""`python -m tests.fuzz [SECONDS] [SEED]`: schemathesis over every route of an emulator that has something to lose.
+
+No route may answer 5xx, and every answer must be what the OpenAPI document says. Afterwards the emulator must still
+train. Loopback only; ends by itself.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from emulator.server import Emulator
+from tests.doubles import BASE, DictBackend
+from tests.gateway.conftest import Wire
+from tests.journal.test_journal import JOBS
+from tests.journal.test_replay import train
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+EXISTING = {
+    "account": ["local"], "job": ["j1"], "owner": ["j1"], "model": ["m1"], "deployment": ["d1"],
+    "checkpoint": ["step-2", "final"], "file": ["config.json", "..%2F..%2Fmetadata.sqlite"],
+}  # fmt: skip
+
+
+def main(seconds: int, seed: int) -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with (
+            Emulator(DictBackend(folder / "base"), state_dir=folder / "state") as emulator,
+            httpx.Client(base_url=emulator.url, headers={"X-Api-Key": emulator.api_key}, timeout=60) as http,
+        ):
+            model_id = furnish(http)
+            document = http.get("/_ftsim/openapi.json").json()
+            guide(document, model_id)
+            (folder / "openapi.json").write_text(json.dumps(document))
+            statuses = run(
+                folder, emulator, seconds, seed, "--exclude-path-regex", "^/_ftsim/", "--exclude-method", "DELETE"
+            )
+            told = Counter(entry.status for entry in emulator.journal)
+            print("answers of the platform:", dict(sorted(told.items())))
+            removed = run(folder, emulator, max(5, seconds // 6), seed, "--exclude-path-regex", "^/_ftsim/")
+            control = run(folder, emulator, max(5, seconds // 6), seed, "--include-path-regex", "^/_ftsim/")
+            emulator.reset()
+            train(http)
+            print(f"{len(document['paths'])} paths; the emulator trains on")
+    return statuses or removed or control
+
+
+def furnish(http: httpx.Client) -> str:
+    """A job with a model, rows, a promoted model and a deployment."""
+    train(http)
+    body = {
+        "baseModel": BASE,
+        "acceleratorType": "NVIDIA_H200_141GB",
+        "enableHotLoad": True,
+        "minReplicaCount": 1,
+        "description": "d",
+    }
+    made = http.post("/v1/accounts/local/deployments", params={"deploymentId": "d1", "skipShapeValidation": "true",
+                     "acceptShapelessRisk": "true"}, json={**body, "hotLoadTrainerJob": f"{JOBS[4:]}/j1"})  # fmt: skip
+    assert made.status_code == 200, made.text
+    return Wire(http).model_id
+
+
+def guide(document: dict[str, Any], model_id: str) -> None:
+    """Let generated requests often name what exists, else most would end at the first 404."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation["parameters"]:
+                if known := EXISTING.get(parameter["name"]):
+                    parameter["schema"] = {
+                        "anyOf": [{"enum": known}, {"enum": known}, {"type": "string", "maxLength": 80}]
+                    }
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            known_fields = {"model_id": model_id, "baseModel": BASE, "base_model": BASE, "path": "step-2",
+                            "model": f"{BASE}#accounts/local/deployments/d1",
+                            "trainer_job_id": f"{JOBS[4:]}/j1"}  # fmt: skip
+            for field, value in known_fields.items():
+                if field in body.get("properties", {}):
+                    body["properties"][field] = {"anyOf": [{"const": value}, {"type": "string", "maxLength": 80}]}
+
+
+def run(folder: Path, emulator: Emulator, seconds: int, seed: int, *choice: str) -> int:
+    command = [
+        str(Path(sys.executable).parent / "schemathesis"), "run", str(folder / "openapi.json"), "--url", emulator.url,
+        "--header", f"X-Api-Key:{emulator.api_key}", "--checks", CHECKS, "--max-time", str(seconds),
+        "--seed", str(seed), "--warnings", "off",
+        "--request-timeout", "40", "--phases", "examples,coverage,fuzzing", "--no-color", *choice,
+    ]  # fmt: skip
+    return subprocess.run(command, check=False, cwd=folder).returncode
+
+
+if __name__ == "__main__":
+    arguments = [int(word) for word in sys.argv[1:]]
+    raise SystemExit(main(*(arguments + [60, 1][len(arguments) :])))
