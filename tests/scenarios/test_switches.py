@@ -62,3 +62,25 @@ def deploy(stage: Stage, **settings: str) -> None:
             min_replica_count=1, **settings,
         )
     )  # fmt: skip
+
+
+def test_a_server_may_suffix_sampler_rows_as_it_likes(stage: Stage) -> None:
+    stage.quirks.set("sampler.suffix", "random")
+    client = stage.client()
+    asked = client.save_weights_for_sampler_ext("step-0", checkpoint_type="base")
+    (row,) = stage.truth("job-1")
+    assert row.id == asked.path
+    assert row.id.startswith("step-0-")
+    assert row.id != asked.snapshot_name
+
+
+@pytest.mark.parametrize("state", ["PAUSED", "COMPLETED"])
+def test_an_idle_job_settles_where_the_server_says(stage: Stage, state: str) -> None:
+    stage.quirks.set("jobs.inactivity_s", 60.0)
+    stage.quirks.set("jobs.inactivity_settles_in", state)
+    stage.job()
+    assert stage.manager.get("job-1")["state"] == "JOB_STATE_RUNNING"
+    stage.clock.advance(61)
+    assert stage.manager.get("job-1")["state"] == f"JOB_STATE_{state}"
+    stage.manager.resume_and_wait("job-1")
+    assert stage.manager.get("job-1")["state"] == "JOB_STATE_RUNNING"
