@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 from filelock import FileLock, Timeout
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from emulator import journal_file, snapshots
 from emulator.app import BODY_LIMIT, create_app
@@ -34,6 +35,14 @@ API_KEY = "fw-ftsim-local"
 SERVER_FILE = "server.json"
 KEPT_JOURNALS = 8
 START_S = 20.0
+
+
+class _Protocol(HttpToolsProtocol):
+    """Never logs a request, whatever the program around does to uvicorn's loggers: queries may carry keys."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.access_log = False
 
 
 class _Server(uvicorn.Server):
@@ -238,7 +247,7 @@ class Emulator:
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, timeout_keep_alive=75,
             server_header=False,
             loop="asyncio",
-            http="httptools", ws="none",
+            http=_Protocol, ws="none",
         )  # fmt: skip
         server = _Server(config)
         app.state.connections = server.server_state.connections

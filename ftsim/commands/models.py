@@ -75,15 +75,21 @@ def pull(
 
 def fetch(service: "Service", name: str, folder: Path) -> tuple[str, int]:
     """Fetch a model's files into a new or empty folder; returns its full name and how many files it has."""
+    import httpx
+
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         fail(f"{folder} is not an empty folder")
     full = name if "/" in name else f"accounts/{service.account}/models/{name}"
     urls = service.get(f"/v1/{full}:getDownloadEndpoint").get("filenameToSignedUrls") or {}
     if not urls:
         fail(f"{full} has no files to fetch")
+    for file in urls:
+        if file in ("", ".", "..") or Path(file).name != file or "\\" in file or "\0" in file:
+            fail(f"{full} is refused: {file[:120]!r} is no file name")
     folder.mkdir(parents=True, exist_ok=True)
-    for file, address in urls.items():
-        _fetch(service.client, address, folder / Path(file).name)
+    with httpx.Client(timeout=service.client.timeout, trust_env=service.client.trust_env) as storage:  # no key for it
+        for file, address in urls.items():
+            _fetch(storage, address, folder / file)
     return full, len(urls)
 
 
