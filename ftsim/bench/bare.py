@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from ftsim.backend import THREADS
 from ftsim.bench.stand import ADAM
+from ftsim.losses import LOSSES
+
+Row = tuple[list[int], dict[str, list[Any]]]
+"""Tokens, and per token what a loss needs, `target_tokens` among them."""
 
 
 class BareTrainer:
@@ -43,7 +48,21 @@ class BareTrainer:
         """Forward, backward, clip, step; returns the loss, as one that is logged must be read."""
         ids = torch.tensor(rows)  # (B, T + 1)
         logits = self.model(ids[:, :-1], use_cache=False).logits  # (B, T, V)
-        loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        return self._update(functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()))
+
+    def step_on(self, rows: Sequence[Row], loss_fn: str) -> float:
+        """As `step`, on rows of any length, padded, with one of the server's losses per real position."""
+        loss = LOSSES[loss_fn]
+        lengths = torch.tensor([len(tokens) for tokens, _ in rows])
+        ids = pad_sequence([torch.tensor(tokens) for tokens, _ in rows], batch_first=True)  # (B, T)
+        real = torch.arange(ids.shape[1]) < lengths[:, None]
+        flat = {name: torch.cat([torch.tensor(values[name]) for _, values in rows]) for name in rows[0][1]}  # (N,)
+        logits = self.model(ids, use_cache=False).logits[real]  # (N, V)
+        logprobs = -functional.cross_entropy(logits, flat.pop("target_tokens"), reduction="none")
+        row = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        return self._update(loss.summands(logprobs, flat, loss.configure({}), row).mean())
+
+    def _update(self, loss: torch.Tensor) -> float:
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.trained.values(), ADAM["grad_clip_norm"])
         self.optimizer.step()
@@ -81,15 +100,17 @@ class BareTrainer:
         save_file(self.weights(), file, {"format": "pt"})
         _sync(file)
 
-    def save_delta(self, old: dict[str, torch.Tensor], folder: Path, base: Path) -> None:
-        """What the vendor's codec makes of `old` and the weights now, beside the small files; synced, renamed."""
+    def compress_delta(self, old: dict[str, torch.Tensor], file: Path) -> None:
+        """What the vendor's codec makes of `old` and the weights now, not synced."""
         from fireworks_delta_compression import delta_compress_dicts_to_file
 
+        delta_compress_dicts_to_file(src=old, dst=self.weights(), diff_file=str(file), compression_format="arc_v2")
+
+    def save_delta(self, old: dict[str, torch.Tensor], folder: Path, base: Path) -> None:
+        """The codec's file beside the small files of `base`; synced, renamed."""
         aside = folder.with_name(f".{folder.name}")
         aside.mkdir()
-        delta_compress_dicts_to_file(
-            src=old, dst=self.weights(), diff_file=str(aside / "model.safetensors"), compression_format="arc_v2"
-        )
+        self.compress_delta(old, aside / "model.safetensors")
         for file in base.iterdir():
             if file.suffix != ".safetensors":
                 shutil.copyfile(file, aside / file.name)
@@ -98,6 +119,51 @@ class BareTrainer:
     def weights(self) -> dict[str, torch.Tensor]:
         """The tensors of a Hugging Face file: tied ones once."""
         return {name: value.detach() for name, value in self.model.named_parameters()}
+
+
+class BareFollower:
+    """A second model that samples, kept at a trainer's weights through the vendor's codec."""
+
+    def __init__(self, trainer: BareTrainer, base: Path, folder: Path) -> None:
+        self._trainer, self._base, self._folder = trainer, base, folder
+        self._model = BareTrainer(base).model
+        self._count = 0
+        folder.mkdir()
+        self._held = folder / "held-0.safetensors"
+        trainer.save_safetensors(self._held)
+        self._old = {name: value.clone() for name, value in trainer.weights().items()}
+
+    def sync(self) -> None:
+        """Write a delta as durably as a save, apply it to a copy of what is held, take the tensors over."""
+        from fireworks_delta_compression import delta_decompress_inplace
+
+        self._count += 1
+        delta, held = self._folder / f"delta-{self._count}", self._folder / f"held-{self._count}.safetensors"
+        self._trainer.save_delta(self._old, delta, self._base)
+        self._old = {name: value.clone() for name, value in self._trainer.weights().items()}
+        shutil.copyfile(self._held, held)
+        delta_decompress_inplace(
+            base_path=str(held), diff_path=str(delta / "model.safetensors"), compression_format="arc_v2"
+        )
+        self._model.load_state_dict(load_file(held), strict=False)
+        self._held = held
+
+
+def plain(datum: Any) -> Row:
+    """A datum of the SDK as a bare loop would hold it."""
+    return list(datum.model_input.to_ints()), {name: list(t.data) for name, t in datum.loss_fn_inputs.items()}
+
+
+def large_model(like: Path, folder: Path) -> None:
+    """A random model of 10 million weights with the tokenizer of `like`, as a Hugging Face folder."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config: Any = AutoConfig.from_pretrained(like)
+    config.hidden_size, config.intermediate_size, config.head_dim = 384, 1024, 48
+    config.num_hidden_layers, config.layer_types = 6, ["full_attention"] * 6
+    config.num_attention_heads, config.num_key_value_heads = 8, 4
+    shutil.copytree(like, folder)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
 
 
 def _settle(aside: Path, folder: Path) -> None:

@@ -12,18 +12,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """One figure. `target` is a bound: `most` or, where more is better, `least`."""
+    """One figure. `target` is a bound: an upper or, where more is better, a lower one; None: nothing to meet."""
 
     name: str
     value: float
     unit: str
-    target: float
+    target: float | None
     more_is_better: bool = False
     parts: dict[str, float] = field(default_factory=dict)
     """The two sides of a ratio: milliseconds, or whatever their names say."""
 
     @property
-    def ok(self) -> bool:
+    def ok(self) -> bool | None:
+        """None without a target."""
+        if self.target is None:
+            return None
         return self.value >= self.target if self.more_is_better else self.value <= self.target
 
 
@@ -49,7 +52,7 @@ def paired(
 
 
 def ratio(
-    name: str, emulated: Callable[[], object], bare: Callable[[], object], target: float, *, rounds: int = 15
+    name: str, emulated: Callable[[], object], bare: Callable[[], object], target: float | None, *, rounds: int = 15
 ) -> Result:
     """How many times longer the emulated work takes than the bare."""
     ours, theirs = paired(emulated, bare, rounds=rounds)

@@ -12,11 +12,16 @@ from importlib import import_module
 from ftsim.bench.measure import Measurement, Result
 
 GROUPS = {
-    "steps": ("sdk_step", "sdk_step_lora"),
-    "saves": ("save_state", "save_sampler", "load_state", "save_delta"),
+    "steps": ("sdk_step", "sdk_step_lora", "loss_steps"),
+    "saves": (
+        "save_state", "save_sampler", "save_sampler_40mb", "save_sampler_folder", "load_state", "save_delta",
+        "save_delta_40mb", "save_delta_folder",
+    ),
     "control": ("start_up", "list_10000_rows", "control_plane_get"),
-    "serving": ("hot_load_delta", "concurrent_completions"),
-}
+    "serving": ("hot_load_delta", "hot_load_delta_40mb", "hot_load_delta_open", "concurrent_completions"),
+    "runs": ("rl_step", "sft_run"),
+    "machine": ("machine_runs",),
+}  # fmt: skip
 """Modules of ftsim.bench, and the measurements in each: functions of the same name."""
 
 
@@ -36,7 +41,7 @@ def show(only: Sequence[str], *, as_json: bool = False, listing: bool = False) -
             print(line(result), flush=True)
     if as_json:
         print(json.dumps({"results": [plain(result) for result in results]}, indent=1))
-    return 0 if all(result.ok for result in results) else 1
+    return 0 if all(result.ok is not False for result in results) else 1
 
 
 def measure(names: Sequence[str]) -> Iterator[Result]:
@@ -60,6 +65,7 @@ def plain(result: Result) -> dict[str, object]:
 def line(result: Result) -> str:
     """`name  1.23 x  (target <= 1.4)  ok  emulated_ms 12.3, bare_ms 10.0`."""
     sign = ">=" if result.more_is_better else "<="
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in result.parts.items())
-    verdict = "ok    " if result.ok else "MISSED"
-    return f"{verdict} {result.name:<24} {result.value:8.2f} {result.unit:<4} {sign} {result.target:<5g} {parts}"
+    parts = ", ".join(f"{name} {value:.{1 if value >= 10 else 2}f}" for name, value in result.parts.items())
+    verdict = {True: "ok", False: "MISSED", None: ""}[result.ok]
+    bound = f"{sign} {result.target:g}" if result.target is not None else ""
+    return f"{verdict:<6} {result.name:<24} {result.value:8.2f} {result.unit:<4} {bound:<8} {parts}".rstrip()

@@ -1,11 +1,13 @@
-"""Saves and loads through the SDK against the same files written bare, equally durable."""
+"""Saves and loads through the SDK against the same weights written bare, at hidden 64 and at 40 MB of weights."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+
+from torch import Tensor
 
 from ftsim.bench.measure import Result, milliseconds, ratio
 from ftsim.bench.stand import Stand
@@ -26,17 +28,29 @@ def save_state(stand: Stand) -> Iterator[Result]:
 
 
 def save_sampler(stand: Stand) -> Iterator[Result]:
-    """Full weights as a Hugging Face folder, against `save_pretrained` of model and tokenizer."""
+    """Full weights as a Hugging Face folder, against one synced safetensors file."""
+    yield _sampler("save_sampler", stand, lambda to: stand.bare.save_safetensors(to.with_suffix(".safetensors")), 1.3)
+
+
+def save_sampler_folder(stand: Stand) -> Iterator[Result]:
+    """The same, against `save_pretrained` of model and tokenizer, which writes the same files."""
+    yield _sampler("save_sampler_folder", stand, stand.bare.save_pretrained, None)
+
+
+def save_sampler_40mb(stand: Stand) -> Iterator[Result]:
+    """As `save_sampler`, where bytes weigh more than the requests."""
+    yield replace(next(save_sampler(stand.large)), name="save_sampler_40mb")
+
+
+def _sampler(name: str, stand: Stand, bare: Callable[[Path], object], target: float | None) -> Result:
     _stepped(stand)
     client, folder = stand.full, _place(stand)
-    found = ratio(
-        "save_sampler",
+    return ratio(
+        name,
         lambda: client.save_weights_for_sampler_ext(f"sampler-{next(_numbers)}", checkpoint_type="base"),
-        lambda: stand.bare.save_pretrained(folder / f"sampler-{next(_numbers)}"),
-        1.3,
+        lambda: bare(folder / f"sampler-{next(_numbers)}"),
+        target,
     )
-    alone = [milliseconds(lambda: stand.bare.save_safetensors(folder / "alone.safetensors")) for _ in range(9)]
-    yield replace(found, parts=dict(found.parts) | {"safetensors_alone_ms": statistics.median(alone)})
 
 
 def load_state(stand: Stand) -> Iterator[Result]:
@@ -54,19 +68,39 @@ def load_state(stand: Stand) -> Iterator[Result]:
 
 
 def save_delta(stand: Stand) -> Iterator[Result]:
-    """A delta over the snapshot before, against the vendor's codec writing the same folder."""
+    """A delta over the snapshot before, against the vendor's codec alone, which syncs nothing."""
+    yield _delta("save_delta", stand, stand.bare.compress_delta, 1.3)
+
+
+def save_delta_folder(stand: Stand) -> Iterator[Result]:
+    """The same, against the codec writing the same folder as durably."""
+    yield _delta("save_delta_folder", stand, partial(stand.bare.save_delta, base=stand.base_folder), None)
+
+
+def save_delta_40mb(stand: Stand) -> Iterator[Result]:
+    """As `save_delta`, where bytes weigh more than the requests."""
+    yield _delta("save_delta_40mb", stand.large, stand.large.bare.compress_delta, 1.3, rounds=8)
+
+
+def _delta(
+    name: str,
+    stand: Stand,
+    bare_delta: Callable[[dict[str, Tensor], Path], object],
+    target: float | None,
+    rounds: int = 13,
+) -> Result:
     _stepped(stand)
     client, bare, folder = stand.full, stand.bare, _place(stand)
-    client.save_weights_for_sampler_ext("delta-base", checkpoint_type="base")
-    old = {name: value.clone() for name, value in bare.weights().items()}
+    client.save_weights_for_sampler_ext(f"delta-base-{next(_numbers)}", checkpoint_type="base")
+    old = {key: value.clone() for key, value in bare.weights().items()}
     bare.step(stand.rows)
     ours, theirs = [], []
-    for turn in range(18):
+    for number in (next(_numbers) for _ in range(rounds)):
         stand.step(client)  # not timed: a delta of nothing would be no delta
-        ours.append(milliseconds(partial(client.save_weights_for_sampler_ext, f"d-{turn}", checkpoint_type="delta")))
-        theirs.append(milliseconds(partial(bare.save_delta, old, folder / f"d-{turn}", stand.base_folder)))
+        ours.append(milliseconds(partial(client.save_weights_for_sampler_ext, f"d-{number}", checkpoint_type="delta")))
+        theirs.append(milliseconds(partial(bare_delta, old, folder / f"d-{number}")))
     one, other = statistics.median(ours[3:]), statistics.median(theirs[3:])
-    yield Result("save_delta", one / other, "x", 1.3, parts={"emulated_ms": one, "codec_ms": other})
+    return Result(name, one / other, "x", target, parts={"emulated_ms": one, "codec_ms": other})
 
 
 def _stepped(stand: Stand) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftsim.attendance import Attendance, ServerRecord
-from ftsim.run import join_server
+from ftsim.run import default_server_command, join_server
 
 BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
 BATCH, LENGTH = 8, 128
@@ -20,13 +20,21 @@ ADAM: dict[str, float] = {
 class Stand(contextlib.ExitStack):
     """Made piece by piece when first needed; `close` ends every process."""
 
+    def __init__(self, base: Path | None = None, batch: int = BATCH, length: int = LENGTH) -> None:
+        """`base`: a Hugging Face folder to put behind BASE_MODEL."""
+        super().__init__()
+        self._base, self._batch, self._length = base, batch, length
+
     @cached_property
     def folder(self) -> Path:
         return Path(self.enter_context(tempfile.TemporaryDirectory(prefix="ftsim-bench-", ignore_cleanup_errors=True)))
 
     def server_on(self, state_dir: Path) -> ServerRecord:
         """An emulator process on a state folder, started as `ftsim run` starts it."""
-        record, client = join_server(Attendance(state_dir))
+        command = default_server_command(state_dir.resolve())
+        if self._base is not None:
+            command += ["--model", f"{BASE_MODEL}={self._base}"]
+        record, client = join_server(Attendance(state_dir), command)
         self.callback(client.leave)
         self.callback(_end, record.pid, state_dir)
         return record
@@ -70,13 +78,23 @@ class Stand(contextlib.ExitStack):
         """The base model's files."""
         from ftsim import models
 
+        if self._base is not None:
+            return self._base
         return models.base_folder(BASE_MODEL, self.folder / "base")
 
     @cached_property
+    def large(self) -> "Stand":
+        """The same on a model of 40 MB, with a batch just large enough to change its weights."""
+        from ftsim.bench.bare import large_model
+
+        large_model(self.base_folder, self.folder / "large")
+        return self.enter_context(Stand(self.folder / "large", batch=2, length=16))
+
+    @cached_property
     def rows(self) -> list[list[int]]:
-        """Token ids, BATCH rows of LENGTH + 1."""
+        """Token ids, a batch of rows, each a token longer than `length`."""
         drawn = random.Random(0)
-        return [[drawn.randrange(2000) for _ in range(LENGTH + 1)] for _ in range(BATCH)]
+        return [[drawn.randrange(2000) for _ in range(self._length + 1)] for _ in range(self._batch)]
 
     @cached_property
     def datums(self) -> list[Any]:
@@ -89,17 +107,17 @@ class Stand(contextlib.ExitStack):
                 model_input=types.ModelInput.from_ints(row[:-1]),
                 loss_fn_inputs={
                     "target_tokens": types.TensorData.from_torch(torch.tensor(row[1:])),
-                    "weights": types.TensorData.from_torch(torch.ones(LENGTH)),
+                    "weights": types.TensorData.from_torch(torch.ones(self._length)),
                 },
             )
             for row in self.rows
         ]
 
-    def step(self, client: Any) -> None:
+    def step(self, client: Any, datums: Any = None, loss_fn: str = "cross_entropy") -> None:
         """One optimizer step through the SDK, both calls in flight together."""
         from fireworks.training.sdk import types
 
-        forward = client.forward_backward(self.datums, "cross_entropy")
+        forward = client.forward_backward(datums or self.datums, loss_fn)
         update = client.optim_step(types.AdamParams(**ADAM), grad_accumulation_normalization="num_loss_tokens")
         forward.result()
         update.result()
