@@ -184,9 +184,7 @@ async def restore(request: Request) -> Response:
 
 async def openapi(request: Request) -> Response:
     """Every route, and what it answers."""
-    from emulator.openapi import document
-
-    return Reply(document(request.app.routes))
+    return Reply(request.app.openapi())
 
 
 async def unknown(request: Request) -> Response:

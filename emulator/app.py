@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,13 +21,22 @@ from emulator.web import Reply
 BODY_LIMIT = 256 * 1024 * 1024
 
 
+class Application(FastAPI):
+    """FastAPI around routes that parse for themselves; its OpenAPI document is written in `emulator.openapi`."""
+
+    def openapi(self) -> dict[str, Any]:
+        from emulator.openapi import document
+
+        return document(self.routes)
+
+
 def create_app(
     platform: Platform,
     *,
     keys: Mapping[str, str],
     journal: Journal | None = None,
     body_limit: int = BODY_LIMIT,
-) -> Starlette:
+) -> FastAPI:
     """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes."""
     if journal is None:
         journal = Journal(platform.world.clock)
@@ -44,7 +53,10 @@ def create_app(
     }
     routers = (*gateway.routers, *control.routers, *inference.routers, *admin.routers)
     routes = [route for router in routers for route in router.routes]
-    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+    app = Application(
+        routes=routes, middleware=middleware, exception_handlers=handlers,
+        openapi_url=None, docs_url=None, redoc_url=None,
+    )  # fmt: skip
     app.state.platform = platform
     app.state.journal = journal
     return app

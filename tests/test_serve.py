@@ -57,7 +57,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
     assert len(errors.strip().splitlines()) == 1
 
 
-UNNEEDED = ("torch", "transformers", "peft", "tokenizers", "numpy", "fireworks", "fastapi", "httpx", "yaml", "rich")
+UNNEEDED = ("torch", "transformers", "peft", "tokenizers", "numpy", "fireworks", "httpx", "yaml", "rich")
 
 
 def test_starting_imports_nothing_that_answering_does_not_need(tmp_path: Path) -> None:
