@@ -1,0 +1,109 @@
+"""README and docs: what they tell people to type is there, and what they show runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from ftsim import cli, data
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = {path.name: path.read_text("utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+LOADED = () if entry_points(group="pytest11", name="ftsim") else ("-p", "ftsim.testing.plugin")
+COMMAND = typer.main.get_command(cli.app)
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    return re.findall(rf"^```(?:{'|'.join(languages)})\n(.*?)^```", text, flags=re.S | re.M)
+
+
+def typed() -> Iterator[tuple[str, str]]:
+    """Every `ftsim ...` line of every page's shell blocks."""
+    for page, text in PAGES.items():
+        for block in blocks(text, "bash", "sh", "console"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.removeprefix("$ ").startswith("ftsim "):
+                    yield page, line.removeprefix("$ ")
+
+
+def options(command: Any) -> set[str]:
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+@pytest.mark.parametrize(("page", "line"), list(typed()))
+def test_a_command_that_a_page_shows_is_there(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command: Any = COMMAND
+    known = options(COMMAND)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+        known |= options(command) | {"--help", "-h"}
+    assert command is not COMMAND or words[0].startswith("-"), f"{page}: no command {words[0]!r}"
+    if command.name in ("run", "train"):  # what follows is the program's or the recipe's
+        return
+    given = {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"}
+    assert given <= known, f"{page}: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    links = re.findall(r"\[[^\]\n]+\]\(([\w./-]+)", PAGES[page])
+    assert [link for link in links if "://" not in link and not (folder / link).exists()] == []
+
+
+def test_the_readme_begins_with_two_commands_and_the_second_is_what_ci_runs() -> None:
+    demo, suite = blocks(README, "bash")[:2]
+    assert demo.strip().endswith("tox -q -e demo")
+    assert suite.strip() == (ROOT / ".ci" / "run").read_text("utf-8").splitlines()[-1]
+
+
+def test_the_readmes_program_trains_promotes_and_then_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(f"{blocks(README, 'python')[0]}\nmain(cfg)\n")
+    rows = data.path("chat-train").read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "data.jsonl").write_text("".join(rows[:32]))
+    environment = os.environ | {"FTSIM_STATE_DIR": str(tmp_path / "state"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "ftsim", "run", "train.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("sft ")]
+    ready = "sft model accounts/local/models/qwen3-8b-finetuned is ready"
+    assert [told[1], told[-1]] == ["sft checkpoint step-10 is saved", ready]
+    assert told.count("sft this run is complete already; nothing is trained") == 1
+    assert told.count(ready) == 2
+    assert (tmp_path / "my_training" / "loss.png").stat().st_size > 1000
+
+
+MY_RECIPE = """
+import os
+
+from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
+from fireworks.training.sdk.client import FiretitanServiceClient
+
+
+def main(steps):
+    key, url = os.environ["FIREWORKS_API_KEY"], os.environ["FIREWORKS_BASE_URL"]
+    base = "accounts/fireworks/models/qwen3-8b"
+    manager = TrainerJobManager(api_key=key, base_url=url)
+    endpoint = manager.create_and_wait(TrainerJobConfig(base_model=base, lora_rank=4, requested_job_id="mine"))
+    service = FiretitanServiceClient(base_url=endpoint.base_url, api_key=key)
+    client = service.create_training_client(base_model=base, lora_rank=4)
+    client.save_weights_for_sampler_ext(f"step-{steps}", checkpoint_type="base")
+    service.close()
+"""
+
+
+def test_the_readmes_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    test = blocks(README, "python")[1]
+    pytester.makepyfile(my_recipe=MY_RECIPE, test_mine=f"import my_recipe\n\n\n{test}")
+    pytester.runpytest_subprocess(*LOADED, "-q", "-p", "no:cacheprovider").assert_outcomes(passed=1)
