@@ -21,6 +21,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 1e-3, "eval_interval": 10},
     "dpo": {"learning_rate": 3e-4, "eval_interval": 5},
     "orpo": {"learning_rate": 1e-3, "eval_interval": 5},
+    "rl": {"learning_rate": 3e-3, "epochs": 2, "completions_per_prompt": 8, "max_completion_tokens": 16},
+    "igpo": {"learning_rate": 3e-3, "completions_per_prompt": 8, "max_completion_tokens": 16},
 }
 """What suits the small models better than a recipe's own defaults."""
 

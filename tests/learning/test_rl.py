@@ -1,0 +1,21 @@
+"""The policy learns to say words again: the share of exact copies among its samples doubles."""
+
+from pathlib import Path
+
+import pytest
+
+from ftsim.training.recipes import rl_loop
+
+from .runs import RL, SEEDS, entries, sampled
+
+pytestmark = pytest.mark.learning
+
+
+@pytest.mark.parametrize(("lora_rank", "learning_rate", "seed"), [*((8, 3e-3, seed) for seed in SEEDS), (0, 1e-3, 0)])
+def test_the_mean_reward_of_samples_rises(tmp_path: Path, lora_rank: int, learning_rate: float, seed: int) -> None:
+    settings = RL | {"learning_rate": learning_rate}
+    logged = entries(rl_loop, "rl-copy", tmp_path, lora_rank=lora_rank, seed=seed, **settings)
+    start, end = sampled(logged, "reward")
+    print(f"mean reward {start:.3f} -> {end:.3f}")
+    assert start < 0.4
+    assert end > max(start + 0.15, 0.5)
