@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,9 @@ def large_model(like: Path, folder: Path) -> None:
 
 
 def _settle(aside: Path, folder: Path) -> None:
-    """Make a written folder durable under its name."""
-    for path in (*aside.iterdir(), aside):
-        _sync(path)
+    """Make a written folder durable under its name, its files side by side as the emulator's are."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(_sync, (*aside.iterdir(), aside)))
     aside.rename(folder)
     _sync(folder.parent)
 
