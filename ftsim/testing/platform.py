@@ -50,6 +50,10 @@ def rows() -> st.SearchStrategy[Row]:
     return st.runner().flatmap(lambda machine: st.sampled_from(machine.rows))
 
 
+def promotable_rows() -> st.SearchStrategy[Row]:
+    return st.runner().flatmap(lambda machine: st.sampled_from(machine.promotable_rows()))
+
+
 def some(*states: str) -> Callable[[Method], Method]:
     """Only while a job is in one of these states."""
     return precondition(lambda machine: machine.jobs_in(*states))
@@ -156,8 +160,10 @@ class PlatformMachine(RuleBasedStateMachine):
         assert live["truth"].step == before.step + 1
 
     @some("running")
-    @rule(job=jobs_in("running"), keep=st.booleans())
-    def save_state(self, job: str, keep: bool) -> None:
+    @rule(job=jobs_in("running"), keep=st.booleans(), batches=st.integers(0, 1))
+    def save_state(self, job: str, keep: bool, batches: int) -> None:
+        for number in range(batches):
+            self.optim_step(job, number)
         client, live = self.client(job)
         name = "keep" if keep else f"step-{live['truth'].step}"
         predicted = model.predict_save_state(self.world["jobs"][job], name)
@@ -168,10 +174,15 @@ class PlatformMachine(RuleBasedStateMachine):
     @some("running")
     @rule(
         job=jobs_in("running"),
-        label=st.sampled_from("ab"),
-        how=st.sampled_from(["base", "delta", "delta", "merged_base"]),
+        again=st.booleans(),
+        how=st.sampled_from(["base", "base", "delta", "merged_base"]),
+        batches=st.integers(0, 2),
     )
-    def save_sampler(self, job: str, label: str, how: str) -> None:
+    def save_sampler(self, job: str, again: bool, how: str, batches: int) -> None:
+        """After some more steps, under a name that was used before or one that was not."""
+        label = "again" if again else f"new-{next(self.names)}"
+        for number in range(batches):
+            self.optim_step(job, number)
         client, live = self.client(job)
         predicted = model.predict_save_sampler(self.world["jobs"][job], how)
         said = refusal_of(client.save_weights_for_sampler_ext, label, checkpoint_type=how)
@@ -222,8 +233,16 @@ class PlatformMachine(RuleBasedStateMachine):
     # -- promotion
 
     @some_rows()
-    @rule(row=rows(), variation=st.sampled_from(["", "", "", "other base", "taken id"]))
+    @rule(row=rows())
+    def promote_any_row(self, row: Row) -> None:
+        self.try_to_promote(row)
+
+    @precondition(lambda self: self.promotable_rows())
+    @rule(row=promotable_rows(), variation=st.sampled_from(["", "", "other base", "taken id"]))
     def promote(self, row: Row, variation: str) -> None:
+        self.try_to_promote(row, variation)
+
+    def try_to_promote(self, row: Row, variation: str = "") -> None:
         job, name = row
         held = self.world["jobs"][job]["rows"].get(name)
         taken = next(iter(self.world["models"]), None) if variation == "taken id" else None
@@ -262,6 +281,10 @@ class PlatformMachine(RuleBasedStateMachine):
 
     def jobs_in(self, *states: str) -> list[str]:
         return [job for job, about in self.world["jobs"].items() if about["state"] in states]
+
+    def promotable_rows(self) -> list[Row]:
+        listed = [(job, name, self.world["jobs"][job]["rows"].get(name)) for job, name in self.rows]
+        return [(job, name) for job, name, row in listed if row and "promotable" in model.TABLE[row["kind"]]]
 
     def put(self, job: str, name: str, row: dict[str, Any]) -> None:
         model.put(self.world["jobs"][job], name, row)

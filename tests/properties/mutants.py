@@ -8,6 +8,7 @@ one function takes the place of the running one. Words that are no longer there,
 
 import argparse
 import importlib
+import inspect
 import os
 import sys
 import time
@@ -18,8 +19,6 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-os.environ["HYPOTHESIS_PROFILE"] = "mutants"
-
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from rich.console import Console
@@ -27,7 +26,6 @@ from rich.table import Table
 
 from ftsim.testing import profiles
 
-profiles.load()
 MACHINE_RUNS = 60
 UNBROKEN_RUNS = 10
 
@@ -142,8 +140,9 @@ def applied(mutant: Mutant) -> Iterator[None]:
     path = Path(str(module.__file__))
     source = path.read_text()
     function = _function(module, mutant.function)
-    begin = source.index(f"def {function.__name__}(")
-    body = source[begin : begin + _length(source[begin:])]
+    lines, first = inspect.getsourcelines(function)
+    body = "".join(lines)
+    begin = len("".join(source.splitlines(keepends=True)[: first - 1]))
     if body.count(mutant.old) != 1:
         raise LookupError(f"{mutant.name}: {mutant.old!r} is {body.count(mutant.old)} times in {mutant.function}")
     changed = source[:begin] + body.replace(mutant.old, mutant.new) + source[begin + len(body) :]
@@ -162,19 +161,6 @@ def _function(module: Any, name: str) -> FunctionType:
     found = getattr(found, "__wrapped__", found)
     assert isinstance(found, FunctionType)
     return found
-
-
-def _length(source: str) -> int:
-    """How far a function reaches: to the next line that is no deeper than its own `def`."""
-    lines = source.splitlines(keepends=True)
-    total, seen_body = len(lines[0]), False
-    for line in lines[1:]:
-        stripped = line.lstrip()
-        if seen_body and stripped and stripped.startswith(("def ", "class ", "@")):
-            break
-        seen_body = seen_body or bool(stripped)
-        total += len(line)
-    return total
 
 
 def _code(code: CodeType, name: str) -> CodeType:
@@ -252,6 +238,8 @@ def caught_by(mutant: Mutant) -> str | None:
 
 
 def main(names: list[str]) -> int:
+    os.environ[profiles.VARIABLE] = "mutants"
+    profiles.load()
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     if unknown := set(names) - {mutant.name for mutant in MUTANTS}:
         print(f"no such mutant: {', '.join(sorted(unknown))}", file=sys.stderr)

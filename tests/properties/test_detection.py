@@ -43,6 +43,13 @@ def test_a_blob_with_a_file_cut_short_is_nothing(blob: Blob, data: st.DataObject
 
 
 @given(blobs.blobs, st.data())
+def test_a_blob_with_a_shard_that_is_too_long_is_nothing(blob: Blob, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from([n for n in sorted(blob.needed) if n.endswith((".safetensors", ".distcp"))]))
+    tail = data.draw(st.binary(min_size=1, max_size=9))
+    assert kind_of({**blob.files, name: blob.files[name] + tail}) is None
+
+
+@given(blobs.blobs, st.data())
 def test_a_blob_with_a_file_under_another_name_is_nothing(blob: Blob, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(blob.needed)))
     other = data.draw(st.sampled_from([known for known in blobs.KNOWN if known not in blob.files]))
@@ -120,7 +127,8 @@ HARMED = {
     "a checksum's key": (blobs.delta_files(), b'"model.embed.weight":"', b'"nodel.embed.weight":"', None),
     "a delta's dtype": (blobs.delta_files(), b'"dtype":"U8"', b'"dtype":"I8"', None),
     "a frame's magic": (blobs.delta_files(), b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfe", None),
-    "half of an adapter's pair": (blobs.adapter_files(), b".lora_B.", b".lora_C.", None),
+    "half of an adapter's pair": (blobs.adapter_files(), b".q.lora_B.", b".z.lora_B.", None),
+    "an adapter's tensor": (blobs.adapter_files(), b".lora_B.", b".lora_C.", None),
     "whether LoRA was trained": (blobs.training_files(), b'"lora"', b'"lorb"', None),
     "a file of a training state": (blobs.training_files(), b'"__0_0.distcp"', b'".."', None),
     "where a weight is": (blobs.sharded_files(), b'"b": "model-00002', b'"c": "model-00002', None),
