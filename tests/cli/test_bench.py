@@ -19,6 +19,12 @@ def test_a_target_is_a_bound_from_the_right_side(value: float, more_is_better: b
     assert Result("r", value, "x", 1.3, more_is_better).ok is ok
 
 
+def test_a_figure_without_a_target_can_neither_meet_nor_miss_it() -> None:
+    found = Result("r", 9.0, "x", None)
+    assert found.ok is None
+    assert report.line(found).split() == ["r", "9.00", "x"]
+
+
 def test_both_sides_take_turns_and_medians_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     taken = iter([1.0, 9.0, 40.0, 8.0, 2.0, 7.0])
