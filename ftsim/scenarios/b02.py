@@ -1,5 +1,7 @@
 """The save is made, its answer is lost, and the same request comes again."""
 
+import time
+
 from ftsim.scenarios.report import Report, claim, refusal
 from ftsim.scenarios.stage import Stage
 
@@ -13,6 +15,7 @@ def reproduce(stage: Stage) -> Report:
     stage.quirks.set("save.on_duplicate", "strict")
     with stage.hurry():
         _lose(stage)
+        stage.time.meanwhile = lambda: _until_saved(stage)
         error = refusal(lambda: client.save_state("step-0").result())
         claim("already exists" in str(error), f"the retry ends with {error}")
         claim([row.id for row in stage.truth("job-1")] == ["step-0"], "the save should have been made")
@@ -31,6 +34,14 @@ def reproduce(stage: Stage) -> Report:
             "a server that keeps (model_id, seq_id) answers the retry with the first result",
         ],
     )
+
+
+def _until_saved(stage: Stage) -> None:
+    """The client waits a second before it asks again, time enough for the trainer to save."""
+    for _ in range(500):
+        if stage.truth("job-1"):
+            return
+        time.sleep(0.01)
 
 
 def _lose(stage: Stage) -> None:

@@ -11,15 +11,20 @@ import anyio
 
 
 class HurriedTime:
-    """`time` whose sleeps move this clock and call `advance` instead of waiting; `slept` is what they add up to."""
+    """`time` whose sleeps move this clock and call `advance` instead of waiting; `slept` is what they add up to.
+
+    `meanwhile` is called in every sleep, for what must have happened before the sleeper goes on.
+    """
 
     def __init__(self, advance: Callable[[float], None]) -> None:
         self._advance = advance
         self.slept = 0.0
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
         self._advance(seconds)
+        self.meanwhile()
 
     def time(self) -> float:
         return time.time() + self.slept
