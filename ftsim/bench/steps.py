@@ -51,8 +51,6 @@ def loss_steps(stand: Stand) -> Iterator[Result]:
             )
             for tokens, values in rows
         ]
-        found = ratio(
-            name, partial(stand.step, client, datums, name), partial(bare.step_on, rows, name), 1.5, rounds=9
-        )
+        found = ratio(name, partial(stand.step, client, datums, name), partial(bare.step_on, rows, name), 1.5, rounds=9)
         parts[f"{name}_x"] = found.value
     yield Result("loss_steps", max(parts.values()), "x", 1.5, parts=parts)
