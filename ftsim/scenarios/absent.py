@@ -2,4 +2,5 @@
 
 ABSENT: dict[str, str] = {
     "C5": "it is a refusal of pooled (serverless) trainers, and every trainer here is dedicated to a job",
+    "F19": "it is a leak of pooled (serverless) sessions and their quota, and every trainer here is dedicated to a job",
 }
