@@ -18,6 +18,7 @@ from ftsim.commands import (
     run,
     serve,
     state,
+    torture,
     train,
 )
 from ftsim.commands.console import fail
@@ -64,6 +65,7 @@ app.add_typer(models.app, name="models")
 app.command("journal")(journal.journal)
 app.add_typer(state.app, name="state")
 app.command("contract")(contract.contract)
+app.command("torture", context_settings=torture.SETTINGS)(torture.torture)
 app.command("bench")(bench.bench)
 app.command("reproduce")(reproduce.reproduce)
 

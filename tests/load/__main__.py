@@ -148,7 +148,8 @@ def main(seconds: int, clients: int) -> int:
             after_restart = lost(emulator, tally)
     times = sorted(tally.seconds)
     print(f"{clients} clients, {took:.1f} s: {tally.requests} requests ({tally.requests / took:.0f}/s), "
-          f"median {1000 * times[len(times) // 2]:.0f} ms, 99% {1000 * times[int(len(times) * 0.99)]:.0f} ms")  # fmt: skip
+          f"median {1000 * times[len(times) // 2]:.0f} ms, "
+          f"99% {1000 * times[int(len(times) * 0.99)]:.0f} ms")  # fmt: skip
     print(f"{sum(tally.steps.values())} steps, {len(tally.saved)} checkpoints, {len(tally.jobs)} jobs acknowledged")
     print(f"failed: {len(tally.failures)}; lost: {len(missing)}; lost after a restart: {len(after_restart)}")
     print(f"memory grew by {grown:.0f} MB (clients included); the journal keeps {kept} exchanges")

@@ -1,0 +1,119 @@
+"""Two small recipes over plain HTTP, run as `programs.py careful|naive|leaky|hasty`: 8 steps, a save every second one.
+
+`careful` does everything right; `naive` begins anew after a crash with what it had saved, but from its first row;
+`leaky` never deletes its trainer and makes another at each start; `hasty` promotes the first row it finds.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+BASE = "accounts/fireworks/models/qwen3-8b"
+STEPS = 8
+HTTP = httpx.Client(
+    base_url=os.environ["FIREWORKS_BASE_URL"], headers={"X-Api-Key": os.environ["FIREWORKS_API_KEY"]}, timeout=30
+)
+
+
+def ask(method: str, path: str, **options: Any) -> Any:
+    """Repeat what got no answer, or a 429 or 503."""
+    for _ in range(50):
+        try:
+            answer = HTTP.request(method, path, **options)
+        except httpx.TransportError:
+            time.sleep(0.01)
+            continue
+        if answer.status_code not in (429, 503):
+            return answer
+        time.sleep(0.01)
+    raise SystemExit("no answer")
+
+
+class Trainer:
+    def __init__(self, job: str) -> None:
+        self.job, self.seq = job, 0
+        self.path = f"/v1/accounts/local/rlorTrainerJobs/{job}"
+        body = {"trainingConfig": {"baseModel": BASE}}
+        made = ask("POST", self.path.rsplit("/", 1)[0], params={"rlorTrainerJobId": job}, json=body)
+        if made.status_code == 409 and ask("GET", self.path).json()["state"] != "JOB_STATE_RUNNING":
+            ask("POST", f"{self.path}:resume")
+        self.base = f"/training/v1/rlorTrainerJobs/local/{job}/api/v1/"
+        session = self.post("create_session", {"tags": []})["session_id"]
+        body = {"session_id": session, "model_seq_id": 0, "base_model": BASE}
+        self.model = self.result(self.post("create_model", body))["model_id"]
+
+    def post(self, verb: str, body: dict[str, Any]) -> Any:
+        answer = ask("POST", self.base + verb, json=body)
+        if answer.status_code != 200:
+            raise SystemExit(f"{verb}: {answer.text}")
+        return answer.json()
+
+    def result(self, accepted: Any) -> Any:
+        while (found := self.post("retrieve_future", {"request_id": accepted["request_id"]})).get(
+            "type"
+        ) == "try_again":
+            pass
+        if "error" in found:
+            raise SystemExit(found["error"])
+        return found
+
+    def run(self, verb: str, **body: Any) -> Any:
+        self.seq += 1
+        return self.result(self.post(verb, {"model_id": self.model, "seq_id": self.seq, **body}))
+
+    def step(self, number: int) -> None:
+        inputs = {"target_tokens": {"data": [number, number + 1], "dtype": "int64"}}
+        data = [{"model_input": {"chunks": [{"tokens": [number, number + 1]}]}, "loss_fn_inputs": inputs}]
+        self.run("forward_backward", forward_backward_input={"data": data, "loss_fn": "cross_entropy"})
+        self.run("optim_step", adam_params={"learning_rate": 0.1})
+        time.sleep(0.02)
+
+    def rows(self) -> list[Any]:
+        return list(ask("GET", f"{self.path}/checkpoints").json()["checkpoints"])
+
+    def promote(self, row: str) -> None:
+        body = {"output_model": "accounts/local/models/out", "base_model": BASE,
+                "trainer_job_id": self.path.removeprefix("/v1/")}  # fmt: skip
+        answer = ask("POST", f"/v1/accounts/local/checkpoints/{row}:promote", json=body)
+        if answer.status_code not in (200, 409):
+            raise SystemExit(answer.text)
+
+
+def main(kind: str) -> None:
+    cursor = Path("cursor.json")
+    trainer = Trainer(f"job-{os.getpid()}" if kind == "leaky" else "job")
+    done = json.loads(cursor.read_text()) if cursor.exists() and kind != "leaky" else 0
+    if done:
+        trainer.run("load_weights", path=f"s{done}", optimizer=True)
+    saved = {row["name"].rsplit("/", 1)[1] for row in trainer.rows()}
+    for number in range(0 if kind == "naive" else done, STEPS):
+        trainer.step(number)
+        name = f"s{number + 1}"
+        if number % 2 and name not in saved:
+            trainer.run("save_weights", path=name, overwrite=False)
+            if kind == "hasty":
+                trainer.run("save_weights_for_sampler", path=f"w{number + 1}", checkpoint_type="base")
+            aside = cursor.with_suffix(".new")
+            aside.write_text(json.dumps(number + 1))
+            aside.replace(cursor)
+    if kind == "naive":
+        trainer.run("save_weights", path=f"end-{os.getpid()}", overwrite=False)
+    name = f"final-{os.getpid()}"
+    trainer.run("save_weights_for_sampler", path=name, checkpoint_type="base")
+    rows = [row["name"].rsplit("/", 1)[1] for row in trainer.rows() if row["promotable"]]
+    trainer.promote(rows[0] if kind == "hasty" and cursor.with_name("restarted").exists() else name)
+    if kind != "leaky":
+        ask("DELETE", trainer.path)
+
+
+if __name__ == "__main__":
+    started = Path("started")
+    if started.exists():
+        Path("restarted").touch()
+    started.touch()
+    main(sys.argv[1])
