@@ -20,13 +20,15 @@ class Truth:
     """What a trainer holds at one moment.
 
     `state` covers trained weights, optimizer moments and step; `exported` what a sampler save must contain (the adapter
-    on LoRA); `merged` the adapter folded into the base, None on full-parameter models.
+    on LoRA); `touched`: an adapter that changes something; `fresh`: no
+    optimizer moments yet; `merged` the adapter folded into the base, None on full-parameter models.
     """
 
     state: str
     exported: str
     step: int
     touched: bool
+    fresh: bool
     merged: Mapping[str, Tensor] | None = None
 
 
@@ -39,13 +41,14 @@ def live_model(emulator: Emulator, job: str, model_id: str) -> LiveModel:
 
 def look(held: LiveModel) -> Truth:
     """Read everything from a live model; nothing changes."""
+    fresh = not held.optimizer.state
     with torch.no_grad():
         if held.spec.lora is None:
             weights = {name: value.detach() for name, value in held.model.state_dict().items()}
-            return Truth(_state(held), digest(weights), held.step, True)
+            return Truth(_state(held), digest(weights), held.step, True, fresh)
         adapter = {_peft_name(name): value.detach() for name, value in held.trained.items()}
         touched = any(bool(value.any()) for name, value in adapter.items() if ".lora_B" in name)
-        return Truth(_state(held), digest(adapter), held.step, touched, _merge(held, adapter))
+        return Truth(_state(held), digest(adapter), held.step, touched, fresh, _merge(held, adapter))
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

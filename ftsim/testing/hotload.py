@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from ftsim.testing import ground, model
-from ftsim.testing.platform import PlatformMachine, Row, jobs_in, refusal_of, some
+from ftsim.testing.choices import Row, jobs_in, refusal_of, some
+from ftsim.testing.platform import PlatformMachine
 from ftsim.testing.stage import stage
 from ftsim.testing.tiny import NAME, tiny_model
 

@@ -1,14 +1,14 @@
 """The state machine: the vendor's SDK on a real emulator and a real trainer, compared with `ftsim.testing.model`."""
 
 import itertools
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from emulator.clock import parse_rfc3339
 from ftsim.testing import ground, model
+from ftsim.testing.choices import Row, check, fitting, jobs_in, promotable_rows, refusal_of, rows, some, some_rows
 from ftsim.testing.stage import BATCHES, Stage, stage, take_step
 from ftsim.testing.tiny import NAME
 
@@ -16,51 +16,6 @@ MOST_JOBS = 4
 RANK = 2
 PAGE_SIZES = (200, 1, 3, 2)
 OTHER_MODEL = "accounts/fireworks/models/qwen3-8b"
-Row = tuple[str, str]
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def refusal_of(call: Any, *args: Any, **options: Any) -> str | None:
-    """None when the call succeeds, else what it said."""
-    try:
-        call(*args, **options)
-    except Exception as error:
-        return str(error) or repr(error)
-    return None
-
-
-def check(said: str | None, predicted: model.Refusal, what: str) -> bool:
-    """Whether it succeeded; raises AssertionError when that, or the words of the refusal, are not as predicted."""
-    if predicted is None:
-        assert said is None, f"{what} must succeed, but: {said}"
-        return True
-    assert said is not None, f"{what} must be refused ({', '.join(predicted)}), but succeeded"
-    missing = [words for words in predicted if words not in said]
-    assert not missing, f"{what}: the refusal lacks {missing}: {said}"
-    return False
-
-
-def jobs_in(*states: str) -> st.SearchStrategy[str]:
-    """A job of the running machine that is in one of these states."""
-    return st.runner().flatmap(lambda machine: st.sampled_from(machine.jobs_in(*states)))
-
-
-def rows() -> st.SearchStrategy[Row]:
-    """Any row that there ever was, as job and name."""
-    return st.runner().flatmap(lambda machine: st.sampled_from(machine.rows))
-
-
-def promotable_rows() -> st.SearchStrategy[Row]:
-    return st.runner().flatmap(lambda machine: st.sampled_from(machine.promotable_rows()))
-
-
-def some(*states: str) -> Callable[[Method], Method]:
-    """Only while a job is in one of these states."""
-    return precondition(lambda machine: machine.jobs_in(*states))
-
-
-def some_rows() -> Callable[[Method], Method]:
-    return precondition(lambda machine: machine.rows)
 
 
 class PlatformMachine(RuleBasedStateMachine):
@@ -127,6 +82,7 @@ class PlatformMachine(RuleBasedStateMachine):
     def delete_job_again(self, job: str) -> None:
         """Which does not prolong its retention (FAILURES D17)."""
         self.stage.manager.delete(job)
+        assert self.stage.job(job).deleted == self.world["jobs"][job]["deleted"], "a second delete prolongs"
 
     @precondition(lambda self: self.rows and not self.restarted)
     @rule()
@@ -209,8 +165,21 @@ class PlatformMachine(RuleBasedStateMachine):
 
     @some("running")
     @some_rows()
-    @rule(job=jobs_in("running"), row=rows(), optimizer=st.booleans(), cross=st.booleans())
-    def load(self, job: str, row: Row, optimizer: bool, cross: bool) -> None:
+    @rule(job=jobs_in("running"), row=rows(), optimizer=st.booleans())
+    def load_any_row(self, job: str, row: Row, optimizer: bool) -> None:
+        self.try_to_load(job, row, optimizer, cross=False)
+
+    @precondition(lambda self: self.fitting())
+    @rule(
+        pair=fitting(),
+        optimizer=st.booleans(),
+        cross=st.booleans(),
+    )
+    def load(self, pair: tuple[str, Row], optimizer: bool, cross: bool) -> None:
+        job, row = pair
+        self.try_to_load(job, row, optimizer, cross=cross)
+
+    def try_to_load(self, job: str, row: Row, optimizer: bool, *, cross: bool) -> None:
         client, live = self.client(job)
         source, name = row
         about, origin = self.world["jobs"][job], self.world["jobs"][source]
@@ -229,6 +198,7 @@ class PlatformMachine(RuleBasedStateMachine):
         else:
             assert live["truth"].exported == held["truth"].exported, "a load has other weights than were saved"
             assert live["truth"].step == 0
+            assert live["truth"].fresh, "a load of weights alone left optimizer moments"
 
     # -- promotion
 
@@ -281,6 +251,14 @@ class PlatformMachine(RuleBasedStateMachine):
 
     def jobs_in(self, *states: str) -> list[str]:
         return [job for job, about in self.world["jobs"].items() if about["state"] in states]
+
+    def fitting(self) -> list[tuple[str, Row]]:
+        """Running jobs and the training states that fit them."""
+        jobs = self.world["jobs"]
+        states = [(job, name) for job, name in self.rows if name in model.loadable(jobs[job])]
+        return [
+            (job, row) for job in self.jobs_in("running") for row in states if jobs[row[0]]["rank"] == jobs[job]["rank"]
+        ]
 
     def promotable_rows(self) -> list[Row]:
         listed = [(job, name, self.world["jobs"][job]["rows"].get(name)) for job, name in self.rows]
