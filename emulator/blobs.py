@@ -73,6 +73,10 @@ class Blobs:
         except OSError as error:
             raise _explain(error, self.root) from error
 
+    def failure(self, error: OSError) -> StorageFailed:
+        """What to tell people about a write below the root that the disk did not take."""
+        return _explain(error, self.root)
+
     def discard(self, staged: Path) -> None:
         shutil.rmtree(staged, ignore_errors=True)
 

@@ -102,7 +102,7 @@ class Futures:
     def resolve(self, promise: Promise, result: Mapping[str, Any]) -> None:
         self._settle(promise, orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def fail(self, promise: Promise, error: Exception) -> None:
+    def fail(self, promise: Promise, error: BaseException) -> None:
         """Answer with a failure (WIRE 2.6): HTTP 200, `error` and whose fault it was."""
         message, category = blame(error)
         body = {"error": message, "category": category, "error_class": type(error).__name__}
@@ -148,7 +148,7 @@ class Futures:
             self._bytes -= len(promise.payload or b"")
 
 
-def blame(error: Exception) -> tuple[str, Category]:
+def blame(error: BaseException) -> tuple[str, Category]:
     """The message of a failed operation, and whether the caller or the server is to blame."""
     if isinstance(error, BackendError):
         return error.message, error.category

@@ -145,7 +145,7 @@ class Trainer:
         def run() -> None:
             try:
                 self._futures.resolve(promise, work())
-            except Exception as error:
+            except BaseException as error:  # whoever waits is told, and the next operation has its turn
                 if not hasattr(error, "message"):
                     _log.exception("%s failed on %s", promise.verb, self.job.name)
                 self._futures.fail(promise, error)

@@ -169,8 +169,10 @@ class Training:
             self._wait(trainer, "save.duration_s")
             origin = Origin(trainer.owner, trainer.job.base_model, model.lora_rank, model.id, how, ttl_s=ttl_s)
             return self._checkpoints.save(origin, name, staged, state)
-        except BaseException:
+        except BaseException as error:
             self._blobs.discard(staged)
+            if isinstance(error, OSError):
+                raise self._blobs.failure(error) from error
             raise
 
     def _sampler_type(self, trainer: Trainer, model: LiveModel, request: Request) -> Any:

@@ -53,9 +53,12 @@ _METADATA_CLASSES = {
 
 
 def save(held: LiveModel, folder: Path) -> None:
-    """Write the state of `held` into the empty `folder`."""
-    with quiet():
-        state_dict_saver.save(_state(held), storage_writer=_Writer(folder, sync_files=False), no_dist=True)
+    """Write the state of `held` into the empty `folder`; raises OSError when the disk does not take it."""
+    try:
+        with quiet():
+            state_dict_saver.save(_state(held), storage_writer=_Writer(folder, sync_files=False), no_dist=True)
+    except CheckpointException as error:  # no Exception, so nobody would catch it
+        raise _failed_write(error) from error
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     description = _identity(held) | {"step": held.step, "files": files}
     (folder / STATE_FILE).write_text(json.dumps(description, indent=1) + "\n")
@@ -85,6 +88,14 @@ def load(held: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: bool
         _restore_optimizer(held, wanted)
         held.step = description["step"]
         torch.set_rng_state(wanted["random"])
+
+
+def _failed_write(error: CheckpointException) -> Exception:
+    """What went wrong with a write: torch's zip writer hides a full disk behind a complaint about positions."""
+    found: BaseException | None = next((wrapped[0] for wrapped in error.failures.values()), None)
+    while found is not None and not isinstance(found, OSError):
+        found = found.__cause__ or found.__context__
+    return found or RuntimeError(f"the state was not written: {error}")
 
 
 def _state(held: LiveModel) -> dict[str, Tensor]:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from emulator.backend import BackendError
 from ftsim import lora
 from ftsim.checkpoints import companions
+from ftsim.checkpoints.tensors import write
 from ftsim.live import LiveModel
 from ftsim.quiet import quiet
 
@@ -21,7 +21,7 @@ WEIGHTS = "model.safetensors"
 
 def save(folder: Path, files: Mapping[str, bytes], tensors: Mapping[str, Tensor], **config: Any) -> None:
     """Write weights beside the small `files` of the base; `config` entries replace those of its config.json."""
-    save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
+    write(folder / WEIGHTS, tensors)
     companions.write(folder, files, dtype=str(next(iter(tensors.values())).dtype).removeprefix("torch."), **config)
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from emulator.backend import BackendError
+from ftsim.checkpoints.tensors import write
 from ftsim.live import LiveModel
 from ftsim.lora import ADAPTER
 from ftsim.quiet import quiet
@@ -20,7 +21,7 @@ _VARIANTS = ("use_dora", "use_rslora", "lora_bias")
 
 def save(held: LiveModel, folder: Path) -> None:
     """Write the adapter of `held`; peft opens the folder over the base model."""
-    save_file({name: value.contiguous() for name, value in _tensors(held).items()}, folder / WEIGHTS, {"format": "pt"})
+    write(folder / WEIGHTS, {name: value.contiguous() for name, value in _tensors(held).items()})
     settings = held.model.peft_config[ADAPTER].to_dict()
     settings |= {"inference_mode": True, "base_model_name_or_path": held.spec.base_model.name}
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}

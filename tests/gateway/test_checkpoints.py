@@ -184,7 +184,13 @@ def test_a_save_that_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(trainer.backend, "save_state", full)
-    assert "No space left" in str(wire.run("save_weights", 2, path="s")["error"])
+    assert "no space left on the disk" in str(wire.run("save_weights", 2, path="s")["error"])
+
+    def interrupted(model_id: str, folder: Any) -> Any:
+        raise BaseException("no exception that anybody catches")
+
+    monkeypatch.setattr(trainer.backend, "save_state", interrupted)
+    assert "no exception that anybody catches" in str(wire.run("save_weights", 3, path="s")["error"])
     assert rows(emu) == []
     assert list(emu.platform.blobs.root.glob("local/*/*")) == []
     assert list((emu.platform.blobs.root / ".staging").iterdir()) == []

@@ -99,21 +99,28 @@ def test_a_bad_datum_leaves_the_real_model_untouched(connect: Callable[[str, int
     assert logprobs(client) == before
 
 
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("rank", [0, 8])
 def test_a_full_disk_is_a_clear_failure_and_earlier_checkpoints_stay(
-    emu: Emulator, connect: Callable[[str, int], FiretitanTrainingClient], monkeypatch: pytest.MonkeyPatch
+    emu: Emulator, connect: Callable[[str, int], FiretitanTrainingClient], monkeypatch: pytest.MonkeyPatch, rank: int
 ) -> None:
-    client = connect("disk", 0)
+    client = connect(f"disk-{rank}", rank)
     client.save_state("step-0").result()
+    stage = emu.platform.blobs.stage
 
-    def full(staged: Path, key: str) -> Path:
-        from emulator.errors import StorageFailed
-
-        raise StorageFailed("no space left on the disk")
+    def stage_on_full_disk() -> Path:
+        folder = stage()
+        (folder / "__0_0.distcp").symlink_to(FULL)
+        return folder
 
     with monkeypatch.context() as patch:
-        patch.setattr(emu.platform.blobs, "commit", full)
-        with pytest.raises(RequestFailedError, match="no space left"):
+        patch.setattr(emu.platform.blobs, "stage", stage_on_full_disk)
+        with pytest.raises(RequestFailedError, match=r"no space left on the disk .* earlier checkpoints are intact"):
             client.save_state("step-1").result()
     assert client.list_checkpoints() == ["step-0"]
     assert list((emu.platform.blobs.root / ".staging").iterdir()) == []
     client.load_state("step-0").result()
+    client.save_state("step-1").result()

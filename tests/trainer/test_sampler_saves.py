@@ -1,5 +1,6 @@
 """What is written for sampling opens in transformers and peft alone, and computes what the trainer computes."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -258,3 +260,16 @@ def test_a_delta_that_carries_code_is_not_opened(folders: dict[str, Path], tmp_p
     with pytest.raises(BackendError, match="does not belong into a delta"):
         delta.apply_delta(folders["dense"], tmp_path / "delta", tmp_path / "out", "arc_v3")
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_disk_that_is_full_is_an_error_of_the_system(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("ftsim.checkpoints.tensors.save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        _save(start("dense", rank), tmp_path / "save", checkpoint_type="base")
+    assert caught.value.errno == errno.ENOSPC
