@@ -43,7 +43,7 @@ def create_app(
         journal.follow(platform.world, tuple(keys))
     middleware = [
         Middleware(Recorder, journal=journal),
-        Middleware(Guard, keys=keys, body_limit=body_limit),
+        Middleware(Guard, keys=keys, body_limit=body_limit, quirks=platform.world.quirks),
         Middleware(Faults, quirks=platform.world.quirks),
     ]
     handlers: dict[Any, Any] = {

@@ -33,6 +33,7 @@ class Job:
     last_activity: int = 0
     deleted: int | None = None
     stale_reads: int = 0
+    request_state_cleared: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     request: dict[str, Any] = field(default_factory=dict)
 

@@ -96,3 +96,13 @@ class StorageFailed(PlatformError):
     """The state folder cannot be written. 507 is a status that no client retries (WIRE 1.2)."""
 
     http, code = 507, 8
+
+
+def error_info(reason: str, **metadata: str) -> dict[str, Any]:
+    """A google.rpc.ErrorInfo for `details`, in the form that clients classify by (FAILURES F17)."""
+    return {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "training.fireworks.ai",
+        "metadata": {"version": "1", "source": "lifecycle", **metadata},
+    }

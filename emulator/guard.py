@@ -6,21 +6,24 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated
+from emulator.quirks import Quirks
 from emulator.web import Reply
 
 OPEN = frozenset({"/healthz", "/readyz"})
 READABLE = frozenset({"fireworks", "-"})
 _ACCOUNT = re.compile(r"/v1/accounts/([^/]+)/|/training/v1/rlorTrainerJobs/([^/]+)/")
+_INFERENCE = re.compile(r"/inference/|/v1/(chat/)?completions|/_ftsim/")
 _SIGNED = re.compile(r"/v1/accounts/[^/]+/models/[^/]+/files/[^/]+")
 
 
 class Guard:
     """Refuses unknown keys (401), other accounts' resources (403) and bodies over `body_limit` bytes (413)."""
 
-    def __init__(self, app: ASGIApp, *, keys: Mapping[str, str], body_limit: int) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Mapping[str, str], body_limit: int, quirks: Quirks) -> None:
         """`keys` maps an API key to its account."""
         self._app = app
         self._keys = keys
+        self._quirks = quirks
         self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,6 +46,8 @@ class Guard:
         if account is None:
             raise Unauthenticated("unknown or missing API key: send it as X-Api-Key or as Authorization: Bearer")
         scope["account"] = account
+        if self._quirks.value("auth.inference_only", account=account) and not _INFERENCE.match(path):  # FAILURES F18
+            raise Unauthenticated("this API key is for inference only: use one that may train")
         if match := _ACCOUNT.match(path):
             owner = match[1] or match[2]
             if owner != account and not (owner in READABLE and scope["method"] in ("GET", "HEAD")):

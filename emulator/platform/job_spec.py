@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.catalogue import Catalogue, versioned
-from emulator.errors import FailedPrecondition, InvalidArgument
+from emulator.errors import FailedPrecondition, InvalidArgument, PreconditionFailed
 from emulator.platform.models import ADDON, Models
 from emulator.quirks import Quirks
 
@@ -58,6 +58,8 @@ def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks,
         raise InvalidArgument(f"inactivityTimeout is {spec.inactivity_s:g}s: use at most 3 hours (10800s)")
     base = _weights(spec, models, quirks, account)
     models.base(base)
+    if spec.shape and not quirks.value("shapes.enabled", account=account):  # FAILURES F18
+        raise PreconditionFailed(f"training shape {spec.shape[:200]!r} is not enabled for account {account}")
     longest, version = _shape(spec, base, models, catalogue)
     return Resolved(base, version, spec.max_context_length or longest)
 

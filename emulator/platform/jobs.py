@@ -10,7 +10,14 @@ from collections.abc import Callable, Sequence
 from emulator.catalogue import Catalogue
 from emulator.clock import SECOND
 from emulator.entities import Job
-from emulator.errors import AlreadyExists, FailedPrecondition, NotFound
+from emulator.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    error_info,
+)
 from emulator.names import check_dns_label, resource
 from emulator.platform.buckets import check_trainer
 from emulator.platform.job_spec import JobSpec, resolve
@@ -30,6 +37,7 @@ COMPLETED = "JOB_STATE_COMPLETED"
 FAILED = "JOB_STATE_FAILED"
 PAUSED = "JOB_STATE_PAUSED"
 
+_BUSY = frozenset({CREATING, PENDING, RUNNING})
 RESUMABLE = frozenset({FAILED, CANCELLED, PAUSED, COMPLETED})
 CANCELLABLE = frozenset({CREATING, PENDING, RUNNING, PAUSED})
 RETENTION_S = 30 * 24 * 3600
@@ -70,6 +78,7 @@ class Jobs:
         idle = quirks.value("jobs.inactivity_s", **subject) if spec.inactivity_s is None else spec.inactivity_s
         with self._world.change():
             self._refuse_taken(account, job_id)
+            self._check_quota(account)
             now = self._world.clock.now()
             job = Job(
                 account=account, id=job_id, base_model=found.base_model, created=now, updated=now, last_activity=now,
@@ -175,6 +184,19 @@ class Jobs:
         known = self._world.jobs.get(name)
         if known is not None and self._settle(known):
             raise AlreadyExists(f"{name} already exists ({known.state}): get it, or choose another id")
+
+    def _check_quota(self, account: str) -> None:
+        """Refuse one job too many, with the reason in the details, or bare as a rate limit (FAILURES F17, F18)."""
+        most = self._world.quirks.value("jobs.quota", account=account)
+        if not most:
+            return
+        busy = sum(self._settle(job) and job.state in _BUSY for job in self._world.jobs.of(account))
+        if busy < most:
+            return
+        text = f"account {account} has {busy} trainer jobs and may have {most}: cancel or delete one"
+        if self._world.quirks.value("jobs.quota_answer", account=account) == "429":
+            raise ResourceExhausted(text)
+        raise PermissionDenied(text, details=[error_info("QUOTA_EXCEEDED", quota_required="1", quota_available="0")])
 
     def _settle(self, job: Job, *, look: bool = False) -> bool:
         """Apply what time (and, with `look`, this read) has brought; False when the job is forgotten by now."""

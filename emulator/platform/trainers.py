@@ -118,10 +118,15 @@ class Trainer:
 
     def unload(self, model_id: str) -> None:
         """Forget a model; from the worker thread."""
-        if self.models.pop(model_id, None) is not None:
-            self.backend.unload_model(model_id)
-        if self._world.quirks.value("unload.clears_request_state", job=self.job.id):
+        model = self.models.pop(model_id, None)
+        if model is None:
+            return
+        self.backend.unload_model(model_id)
+        if not model.lora_rank and self._world.quirks.value("unload.clears_request_state", job=self.job.id):
             self._sequencer.forget(model_id)
+            with self._world.change():
+                self.job.request_state_cleared = True
+                self._world.jobs.put(self.job)
 
     def stop(self, why: str) -> None:
         """End the trainer: what runs may finish, what waits fails, models and sessions are gone."""

@@ -226,9 +226,14 @@ class Training:
             raise
 
     def _check_durable(self, path: str, row: Checkpoint) -> None:
-        """Fresh state may not be where other jobs look for it (FAILURES C3)."""
+        """Fresh state may not be where other jobs look for it, nor that of a cleared trainer (FAILURES C3, F12)."""
+        if not path.startswith("cross_job://"):
+            return
+        source = self._world.jobs.get(row.owner)
+        if source is not None and source.request_state_cleared:
+            raise NotFound(f"Trainer job not found or not running: the request state of {row.owner} was cleared")
         lag = self._world.quirks.value("dcp.durable_after_s", checkpoint=row.id)
-        if lag > 0 and path.startswith("cross_job://") and self._world.clock.now() < row.created + int(lag * SECOND):
+        if lag > 0 and self._world.clock.now() < row.created + int(lag * SECOND):
             raise NotFound(f"checkpoint {row.id!r} not found on {row.owner}")
 
     def _wait(self, trainer: Trainer, quirk: str) -> None:
