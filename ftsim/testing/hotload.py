@@ -19,9 +19,21 @@ class HotLoadMachine(PlatformMachine):
     """As before, and every job has a deployment that its snapshots are loaded onto."""
 
     @some("running")
-    @rule(job=jobs_in("running"), fails=st.sampled_from([False, False, False, True]))
-    def save_and_hotload(self, job: str, fails: bool) -> None:
-        """The SDK's WeightSyncer decides what to save and how to load it; `fails` breaks the load (FAILURES E9)."""
+    @rule(
+        job=jobs_in("running"),
+        rounds=st.integers(1, 3),
+        batches=st.integers(0, 1),
+        fails=st.sampled_from([False, False, False, True]),
+    )
+    def sync(self, job: str, rounds: int, batches: int, fails: bool) -> None:
+        """Train and sync some times over; `fails` breaks the last load (FAILURES E9)."""
+        for left in reversed(range(rounds)):
+            for number in range(batches):
+                self.optim_step(job, number)
+            self.save_and_hotload(job, fails=fails and left == 0)
+
+    def save_and_hotload(self, job: str, *, fails: bool) -> None:
+        """The SDK's WeightSyncer decides what to save and how to load it."""
         syncer, about = self.syncer(job), self.world["jobs"][job]
         how, previous = model.plan_sync(about)
         label = f"sync-{next(self.names)}"
@@ -35,13 +47,16 @@ class HotLoadMachine(PlatformMachine):
             about["live"]["syncer"]["base"] = name
 
     @precondition(lambda self: self.loadable_rows())
-    @rule(row=st.runner().flatmap(lambda self: st.sampled_from(self.loadable_rows())), chained=st.booleans())
-    def hot_load_any_row(self, row: Row, chained: bool) -> None:
-        """Straight through the deployment manager, naming the snapshot held as previous or naming none."""
+    @rule(
+        row=st.runner().flatmap(lambda self: st.sampled_from(self.loadable_rows())),
+        onto=st.sampled_from(["nothing", "current", "another"]),
+    )
+    def hot_load_any_row(self, row: Row, onto: str) -> None:
+        """Straight through the deployment manager; `onto` is the snapshot that is named as the previous one."""
         job, name = row
         self.syncer(job)
         about = self.world["jobs"][job]
-        previous = about["pod"]["current"] if chained else None
+        previous = {"nothing": None, "current": about["pod"]["current"], "another": "another-snapshot"}[onto]
         if about["rows"][name]["kind"] == "INFERENCE_LORA":
             previous = None  # an adapter with metadata kills the replica (FAILURES E12)
         metadata = {

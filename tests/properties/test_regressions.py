@@ -20,7 +20,7 @@ def test_a_replica_survives_a_restart_after_its_snapshot_was_saved_again() -> No
     machine = HotLoadMachine()
     machine.create_first_jobs(ranks=(0,))
     machine.save_sampler(job="full-0", again=True, how="base", batches=0)
-    machine.hot_load_any_row(row=machine.rows[-1], chained=False)
+    machine.hot_load_any_row(row=machine.rows[-1], onto="nothing")
     machine.optim_step(job="full-0", number=0)
     machine.save_sampler(job="full-0", again=True, how="delta", batches=0)
     machine.restart_the_emulator()
