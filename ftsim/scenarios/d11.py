@@ -1,5 +1,7 @@
 """The base model of a promotion: optional once, then required, and always the trainer's own."""
 
+from typing import Any
+
 from ftsim.scenarios import promoting
 from ftsim.scenarios.report import Report, claim, refusal
 from ftsim.scenarios.stage import BASE, Stage, train
@@ -31,7 +33,7 @@ def reproduce(stage: Stage) -> Report:
     )
 
 
-def _post(stage: Stage, name: str, model: str) -> object:
+def _post(stage: Stage, name: str, model: str) -> Any:
     """A promotion as a client from before the field was required sends it."""
     body = {"output_model": f"accounts/{stage.account}/models/{model}", "trainer_job_id": stage.job_name("job-1")}
     return stage.http.post(f"/v1/accounts/{stage.account}/checkpoints/{name}:promote", json=body)

@@ -10,7 +10,7 @@ from ftsim.scenarios.stage import Stage, train
 
 ID = "E24"
 TITLE = "one answer holds tokens of two policies"
-LENGTH = 120
+LENGTH = 100
 
 
 def reproduce(stage: Stage) -> Report:

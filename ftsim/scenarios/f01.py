@@ -27,7 +27,11 @@ def reproduce(stage: Stage) -> Report:
     endpoint = running.bring_up(stage, "job-3")
     claim(running.state(stage, "job-3") == "JOB_STATE_RUNNING", f"{endpoint} of a job that does not run")
     return Report(
-        sees=[running.first_line(error), f"a moment later the job is {after}", "from CANCELLED the same delay is borne"],
+        sees=[
+            running.first_line(error),
+            f"a moment later the job is {after}",
+            "from CANCELLED the same delay is borne",
+        ],
         exchanges=exchanges,
         right=[f"gives every state a grace after a resume: {endpoint.job_id} runs"],
     )

@@ -29,5 +29,7 @@ def reproduce(stage: Stage) -> Report:
     return Report(
         sees=[f"{lost}; asked again, a client that leaves the id to the server has {len(jobs)} jobs: {jobs}"],
         exchanges=exchanges,
-        right=[f"sends its own rlorTrainerJobId: after {', '.join(seen)} and a 504 it still has one job, {made.job_id}"],
+        right=[
+            f"sends its own rlorTrainerJobId: after {', '.join(seen)} and a 504 it still has one job, {made.job_id}"
+        ],
     )

@@ -11,9 +11,10 @@ from ftsim.scenarios.stage import BASE, RATE, Stage
 def patient(stage: Stage) -> Iterator[None]:
     """Nothing of the vendor's that waits for jobs or for results really sleeps in here."""
     from fireworks.training.sdk import errors, trainer
+    from fireworks.training.sdk._core import _base_client
     from fireworks.training.sdk._core.lib import api_future_impl, internal_client_holder
 
-    with stage.hurry(errors, trainer, api_future_impl, internal_client_holder):
+    with stage.hurry(errors, trainer, _base_client, api_future_impl, internal_client_holder):
         yield
 
 
