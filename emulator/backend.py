@@ -1,9 +1,9 @@
 """What the pretend platform may ask of whatever really computes.
 
 The emulator never imports torch. It talks to a `Backend`, and everything that crosses this line is plain data: strings,
-numbers, lists, mappings and folders on disk. `ftsim.backend` implements it with real models; tests implement it with dicts.
+numbers, lists, mappings and folders on disk. `ftsim.backend` implements it with real models, tests with dicts.
 
-Threading: calls to one `Trainer` come from one thread at a time, in `seq_id` order; a `Replica` is called from many threads.
+Threading: calls to one `Trainer` come from one thread at a time, in `seq_id` order; to a `Replica` from many.
 Errors: raise `BackendError`; the gateway turns it into a failed future (WIRE 2.6), never into a broken connection.
 """
 
@@ -29,7 +29,7 @@ class BackendError(Exception):
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model by resource name; `folder` holds Hugging Face files when the name is not in the backend's catalogue."""
+    """A base model by resource name; `folder` holds its files when the name is not in the backend's catalogue."""
 
     name: str
     folder: Path | None = None
@@ -169,7 +169,7 @@ class Generation:
 
 
 class Replica(Protocol):
-    """One serving copy of a deployment; it really holds weights. A failed load leaves what it served before in place."""
+    """One serving copy of a deployment; it really holds weights. A failed load leaves what it served in place."""
 
     def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights in `folder` (Hugging Face layout) from now on."""
@@ -220,7 +220,7 @@ class ModelDescription:
 
 
 class Backend(Protocol):
-    """The factory the emulator is given; constructing it is cheap, torch is imported at the first trainer or replica."""
+    """The factory the emulator is given; cheap to construct, torch is imported at the first trainer or replica."""
 
     def ready(self) -> bool:
         """Whether trainers can be opened without a long first import (GET /readyz)."""

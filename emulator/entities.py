@@ -139,7 +139,7 @@ class Pod:
 
 @dataclass
 class Deployment:
-    """A deployment (WIRE 1.12, 4.2). `request` keeps the fields that are only echoed, `snapshots` every load there was."""
+    """A deployment (WIRE 1.12, 4.2). `request` keeps what is only echoed, `snapshots` every load there was."""
 
     account: str
     id: str

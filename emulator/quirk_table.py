@@ -42,8 +42,8 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("jobs.max_lora_rank", 256, "The largest loraRank that a job may ask for.", ("C10",)),
     Quirk("jobs.legacy_bucket", False, "Promotion finds a job's blobs only when it names the deployment.", ("D12",)),
     # saving and loading
-    Quirk("save.on_duplicate", "conflict", "A resumable save under a name that exists: refused unless it is that very step "
-          "again, replaced, or always refused.", ("B1", "B2"), ("conflict", "overwrite", "strict")),
+    Quirk("save.on_duplicate", "conflict", "A resumable save under a taken name: refused unless the same step again, "
+          "replaced, or always refused.", ("B1", "B2"), ("conflict", "overwrite", "strict")),
     Quirk("dcp.rename", "caller", "A training state is listed as it was called, or by the trainer's own step counter.",
           ("A8", "A9"), ("caller", "internal_step")),
     Quirk("dcp.rename_after_s", 0.0, "How long such a row shows the caller's name before it is renamed.", ("A9",)),
@@ -55,7 +55,7 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("names.enforce_on_save", False, "Refuse at save what the SDK would refuse at load.", ("B3", "B4")),
     Quirk("sampler.delta_without_base", "reject", "A full-parameter model's first delta: refused, or stored as base.",
           ("B11",), ("reject", "store")),
-    Quirk("save.ttl", "reject", "ttl_seconds on a save: refused, taken, or refused below an hour; then the row expires.", ("B5",),
+    Quirk("save.ttl", "reject", "ttl_seconds on a save: refused, taken, or refused below an hour.", ("B5",),
           ("reject", "accept", "min_3600")),
     Quirk("save.path_style", "logical", "How save_weights names what it saved.", ("C2",),
           ("logical", "tinker_uri", "gs_uri")),
@@ -116,7 +116,7 @@ QUIRKS: tuple[Quirk, ...] = (
     # deployments and hot-loading
     Quirk("deployments.create_s", 0.0, "How long a new deployment stays in CREATING.", ("E21",)),
     Quirk("deployments.create_reads", 0, "Reads of a new deployment that still show CREATING.", ("E21",)),
-    Quirk("deployments.settles_in", "READY", "The state that a new deployment settles in.", ("E20",), ("READY", "FAILED")),
+    Quirk("deployments.settles_in", "READY", "The state a new deployment settles in.", ("E20",), ("READY", "FAILED")),
     Quirk("deployments.stuck_creating", False, "A new deployment serves and shows CREATING for ever.", ("E21",)),
     Quirk("deployments.roll_s", 0.0, "How long old replicas still answer after a re-attach.", ("E17",)),
     Quirk("deployments.patch_during_load", "accept", "A patch while a snapshot loads.", ("E18",), ("accept", "reject")),
@@ -134,12 +134,12 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("hotload.status_shape", "replicas", "The form of the status.", ("E6",),
           ("replicas", "adapters", "legacy", "empty")),
     Quirk("hotload.lag_s", 0.0, "Replicas other than the first finish a load so much later.", ("E7",)),
-    Quirk("hotload.manager_ready_after_s", 0.0, "The hot-load manager is up so long after the replica; early loads crash it.",
+    Quirk("hotload.manager_ready_after_s", 0.0, "The hot-load manager comes up so much later; early loads crash it.",
           ("E8",)),
     Quirk("hotload.fail_next", False, "A load fails on a replica.", ("E9", "E10")),
     Quirk("hotload.delta_apply", "copy", "A delta that does not fit leaves the weights, or spoils them.", ("E11",),
           ("copy", "inplace")),
-    Quirk("hotload.unknown_identity", "status", "An unknown snapshot: an error in the status, or 404 at once.", ("E14",),
+    Quirk("hotload.unknown_identity", "status", "An unknown snapshot: an error in the status, or a 404.", ("E14",),
           ("status", "404")),
     Quirk("hotload.duration_s", 0.0, "How long a load takes.", ("E25", "E18", "E23")),
     Quirk("hotload.duration_reads", 0, "Status reads before a load is carried out.", ("E25",)),

@@ -6,7 +6,7 @@
     journal.jsonl        what was asked (see `emulator.journal_file`), in a bundle
 
 What lives on trainers only (models, sessions, unanswered calls) is not in it: whoever restores finds what a restart
-would leave. An archive may come from anybody: it is checked whole before anything changes, and nothing in it is executed.
+would leave. An archive may come from anybody: it is checked whole before anything changes; nothing in it is executed.
 """
 
 import hashlib

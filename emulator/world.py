@@ -177,7 +177,7 @@ class World:
             return {kind: [dataclasses.asdict(entity) for entity in table] for kind, table in self._tables.items()}
 
     def load(self, entities: Mapping[str, Iterable[Any]], ids: Mapping[str, Any]) -> None:
-        """Replace everything, in one transaction; quirks are cleared. Raises StorageFailed, and then nothing changed."""
+        """Replace everything, in one transaction; clears quirks. Raises StorageFailed, and then nothing changed."""
         with self.lock:
             restored = Ids.at(ids)
             kept = {kind: list(entities.get(kind, ())) for kind in self._tables}

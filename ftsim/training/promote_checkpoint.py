@@ -1,6 +1,6 @@
 """Promote a checkpoint of a trainer job to a model, by hand.
 
-    promote_checkpoint.py --job-id JOB --output-model-id MODEL --base-model BASE [--checkpoint-name NAME]
+promote_checkpoint.py --job-id JOB --output-model-id MODEL --base-model BASE [--checkpoint-name NAME]
 """
 
 import argparse

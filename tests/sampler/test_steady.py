@@ -28,7 +28,7 @@ def generate(replica: Replica, requests: list[GenerateRequest], order: list[int]
 def test_a_sample_is_the_same_bits_in_any_company(tmp_path: Path, dtype: torch.dtype, steadily: bool) -> None:
     """bfloat16 shows that the company does matter where nothing is done about it."""
     replica = open_replica(base_folder("accounts/fireworks/models/qwen3-4b", tmp_path), dtype=dtype)
-    words = "fox owl hen goat red blue box key lamp book".split()
+    words = ["fox", "owl", "hen", "goat", "red", "blue", "box", "key", "lamp", "book"]
     draw = random.Random(3)
     requests = []
     for seed in range(48):

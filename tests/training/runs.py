@@ -65,4 +65,3 @@ def rows(emulator: Emulator, job_id: str) -> dict[str, Path]:
 
 def files(folder: Path, pattern: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}
-

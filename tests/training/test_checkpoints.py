@@ -17,9 +17,7 @@ def plane() -> FakePlane:
     return FakePlane()
 
 
-def manager(
-    plane: FakePlane, folder: Path, trainer: FakeTrainer | None = None, **more: Any
-) -> TrainingCheckpoints:
+def manager(plane: FakePlane, folder: Path, trainer: FakeTrainer | None = None, **more: Any) -> TrainingCheckpoints:
     slept: list[float] = []
     more = {"list_wait_s": 5.0, "sleep": slept.append} | more
     return TrainingCheckpoints(
@@ -164,9 +162,7 @@ def test_a_name_that_looks_suffixed_is_still_a_name(plane: FakePlane, tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["step_10", "Step-1", "-a", "a/b", "", "x" * 55])
-def test_a_name_that_could_not_be_loaded_is_refused_when_saving(
-    plane: FakePlane, tmp_path: Path, name: str
-) -> None:
+def test_a_name_that_could_not_be_loaded_is_refused_when_saving(plane: FakePlane, tmp_path: Path, name: str) -> None:
     """B3, B4."""
     with pytest.raises(ValueError, match="could not be loaded"):
         manager(plane, tmp_path).save(name, resumable=True, promotable=False, data_consumed=1)
@@ -270,9 +266,7 @@ def test_a_name_taken_by_another_phase_is_not_overwritten(plane: FakePlane, tmp_
 @pytest.mark.parametrize(
     ("ref", "loaded"), [("other-job:step-4", "cross_job://other-job/step-4"), ("sft-job:step-4", "step-4")]
 )
-def test_init_from_loads_weights_and_starts_at_zero(
-    plane: FakePlane, tmp_path: Path, ref: str, loaded: str
-) -> None:
+def test_init_from_loads_weights_and_starts_at_zero(plane: FakePlane, tmp_path: Path, ref: str, loaded: str) -> None:
     """C3 for the job's own checkpoints."""
     trainer = FakeTrainer(plane)
     resumed = manager(plane, tmp_path, trainer).resume(init_from_checkpoint=ref)
@@ -280,9 +274,7 @@ def test_init_from_loads_weights_and_starts_at_zero(
     assert trainer.calls == [("load_weights", loaded)]
 
 
-def test_an_interrupted_run_that_began_from_a_checkpoint_goes_on_from_its_own(
-    plane: FakePlane, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_that_began_from_a_checkpoint_goes_on_from_its_own(plane: FakePlane, tmp_path: Path) -> None:
     first = manager(plane, tmp_path)
     first.resume(init_from_checkpoint="other-job:step-4")
     first.save("step-2", resumable=True, promotable=False, data_consumed=16)

@@ -81,9 +81,11 @@ def test_a_full_run_hot_loads_deltas_and_promotes_a_base(emulator: Emulator, con
         assert connect().get(job)["state"] == "JOB_STATE_CANCELLED"
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
 def test_what_is_sampled_comes_from_the_policy_that_is_trained(
-    emulator: Emulator, configured: Any, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, configured: Any, monkeypatch: pytest.MonkeyPatch, replicas: int
 ) -> None:
+    """E7: a second replica gets the weights later than the first, which is the only one the SDK looks at."""
     gaps: list[float] = []
     take_step = reinforcement.take_step
 
@@ -93,7 +95,8 @@ def test_what_is_sampled_comes_from_the_policy_that_is_trained(
         return take_step(config, client, base, samples, rate, watch)
 
     monkeypatch.setattr(reinforcement, "take_step", compare)
-    rl_loop.main(configured(epochs=1))
+    with emulator.quirks.set("hotload.lag_s", 0.5):
+        rl_loop.main(configured(epochs=1, deployment_replicas=replicas))
     assert len(gaps) > 20
     assert max(gaps) < 1e-4
 

@@ -180,9 +180,7 @@ def test_a_new_run_starts_from_another_jobs_checkpoint(
     assert metrics(second)[0]["loss"] < metrics(first)[0]["loss"] / 2
 
 
-def test_a_promoted_adapter_warms_up_the_next_run(
-    emulator: Emulator, tmp_path: Path, tokenizer_folder: Path
-) -> None:
+def test_a_promoted_adapter_warms_up_the_next_run(emulator: Emulator, tmp_path: Path, tokenizer_folder: Path) -> None:
     first = configure(tmp_path, tokenizer_folder, "one", lora_rank=8, output_model_id="tuned")
     model = main(first)["model"]["name"]
     second = configure(tmp_path, tokenizer_folder, "two", lora_rank=8, warm_start_from_adapter=model)
@@ -190,9 +188,7 @@ def test_a_promoted_adapter_warms_up_the_next_run(
     assert metrics(second)[0]["loss"] < metrics(first)[0]["loss"]
 
 
-def test_a_deleted_job_is_refused_with_the_way_out(
-    emulator: Emulator, tmp_path: Path, tokenizer_folder: Path
-) -> None:
+def test_a_deleted_job_is_refused_with_the_way_out(emulator: Emulator, tmp_path: Path, tokenizer_folder: Path) -> None:
     config = configure(tmp_path, tokenizer_folder, max_examples=4)
     main(config)
     connect().delete(job_of(config))

@@ -18,9 +18,7 @@ class Step:
     data_consumed: int
 
 
-def build_plan(
-    usable: Sequence[bool], *, epochs: int, batch_size: int, accumulation: int, seed: int
-) -> list[Step]:
+def build_plan(usable: Sequence[bool], *, epochs: int, batch_size: int, accumulation: int, seed: int) -> list[Step]:
     """All steps of a run over `len(usable)` raw rows.
 
     Each epoch has its own seeded order (C17). Unusable rows are passed over and still counted (C16). Batches are

@@ -112,9 +112,7 @@ class TrainingCheckpoints:
             if row is None:
                 raise CheckpointError(f"checkpoint {save_as} was not saved: {error}") from error
         else:
-            row = poll(
-                lambda: self._saved_row(before, save_as), wait_s=self.list_wait_s, sleep=self._sleep
-            )
+            row = poll(lambda: self._saved_row(before, save_as), wait_s=self.list_wait_s, sleep=self._sleep)
         if row is None:
             logger.warning("checkpoint %s is saved but not listed yet", save_as)
         # The name resume would pick is written last; the one asked for stays for its step number (A8).

@@ -34,11 +34,7 @@ class Cursors:
 
     def announced(self) -> dict[str, int]:
         """As `recorded`, for saves that were begun and never recorded."""
-        return {
-            name.removeprefix(_PENDING): value
-            for name, value in self._load().items()
-            if name.startswith(_PENDING)
-        }
+        return {name.removeprefix(_PENDING): value for name, value in self._load().items() if name.startswith(_PENDING)}
 
     def announce(self, name: str, data_consumed: int) -> None:
         """Note that a save under `name` begins; earlier announcements are void."""

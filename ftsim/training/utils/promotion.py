@@ -79,9 +79,7 @@ def promote(
     if existing is not None:
         return _recognise(existing, row, output_model_id)
     try:
-        return fw_client.promote_checkpoint(
-            name=row.name, output_model_id=output_model_id, base_model=base_model
-        )
+        return fw_client.promote_checkpoint(name=row.name, output_model_id=output_model_id, base_model=base_model)
     except Exception as error:
         model = _look_after_failure(fw_client, output_model_id, http_status(error), wait_s, sleep)
         if model is not None:
