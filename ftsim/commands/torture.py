@@ -11,7 +11,9 @@ SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 def torture(
-    program: Annotated[list[str], typer.Argument(metavar="SCRIPT.py [ARGS] | -m MODULE [ARGS]", show_default=False)],
+    program: Annotated[
+        list[str], typer.Argument(metavar="SCRIPT.py [ARGS] | -m MODULE [ARGS] | -- COMMAND [ARGS]", show_default=False)
+    ],
     seed: Annotated[int, typer.Option(help="Fixes what happens, and when.")] = 0,
     kills: Annotated[int, typer.Option(help="How often the program is killed.")] = 3,
     failures: Annotated[int, typer.Option(help="How many failures of the service strike, each once.")] = 5,
@@ -30,9 +32,10 @@ def torture(
     from ftsim.torture import TortureError
     from ftsim.torture import torture as judge
 
+    script = program[0] == "-m" or Path(program[0]).is_file()
     try:
         verdict = judge(
-            program, backend=TorchBackend, seed=seed, kills=kills, failures=failures, folder=folder or Path.cwd(),
+            program if script else ["--", *program], backend=TorchBackend, seed=seed, kills=kills, failures=failures, folder=folder or Path.cwd(),
             timeout_s=timeout,
         )  # fmt: skip
     except (TortureError, RunError) as error:

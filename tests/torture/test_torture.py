@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ftsim.cli import app
 from ftsim.torture import Disturbance, Evidence, TortureError, Verdict, compare, plan, torture
 from tests.doubles import DictBackend
 
@@ -62,6 +64,20 @@ def test_lost_answers_and_a_preemption_alone_are_survived(judge: Callable[..., V
 def test_a_program_that_fails_by_itself_is_not_judged(tmp_path: Path) -> None:
     with pytest.raises(TortureError, match="left alone, the program ended with"):
         torture(["-m", "no_such_module"], backend=lambda: DictBackend(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--", "false"], "left alone, the program ended with 1"),
+        (["--kills", "1", "--", "no-such-command-here"], "there is no command"),
+        (["-m", "no_such_module", "--kills", "3"], "No module named no_such_module"),
+    ],
+)
+def test_the_command_runs_what_it_is_given(tmp_path: Path, words: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["torture", "--folder", str(tmp_path), *words])
+    assert result.exit_code == 2
+    assert said in result.stderr
 
 
 def test_a_seed_fixes_what_happens() -> None:
