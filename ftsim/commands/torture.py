@@ -35,7 +35,8 @@ def torture(
     script = program[0] == "-m" or Path(program[0]).is_file()
     try:
         verdict = judge(
-            program if script else ["--", *program], backend=TorchBackend, seed=seed, kills=kills, failures=failures, folder=folder or Path.cwd(),
+            program if script else ["--", *program],
+            backend=TorchBackend, seed=seed, kills=kills, failures=failures, folder=folder or Path.cwd(),
             timeout_s=timeout,
         )  # fmt: skip
     except (TortureError, RunError) as error:
