@@ -12,4 +12,7 @@ except ImportError:
 
     LEGACY = True
 
-__all__ = ["LEGACY", "RequestFailedError", "RetryableException", "types"]
+BACKGROUND = frozenset({"session_heartbeat", "telemetry"})
+"""What a client says by itself; the older pair goes on saying it after `close`."""
+
+__all__ = ["BACKGROUND", "LEGACY", "RequestFailedError", "RetryableException", "types"]
