@@ -208,16 +208,19 @@ class PlatformMachine(RuleBasedStateMachine):
         self.try_to_promote(row)
 
     @precondition(lambda self: self.promotable_rows())
-    @rule(row=promotable_rows(), variation=st.sampled_from(["", "", "other base", "taken id"]))
-    def promote(self, row: Row, variation: str) -> None:
-        self.try_to_promote(row, variation)
+    @rule(row=promotable_rows(), base=st.sampled_from([NAME, NAME, OTHER_MODEL]))
+    def promote(self, row: Row, base: str) -> None:
+        self.try_to_promote(row, base)
 
-    def try_to_promote(self, row: Row, variation: str = "") -> None:
+    @precondition(lambda self: self.world["models"] and self.promotable_rows())
+    @rule(row=promotable_rows())
+    def promote_onto_a_taken_id(self, row: Row) -> None:
+        self.try_to_promote(row, output=next(iter(self.world["models"])))
+
+    def try_to_promote(self, row: Row, base: str = NAME, output: str = "") -> None:
         job, name = row
         held = self.world["jobs"][job]["rows"].get(name)
-        taken = next(iter(self.world["models"]), None) if variation == "taken id" else None
-        output = taken or f"model-{next(self.names)}"
-        base = OTHER_MODEL if variation == "other base" else NAME
+        output = output or f"model-{next(self.names)}"
         predicted = model.predict_promote(self.world, held, base_is_right=base == NAME, output=output)
         full_name = f"accounts/{self.stage.account}/rlorTrainerJobs/{job}/checkpoints/{name}"
         said = refusal_of(
