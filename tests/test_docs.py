@@ -48,7 +48,7 @@ def test_a_command_that_a_page_shows_is_there(page: str, line: str) -> None:
         command = command.commands[words.pop(0)]
         known |= options(command) | {"--help", "-h"}
     assert command is not COMMAND or words[0].startswith("-"), f"{page}: no command {words[0]!r}"
-    if command.name in ("run", "train"):  # what follows is the program's or the recipe's
+    if command.name in ("run", "train", "torture"):  # what follows is the program's or the recipe's
         return
     given = {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"}
     assert given <= known, f"{page}: {line}"

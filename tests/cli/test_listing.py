@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emulator.kinds import CheckpointKind
@@ -86,7 +86,7 @@ _keys = st.sampled_from(["name", "id", "createTime", "create_time", "checkpointT
 _rows: st.SearchStrategy[list[dict[str, Any]]] = st.lists(st.dictionaries(_keys, _value), min_size=1, max_size=5)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_rows)
 def test_no_row_however_odd_makes_it_fail(raw: list[dict[str, Any]]) -> None:
     rows = [read(entry) for entry in raw]
