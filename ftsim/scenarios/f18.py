@@ -53,4 +53,4 @@ def _manager(stage: Stage) -> Any:
     """A client that has not looked up its account yet."""
     from fireworks.training.sdk import TrainerJobManager
 
-    return TrainerJobManager(api_key=stage.key, base_url=stage.url)
+    return stage.closed_at_the_end(TrainerJobManager(api_key=stage.key, base_url=stage.url))

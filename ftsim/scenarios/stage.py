@@ -123,14 +123,19 @@ class Stage:
         """A `TrainerJobManager`: jobs, their checkpoints, promotion."""
         from fireworks.training.sdk import TrainerJobManager
 
-        return TrainerJobManager(api_key=self.key, base_url=self.url)
+        return self.closed_at_the_end(TrainerJobManager(api_key=self.key, base_url=self.url))
 
     @cached_property
     def deployments(self) -> Any:
         """A `DeploymentManager`."""
         from fireworks.training.sdk import DeploymentManager
 
-        return DeploymentManager(api_key=self.key, base_url=self.url)
+        return self.closed_at_the_end(DeploymentManager(api_key=self.key, base_url=self.url))
+
+    def closed_at_the_end(self, client: Any) -> Any:
+        """The client itself; a test that keeps its error must not keep its connections."""
+        self._undo.callback(client.close)
+        return client
 
     def job_config(self, job: str, rank: int = 0, **facts: Any) -> Any:
         """A `TrainerJobConfig` for the tiny model."""
