@@ -38,6 +38,8 @@ def _across_a_load(stage: Stage, model: str, snapshot: str) -> tuple[list[float]
     before = _answer(stage, model)
     found = stage.emulator.platform.deployments.get(stage.account, serving.DEPLOYMENT)
     replica: Any = stage.emulator.platform.replicas.of_pod(found.pods[0], found.base_model)
+    while replica._sampler._rows:  # what was answered may still be on its way out
+        time.sleep(0.0005)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(_answer, stage, model)
         while not (replica._sampler._rows or under_way.done()):
