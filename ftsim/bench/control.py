@@ -36,6 +36,8 @@ def _start_once(state_dir: Path) -> float:
     server = subprocess.Popen(command, cwd=PACKAGE_ROOT, stdout=subprocess.DEVNULL)
     try:
         while not _healthy(port):
+            if server.poll() is not None:  # another program may have taken the port meanwhile
+                raise RuntimeError(f"ftsim serve ended while starting, status {server.returncode}")
             time.sleep(0.002)
         return time.perf_counter() - began
     finally:
