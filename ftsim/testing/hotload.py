@@ -23,14 +23,22 @@ class HotLoadMachine(PlatformMachine):
         job=jobs_in("running"),
         rounds=st.integers(1, 3),
         batches=st.integers(0, 1),
-        fails=st.sampled_from([False, False, False, True]),
+        trouble=st.sampled_from(["", "", "the load fails", "a link is skipped"]),
+        again=st.sampled_from(["", "", "nothing", "current", "another"]),
     )
-    def sync(self, job: str, rounds: int, batches: int, fails: bool) -> None:
-        """Train and sync some times over; `fails` breaks the last load (FAILURES E9)."""
+    def sync(self, job: str, rounds: int, batches: int, trouble: str, again: str) -> None:
+        """Train and sync some times over; in the last round the load may fail, or miss a save (FAILURES E9, E10).
+
+        Then the last snapshot may be loaded once more, onto whatever `again` says.
+        """
         for left in reversed(range(rounds)):
             for number in range(batches):
                 self.optim_step(job, number)
-            self.save_and_hotload(job, fails=fails and left == 0)
+            if trouble == "a link is skipped" and left == 0:
+                self.save_sampler(job, again=False, how="base", batches=1)
+            self.save_and_hotload(job, fails=trouble == "the load fails" and left == 0)
+        if again:
+            self.hot_load(self.rows[-1], again)
 
     def save_and_hotload(self, job: str, *, fails: bool) -> None:
         """The SDK's WeightSyncer decides what to save and how to load it."""

@@ -128,8 +128,8 @@ MUTANTS = (
     # the client side
     Mutant("our manager resumes the oldest", "ftsim.training.utils.rows", "read_rows", "reverse=True",
            "reverse=False", "manager"),
-    Mutant("our manager forgets the cursor", "ftsim.training.utils.checkpoints", "TrainingCheckpoints._save_state",
-           "self.cursors.record(dict.fromkeys(names, data_consumed))", "pass", "manager"),
+    Mutant("our manager promotes the oldest", "ftsim.training.utils.checkpoints", "TrainingCheckpoints._own_promotable",
+           "return by_session[0]", "return by_session[-1]", "manager"),
 )  # fmt: skip
 
 
