@@ -4,13 +4,13 @@ import contextlib
 import time
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule
 
 from ftsim.testing import ground, model
 from ftsim.testing.choices import Row, jobs_in, refusal_of, some
 from ftsim.testing.platform import PlatformMachine
+from ftsim.testing.profiles import BATCH, run_machine
 from ftsim.testing.stage import stage
 from ftsim.testing.tiny import NAME, tiny_model
 
@@ -153,13 +153,10 @@ def _base_digest() -> str:
     return fingerprint(tiny_model())
 
 
-def machine_runs_per_second(runs: int = 20, machine: type[PlatformMachine] = HotLoadMachine) -> float:
-    """Whole runs of the machine per second of wall time, start of the emulator and first import not counted."""
+def machine_runs_per_second(batches: int = 2, machine: type[PlatformMachine] = HotLoadMachine) -> float:
+    """Whole runs of the machine per second of wall time; starting the emulator and the first import do not count."""
     stage()
-    plan = settings(
-        max_examples=runs, stateful_step_count=25, deadline=None, database=None, derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
     started = time.perf_counter()
-    run_state_machine_as_test(machine, settings=plan)
-    return runs / (time.perf_counter() - started)
+    for batch in range(batches):
+        run_machine(machine, batch)
+    return batches * BATCH / (time.perf_counter() - started)

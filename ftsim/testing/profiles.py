@@ -5,9 +5,11 @@ HYPOTHESIS_PROFILE chooses one; without it `dev` is used.
 
 import os
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 VARIABLE = "HYPOTHESIS_PROFILE"
+BATCH = 10
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 PROFILES = {
     "dev": settings(
@@ -28,13 +30,22 @@ def load() -> str:
     """Register the profiles and load the one in HYPOTHESIS_PROFILE; raises InvalidArgument for a name that is none."""
     for name, profile in PROFILES.items():
         settings.register_profile(name, profile)
-    name = os.environ.get(VARIABLE, "dev")
-    settings.load_profile(name)
-    return name
+    settings.load_profile(chosen())
+    return chosen()
 
 
-def machine_runs(*, dev: int = 8, ci: int = 150, steps: int = 25) -> settings:
-    """Settings for a state machine that talks to a server: so many runs of so many steps in each profile."""
-    name = os.environ.get(VARIABLE, "dev")
-    runs = {"dev": dev, "ci": ci, "mutants": dev}[name]
-    return settings(PROFILES[name], max_examples=runs, stateful_step_count=steps)
+def chosen() -> str:
+    return os.environ.get(VARIABLE, "dev")
+
+
+def batches(*, dev: int, ci: int) -> range:
+    """Batches of machine runs to parametrise a test with: small ones with their own seeds vary more than one."""
+    return range({"dev": dev, "ci": ci, "mutants": dev}[chosen()])
+
+
+def run_machine(machine: type[RuleBasedStateMachine], batch: int, *, runs: int = BATCH, steps: int = 25) -> None:
+    """Run a state machine `runs` times. Under `ci` it is not the same every time, and a failure is shortened."""
+    plan = settings(PROFILES[chosen()], max_examples=runs, stateful_step_count=steps)
+
+    copy = type(machine.__name__, (machine,), {})
+    run_state_machine_as_test(copy if chosen() == "ci" else seed(batch)(copy), settings=plan)

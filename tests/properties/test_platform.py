@@ -1,10 +1,17 @@
-"""The state machines, with the vendor's SDK as the driver; profile `ci` runs each 150 times and more."""
+"""The state machines, with the vendor's SDK as the driver; profile `ci` makes 300 runs of them."""
 
-from ftsim.testing import profiles
+import pytest
+
 from ftsim.testing.hotload import HotLoadMachine
 from ftsim.testing.platform import PlatformMachine
+from ftsim.testing.profiles import batches, run_machine
 
-TestPlatform = PlatformMachine.TestCase
-TestPlatform.settings = profiles.machine_runs()
-TestHotLoad = HotLoadMachine.TestCase
-TestHotLoad.settings = profiles.machine_runs()
+
+@pytest.mark.parametrize("batch", batches(dev=1, ci=15))
+def test_the_platform_is_its_model(batch: int) -> None:
+    run_machine(PlatformMachine, batch)
+
+
+@pytest.mark.parametrize("batch", batches(dev=1, ci=15))
+def test_replicas_hold_what_the_model_says(batch: int) -> None:
+    run_machine(HotLoadMachine, batch)

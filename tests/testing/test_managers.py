@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ftsim.testing import CheckpointManagerMachine, ManagerFault, check_checkpoint_manager
-from ftsim.testing.profiles import machine_runs
+from ftsim.testing.profiles import batches, run_machine
 from ftsim.training.utils.checkpoints import ResumeInfo, TrainingCheckpoints
 
 no_wait = partial(TrainingCheckpoints, sleep=lambda seconds: None)
@@ -16,8 +16,9 @@ class OurManager(CheckpointManagerMachine):
     factory = staticmethod(no_wait)
 
 
-TestOurManager = OurManager.TestCase
-TestOurManager.settings = machine_runs(dev=4, ci=60, steps=12)
+@pytest.mark.parametrize("batch", batches(dev=1, ci=4))
+def test_our_manager_comes_through_every_history(batch: int) -> None:
+    run_machine(OurManager, batch, runs=6, steps=12)
 
 
 class Forgetful(TrainingCheckpoints):
