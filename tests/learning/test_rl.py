@@ -17,5 +17,5 @@ def test_the_mean_reward_of_samples_rises(tmp_path: Path, lora_rank: int, learni
     logged = entries(rl_loop, "rl-copy", tmp_path, lora_rank=lora_rank, seed=seed, **settings)
     start, end = sampled(logged, "reward")
     print(f"mean reward {start:.3f} -> {end:.3f}")
-    assert start < 0.4
+    assert start < 0.45
     assert end > max(start + 0.15, 0.5)
