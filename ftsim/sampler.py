@@ -78,6 +78,8 @@ class Sampler:
         self._closed = False
         self._served = 0
         self._pieces: dict[int, str] = {}
+        self._joining: list[_Row] = []
+        """Neither waiting nor running: a prefill that fails must still answer them."""
         self._rows: list[_Row] = []
         self._cache = RowCache()
         self._settings = _settings([])
@@ -148,12 +150,13 @@ class Sampler:
 
     def _fail(self, error: BackendError) -> None:
         with self._changed:
-            rows, swaps = list(self._rows), list[_Swap]()
+            rows, swaps = [*self._rows, *self._joining], list[_Swap]()
+            self._joining = []
             if self._closed:
                 rows, swaps = [*rows, *self._waiting], list(self._swaps)
             self._rows, self._cache = [], RowCache()
         for row in rows:
-            if row.future.set_running_or_notify_cancel():
+            if not row.future.done() and row.future.set_running_or_notify_cancel():
                 row.future.set_exception(error)
         for swap in swaps:
             swap.done.set_exception(error)
@@ -178,8 +181,10 @@ class Sampler:
                 if rows > 1 and rows * longest > CACHE_POSITIONS:
                     break
                 joined.append(self._waiting.popleft())
+        self._joining = joined
         for group in _prefill_groups(joined):
             self._prefill(group)
+        self._joining = []
 
     def _prefill(self, group: list[list[_Row]]) -> None:
         """Run the prompts of a group (equal prompts stand together and are computed once) and draw first tokens."""

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
+from ftsim import sampler
 from ftsim.replica import TorchReplica, fingerprint
 from ftsim.trainer import TorchTrainer
 from tests.sampler.conftest import QWEN
@@ -196,3 +197,20 @@ def test_a_delta_folder_of_other_shards_is_refused(
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     with pytest.raises(BackendError, match="weight files"):
         own.apply_delta(folder, "s1")
+
+
+def test_a_prefill_that_fails_answers_its_requests_and_the_next_ones_are_served(
+    own: TorchReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, broken = sampler._run_prompts, iter([True])
+
+    def once_broken(*args: Any) -> Any:
+        if next(broken, False):
+            raise RuntimeError("out of memory")
+        return prompts(*args)
+
+    monkeypatch.setattr(sampler, "_run_prompts", once_broken)
+    request = GenerateRequest(own.encode("Nora said"), max_tokens=4, seed=1)
+    with pytest.raises(BackendError, match="generation failed: out of memory"):
+        own.generate(request).result(timeout=30)
+    assert len(own.generate(request).result(timeout=30).tokens) == 4

@@ -24,10 +24,8 @@ def generate(replica: Replica, requests: list[GenerateRequest], order: list[int]
     return [found[index] for index in range(len(requests))]
 
 
-@pytest.mark.parametrize(("dtype", "steadily"), [(torch.float32, True), (torch.bfloat16, False)])
-def test_a_sample_is_the_same_bits_in_any_company(tmp_path: Path, dtype: torch.dtype, steadily: bool) -> None:
-    """bfloat16 shows that the company does matter where nothing is done about it."""
-    replica = open_replica(base_folder("accounts/fireworks/models/qwen3-4b", tmp_path), dtype=dtype)
+def test_a_sample_is_the_same_bits_in_any_company(tmp_path: Path) -> None:
+    replica = open_replica(base_folder("accounts/fireworks/models/qwen3-4b", tmp_path))
     words = ["fox", "owl", "hen", "goat", "red", "blue", "box", "key", "lamp", "book"]
     draw = random.Random(3)
     requests = []
@@ -40,7 +38,7 @@ def test_a_sample_is_the_same_bits_in_any_company(tmp_path: Path, dtype: torch.d
     draw.shuffle(order)
     apart = generate(replica, requests, order, 5)
     replica.close()  # type: ignore[attr-defined]
-    assert (together == apart) is steadily
+    assert together == apart
 
 
 @pytest.mark.parametrize(
