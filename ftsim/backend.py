@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.backend import BackendError, BaseModel, ModelDescription, Replica
-from ftsim import models
+from ftsim.models import catalogue as models
 
 if TYPE_CHECKING:
     import torch
 
-    from ftsim.trainer import TorchTrainer
+    from ftsim.trainer.trainer import TorchTrainer
 
 DEVICE = "FTSIM_DEVICE"
 DTYPE = "FTSIM_DTYPE"
@@ -69,7 +69,7 @@ class TorchBackend:
             import torch
             from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache  # noqa: F401
 
-            import ftsim.trainer  # noqa: F401
+            import ftsim.trainer.trainer  # noqa: F401
 
             self.device()
             if self._threads > 0:
@@ -91,14 +91,14 @@ class TorchBackend:
 
     def describe(self, folder: Path, base_model: BaseModel | None = None) -> ModelDescription:
         self.warm()
-        from ftsim.describe import describe
+        from ftsim.models.describe import describe
 
         return describe(folder, (base_model.name, self.folder(base_model)) if base_model else None)
 
     def open_trainer(self, base_model: BaseModel, *, lora_rank: int, max_context_length: int) -> "TorchTrainer":
         self.folder(base_model)
         self.warm()
-        from ftsim.trainer import TorchTrainer
+        from ftsim.trainer.trainer import TorchTrainer
 
         return TorchTrainer(
             self.folder,
@@ -111,7 +111,7 @@ class TorchBackend:
 
     def open_replica(self, base_model: BaseModel, *, max_context_length: int) -> Replica:
         self.warm()
-        from ftsim.replica import open_replica
+        from ftsim.sampler.replica import open_replica
 
         replica: Replica = open_replica(
             self.folder(base_model),

@@ -14,7 +14,7 @@ FTSIM = sorted((ROOT / "ftsim").rglob("*.py"))
 CORE = ("kinds", "names", "errors", "clock", "ids", "transitions")
 WEB = ("fastapi", "starlette", "uvicorn", "httpx", "pydantic")
 ROUTES = ("control", "gateway", "inference")
-COMPUTE = ("trainer", "models", "checkpoints", "replica", "sampler", "losses", "lora", "backend")
+COMPUTE = ("trainer", "sampler", "models", "checkpoints", "backend")
 
 
 @cache

@@ -62,7 +62,7 @@ UNNEEDED = ("torch", "transformers", "peft", "tokenizers", "numpy", "fireworks",
 
 def test_starting_imports_nothing_that_answering_does_not_need(tmp_path: Path) -> None:
     program = (
-        "import sys, urllib.request as web, ftsim.cli, ftsim.serve, ftsim.local\n"
+        "import sys, urllib.request as web, ftsim.cli, ftsim.process.serve, ftsim.local\n"
         f"with ftsim.local.Emulator(state_dir={str(tmp_path)!r}) as emu:\n"
         "    assert web.urlopen(emu.url + '/healthz').status == 200\n"
         "    asked = web.Request(emu.url + '/v1/accounts/fireworks/models', headers={'X-Api-Key': emu.api_key})\n"

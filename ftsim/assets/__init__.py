@@ -1,7 +1,6 @@
 """Files that ship inside the package: the tokenizer, its chat template and the pre-trained weights.
 
-`python -m ftsim.assets.build` writes them again from the seeded recipe in `ftsim.corpus`, `ftsim.tokenizer` and
-`ftsim.pretrain`.
+`python -m ftsim.assets.build` writes them again from the seeded recipe in `ftsim.models`: corpus, tokenizer, pretrain.
 """
 
 from pathlib import Path

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ftsim import pretrain, tokenizer
 from ftsim.assets import FOLDER
+from ftsim.models import pretrain, tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

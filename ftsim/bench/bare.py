@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ftsim.backend import THREADS
 from ftsim.bench.stand import ADAM
-from ftsim.losses import LOSSES
+from ftsim.trainer.losses import LOSSES
 
 Row = tuple[list[int], dict[str, list[Any]]]
 """Tokens, and per token what a loss needs, `target_tokens` among them."""

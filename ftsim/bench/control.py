@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ftsim.bench.measure import Result, milliseconds
 from ftsim.bench.stand import BASE_MODEL, Stand
-from ftsim.run import PACKAGE_ROOT
+from ftsim.process.run import PACKAGE_ROOT
 
 ROWS = 10_000
 CLIENTS = 8

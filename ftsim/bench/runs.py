@@ -126,15 +126,9 @@ def _bare_run(stand: Stand, turn: int) -> None:
     bare.save_pretrained(folder / "final")
 
 
-@contextlib.contextmanager
-def _environment(stand: Stand) -> Iterator[None]:
+def _environment(stand: Stand) -> contextlib.AbstractContextManager[None]:
     """What `ftsim run` would tell a recipe."""
-    from ftsim.run import program_environment
+    from ftsim.process.environment import in_environment
+    from ftsim.process.run import program_environment
 
-    before = dict(os.environ)
-    os.environ.update(program_environment({}, stand.server, {}))
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return in_environment(program_environment({}, stand.server, {}))

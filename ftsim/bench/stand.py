@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ftsim.attendance import Attendance, ServerRecord
-from ftsim.run import default_server_command, join_server
+from ftsim.process.attendance import Attendance, ServerRecord
+from ftsim.process.run import default_server_command, join_server
 
 BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
 BATCH, LENGTH = 8, 128
@@ -76,7 +76,7 @@ class Stand(contextlib.ExitStack):
     @cached_property
     def base_folder(self) -> Path:
         """The base model's files."""
-        from ftsim import models
+        from ftsim.models import catalogue as models
 
         if self._base is not None:
             return self._base

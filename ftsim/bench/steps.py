@@ -29,7 +29,7 @@ def loss_steps(stand: Stand) -> Iterator[Result]:
     """The worst of the server's losses; `parts` has the ratio of each."""
     from fireworks.training.sdk import types
 
-    from ftsim.losses import LOSSES
+    from ftsim.trainer.losses import LOSSES
 
     client, bare, drawn = stand.full, stand.bare, random.Random(1)
     parts = {}

@@ -24,8 +24,8 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
 from emulator.backend import BackendError
-from ftsim.live import LiveModel
 from ftsim.quiet import quiet
+from ftsim.trainer.live import LiveModel
 
 # torch sets it to DEBUG: two lines for every tensor in the log of whoever listens at the root.
 logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)

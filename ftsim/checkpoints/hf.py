@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError
-from ftsim import lora
 from ftsim.checkpoints import companions
 from ftsim.checkpoints.tensors import write
-from ftsim.live import LiveModel
 from ftsim.quiet import quiet
+from ftsim.trainer import lora
+from ftsim.trainer.live import LiveModel
 
 WEIGHTS = "model.safetensors"
 

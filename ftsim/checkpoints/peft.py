@@ -10,9 +10,9 @@ from torch import Tensor
 
 from emulator.backend import BackendError
 from ftsim.checkpoints.tensors import write
-from ftsim.live import LiveModel
-from ftsim.lora import ADAPTER
 from ftsim.quiet import quiet
+from ftsim.trainer.live import LiveModel
+from ftsim.trainer.lora import ADAPTER
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, CheckpointType
 from ftsim.checkpoints import delta, hf, peft
-from ftsim.live import LiveModel, Snapshot
+from ftsim.trainer.live import LiveModel, Snapshot
 
 
 def save(

@@ -6,6 +6,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
+
+def _unless_a_folder_was_given(context: typer.Context, url: str | None) -> str | None:
+    """An address from the environment gives way to a folder named on the command line."""
+    sources = [getattr(context.get_parameter_source(name), "name", "") for name in ("url", "state_dir")]
+    return None if sources == ["ENVIRONMENT", "COMMANDLINE"] else url
+
+
 StateDir = Annotated[
     Path | None,
     typer.Option(
@@ -13,6 +20,7 @@ StateDir = Annotated[
         envvar="FTSIM_STATE_DIR",
         help="Folder with the emulator's state; a folder of your own by default.",
         show_default=False,
+        is_eager=True,
     ),
 ]
 Url = Annotated[
@@ -22,6 +30,7 @@ Url = Annotated[
         envvar="FIREWORKS_BASE_URL",
         help="Address of the service; by default the emulator of the state folder.",
         show_default=False,
+        callback=_unless_a_folder_was_given,
     ),
 ]
 ApiKey = Annotated[

@@ -88,7 +88,7 @@ def _wanted(
 
 def _lines(file: Path | None, url: str | None, api_key: str | None, state_dir: Path | None) -> list[bytes]:
     """The lines of a journal: of a file, of a service that runs, or of what a stopped one left."""
-    from ftsim.attendance import Attendance, default_state_dir
+    from ftsim.process.attendance import Attendance, default_state_dir
 
     if file is not None:
         try:
@@ -100,7 +100,7 @@ def _lines(file: Path | None, url: str | None, api_key: str | None, state_dir: P
     root = (state_dir or default_state_dir()).expanduser().resolve()
     record = Attendance(root).server() if root.is_dir() else None
     if record is not None:
-        from ftsim.run import _answers
+        from ftsim.process.run import _answers
 
         if _answers(record):
             return _fetch(record.url, record.api_key)

@@ -1,6 +1,5 @@
 """`ftsim promote`."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -23,6 +22,7 @@ def promote(
     import contextlib
 
     from ftsim.commands.service import emulator_of
+    from ftsim.process.environment import in_environment
 
     arguments = ["--job-id", job_id, "--output-model-id", output_model_id, "--base-model", base_model]
     if checkpoint_name is not None:
@@ -32,7 +32,7 @@ def promote(
             url, api_key = stack.enter_context(emulator_of(state_dir))
         elif not api_key:
             fail(f"no key for {url}: give --api-key or set FIREWORKS_API_KEY")
-        os.environ |= {"FIREWORKS_BASE_URL": url, "FIREWORKS_API_KEY": api_key or ""}
+        stack.enter_context(in_environment({"FIREWORKS_BASE_URL": url, "FIREWORKS_API_KEY": api_key or ""}))
         from ftsim.training.promote_checkpoint import main
 
         raise SystemExit(main(arguments))

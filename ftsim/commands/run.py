@@ -47,8 +47,8 @@ def run(
     last program. The program finds FIREWORKS_BASE_URL, FIREWORKS_API_KEY and an offline hub with the tokenizers of the
     catalogue, and `training.*` when no cookbook is installed.
     """
-    from ftsim.attendance import default_state_dir
-    from ftsim.run import RunError, exec_program
+    from ftsim.process.attendance import default_state_dir
+    from ftsim.process.run import RunError, exec_program
 
     try:
         exec_program(program or [], state_dir=_resolved(state_dir or default_state_dir()))

@@ -36,7 +36,7 @@ def serve(
     """Run the emulator until Ctrl-C."""
     gc.disable()  # importing makes objects that all stay: looking for garbage meanwhile is a tenth of the start
     from emulator.server import API_KEY
-    from ftsim import serve as server
+    from ftsim.process import serve as server
 
     gc.freeze()
     gc.enable()

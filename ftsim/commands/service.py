@@ -79,8 +79,8 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Ite
 @contextlib.contextmanager
 def emulator_of(state_dir: Path | None) -> Iterator[tuple[str, str]]:
     """Address and key of the emulator of a state folder, kept running meanwhile."""
-    from ftsim.attendance import Attendance, default_state_dir
-    from ftsim.run import RunError, join_server
+    from ftsim.process.attendance import Attendance, default_state_dir
+    from ftsim.process.run import RunError, join_server
 
     root = (state_dir or default_state_dir()).expanduser().resolve()
     if not (root / METADATA).exists():

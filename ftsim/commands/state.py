@@ -115,9 +115,9 @@ def _emulator(
     """A connection to an emulator's control API; `new` allows a state folder that nobody has used."""
     import httpx
 
-    from ftsim.attendance import Attendance, default_state_dir
     from ftsim.commands.service import emulator_of
-    from ftsim.run import RunError, join_server
+    from ftsim.process.attendance import Attendance, default_state_dir
+    from ftsim.process.run import RunError, join_server
 
     with contextlib.ExitStack() as stack:
         if url is None and new:

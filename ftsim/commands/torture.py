@@ -28,7 +28,7 @@ def torture(
     whether it lost a step, trained rows twice, promoted the wrong checkpoint or left trainers and deployments behind;
     the exit status is 0 when it survived."""
     from ftsim.backend import TorchBackend
-    from ftsim.run import RunError
+    from ftsim.process.run import RunError
     from ftsim.torture import TortureError
     from ftsim.torture import torture as judge
 

@@ -1,5 +1,6 @@
 """`ftsim train`."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ import typer
 from ftsim.commands.console import StateDir, fail
 
 if TYPE_CHECKING:
-    from ftsim.attendance import ServerRecord
+    from ftsim.process.attendance import ServerRecord
 
 RECIPES = "ftsim.training.recipes"
 BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
@@ -48,18 +49,23 @@ def train(
     does not run. `dataset` and `eval_dataset` take files or names of shipped data sets.
     """
     from ftsim import overrides
-    from ftsim.attendance import default_state_dir
+    from ftsim.models import hub
+    from ftsim.process.attendance import default_state_dir
+    from ftsim.process.environment import in_environment
 
     if recipe not in names():
         fail(f"there is no recipe {recipe!r}; there are {', '.join(names())}", 2)
     root = (state_dir or default_state_dir()).expanduser().resolve()
-    try:
-        given = overrides.read_yaml(config) if config else {}
-        given = overrides.merged(given, overrides.read_assignments(settings or []))
-        configured, main = load(recipe, given, root)
-    except ValueError as error:
-        fail(f"{recipe}: {error}", 2)
-    result, server = run(configured, main, root)
+    with contextlib.ExitStack() as stack:
+        # Before anything imports the hub library, which reads them once.
+        stack.enter_context(in_environment(hub.build(root / "hub")))
+        try:
+            given = overrides.read_yaml(config) if config else {}
+            given = overrides.merged(given, overrides.read_assignments(settings or []))
+            configured, main = load(recipe, given)
+        except ValueError as error:
+            fail(f"{recipe}: {error}", 2)
+        result, server = run(configured, main, root)
     report(result, server)
     if plot:
         from ftsim import curves
@@ -74,14 +80,12 @@ def names() -> list[str]:
     return [name for name in DATA_SETS if find_spec(f"{RECIPES}.{name}_loop")]
 
 
-def load(recipe: str, given: dict[str, Any], root: Path) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
+def load(recipe: str, given: dict[str, Any]) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
     """The recipe's `main` and the `Config` it is called with; `ValueError` says what is wrong with `given`."""
     from importlib import import_module
 
-    from ftsim import hub, overrides
+    from ftsim import overrides
 
-    # Before anything imports the hub library, which reads them once.
-    os.environ.update(hub.build(root / "hub"))
     module = import_module(f"{RECIPES}.{recipe}_loop")
     tree = overrides.merged(defaults(recipe, given, module.Config), given)
     for key in ("dataset", "eval_dataset"):
@@ -94,7 +98,8 @@ def defaults(recipe: str, given: dict[str, Any], config_class: Any) -> dict[str,
     """Values for what is not given: shipped data, a LoRA of a shipped model, a name for the result."""
     from dataclasses import fields
 
-    from ftsim import models, overrides
+    from ftsim import overrides
+    from ftsim.models import catalogue as models
     from ftsim.training.utils.trainers import job_id_for
 
     base, log_path = given.get("base_model", BASE_MODEL), given.get("log_path", f"runs/{recipe}")
@@ -126,8 +131,9 @@ def data_file(name: str) -> str:
 
 def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple[dict[str, Any], "ServerRecord"]:
     """Run the recipe against the emulator of a state folder, with what `ftsim run` gives a program."""
-    from ftsim.attendance import Attendance
-    from ftsim.run import OVERRIDING_VARIABLES, RunError, join_server, program_environment
+    from ftsim.process.attendance import Attendance
+    from ftsim.process.environment import in_environment
+    from ftsim.process.run import OVERRIDING_VARIABLES, RunError, join_server, program_environment
     from ftsim.training.utils.errors import CheckpointError, TrainerError
 
     try:
@@ -135,11 +141,9 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
         server, _ = join_server(Attendance(root))
     except (RunError, OSError) as error:
         fail(str(error))
-    os.environ.update(program_environment(os.environ, server, {}))
-    for variable in OVERRIDING_VARIABLES:
-        os.environ.pop(variable, None)
     try:
-        return main(config), server
+        with in_environment(program_environment(os.environ, server, {}), OVERRIDING_VARIABLES):
+            return main(config), server
     except (ValueError, TrainerError, CheckpointError) as error:
         if not type(error).__module__.startswith("ftsim."):
             raise

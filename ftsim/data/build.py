@@ -6,8 +6,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ftsim import corpus
 from ftsim.data import FOLDER
+from ftsim.models import corpus
 
 Row = dict[str, Any]
 

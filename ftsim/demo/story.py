@@ -19,13 +19,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from ftsim import data
-from ftsim.attendance import Attendance
 from ftsim.commands.checkpoints import describe, table
 from ftsim.commands.service import Service, connect
 from ftsim.demo.programs import BASE_MODEL, MODES, REFERENCE, SAVE_INTERVAL, STEPS, Mode, write
 from ftsim.demo.runs import DemoError, Program, cursors, environment, metrics
 from ftsim.listing import ListedRow, oldest_first
-from ftsim.run import RunError, join_server
+from ftsim.process.attendance import Attendance
+from ftsim.process.environment import in_environment
+from ftsim.process.run import RunError, join_server
 
 JUDGE = Path(__file__).with_name("judge.py")
 KILL_AT = 13
@@ -237,8 +238,8 @@ def _tables(story: Story, rows: dict[Mode, list[ListedRow]]) -> None:
 @contextlib.contextmanager
 def _server(story: Story) -> Iterator[tuple[str, str]]:
     """An emulator on the demo's own state folder, from first to last."""
-    os.environ.update(environment())
-    record, client = join_server(Attendance(story.state_dir))
+    with in_environment(environment()):
+        record, client = join_server(Attendance(story.state_dir))
     try:
         yield record.url, record.api_key
     finally:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from emulator.server import Emulator
-from ftsim.live import LiveModel
 from ftsim.testing.tiny import tiny_model
+from ftsim.trainer.live import LiveModel
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def look(held: LiveModel) -> Truth:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, as `ftsim.replica.fingerprint` reads them from files."""
+    """SHA-256 over names, types, shapes and bytes, as `ftsim.sampler.replica.fingerprint` reads them from files."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name]

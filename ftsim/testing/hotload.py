@@ -148,7 +148,7 @@ class HotLoadMachine(PlatformMachine):
 
 
 def _base_digest() -> str:
-    from ftsim.replica import fingerprint
+    from ftsim.sampler.replica import fingerprint
 
     return fingerprint(tiny_model())
 

@@ -15,9 +15,9 @@ from typing import Any
 from emulator.backend import Backend
 from emulator.errors import PlatformError
 from emulator.server import Emulator
-from ftsim import hub
-from ftsim.attendance import ServerRecord
-from ftsim.run import command_line, program_environment
+from ftsim.models import hub
+from ftsim.process.attendance import ServerRecord
+from ftsim.process.run import command_line, program_environment
 from ftsim.torture.evidence import gather
 from ftsim.torture.verdict import compare
 

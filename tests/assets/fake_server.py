@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 
-from ftsim.attendance import Attendance, ServerRecord
+from ftsim.process.attendance import Attendance, ServerRecord
 
 
 class Handler(BaseHTTPRequestHandler):

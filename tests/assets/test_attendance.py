@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 import pytest
 
-from ftsim.attendance import Attendance, OccupiedError, ServerRecord
+from ftsim.process.attendance import Attendance, OccupiedError, ServerRecord
 
 RECORD = ServerRecord("http://127.0.0.1:1", 42, "fw_key", "local")
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ftsim import data, tokenizer
+from ftsim import data
 from ftsim.data import build
+from ftsim.models import tokenizer
 
 WORDS = tokenizer.load()
 

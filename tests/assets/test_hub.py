@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ftsim import hub, tokenizer
 from ftsim.assets import FOLDER
+from ftsim.models import hub, tokenizer
 
 PROGRAM = """
 import json, sys

@@ -15,8 +15,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import emulator
-from ftsim import models, pretrain, tokenizer
 from ftsim.assets import FOLDER, build
+from ftsim.models import catalogue as models
+from ftsim.models import pretrain, tokenizer
 
 ONE_OF_EACH = ("qwen3-8b", "qwen3-30b-a3b", "kimi-k2-instruct", "glm-5")
 WORDS = tokenizer.load()
@@ -111,7 +112,7 @@ def test_the_dense_base_model_copies_and_adds(cache: Path) -> None:
 def test_many_processes_may_ask_at_once(tmp_path: Path) -> None:
     name = models.PREFIX + "qwen3-8b"
     program = (
-        "from pathlib import Path; from ftsim import models\n"
+        "from pathlib import Path; from ftsim.models import catalogue as models\n"
         f"print(models.base_folder({name!r}, Path({str(tmp_path)!r})))"
     )
     with ThreadPoolExecutor(4) as pool:
@@ -122,7 +123,7 @@ def test_many_processes_may_ask_at_once(tmp_path: Path) -> None:
 
 def test_neither_facts_nor_folders_need_torch(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from ftsim import models\n"
+        "import sys; from pathlib import Path; from ftsim.models import catalogue as models\n"
         f"models.base_folder(models.names()[0], Path({str(tmp_path)!r}))\n"
         "models.facts(models.names()[0]).parameter_count\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"

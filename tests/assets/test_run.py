@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from ftsim import run
-from ftsim.attendance import Attendance, ServerRecord
+from ftsim.process import run
+from ftsim.process.attendance import Attendance, ServerRecord
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
 PATIENCE = 20.0
@@ -155,7 +155,7 @@ def test_the_server_goes_when_its_last_program_has_gone(state: Path, tmp_path: P
 def test_the_server_survives_a_run_that_is_killed_while_another_goes_on(state: Path, tmp_path: Path) -> None:
     waiting = script(tmp_path, "import sys, time; open(sys.argv[1], 'w').close(); time.sleep(60)", "waiting.py")
     launcher = (
-        f"import sys; from pathlib import Path; from ftsim import run\n"
+        f"import sys; from pathlib import Path; from ftsim.process import run\n"
         f"run.exec_program(sys.argv[1:], state_dir=Path({str(state)!r}), server_command={server_command(state)!r})"
     )
     programs = []
@@ -226,7 +226,7 @@ def test_the_programs_files_keep_their_own_place(state: Path, tmp_path: Path) ->
     """The current folder and the standard streams are the program's own."""
     program = script(tmp_path, "import os, sys; print(os.getcwd(), sys.stdin.read())")
     launcher = (
-        f"import sys; from pathlib import Path; from ftsim import run\n"
+        f"import sys; from pathlib import Path; from ftsim.process import run\n"
         f"sys.exit(run.run_program(sys.argv[1:], state_dir=Path({str(state)!r}), "
         f"server_command={server_command(state)!r}))"
     )

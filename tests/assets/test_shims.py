@@ -8,8 +8,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from ftsim import run
-from ftsim.attendance import ServerRecord
+from ftsim.process import run
+from ftsim.process.attendance import ServerRecord
 
 RECORD = ServerRecord("http://127.0.0.1:4321", 42, "fw_test", "local")
 

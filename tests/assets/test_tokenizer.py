@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from ftsim import tokenizer
 from ftsim.assets import FOLDER
+from ftsim.models import tokenizer
 
 SHIPPED = tokenizer.load()
 

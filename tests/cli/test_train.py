@@ -84,10 +84,8 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, mess
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back afterwards what loading sets
     monkeypatch.chdir(tmp_path)
-    return lambda recipe, *words: train.load(recipe, overrides.read_assignments(list(words)), tmp_path / "state")
+    return lambda recipe, *words: train.load(recipe, overrides.read_assignments(list(words)))
 
 
 def test_nothing_given_is_a_run_on_shipped_data(load: Any) -> None:

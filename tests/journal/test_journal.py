@@ -227,7 +227,8 @@ def test_the_command_filters_and_exports(emu: Emulator, http: httpx.Client, tmp_
     assert ftsim(str(tmp_path / "j.jsonl")).count("\n") == shown.count("\n")
 
 
-def test_the_command_reads_what_a_stopped_emulator_left(tmp_path: Path) -> None:
+def test_the_command_reads_what_a_stopped_emulator_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIREWORKS_BASE_URL", "http://127.0.0.1:9")  # a folder named by hand goes before it
     with Emulator(DictBackend(tmp_path / "base"), state_dir=tmp_path / "state") as emulator:
         httpx.get(f"{emulator.url}/v1/accounts", headers={"X-Api-Key": emulator.api_key})
     assert "/v1/accounts" in ftsim("--state-dir", str(tmp_path / "state"))

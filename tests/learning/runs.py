@@ -10,7 +10,7 @@ from typing import Any
 
 from ftsim import data
 from ftsim.local import Emulator
-from ftsim.tokenizer import write_folder
+from ftsim.models.tokenizer import write_folder
 from ftsim.training.utils import WeightSyncConfig
 
 BASE = "accounts/fireworks/models/qwen3-8b"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ftsim.models import base_folder
-from ftsim.replica import TorchReplica
+from ftsim.models.catalogue import base_folder
+from ftsim.sampler.replica import TorchReplica
 
 torch.set_num_threads(1)  # the models are tiny and test processes share cores
 

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from emulator.backend import BackendError, GenerateRequest, Generation
-from ftsim.replica import TorchReplica
+from ftsim.sampler.replica import TorchReplica
 from tests.sampler.conftest import FAMILIES
 
 PROMPTS = ("The cat", "What is the opposite of hot?", "Nora said", "One, two, three, four, five, six,")

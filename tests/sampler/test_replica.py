@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
-from ftsim import sampler
-from ftsim.replica import TorchReplica, fingerprint
-from ftsim.trainer import TorchTrainer
+from ftsim.sampler import engine as sampler
+from ftsim.sampler.replica import TorchReplica, fingerprint
+from ftsim.trainer.trainer import TorchTrainer
 from tests.sampler.conftest import QWEN
 
 ADAM = {"learning_rate": 5e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "grad_clip_norm": 0.0}

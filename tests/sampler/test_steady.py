@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from emulator.backend import GenerateRequest, Generation, Replica
-from ftsim import steady
-from ftsim.models import base_folder
-from ftsim.replica import open_replica
+from ftsim.models.catalogue import base_folder
+from ftsim.sampler import steady
+from ftsim.sampler.replica import open_replica
 
 
 def seen(generation: Generation) -> list[tuple[int, float, float | None]]:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3MoeConfig
 
 from emulator.backend import BaseModel, LoraSpec, ModelSpec
 from ftsim.quiet import quiet
-from ftsim.trainer import TorchTrainer
+from ftsim.trainer.trainer import TorchTrainer
 
 VOCABULARY = 1024
 BASE = BaseModel("accounts/fireworks/models/tiny")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from emulator.backend import Backend, BackendError, BaseModel, LoraSpec, ModelSpec
-from ftsim import models
 from ftsim.backend import TorchBackend
+from ftsim.models import catalogue as models
 from tests.trainer.conftest import ADAM, Start, batch
 
 TINY = "accounts/fireworks/models/tiny"

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from emulator.backend import BackendError
-from ftsim.trainer import TorchTrainer
+from ftsim.trainer.trainer import TorchTrainer
 from tests.trainer.conftest import ADAM, Start, datum, gradients, same, tensor
 
 TEXTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9], [10]]

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from emulator.backend import BackendError
-from ftsim import losses
 from ftsim.quiet import quiet
+from ftsim.trainer import losses
 from tests.trainer.conftest import ADAM, Start, batch, datum, gradients, tensor
 
 

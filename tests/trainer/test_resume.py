@@ -12,7 +12,7 @@ import torch
 
 from emulator.backend import BackendError, BaseModel, LoraSpec, ModelSpec
 from emulator.kinds import CheckpointKind, detect
-from ftsim.trainer import TorchTrainer
+from ftsim.trainer.trainer import TorchTrainer
 from tests.trainer.conftest import ADAM, Start, batch, gradients, same, weights
 
 

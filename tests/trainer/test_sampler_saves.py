@@ -16,7 +16,7 @@ from emulator.backend import BackendError
 from emulator.kinds import CheckpointKind, detect
 from ftsim.checkpoints import companions, delta, hf
 from ftsim.quiet import quiet
-from ftsim.trainer import TorchTrainer
+from ftsim.trainer.trainer import TorchTrainer
 from tests.trainer.conftest import ADAM, Start, batch, datum, same, weights
 
 TOKENS = [3, 1, 4, 1, 5, 9, 2, 6]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from emulator.backend import BackendError, BaseModel, LoraSpec, ModelSpec
-from ftsim import losses
-from ftsim.trainer import TorchTrainer
+from ftsim.trainer import losses
+from ftsim.trainer.trainer import TorchTrainer
 from tests.trainer.conftest import ADAM, BASE, VOCABULARY, Start, batch, datum, gradients, same, tensor, weights
 
 LENGTHS = (5, 31, 3, 17, 9, 9, 24, 1)
@@ -333,10 +333,10 @@ def test_a_failure_in_the_middle_of_a_request_changes_nothing(start: Start, monk
             raise RuntimeError("out of memory")
         return original(*_)
 
-    import ftsim.trainer
+    import ftsim.trainer.trainer
 
-    original = ftsim.trainer.logits_of
-    monkeypatch.setattr(ftsim.trainer, "logits_of", out_of_memory)
+    original = ftsim.trainer.trainer.logits_of
+    monkeypatch.setattr(ftsim.trainer.trainer, "logits_of", out_of_memory)
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer.forward_backward("m", batch(lengths=LENGTHS))
     assert same(before, gradients(trainer))

@@ -6,7 +6,7 @@ import pytest
 
 from emulator.server import Emulator
 from ftsim.backend import TorchBackend
-from ftsim.tokenizer import write_folder
+from ftsim.models.tokenizer import write_folder
 from ftsim.training.utils.data import load_tokenizer
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError
-from ftsim.live import LiveModel
+from ftsim.trainer.live import LiveModel
 
 
 class Gradients:

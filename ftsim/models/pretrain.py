@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from ftsim import corpus
-from ftsim.tokenizer import END_OF_TEXT, IM_END, IM_START
+from ftsim.models import corpus
+from ftsim.models.tokenizer import END_OF_TEXT, IM_END, IM_START
 
 if TYPE_CHECKING:
     import torch

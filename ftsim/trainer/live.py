@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from emulator.backend import BackendError, ModelSpec
-from ftsim import lora, optimizer
 from ftsim.checkpoints import companions
 from ftsim.quiet import quiet
+from ftsim.trainer import lora, optimizer
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError
-from ftsim.batching import Datum, MicroBatch, array_record
-from ftsim.live import LiveModel
+from ftsim.trainer.batching import Datum, MicroBatch, array_record
+from ftsim.trainer.live import LiveModel
 
 LOWEST_LOGPROB = -1e30  # JSON knows no -Infinity (WIRE 2.8)
 

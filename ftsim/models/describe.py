@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 
 from emulator.backend import BackendError, BaseModel, LoraSpec, ModelDescription, ModelSpec
-from ftsim import live
 from ftsim.checkpoints import hf, peft
+from ftsim.trainer import live
 
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 

@@ -12,7 +12,7 @@ from types import FrameType
 from emulator.errors import PlatformError
 from emulator.server import API_KEY, Emulator
 from ftsim import local
-from ftsim.attendance import Attendance, OccupiedError, default_state_dir
+from ftsim.process.attendance import Attendance, OccupiedError, default_state_dir
 
 
 def serve(

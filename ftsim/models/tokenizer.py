@@ -12,8 +12,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from ftsim import corpus
 from ftsim.assets import FOLDER
+from ftsim.models import corpus
 
 VOCAB_SIZE = 2048
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

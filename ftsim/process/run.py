@@ -2,7 +2,7 @@
 
 The program's environment gets the emulator's address and key, an offline hub, and a folder in front of `PYTHONPATH`
 whose `sitecustomize` redirects the SDK's default address and lends `training.*` when no cookbook is installed
-(`ftsim/shims`). The emulator is a detached process that serves every run on the state folder and stops by itself
+(`shims`). The emulator is a detached process that serves every run on the state folder and stops by itself
 a few seconds after the last one has gone.
 """
 
@@ -20,8 +20,8 @@ from typing import NoReturn
 import httpx
 
 import ftsim
-from ftsim import hub
-from ftsim.attendance import Attendance, Client, ServerRecord
+from ftsim.models import hub
+from ftsim.process.attendance import Attendance, Client, ServerRecord
 
 SHIMS = Path(__file__).parent / "shims"
 PACKAGE_ROOT = Path(ftsim.__file__).parent.parent

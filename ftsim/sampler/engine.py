@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Transition
-from ftsim.kvcache import RowCache
-from ftsim.sampling import Settings, choose, wide
+from ftsim.sampler.kvcache import RowCache
+from ftsim.sampler.sampling import Settings, choose, wide
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ftsim import models, tokenizer
 from ftsim.assets import FOLDER
+from ftsim.models import catalogue as models
+from ftsim.models import tokenizer
 
 IMAGE_PROCESSOR_FAMILIES = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "moonshotai/Kimi-K2.5", "moonshotai/Kimi-K2.6")
 """Their repositories also carry an image processor config."""

@@ -143,7 +143,7 @@ def _write(about: Facts, folder: Path) -> None:
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
-    from ftsim import tokenizer
+    from ftsim.models import tokenizer
 
     shipped = load_file(FOLDER / about.architecture / "model.safetensors")
     tensors = {key: value.astype(np.float32) for key, value in shipped.items()}
@@ -161,7 +161,7 @@ def model_config(about: Facts) -> dict[str, Any]:
 
 def generation_config() -> dict[str, Any]:
     """The content of `generation_config.json`: sample, and stop at the end of a turn or of the text."""
-    from ftsim import tokenizer
+    from ftsim.models import tokenizer
 
     ids = {token: tokenizer.special_id(token) for token in (tokenizer.IM_END, tokenizer.END_OF_TEXT)}
     return {

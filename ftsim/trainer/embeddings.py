@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from emulator.backend import BackendError
-from ftsim.batching import Datum, MicroBatch, array_record
-from ftsim.live import LiveModel
+from ftsim.trainer.batching import Datum, MicroBatch, array_record
+from ftsim.trainer.live import LiveModel
 
 Outputs = list[dict[str, Any]]
 Counts = tuple[int, int]

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from emulator.backend import BackendError, BaseModel, CheckpointType, ModelInfo, ModelSpec, SavedState
-from ftsim import embeddings, live, losses, optimizer
-from ftsim.batching import Datum, Limits, MicroBatch, micro_batches, parse
 from ftsim.checkpoints import dcp, peft, sampler
-from ftsim.compute import check, fill, logits_of, logprobs_of, result
-from ftsim.gradients import Gradients
-from ftsim.live import LiveModel
+from ftsim.trainer import embeddings, live, losses, optimizer
+from ftsim.trainer.batching import Datum, Limits, MicroBatch, micro_batches, parse
+from ftsim.trainer.compute import check, fill, logits_of, logprobs_of, result
+from ftsim.trainer.gradients import Gradients
+from ftsim.trainer.live import LiveModel
 
 
 class TorchTrainer:

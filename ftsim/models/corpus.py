@@ -8,7 +8,7 @@ being reliable at it, and supervised or reinforcement training has something lef
 from collections.abc import Callable, Iterator
 from random import Random
 
-from ftsim.wordlist import COMMON_WORDS
+from ftsim.models.wordlist import COMMON_WORDS
 
 Message = dict[str, str]
 Chat = list[Message]

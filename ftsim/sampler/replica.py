@@ -17,11 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Transition
-from ftsim import steady
 from ftsim.checkpoints import delta, peft
-from ftsim.live import load_base
 from ftsim.quiet import quiet
-from ftsim.sampler import Sampler
+from ftsim.sampler import steady
+from ftsim.sampler.engine import Sampler
+from ftsim.trainer.live import load_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

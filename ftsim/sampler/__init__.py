@@ -1,0 +1,1 @@
+"""The real sampler: what a replica of a deployment computes with."""

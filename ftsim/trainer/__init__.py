@@ -1,0 +1,1 @@
+"""The real trainer: forward, forward_backward and optim_step in torch, LoRA and full-parameter."""
