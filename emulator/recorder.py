@@ -22,6 +22,7 @@ class Recorder:
         exchange.request_type = _content_type(scope["headers"])
 
         async def listen() -> Message:
+            exchange.account = scope.get("account", "")  # known once the guard has let the request in
             message = await receive()
             if chunk := message.get("body"):
                 journal.asked(exchange, chunk)
@@ -29,6 +30,7 @@ class Recorder:
 
         async def speak(message: Message) -> None:
             if message["type"] == "http.response.start":
+                exchange.account = scope.get("account", "")  # a reader may look as soon as the answer is out
                 journal.tells(exchange, message["status"])
                 exchange.response_type = _content_type(message.get("headers", ()))
             elif chunk := message.get("body"):
@@ -41,7 +43,6 @@ class Recorder:
             exchange.error = f"{type(error).__name__}: {error}"
             raise
         finally:
-            exchange.account = scope.get("account", "")
             journal.close(exchange)
 
 
