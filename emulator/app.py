@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from emulator import admin, control, gateway, inference
-from emulator.errors import NotFound, PlatformError
+from emulator.errors import NotFound, PlatformError, spoken
 from emulator.faults import Faults
 from emulator.guard import Guard
 from emulator.journal import Journal
@@ -63,7 +63,10 @@ def create_app(
 
 
 def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> Response:
-    """An error body in the shape that the quirk `errors.style` asks for (FAILURES F17)."""
+    """An error body in the shape that its path or the quirk `errors.style` asks for (FAILURES F17)."""
+    envelope = spoken(request.url.path, status, envelope)
+    if "error" in envelope:
+        return Reply(envelope, status)
     style = request.app.state.platform.world.quirks.value("errors.style")
     if style == "text":
         return PlainTextResponse(str(envelope["message"]), status)

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.endpoints import endpoint
+from emulator.errors import spoken
 from emulator.guard import OPEN
 from emulator.quirks import Quirks
 from emulator.web import Reply
@@ -46,7 +47,7 @@ class Faults:
         if (delay := spend("http.delay_s")) > 0:
             await asyncio.sleep(delay)
         if status := spend("http.fail"):
-            await _refusal(name, status)(scope, receive, send)
+            await _refusal(path, name, status)(scope, receive, send)
             return
         for quirk, broken in (("http.lose_reply", _lose), ("http.reset", _reset)):
             if when := spend(quirk):
@@ -55,7 +56,7 @@ class Faults:
                 return
         if status := spend("http.apply_then_fail"):  # FAILURES D6
             await self._app(scope, receive, _ignore)
-            await _refusal(name, status)(scope, receive, send)
+            await _refusal(path, name, status)(scope, receive, send)
             return
         keep = spend("http.cut_body")
         await self._app(scope, receive, _spoiled(send, keep, spend("http.slow_body_s")))
@@ -63,9 +64,10 @@ class Faults:
             await _hang_up(scope)
 
 
-def _refusal(name: str, status: int) -> Reply:
+def _refusal(path: str, name: str, status: int) -> Reply:
     message = f"injected fault: {name} answers {status}"
-    return Reply({"code": _CODES.get(status, 2), "message": message, "details": []}, status)
+    envelope = {"code": _CODES.get(status, 2), "message": message, "details": []}
+    return Reply(spoken(path, status, envelope), status)
 
 
 async def _listen(receive: Receive) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emulator.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated
+from emulator.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated, spoken
 from emulator.quirks import Quirks
 from emulator.web import Reply
 
@@ -33,7 +33,8 @@ class Guard:
         try:
             self._admit(scope)
         except PlatformError as refusal:
-            await Reply(refusal.envelope(), refusal.http)(scope, receive, send)
+            body = spoken(scope["path"], refusal.http, refusal.envelope())
+            await Reply(body, refusal.http)(scope, receive, send)
             return
         await self._app(scope, self._counted(receive), send)
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from emulator.clock import SECOND
 from emulator.entities import Checkpoint
 from emulator.platform.futures import Promise
-from emulator.platform.trainers import LiveModel
+from emulator.platform.trainers import PARTS, LiveModel
 from emulator.web import Reply
 
 CLIENT_CONFIG: Mapping[str, Any] = {
@@ -49,7 +49,7 @@ def info(model: LiveModel) -> dict[str, Any]:
 
 
 def weights_info(row: Checkpoint) -> dict[str, Any]:
-    lora = {"lora_rank": row.lora_rank, "train_unembed": True, "train_mlp": True, "train_attn": True}
+    lora = {"lora_rank": row.lora_rank, **dict.fromkeys(PARTS, True), **row.trained}
     return {"base_model": row.base_model, "is_lora": row.lora_rank > 0, **(lora if row.lora_rank else {})}
 
 
@@ -72,6 +72,9 @@ def scripted(answer: str, promise: Promise, asked: Mapping[str, Any]) -> Respons
         return Reply(waiting, 408)
     if answer == "empty_400":
         return Response(status_code=400)
+    if answer in ("capacity_exhausted", "recovery_required"):  # FAILURES F17: words that say, come again
+        said = f"{answer}: the pooled trainer cannot go on with this model now"
+        return Reply({"error": {"code": answer, "type": "conflict_error", "message": said}}, 409)
     if answer.isdigit():
         return Reply(
             {"code": 2, "message": f"injected fault: retrieve_future answers {answer}", "details": []}, int(answer)

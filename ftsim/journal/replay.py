@@ -27,7 +27,6 @@ from emulator.server import Emulator
 HANGING = frozenset({"retrieve_future", "completions", "chat_completions", "hot_load", "promote"})
 PATIENCE_S = 120.0
 ABSENT = "absent"
-_RUNNING = "JOB_STATE_RUNNING"
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,8 @@ class _Player:
         world = self._emulator.world
         with world.change():
             world.apply(change["kind"], change["name"], change["body"])
-        if change["kind"] == "job" and (change["body"] or {}).get("state") != _RUNNING:
+        owner = world.jobs.get(change["name"]) or world.sessions.get(change["name"])
+        if change["kind"] in ("job", "session") and not (owner and owner.running):
             self._emulator.platform.trainers.stop(change["name"])
 
 
