@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from emulator.clock import SECOND
 from emulator.entities import Checkpoint
+from emulator.errors import SERVERLESS, spoken
 from emulator.platform.futures import Promise
 from emulator.platform.trainers import PARTS, LiveModel
 from emulator.web import Reply
@@ -67,7 +68,7 @@ def scripted(answer: str, promise: Promise, asked: Mapping[str, Any]) -> Respons
     if answer == "complete_metadata" and asked.get("allow_metadata_only"):
         return Reply({"status": "complete_metadata", "response_payload_size": len(promise.payload or b"")})
     if answer == "refuse_metadata" and "allow_metadata_only" in asked:
-        return Reply({"code": 3, "message": "unknown field allow_metadata_only", "details": []}, 400)
+        return _refused(promise, 400, {"code": 3, "message": "unknown field allow_metadata_only", "details": []})
     if answer == "408":
         return Reply(waiting, 408)
     if answer == "empty_400":
@@ -76,7 +77,11 @@ def scripted(answer: str, promise: Promise, asked: Mapping[str, Any]) -> Respons
         said = f"{answer}: the pooled trainer cannot go on with this model now"
         return Reply({"error": {"code": answer, "type": "conflict_error", "message": said}}, 409)
     if answer.isdigit():
-        return Reply(
-            {"code": 2, "message": f"injected fault: retrieve_future answers {answer}", "details": []}, int(answer)
-        )
+        said = f"injected fault: retrieve_future answers {answer}"
+        return _refused(promise, int(answer), {"code": 2, "message": said, "details": []})
     return None
+
+
+def _refused(promise: Promise, status: int, envelope: Mapping[str, Any]) -> Response:
+    pooled = "/trainingSessions/" in promise.owner
+    return Reply(spoken(SERVERLESS if pooled else "", status, envelope), status)

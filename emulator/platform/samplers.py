@@ -58,8 +58,10 @@ class Samplers:
         """
         match = _NAME.fullmatch(name)
         if match is None:
-            raise InvalidArgument(f"invalid sampler {name[:200]!r}: give accounts/<account>/trainingSessions/<id>, "
-                                  "or that with /checkpoints/<the path that a sampler save answered>")  # fmt: skip
+            raise InvalidArgument(
+                f"invalid sampler {name[:200]!r}: give accounts/<account>/trainingSessions/<id>, or that with "
+                "/checkpoints/<the path that a sampler save answered>"
+            )
         owner, session_id, path, base = match.groups()
         self._refuse_foreign(account, owner, name)
         if session_id is not None:

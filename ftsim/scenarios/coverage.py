@@ -87,8 +87,8 @@ def quirks() -> str:
         "(`@pytest.mark.quirk(name, value)`), on the command line (`ftsim serve --quirk name=value@job=j1,times=1`), "
         "over HTTP (`POST /_ftsim/quirks`), or several at once with a profile (`ftsim serve --profile chaos`). "
         "Selectors: account, job (or training session), deployment, checkpoint, session, model, endpoint. "
-        "Budgets: `times`, `for_s` (seconds of the emulator's clock), `chance`; without one a quirk holds for ever. Ids are those of "
-        "[failures.md](failures.md).\n\n"
+        "Budgets: `times`, `for_s` (seconds of the emulator's clock), `chance`; without one a quirk holds for ever. "
+        "Ids are those of [failures.md](failures.md).\n\n"
     )
     rows = [(f"`{q.name}`", _type(q), q.doc, ", ".join(q.failures)) for q in QUIRKS]
     return head + _table(("name", "values", "what it does", "failures"), rows)

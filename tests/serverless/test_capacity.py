@@ -5,7 +5,7 @@ import pytest
 from emulator.server import Emulator
 from tests.doubles import BASE
 from tests.sdk import RequestFailedError
-from tests.serverless.conftest import Serve, logprobs
+from tests.serverless.conftest import Pool, Serve, logprobs
 
 BUSY = ["capacity_exhausted", "recovery_required"]
 
@@ -27,6 +27,18 @@ def test_who_has_opted_in_waits_and_gets_the_result(serve: Serve, emu: Emulator,
     emu.quirks.set("futures.answer", answer, times=1)
     assert logprobs(training, 0)
     assert [one.status for one in emu.journal.of("retrieve_future")][-2:] == [409, 200]
+
+
+@pytest.mark.parametrize(("answer", "status", "kind"), [("503", 503, "server_error"), ("404", 404, "not_found_error")])
+def test_any_other_answer_comes_in_the_gateways_envelope(
+    pool: Pool, emu: Emulator, answer: str, status: int, kind: str
+) -> None:
+    pool.create()
+    accepted = pool.post("optim_step", {"model_id": pool.model_id, "seq_id": 1})
+    emu.quirks.set("futures.answer", answer, times=1)
+    refused = pool.send("retrieve_future", {"request_id": accepted["request_id"]})
+    assert (refused.status_code, refused.json()["error"]["type"]) == (status, kind)
+    assert pool.result(accepted) == {"metrics": {"grad_norm": 0.0}}
 
 
 def test_a_place_is_free_as_soon_as_a_session_is_deleted(serve: Serve, emu: Emulator) -> None:

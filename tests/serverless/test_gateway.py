@@ -196,6 +196,7 @@ def test_a_base_or_a_run_is_sampled_without_a_session_once_it_has_a_route(
         ("/checkpoints/final", "does not say of which run"),
         (f"/checkpoints/local/{STRANGER}/final", "not found"),
         ("/checkpoints/", "invalid sampler"),
+        ("/", "invalid sampler"),
     ],
 )
 def test_a_sampler_that_means_nothing_is_a_400(pool: Pool, http: httpx.Client, rest: str, says: str) -> None:
@@ -231,10 +232,13 @@ def test_a_deleted_session_answers_no_more_and_is_shown_for_thirty_days(
     late = pool.send("optim_step", {"model_id": pool.model_id, "seq_id": 3})
     assert (late.status_code, "is TRAINING_SESSION_STATE_DELETED" in late.json()["error"]["message"]) == (404, True)
     assert pool.result(accepted) == {"metrics": {"grad_norm": 0.0}}
+    kept = Pool(http)
+    kept.create()
     emu.clock.advance(31 * 24 * 3600)
     assert http.get(f"{SESSIONS}/{pool.session}").status_code == 404
     assert http.get(f"{SESSIONS}/{pool.session}/checkpoints").status_code == 404
-    assert (len(emu.world.runs), len(emu.world.checkpoints)) == (0, 0)
+    assert [run.session.rpartition("/")[2] for run in emu.world.runs] == [kept.session]
+    assert len(emu.world.checkpoints) == 0
 
 
 def test_an_idle_session_stops_and_one_that_says_so_lives(pool: Pool, http: httpx.Client, emu: Emulator) -> None:
@@ -250,6 +254,19 @@ def test_an_idle_session_stops_and_one_that_says_so_lives(pool: Pool, http: http
     assert emu.platform.trainers.live_models(f"accounts/local/trainingSessions/{pool.session}") == []
     assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_EXPIRED"
     assert pool.send("session_heartbeat", {"session_id": pool.session}).status_code == 404
+
+
+def test_a_create_that_failed_may_keep_a_place(pool: Pool, http: httpx.Client, emu: Emulator) -> None:
+    emu.quirks.set("sessions.quota", 1)
+    emu.quirks.set("sessions.leak_on_failed_create", True)
+    pool.create(lora_config={"rank": 0})
+    assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_UNSPECIFIED"
+    other = Pool(http)
+    assert "may have 1 at a time" in str(other.create()["error"])
+    http.delete(f"{SESSIONS}/{pool.session}")
+    other.create(1)
+    other.create(2, lora_config={"rank": 0})
+    assert http.get(f"{SESSIONS}/{other.session}").json()["state"] == "TRAINING_SESSION_STATE_ACTIVE"
 
 
 def test_sessions_hold_their_place_until_they_are_deleted(http: httpx.Client, emu: Emulator) -> None:
