@@ -162,7 +162,8 @@ class Checkpoints:
     def resolve(self, asking: Shelf, path: str) -> Checkpoint:
         """The resumable row load_weights means (WIRE 5.2); raises InvalidArgument, NotFound, FailedPrecondition."""
         reference = parse_reference(path)
-        row = self.saved(self._owners.source(asking, reference), reference.checkpoint)
+        source = self._owners.source(asking, reference)
+        row = self.saved(source, reference.checkpoint)
         if not resumable(row.kind):
             raise FailedPrecondition(
                 f"checkpoint {row.id!r} holds sampler weights ({_short(row.kind)}) and no optimizer: load one that "
