@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-
 PREFIXES = ("FIREWORKS_", "TINKER_", "FTSIM_", "HF_", "TRANSFORMERS_", "PYTHONPATH", "NO_PROXY", "no_proxy")
 
 
