@@ -79,7 +79,7 @@ _BODIES: Mapping[tuple[str, str], Schema] = {
     },
     **{("POST", f"{prefix}/v1/completions"): _COMPLETION_BODY for prefix in ("", "/inference")},
     **{("POST", f"{prefix}/v1/chat/completions"): _CHAT_BODY for prefix in ("", "/inference")},
-    ("POST", "/_ftsim/clock"): obj({"advance_s": {"type": "number", "minimum": 0, "maximum": 1000}}),
+    ("POST", "/_ftsim/clock"): obj({"advance_s": {"type": "number", "minimum": 0}}),
     ("POST", "/_ftsim/seed"): obj({"seed": schemas.INTEGER}),
     ("POST", "/_ftsim/quirks"): obj({"name": STRING, "value": {}}, {"times": schemas.INTEGER}),
 }

@@ -21,6 +21,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from emulator import journal_file
+from emulator.clock import FURTHEST
 from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Session
 from emulator.errors import InvalidArgument, StorageFailed
 from emulator.ids import Ids
@@ -83,7 +84,8 @@ class Archive:
                 if manifest["kind"] != "state" or manifest["format"] != FORMAT:
                     raise InvalidArgument(f"{file.name} is no state of format {FORMAT}")
                 Ids.at(manifest["ids"])
-                int(manifest["time"])
+                if not 0 <= int(manifest["time"]) < FURTHEST:
+                    raise ValueError(f"its time is {manifest['time']}")
                 listed = {
                     str(key): {_plain(name): (int(size), str(digest)) for name, (size, digest) in files.items()}
                     for key, files in manifest["files"].items()
