@@ -5,7 +5,7 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,6 +63,31 @@ class Blobs:
             self.discard(staged)
             raise _explain(error, self.root) from error
         return target
+
+    def pin(self, key: str) -> Path:
+        """A staged folder with the files of a blob, which stay there when the blob goes; links are left out."""
+        source, pinned = self.path(key), self.stage()
+        for path in source.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                target = pinned / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link(path, target)
+                except OSError:
+                    shutil.copyfile(path, target)
+        return pinned
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Remove what a death between a blob and its row left: every folder that is no blob of `keep`."""
+        above = {str(parent) for key in keep for parent in Path(key).parents}
+        waiting = [self.root]
+        while waiting:
+            for folder in waiting.pop().iterdir():
+                key = folder.relative_to(self.root).as_posix()
+                if key in above:
+                    waiting.append(folder)
+                elif key not in keep and not key.startswith("."):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def copy_into(self, source: Path, staged: Path) -> None:
         """Copy a blob's files into a staged folder, sharing disk blocks where the file system can."""
