@@ -12,6 +12,7 @@ from ftsim.scenarios.absent import ABSENT
 
 ROOT = Path(__file__).parents[2]
 FAILURES = (ROOT / "docs/failures.md").read_text("utf-8")
+OFF = ("rows.time_precision", "dcp.rename")
 NAMES = [quirk.name for quirk in QUIRKS]
 
 
@@ -34,6 +35,14 @@ def test_an_entry_is_reproduced_or_has_a_reason_and_not_both() -> None:
     assert reproduced | ABSENT.keys() <= known
     assert not reproduced & ABSENT.keys()
     assert sorted(known - reproduced - ABSENT.keys()) == []
+
+
+def test_what_is_off_although_the_service_does_it_is_said() -> None:
+    always = {entry.id for entry in coverage.entries(FAILURES) if entry.default}
+    assert {"A1", "A7", "A8", "A16", "B6", "C1", "E14", "F13"} <= always
+    assert not {"A2", "A6", "E7", "F1"} & always
+    defaults = {name: quirk.default for quirk in QUIRKS for name in quirk.failures if quirk.name in OFF}
+    assert {name for name in defaults if name in always} == coverage.OPT_IN.keys()
 
 
 def test_the_generated_pages_are_current() -> None:
