@@ -19,6 +19,8 @@ from emulator.recorder import Recorder
 from emulator.web import Reply
 
 BODY_LIMIT = 256 * 1024 * 1024
+_UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
+"""Requests are the journal's business, not that of an OpenTelemetry provider which the program around may have set."""
 
 
 class Application(FastAPI):
@@ -55,7 +57,7 @@ def create_app(
     routes = [route for router in routers for route in router.routes]
     app = Application(
         routes=routes, middleware=middleware, exception_handlers=handlers,
-        openapi_url=None, docs_url=None, redoc_url=None,
+        openapi_url=None, docs_url=None, redoc_url=None, telemetry=_UNOBSERVED,
     )  # fmt: skip
     app.state.platform = platform
     app.state.journal = journal

@@ -47,4 +47,8 @@ class Recorder:
 
 
 def _content_type(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> str:
-    return next((value.decode("latin-1") for name, value in headers if name.lower() == b"content-type"), "")
+    """Header names are lower-case, in what a server hands in and in what an app hands out (ASGI)."""
+    for name, value in headers:
+        if name == b"content-type":
+            return value.decode("latin-1")
+    return ""
