@@ -37,15 +37,17 @@ def create_app(
     *,
     keys: Mapping[str, str],
     journal: Journal | None = None,
-    body_limit: int = BODY_LIMIT,
+    body_limit: int | None = None,
 ) -> FastAPI:
-    """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes."""
+    """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes, BODY_LIMIT if not given."""
     if journal is None:
         journal = Journal(platform.world.clock)
         journal.follow(platform.world, tuple(keys))
     middleware = [
         Middleware(Recorder, journal=journal),
-        Middleware(Guard, keys=keys, body_limit=body_limit, quirks=platform.world.quirks),
+        Middleware(
+            Guard, keys=keys, body_limit=BODY_LIMIT if body_limit is None else body_limit, quirks=platform.world.quirks
+        ),
         Middleware(Faults, quirks=platform.world.quirks),
     ]
     handlers: dict[Any, Any] = {
