@@ -13,6 +13,7 @@ from starlette.routing import Router
 
 from emulator import journal_file, snapshots
 from emulator.clock import SECOND, rfc3339
+from emulator.entrance import HEALTHY
 from emulator.errors import InvalidArgument, NotFound
 from emulator.journal import Exchange, Journal
 from emulator.quirks import Setting
@@ -26,7 +27,7 @@ routers = (router,)
 
 async def healthz(_request: Request) -> Response:
     """Up: answers as soon as the socket does."""
-    return Reply({"status": "ok"})
+    return Reply(HEALTHY)
 
 
 async def readyz(request: Request) -> Response:

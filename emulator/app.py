@@ -19,6 +19,8 @@ from emulator.recorder import Recorder
 from emulator.web import Reply
 
 BODY_LIMIT = 256 * 1024 * 1024
+_UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
+"""Requests are the journal's business, not that of an OpenTelemetry provider which the program around may have set."""
 
 
 class Application(FastAPI):
@@ -35,15 +37,17 @@ def create_app(
     *,
     keys: Mapping[str, str],
     journal: Journal | None = None,
-    body_limit: int = BODY_LIMIT,
+    body_limit: int | None = None,
 ) -> FastAPI:
-    """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes."""
+    """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes, BODY_LIMIT if not given."""
     if journal is None:
         journal = Journal(platform.world.clock)
         journal.follow(platform.world, tuple(keys))
     middleware = [
         Middleware(Recorder, journal=journal),
-        Middleware(Guard, keys=keys, body_limit=body_limit, quirks=platform.world.quirks),
+        Middleware(
+            Guard, keys=keys, body_limit=BODY_LIMIT if body_limit is None else body_limit, quirks=platform.world.quirks
+        ),
         Middleware(Faults, quirks=platform.world.quirks),
     ]
     handlers: dict[Any, Any] = {
@@ -55,7 +59,7 @@ def create_app(
     routes = [route for router in routers for route in router.routes]
     app = Application(
         routes=routes, middleware=middleware, exception_handlers=handlers,
-        openapi_url=None, docs_url=None, redoc_url=None,
+        openapi_url=None, docs_url=None, redoc_url=None, telemetry=_UNOBSERVED,
     )  # fmt: skip
     app.state.platform = platform
     app.state.journal = journal

@@ -125,6 +125,8 @@ class Quirks:
         return bool(self._settings) and any(setting.name in names for setting in self._settings)
 
     def active(self) -> list[Setting]:
+        if not self._settings:
+            return []
         now = self._clock.now()
         with self._lock:
             return [s for s in self._settings if s.left != 0 and (s.until is None or now < s.until)]

@@ -1,5 +1,6 @@
 """What every route needs: the platform behind the app, the parsed body, JSON written with orjson."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -9,6 +10,8 @@ from starlette.responses import Response
 from emulator.errors import InvalidArgument
 from emulator.platform.platform import Platform
 
+_JSON = (b"content-type", b"application/json")
+
 
 class Reply(Response):
     """A JSON answer; `content` is anything orjson can write, or bytes that already are JSON."""
@@ -17,6 +20,12 @@ class Reply(Response):
 
     def render(self, content: Any) -> bytes:
         return content if isinstance(content, bytes) else orjson.dumps(content)
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        if headers is None:  # what Starlette would work out anew for every answer
+            self.raw_headers = [(b"content-length", b"%d" % len(self.body)), _JSON]
+        else:
+            super().init_headers(headers)
 
 
 def platform_of(request: Request) -> Platform:
