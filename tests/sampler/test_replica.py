@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
 from ftsim.sampler import engine as sampler
-from ftsim.sampler.replica import TorchReplica, fingerprint
+from ftsim.sampler.replica import TorchReplica
 from ftsim.trainer.trainer import TorchTrainer
 from tests.sampler.conftest import QWEN
 
@@ -69,9 +69,10 @@ def test_a_chain_of_deltas_reproduces_the_trained_weights_bit_for_bit(
     for index in range(1, 31):
         training.step()
         own.apply_delta(training.save(tmp_path / f"s{index}", f"s{index}", "delta"), f"s{index}")
-    whole = training.save(tmp_path / "whole", "whole")
-    assert fingerprint(own._held) == fingerprint(whole)
     assert sampled_as_trained(training, own) < 1e-4
+    before = own.fingerprint()
+    own.load_base(training.save(tmp_path / "whole", "whole"), "whole")
+    assert own.fingerprint() == before
 
 
 def test_a_delta_against_other_weights_is_refused_and_nothing_changes(
@@ -123,6 +124,23 @@ def test_an_adapter_serves_the_trained_policy_and_a_base_takes_it_off(
     own.load_base(bases(QWEN), "base")
     assert own.fingerprint() == bare
     assert sampled_as_trained(training, own) > 1e-2
+
+
+def test_an_adapter_goes_on_top_of_the_deltas_that_came_before(
+    own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The weights held after a delta live in memory; whatever needs them as files gets the newest ones."""
+    training, adapting = Training(bases(QWEN)), Training(bases(QWEN), lora_rank=4)
+    own.load_base(training.save(tmp_path / "s0", "s0"), "s0")
+    training.step()
+    own.apply_delta(training.save(tmp_path / "s1", "s1", "delta"), "s1")
+    adapting.step()
+    adapter = adapting.save(tmp_path / "a", "a")
+    own.load_adapter(adapter, "a")
+    after_delta = own.fingerprint()
+    own.load_base(training.save(tmp_path / "whole", "whole"), "whole")
+    own.load_adapter(adapter, "a")
+    assert own.fingerprint() == after_delta
 
 
 def _torn(folder: Path, base: Path) -> Path:
