@@ -196,6 +196,24 @@ def test_async_swaps_under_a_running_request_and_sync_lets_it_finish(
         replica.close()
 
 
+def test_a_delta_comes_between_two_steps_of_a_running_request_or_after_it(
+    bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for transition, mixed in (("ASYNC", True), ("SYNC", False)):
+        training, replica = Training(bases(QWEN)), TorchReplica(bases(QWEN), max_context_length=2048)
+        replica.load_base(training.save(tmp_path / f"{transition}-0", "s0"), "s0")
+        training.step()
+        delta = training.save(tmp_path / f"{transition}-1", "s1", "delta")
+        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=250, ignore_eos=True))
+        while not replica._sampler._rows:
+            time.sleep(0.001)
+        replica.apply_delta(delta, "s1", transition)  # type: ignore[arg-type]
+        assert future.done() is not mixed
+        assert len(future.result().tokens) == 250
+        assert sampled_as_trained(training, replica) < 1e-4
+        replica.close()
+
+
 def test_a_closed_replica_refuses_and_fails_what_runs(bases: Callable[[str], Path]) -> None:
     replica = TorchReplica(bases(QWEN), max_context_length=4096)
     future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=4000, ignore_eos=True))
