@@ -24,6 +24,7 @@ class Blobs:
         self._staging = root / ".staging"
         self._durable = durable
         self._numbers = itertools.count()
+        self._syncing = ThreadPoolExecutor(SYNCING, thread_name_prefix="sync")
         try:
             for left in (self._staging, *root.glob(".trash-*")):
                 shutil.rmtree(left, ignore_errors=True)
@@ -54,7 +55,7 @@ class Blobs:
         target = self.path(key)
         try:
             if self._durable:
-                _sync_all([*staged.rglob("*"), staged])
+                self._sync_all([*staged.rglob("*"), staged])
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(staged, target)
             if self._durable:
@@ -122,11 +123,9 @@ class Blobs:
         self._staging.mkdir(parents=True, exist_ok=True)
         threading.Thread(target=shutil.rmtree, args=(trash,), kwargs={"ignore_errors": True}, daemon=True).start()
 
-
-def _sync_all(paths: Sequence[Path]) -> None:
-    """Side by side, since a journalling file system then commits once for many, not once for each."""
-    with ThreadPoolExecutor(SYNCING) as pool:
-        list(pool.map(_sync, paths))
+    def _sync_all(self, paths: Sequence[Path]) -> None:
+        """Side by side, since a journalling file system then commits once for many, not once for each."""
+        list(self._syncing.map(_sync, paths))
 
 
 def _sync(path: Path) -> None:

@@ -55,7 +55,10 @@ class _Row:
 
 @dataclass
 class _Swap:
-    model: "PreTrainedModel"
+    """`model` None keeps the model and gives its weights other `values`."""
+
+    model: "PreTrainedModel | None"
+    values: Sequence[tuple[Tensor, Tensor]]
     done: "Future[None]"
     drain: bool
 
@@ -115,13 +118,19 @@ class Sampler:
 
         ASYNC swaps between two decoding steps and keeps the cache; SYNC lets running requests finish (FAILURES E24).
         """
-        done: Future[None] = Future()
+        self._exchange(_Swap(model, (), Future(), transition == "SYNC"))
+
+    def refill(self, values: Sequence[tuple[Tensor, Tensor]], transition: Transition) -> None:
+        """As `swap`, with other values for the weights of the same model: pairs alike in shape, type and device."""
+        self._exchange(_Swap(None, values, Future(), transition == "SYNC"))
+
+    def _exchange(self, swap: _Swap) -> None:
         with self._changed:
             if self._closed:
                 raise BackendError("this replica is shut down", "server")
-            self._swaps.append(_Swap(model, done, transition == "SYNC"))
+            self._swaps.append(swap)
             self._changed.notify()
-        done.result()
+        swap.done.result()
 
     def close(self) -> None:
         """Fail what is unfinished and end the thread."""
@@ -164,8 +173,11 @@ class Sampler:
     def _swap_if_due(self) -> None:
         while self._swaps and not (self._swaps[0].drain and self._rows):
             swap = self._swaps.popleft()
-            self._model = swap.model
-            self._vocabulary = swap.model.get_input_embeddings().num_embeddings
+            if swap.model is not None:
+                self._model = swap.model
+                self._vocabulary = swap.model.get_input_embeddings().num_embeddings
+            for weight, value in swap.values:
+                weight.data = value
             swap.done.set_result(None)
 
     def _admit(self) -> None:

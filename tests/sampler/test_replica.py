@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
 from ftsim.sampler import engine as sampler
-from ftsim.sampler.replica import TorchReplica, fingerprint
+from ftsim.sampler.replica import TorchReplica
 from ftsim.trainer.trainer import TorchTrainer
 from tests.sampler.conftest import QWEN
 
@@ -69,9 +69,10 @@ def test_a_chain_of_deltas_reproduces_the_trained_weights_bit_for_bit(
     for index in range(1, 31):
         training.step()
         own.apply_delta(training.save(tmp_path / f"s{index}", f"s{index}", "delta"), f"s{index}")
-    whole = training.save(tmp_path / "whole", "whole")
-    assert fingerprint(own._held) == fingerprint(whole)
     assert sampled_as_trained(training, own) < 1e-4
+    before = own.fingerprint()
+    own.load_base(training.save(tmp_path / "whole", "whole"), "whole")
+    assert own.fingerprint() == before
 
 
 def test_a_delta_against_other_weights_is_refused_and_nothing_changes(
@@ -125,6 +126,23 @@ def test_an_adapter_serves_the_trained_policy_and_a_base_takes_it_off(
     assert sampled_as_trained(training, own) > 1e-2
 
 
+def test_an_adapter_goes_on_top_of_the_deltas_that_came_before(
+    own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The weights held after a delta live in memory; whatever needs them as files gets the newest ones."""
+    training, adapting = Training(bases(QWEN)), Training(bases(QWEN), lora_rank=4)
+    own.load_base(training.save(tmp_path / "s0", "s0"), "s0")
+    training.step()
+    own.apply_delta(training.save(tmp_path / "s1", "s1", "delta"), "s1")
+    adapting.step()
+    adapter = adapting.save(tmp_path / "a", "a")
+    own.load_adapter(adapter, "a")
+    after_delta = own.fingerprint()
+    own.load_base(training.save(tmp_path / "whole", "whole"), "whole")
+    own.load_adapter(adapter, "a")
+    assert own.fingerprint() == after_delta
+
+
 def _torn(folder: Path, base: Path) -> Path:
     shutil.copytree(base, folder)
     (folder / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:1000])
@@ -175,6 +193,24 @@ def test_async_swaps_under_a_running_request_and_sync_lets_it_finish(
         assert (not later[0], later[-1]) == (True, mixed)
         after = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=4)).result()
         assert [token.logprob for token in after.tokens] == pytest.approx([uniform] * len(after.tokens), abs=1e-4)
+        replica.close()
+
+
+def test_a_delta_comes_between_two_steps_of_a_running_request_or_after_it(
+    bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for transition, mixed in (("ASYNC", True), ("SYNC", False)):
+        training, replica = Training(bases(QWEN)), TorchReplica(bases(QWEN), max_context_length=2048)
+        replica.load_base(training.save(tmp_path / f"{transition}-0", "s0"), "s0")
+        training.step()
+        delta = training.save(tmp_path / f"{transition}-1", "s1", "delta")
+        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=250, ignore_eos=True))
+        while not replica._sampler._rows:
+            time.sleep(0.001)
+        replica.apply_delta(delta, "s1", transition)  # type: ignore[arg-type]
+        assert future.done() is not mixed
+        assert len(future.result().tokens) == 250
+        assert sampled_as_trained(training, replica) < 1e-4
         replica.close()
 
 
