@@ -7,7 +7,7 @@ Threading: calls to one `Trainer` come from one thread at a time, in `seq_id` or
 Errors: raise `BackendError`; the gateway turns it into a failed future (WIRE 2.6), never into a broken connection.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,6 +168,14 @@ class Generation:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+Tell = Callable[[Sequence[GeneratedToken], str], None]
+"""Hears of new tokens (echoed ones of the prompt first, all at once) and of the text that can be shown with them.
+
+The text is whole characters, held back while it may be the beginning of a stop string; all of it is a beginning of the
+finished text. Called from the backend's thread: it must neither wait nor raise.
+"""
+
+
 class Replica(Protocol):
     """One serving copy of a deployment; it really holds weights. A failed load leaves what it served in place."""
 
@@ -191,8 +199,11 @@ class Replica(Protocol):
     def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the base weights with this PEFT adapter from now on."""
 
-    def generate(self, request: GenerateRequest) -> "Future[Generation]":
-        """Queue a request; concurrent requests are batched."""
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
+        """Queue a request; concurrent requests are batched.
+
+        `tell` hears of every token as it is drawn. A future that is cancelled leaves the batch.
+        """
 
     def encode(self, text: str) -> list[int]: ...
 

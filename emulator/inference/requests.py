@@ -1,4 +1,4 @@
-"""What completions and chat completions have in common: parsing, waiting for replicas, streaming."""
+"""What completions and chat completions have in common: parsing, waiting for replicas, answering."""
 
 import asyncio
 import hashlib
@@ -11,16 +11,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.backend import BackendError, GenerateRequest, Generation
-from emulator.clock import Clock
+from emulator.backend import GenerateRequest, Generation
 from emulator.control.requests import Body
-from emulator.errors import Internal, InvalidArgument, NotFound, PlatformError
+from emulator.errors import InvalidArgument, NotFound, PlatformError
+from emulator.inference.live import Ended, Live
 from emulator.platform.completions import Target
 from emulator.web import Reply, caller, platform_of
 
 MOST_CHOICES = 128
-SIBLINGS_S = 0.02
-"""A seeded request stays in flight for at least so long, so that the siblings sent along with it still meet it."""
 _ABSENT_FEATURES = (
     "include_routing_matrix", "routing_matrix_format", "top_sampling_logprobs", "top_sampling_format", "sampling_mask",
     "images",
@@ -104,32 +102,40 @@ async def target(request: Request, model: str) -> Target:
     return await run_in_threadpool(platform.completions.resolve, account, model)
 
 
-async def generate(
-    request: Request, on: Target, asked: Sequence[GenerateRequest], choices: int, raw: Mapping[str, Any]
-) -> list[Generation]:
-    """The continuations of all prompts, `choices` of each; raises InvalidArgument, Internal."""
-    completions = platform_of(request).completions
+def begin(
+    request: Request, on: Target, asked: Sequence[GenerateRequest], sent: Sampling, raw: Mapping[str, Any]
+) -> Live:
+    """Start `n` choices of every prompt; raises InvalidArgument."""
     key = hashlib.sha256(orjson.dumps([caller(request), raw], option=orjson.OPT_SORT_KEYS)).digest()
-    with completions.in_flight(key):
-        started = Clock.elapsed()
-        futures = [future for one in asked for future in completions.submit(on, one, choices, key)]
-        try:
-            results = [await asyncio.wrap_future(future) for future in futures]
-        except BackendError as error:
-            raise Internal(error.message) from error
-        if asked[0].seed is not None and asked[0].temperature > 0:
-            await asyncio.sleep(max(0.0, SIBLINGS_S - (Clock.elapsed() - started)))
-        return results
+    each = [one for one in asked for _ in range(sent.n)]
+    return Live(platform_of(request).completions, on, each, key, told=sent.stream)
+
+
+async def finished(live: Live) -> list[Generation]:
+    """All choices, when the last one is done; raises Internal."""
+    results: dict[int, Generation] = {}
+    try:
+        while live.open:
+            results |= {one.index: one.result for one in await live.news() if isinstance(one, Ended)}
+        await live.land()
+    finally:
+        live.close()
+    return [results[index] for index in sorted(results)]
 
 
 def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:
     """Measured seconds and counts of the slowest choice, and who answered (WIRE 3.1)."""
     slowest = max(results, key=lambda result: result.metrics.get("server-processing-time", 0.0))
-    named = {key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
-             for key, value in slowest.metrics.items()}  # fmt: skip
-    if on.deployment is not None and on.pod is not None:
-        named |= {"deployment": on.deployment.name, "backend-host": on.pod.identity}
-    return named
+    measured = {key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
+                for key, value in slowest.metrics.items()}  # fmt: skip
+    return {**measured, **named(on)}
+
+
+def named(on: Target) -> dict[str, str]:
+    """Who answers: a deployment and its replica, nothing for a model of its own."""
+    if on.deployment is None or on.pod is None:
+        return {}
+    return {"deployment": on.deployment.name, "backend-host": on.pod.identity}
 
 
 def usage(prompt_tokens: int, results: Sequence[Generation]) -> dict[str, int]:
@@ -143,16 +149,6 @@ def usage(prompt_tokens: int, results: Sequence[Generation]) -> dict[str, int]:
 
 def reply(request: Request, content: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
     return Reply(content, headers=correlated(request, headers))
-
-
-def stream(request: Request, chunks: Sequence[Mapping[str, Any]], model: str, headers: Mapping[str, str]) -> Response:
-    """Server-sent events, `[DONE]` last; or cut off before the last chunk (FAILURES E23)."""
-    deployment = model.rpartition("/")[2]
-    cut = platform_of(request).world.quirks.spend("inference.truncate_stream", deployment=deployment)
-
-    events = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in (chunks[:-1] if cut else chunks)]
-    whole = b"".join(events if cut else [*events, b"data: [DONE]\n\n"])
-    return Response(whole, media_type="text/event-stream", headers=correlated(request, headers))
 
 
 def correlated(request: Request, headers: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Transition
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell, Transition
 from ftsim.checkpoints import delta, peft
 from ftsim.quiet import quiet
 from ftsim.sampler import steady
@@ -95,9 +95,9 @@ class TorchReplica:
             peft.read_config(adapter)
             self._serve(self._held, adapter, _merged(self._open(self._held), adapter), transition)
 
-    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
         """Queue a request; concurrent requests are batched."""
-        return self._sampler.generate(request)
+        return self._sampler.generate(request, tell)
 
     def encode(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]
