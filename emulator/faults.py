@@ -57,8 +57,11 @@ class Faults:
             await self._app(scope, receive, _ignore)
             await _refusal(name, status)(scope, receive, send)
             return
-        keep = spend("http.cut_body")
-        await self._app(scope, receive, _spoiled(send, keep, spend("http.slow_body_s")))
+        keep, seconds = spend("http.cut_body"), spend("http.slow_body_s")
+        if keep < 0 and seconds <= 0:
+            await self._app(scope, receive, send)
+            return
+        await self._app(scope, receive, _Spoiled(scope, send, keep, seconds))
         if keep >= 0:
             await _hang_up(scope)
 
@@ -109,25 +112,34 @@ async def _hang_up(scope: Scope, linger: bytes = b"") -> None:
         await asyncio.sleep(0)
 
 
-def _spoiled(send: Send, keep: int, seconds: float) -> Send:
-    """A `send` that ends the body after `keep` bytes (-1 never), and takes `seconds` to pass it on."""
-    if keep < 0 and seconds <= 0:
-        return send
-    passed = 0
+class _Spoiled:
+    """A `send` that ends the body after `keep` bytes (-1 never), and takes `seconds` longer to pass it on.
 
-    async def spoiled(message: Message) -> None:
-        nonlocal passed
+    The connection ends with the byte at which the body is cut, so that a stream stops being computed.
+    """
+
+    def __init__(self, scope: Scope, send: Send, keep: int, seconds: float) -> None:
+        self._scope, self._send = scope, send
+        self._keep = keep
+        self._pause = seconds / _PIECES
+        self._pauses = _PIECES if seconds > 0 else 0
+        self._passed = 0
+
+    async def __call__(self, message: Message) -> None:
         chunk = message.get("body", b"") if message["type"] == "http.response.body" else b""
         if not chunk:
-            await send(message)
+            if not 0 <= self._keep < self._passed:  # behind another server too a cut body must not look finished
+                await self._send(message)
             return
-        kept = chunk if keep < 0 else chunk[: max(0, keep - passed)]
-        passed += len(chunk)
-        size = -(-len(kept) // _PIECES) or 1
+        kept = chunk if self._keep < 0 else chunk[: max(0, self._keep - self._passed)]
+        self._passed += len(chunk)
+        size = -(-len(kept) // max(1, self._pauses)) or 1
         for at in range(0, len(kept), size):
-            await send({"type": "http.response.body", "body": kept[at : at + size], "more_body": True})
-            await asyncio.sleep(seconds / _PIECES)
-        if keep < 0 or passed <= keep:
-            await send({"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)})
-
-    return spoiled
+            await self._send({"type": "http.response.body", "body": kept[at : at + size], "more_body": True})
+            if self._pauses:
+                self._pauses -= 1
+                await asyncio.sleep(self._pause)
+        if self._keep < 0 or self._passed <= self._keep:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)})
+        else:
+            await _hang_up(self._scope)

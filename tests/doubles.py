@@ -8,6 +8,7 @@ import math
 import random
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -302,13 +303,15 @@ class DictReplica:
 
     def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
         future: Future[Generation] = Future()
+        began = time.perf_counter()
         logits = [math.log(p) for p in softmax(self._weights)]
         scale = request.temperature
         shares = softmax([lp / scale for lp in logits]) if scale else [float(lp == max(logits)) for lp in logits]
         chosen = random.Random(request.seed).choices(range(SIZE), shares, k=request.max_tokens)
         tokens = [self._token(k, logits, shares) for k in chosen]
         echoed = [self._token(token % SIZE, logits, None) for token in request.prompt] if request.echo else []
-        result = Generation(tokens, "".join(token.text for token in tokens), "length", echoed)
+        measured = {"server-processing-time": time.perf_counter() - began}
+        result = Generation(tokens, "".join(token.text for token in tokens), "length", echoed, measured)
         if self._before is None or tell is None:
             _recite(result, future, tell, lambda at: None)
         else:

@@ -40,9 +40,11 @@ class Speech:
         text = self._decode(self._window)
         whole = text.removesuffix(UNFINISHED)
         new, self._shown = whole[self._shown :], max(self._shown, len(whole))
-        if len(whole) == len(text) or len(self._window) > _LONGEST_WINDOW:
-            # no character is longer than four tokens; the newest one stays: some decoders look one token back
-            self._window = self._window[-1:] if len(whole) == len(text) else self._window[-4:]
+        if len(whole) == len(text):
+            self._window = [token]  # it stays: some decoders look one token back
+            self._shown = len(self._decode(self._window))
+        elif len(self._window) > _LONGEST_WINDOW:
+            self._window = self._window[-4:]  # no character is longer
             self._shown = len(self._decode(self._window).removesuffix(UNFINISHED))
         return new
 
