@@ -130,7 +130,8 @@ class Trainer(Protocol):
 class GenerateRequest:
     """One prompt to continue (WIRE 3.1). `seed` fixes the sample; `stop` strings end it; `echo_last` implies echo.
 
-    With `ignore_eos` an end-of-turn token is a token like any other.
+    With `ignore_eos` an end-of-turn token is a token like any other. `max_tokens` is lowered to what the context
+    leaves, unless the answer is wanted `whole`.
     """
 
     prompt: Sequence[int]
@@ -144,6 +145,7 @@ class GenerateRequest:
     echo_last: int | None = None
     top_logprobs: int = 0
     ignore_eos: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)

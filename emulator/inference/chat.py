@@ -29,7 +29,7 @@ class CreateChatCompletion(Sampling):
 
     messages: list[dict[str, Any]] = Field(min_length=1)
     tools: list[dict[str, Any]] = Field(default_factory=list)
-    max_completion_tokens: int | None = Field(None, ge=0)
+    tool_choice: Any = "auto"
 
 
 async def create(request: Request) -> Response:
@@ -37,8 +37,7 @@ async def create(request: Request) -> Response:
     refuse_absent(raw)
     on = await target(request, sent.model)
     prompt = await run_in_threadpool(_render, on.replica, sent)
-    limit = DEFAULT_MAX_TOKENS if sent.max_completion_tokens is None else sent.max_completion_tokens
-    live = begin(request, on, [sent.generation(prompt, limit)], sent, raw)
+    live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS)], sent, raw)
     if sent.stream:
         head = _head(request, sent.model, "chat.completion.chunk")
         teller = _Teller(sent, prompt, [_call_id(request) for _ in range(sent.n)])
@@ -50,6 +49,8 @@ async def create(request: Request) -> Response:
         "choices": [_choice(index, result, prompt, sent, _call_id(request)) for index, result in enumerate(results)],
         "usage": usage(len(prompt), results),
     }
+    if sent.return_token_ids:
+        content["prompt_token_ids"] = prompt
     if sent.perf_metrics_in_response:
         content["perf_metrics"] = metrics
     return reply(request, content, metrics)
@@ -71,7 +72,7 @@ def _call_id(request: Request) -> str:
 
 def _render(replica: Replica, sent: CreateChatCompletion) -> list[int]:
     try:
-        return replica.render_chat(sent.messages, sent.tools)
+        return replica.render_chat(sent.messages, [] if sent.tool_choice == "none" else sent.tools)
     except BackendError as error:
         raise InvalidArgument(error.message) from error
 
@@ -89,6 +90,8 @@ def _choice(
         body["logprobs"] = {"content": [row(token) for token in result.tokens]}
     if sent.raw_output:
         body["raw_output"] = _raw(result, prompt)
+    if sent.return_token_ids:
+        body["token_ids"] = [token.token_id for token in result.tokens]
     return body
 
 
@@ -117,7 +120,8 @@ class _Teller:
 
     def opening(self) -> list[Choice]:
         role = {"role": "assistant", "content": ""}
-        return [{"index": index, "delta": role, "finish_reason": None} for index in range(len(self._messages))]
+        ids = {"prompt_token_ids": self._prompt} if self._sent.return_token_ids else {}
+        return [{"index": index, "delta": role, "finish_reason": None, **ids} for index in range(len(self._messages))]
 
     def said(self, news: Said) -> Choice | None:
         delta = self._messages[news.index].add(news.text)
@@ -125,7 +129,9 @@ class _Teller:
         body: Choice = {"index": news.index, "delta": delta, "finish_reason": None}
         if self._sent.logprobs:
             body["logprobs"] = {"content": [row(token) for token in news.tokens]}
-        return body if delta or self._sent.logprobs else None
+        if self._sent.return_token_ids:
+            body["token_ids"] = [token.token_id for token in news.tokens]
+        return body if delta or self._sent.logprobs or self._sent.return_token_ids else None
 
     def ended(self, news: Ended) -> Choice:
         message = self._messages[news.index]

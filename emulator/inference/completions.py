@@ -29,7 +29,6 @@ class CreateCompletion(Sampling):
     prompt: str | list[int] | list[str] | list[list[int]]
     echo: bool = False
     echo_last: int | None = Field(None, ge=0)
-    return_token_ids: bool = False
 
 
 async def create(request: Request) -> Response:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import Field
@@ -16,13 +16,26 @@ from emulator.control.requests import Body
 from emulator.errors import InvalidArgument, NotFound, PlatformError
 from emulator.inference.live import Ended, Live
 from emulator.platform.completions import Target
-from emulator.web import Reply, caller, platform_of
+from emulator.web import Reply, caller, platform_of, request_id
 
 MOST_CHOICES = 128
 _ABSENT_FEATURES = (
     "include_routing_matrix", "routing_matrix_format", "top_sampling_logprobs", "top_sampling_format", "sampling_mask",
     "images",
 )  # fmt: skip
+_ABSENT_SETTINGS: Mapping[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "logit_bias": ({},),
+    "min_p": (0,),
+    "typical_p": (1,),
+    "mirostat_target": (0,),
+    "response_format": ({"type": "text"},),
+    "functions": ([],),
+    "tool_choice": ("auto", "none"),
+}
+"""Settings that would change what is sampled, with the values that change nothing."""
 
 
 class TooEarly(PlatformError):
@@ -37,8 +50,9 @@ class Sampling(Body):
     model: str = ""
     n: int = Field(1, ge=1, le=MOST_CHOICES)
     max_tokens: int | None = Field(None, ge=0)
+    max_completion_tokens: int | None = Field(None, ge=0)
     temperature: float = Field(1.0, ge=0.0, le=2.0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_p: float = Field(1.0, ge=0.0, le=1.0)
     top_k: int = Field(0, ge=0)
     seed: int | None = None
     stop: str | list[str] = Field(default_factory=list)
@@ -46,6 +60,8 @@ class Sampling(Body):
     logprobs: bool | int | None = None
     top_logprobs: int = Field(0, ge=0, le=20)
     ignore_eos: bool = False
+    context_length_exceeded_behavior: Literal["truncate", "error"] = "truncate"
+    return_token_ids: bool = False
     raw_output: bool = False
     perf_metrics_in_response: bool = False
 
@@ -58,10 +74,14 @@ class Sampling(Body):
     def stops(self) -> list[str]:
         return [stop for stop in ([self.stop] if isinstance(self.stop, str) else self.stop) if stop]
 
-    def generation(self, prompt: Sequence[int], max_tokens: int, **more: Any) -> GenerateRequest:
+    def generation(self, prompt: Sequence[int], default: int, **more: Any) -> GenerateRequest:
+        """`default` is how many tokens when the request does not say; raises InvalidArgument when it says it twice."""
+        limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
+        if len(limits) > 1:
+            raise InvalidArgument("max_tokens and max_completion_tokens are one setting: send one of them")
         return GenerateRequest(
             prompt=prompt,
-            max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
+            max_tokens=limits[0] if limits else default,
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
@@ -69,6 +89,7 @@ class Sampling(Body):
             stop=self.stops,
             top_logprobs=self.tops,
             ignore_eos=self.ignore_eos,
+            whole=self.context_length_exceeded_behavior == "error",
             **more,
         )
 
@@ -80,6 +101,9 @@ def refuse_absent(raw: Mapping[str, Any]) -> None:
             raise InvalidArgument(
                 f"{name} is not supported: this deployment has no router replay, sampling references or images"
             )
+    for name, neutral in _ABSENT_SETTINGS.items():
+        if name in raw and raw[name] not in neutral:
+            raise InvalidArgument(f"{name} is not supported: leave it out, or send {orjson.dumps(neutral[0]).decode()}")
 
 
 async def target(request: Request, model: str) -> Target:
@@ -153,5 +177,5 @@ def reply(request: Request, content: Mapping[str, Any], headers: Mapping[str, st
 
 def correlated(request: Request, headers: Mapping[str, str]) -> dict[str, str]:
     """Answer headers: the caller's request id or a new one, and the measured metrics."""
-    given = request.headers.get("x-request-id") or platform_of(request).world.ids.hex(32)
-    return {"x-request-id": given, **{f"fireworks-{name}": value for name, value in headers.items()}}
+    given = request_id(request.scope) or {"x-request-id": platform_of(request).world.ids.hex(32)}
+    return {**given, **{f"fireworks-{name}": value for name, value in headers.items()}}

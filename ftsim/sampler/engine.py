@@ -76,6 +76,11 @@ class Sampler:
             raise BackendError(f"the prompt holds token ids outside [0, {self._vocabulary})")
         if len(prompt) > self._context:
             raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {self._context}")
+        if request.whole and len(prompt) + request.max_tokens > self._context:
+            raise BackendError(
+                f"the prompt has {len(prompt)} tokens and max_tokens is {request.max_tokens}, the context length is "
+                f"{self._context}: ask for fewer, or send context_length_exceeded_behavior truncate"
+            )
         future: Future[Generation] = Future()
         with self._changed:
             if self._closed:
@@ -262,7 +267,8 @@ class Sampler:
         start = len(prompt) - count
         rows: list[GeneratedToken] = []
         if count and start == 0:
-            rows.append(GeneratedToken(prompt[0], self._piece(prompt[0]), 0.0, None))
+            alone = [(prompt[0], 0.0)] if request.top_logprobs else []  # a row without any voids the column (WIRE 3.1)
+            rows.append(GeneratedToken(prompt[0], self._piece(prompt[0]), 0.0, None, alone))
         for begin in range(max(start, 1), len(prompt), 1024):
             wanted = torch.tensor(prompt[begin : begin + 1024])
             logits = wide(self._model.lm_head(hidden[begin - 1 : begin - 1 + len(wanted)])).cpu()

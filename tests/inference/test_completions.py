@@ -115,7 +115,13 @@ def test_the_request_id_comes_back(http: httpx.Client) -> None:
         ({"prompt": []}, 400, "prompt"),
         ({"prompt": [99999]}, 400, "outside"),
         ({"temperature": -1}, 400, "temperature"),
-        ({"top_p": 0}, 400, "top_p"),
+        ({"top_p": 1.1}, 400, "top_p"),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, 400, "max_completion_tokens"),
+        ({"max_tokens": 10**6, "context_length_exceeded_behavior": "error"}, 400, "context length"),
+        ({"context_length_exceeded_behavior": "guess"}, 400, "context_length_exceeded_behavior"),
+        ({"frequency_penalty": 0.5}, 400, "frequency_penalty"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format"),
+        ({"logit_bias": {"5": 1}}, 400, "logit_bias"),
         ({"n": 0}, 400, "'n'"),
         ({"model": "nonsense"}, 400, "unknown model"),
         ({"model": "accounts/local/deployments/nope"}, 400, "not found"),
@@ -237,3 +243,48 @@ def test_a_completion_may_hang_until_the_load_is_done(
             answer.result(timeout=0.3)
         emulator.clock.advance(61)
         assert answer.result(timeout=10).status_code == 200
+
+
+def test_a_refusal_carries_the_callers_request_id_as_the_sampler_reads_it(emulator: Emulator) -> None:
+    async def run() -> tuple[str, Any]:
+        client = DeploymentSampler(inference_url=emulator.url, model=BASE, api_key=emulator.api_key)
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            await client.sample_with_prompt_tokens_result([99_999])
+        client.close()
+        await asyncio.sleep(0.01)  # its connections close in a task
+        return caught.value.request.headers["x-request-id"], caught.value.response.headers["x-request-id"]
+
+    sent, returned = asyncio.run(run())
+    assert sent == returned
+    emulator.quirks.set("http.fail", 503, times=1)
+    for key in (emulator.api_key, emulator.api_key, "none"):
+        answer = httpx.post(emulator.url + PATHS[0], headers={"x-request-id": "abc", "X-Api-Key": key}, json={})
+        assert (answer.is_error, answer.headers["x-request-id"]) == (True, "abc")
+
+
+def test_the_likeliest_tokens_are_there_for_every_echoed_token(emulator: Emulator, deploy: Deploy) -> None:
+    ((one,),) = sample(emulator, deploy(), {"max_tokens": 2, "echo": True, "top_logprobs": 3, "ignore_eos": True})
+    assert [len(ids) for ids in one.inference_topk_token_ids] == [3] * 4
+    assert all(best == sorted(best, reverse=True) for best in one.inference_topk_logprobs)
+
+
+def test_chat_gives_token_ids_when_asked(http: httpx.Client) -> None:
+    body = {"model": BASE, "messages": CHAT, "temperature": 0, "raw_output": True, "return_token_ids": True}
+    whole = http.post("/v1/chat/completions", json=body).json()
+    raw = whole["choices"][0]["raw_output"]
+    assert whole["prompt_token_ids"] == raw["prompt_token_ids"]
+    assert whole["choices"][0]["token_ids"] == raw["completion_token_ids"]
+    assert http.post("/v1/chat/completions", json={**body, "max_completion_tokens": 3}).json()["usage"][
+        "completion_tokens"
+    ] == 3  # fmt: skip
+
+
+def test_tools_that_must_not_be_called_are_not_shown(http: httpx.Client) -> None:
+    tool = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
+    counts = []
+    for more in ({}, {"tools": [tool]}, {"tools": [tool], "tool_choice": "none"}):
+        body = {"model": BASE, "messages": CHAT, "max_tokens": 1, **more}
+        counts.append(http.post("/v1/chat/completions", json=body).json()["usage"]["prompt_tokens"])
+    assert counts[0] == counts[2] < counts[1]
+    refused = http.post("/v1/chat/completions", json={"model": BASE, "messages": CHAT, "tool_choice": "required"})
+    assert refused.status_code == 400
