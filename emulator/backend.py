@@ -150,13 +150,17 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class GeneratedToken:
-    """A token with its log-probability under the raw distribution and under the one it was really sampled from."""
+    """A token with its log-probability under the raw distribution and under the one it was really sampled from.
+
+    `raw` is its bytes where they are no text by themselves, None where they are those of `text`.
+    """
 
     token_id: int
     text: str
     logprob: float
     sampling_logprob: float | None
     top: Sequence[tuple[int, float]] = ()
+    raw: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from emulator.backend import BackendError, Generation, Replica
 from emulator.clock import SECOND
 from emulator.control.requests import read_body
 from emulator.errors import InvalidArgument
-from emulator.inference.completions import row
 from emulator.inference.events import Choice, stream
 from emulator.inference.live import Ended, Said
 from emulator.inference.message import Message
 from emulator.inference.requests import Sampling, begin, finished, perf_metrics, refuse_absent, reply, target, usage
+from emulator.inference.rows import Rows
 from emulator.web import platform_of
 
 router = Router()
@@ -40,13 +40,15 @@ async def create(request: Request) -> Response:
     live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS)], sent, raw)
     if sent.stream:
         head = _head(request, sent.model, "chat.completion.chunk")
-        teller = _Teller(sent, prompt, [_call_id(request) for _ in range(sent.n)])
+        teller = _Teller(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)])
         return await stream(request, on, sent, live, teller, head, len(prompt))
     results = await finished(live)
     metrics = perf_metrics(on, results)
     content = {
         **_head(request, sent.model, "chat.completion"),
-        "choices": [_choice(index, result, prompt, sent, _call_id(request)) for index, result in enumerate(results)],
+        "choices": [
+            _choice(index, result, prompt, sent, on.replica, _call_id(request)) for index, result in enumerate(results)
+        ],
         "usage": usage(len(prompt), results),
     }
     if sent.return_token_ids:
@@ -78,7 +80,7 @@ def _render(replica: Replica, sent: CreateChatCompletion) -> list[int]:
 
 
 def _choice(
-    index: int, result: Generation, prompt: Sequence[int], sent: CreateChatCompletion, call_id: str
+    index: int, result: Generation, prompt: Sequence[int], sent: CreateChatCompletion, replica: Replica, call_id: str
 ) -> dict[str, Any]:
     message = Message(call_id)
     message.add(result.text)
@@ -86,8 +88,8 @@ def _choice(
     body: dict[str, Any] = {
         "index": index, "message": message.whole(), "finish_reason": _reason(message, result), "logprobs": None,
     }  # fmt: skip
-    if sent.logprobs:
-        body["logprobs"] = {"content": [row(token) for token in result.tokens]}
+    if sent.rows:
+        body["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of(result.tokens)
     if sent.raw_output:
         body["raw_output"] = _raw(result, prompt)
     if sent.return_token_ids:
@@ -111,10 +113,13 @@ def _raw(result: Generation, prompt: Sequence[int]) -> dict[str, Any]:
 class _Teller:
     """A chunk's choices: the role in a chunk of its own, then deltas with the rows of the tokens that came."""
 
-    def __init__(self, sent: CreateChatCompletion, prompt: Sequence[int], call_ids: Sequence[str]) -> None:
+    def __init__(
+        self, sent: CreateChatCompletion, prompt: Sequence[int], replica: Replica, call_ids: Sequence[str]
+    ) -> None:
         self._sent = sent
         self._prompt = prompt
         self._messages = [Message(call_id) for call_id in call_ids]
+        self._rows = [Rows(replica.decode, legacy=sent.legacy) for _ in call_ids]
         self._said = [0] * len(call_ids)
         """Characters of text that each message has got."""
 
@@ -127,11 +132,11 @@ class _Teller:
         delta = self._messages[news.index].add(news.text)
         self._said[news.index] += len(news.text)
         body: Choice = {"index": news.index, "delta": delta, "finish_reason": None}
-        if self._sent.logprobs:
-            body["logprobs"] = {"content": [row(token) for token in news.tokens]}
+        if self._sent.rows:
+            body["logprobs"] = self._rows[news.index].of(news.tokens)
         if self._sent.return_token_ids:
             body["token_ids"] = [token.token_id for token in news.tokens]
-        return body if delta or self._sent.logprobs or self._sent.return_token_ids else None
+        return body if delta or self._sent.rows or self._sent.return_token_ids else None
 
     def ended(self, news: Ended) -> Choice:
         message = self._messages[news.index]

@@ -9,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
 
-from emulator.backend import GeneratedToken, Generation, Replica
+from emulator.backend import Generation, Replica
 from emulator.clock import SECOND
 from emulator.control.requests import read_body
 from emulator.errors import InvalidArgument
 from emulator.inference.events import Choice, stream
 from emulator.inference.live import Ended, Said
 from emulator.inference.requests import Sampling, begin, finished, perf_metrics, refuse_absent, reply, target, usage
+from emulator.inference.rows import Rows
 from emulator.web import platform_of
 
 router = Router()
@@ -71,6 +72,7 @@ class _Teller:
         self._sent = sent
         self._prompts = prompts
         self._replica = replica
+        self._rows = [Rows(replica.decode, legacy=sent.legacy) for _ in prompts for _ in range(sent.n)]
         self._said: dict[int, int] = {}
         """Characters that each choice has got."""
 
@@ -78,7 +80,7 @@ class _Teller:
         return []
 
     def said(self, news: Said) -> Choice | None:
-        rows = [row(token) for token in news.tokens] if self._sent.logprobs else []
+        rows = self._rows[news.index].of(news.tokens) if self._sent.rows else None
         ids = [token.token_id for token in news.tokens] if self._sent.return_token_ids else []
         if not (news.text or rows or ids):
             return None
@@ -87,15 +89,13 @@ class _Teller:
     def ended(self, news: Ended) -> Choice:
         whole = choice(news.index, news.result, self._prompt(news.index), self._sent, self._replica)
         rest = whole["text"][self._said.get(news.index, 0) :]
-        last = self._choice(news.index, rest, [], []) | {"finish_reason": whole["finish_reason"]}
+        last = self._choice(news.index, rest, None, []) | {"finish_reason": whole["finish_reason"]}
         return last | ({"raw_output": whole["raw_output"]} if self._sent.raw_output else {})
 
-    def _choice(self, index: int, text: str, rows: Sequence[dict[str, Any]], ids: Sequence[int]) -> Choice:
-        body: Choice = {"index": index, "text": text, "finish_reason": None, "logprobs": None}
+    def _choice(self, index: int, text: str, rows: dict[str, Any] | None, ids: Sequence[int]) -> Choice:
+        body: Choice = {"index": index, "text": text, "finish_reason": None, "logprobs": rows}
         if index not in self._said:
             body["prompt_token_ids"] = list(self._prompt(index))
-        if rows:
-            body["logprobs"] = {"content": rows}
         if self._sent.return_token_ids:
             body["token_ids"] = ids
         self._said[index] = self._said.get(index, 0) + len(text)
@@ -119,8 +119,8 @@ def choice(
         "logprobs": None,
         "prompt_token_ids": list(prompt),
     }
-    if sent.logprobs:
-        body["logprobs"] = {"content": [row(token) for token in (*result.prompt_tokens, *result.tokens)]}
+    if sent.rows:
+        body["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of([*result.prompt_tokens, *result.tokens])
     if sent.raw_output:
         body["raw_output"] = {
             "completion_token_ids": ids,
@@ -130,19 +130,6 @@ def choice(
         }
     if sent.return_token_ids:
         body["token_ids"] = ids
-    return body
-
-
-def row(token: GeneratedToken) -> dict[str, Any]:
-    """A row of `logprobs.content`."""
-    body: dict[str, Any] = {
-        "token": token.text,
-        "token_id": token.token_id,
-        "logprob": token.logprob,
-        "sampling_logprob": token.sampling_logprob,
-    }
-    if token.top:
-        body["top_logprobs"] = [{"token_id": token_id, "logprob": logprob} for token_id, logprob in token.top]
     return body
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import Field
@@ -19,6 +19,7 @@ from emulator.platform.completions import Target
 from emulator.web import Reply, caller, platform_of, request_id
 
 MOST_CHOICES = 128
+MOST_TOPS = 20
 _ABSENT_FEATURES = (
     "include_routing_matrix", "routing_matrix_format", "top_sampling_logprobs", "top_sampling_format", "sampling_mask",
     "images",
@@ -57,8 +58,8 @@ class Sampling(Body):
     seed: int | None = None
     stop: str | list[str] = Field(default_factory=list)
     stream: bool = False
-    logprobs: bool | int | None = None
-    top_logprobs: int = Field(0, ge=0, le=20)
+    logprobs: bool | Annotated[int, Field(ge=0, le=MOST_TOPS)] | None = None
+    top_logprobs: int = Field(0, ge=0, le=MOST_TOPS)
     ignore_eos: bool = False
     context_length_exceeded_behavior: Literal["truncate", "error"] = "truncate"
     return_token_ids: bool = False
@@ -68,7 +69,17 @@ class Sampling(Body):
     @property
     def tops(self) -> int:
         """How many likeliest tokens each row lists."""
-        return self.top_logprobs or (self.logprobs if type(self.logprobs) is int else 0)
+        return self.top_logprobs or (self.logprobs or 0 if self.legacy else 0)
+
+    @property
+    def legacy(self) -> bool:
+        """Whether log-probabilities are wanted in the form of old: `logprobs` is a number, and 0 asks for them too."""
+        return type(self.logprobs) is int
+
+    @property
+    def rows(self) -> bool:
+        """Whether log-probabilities are wanted."""
+        return self.legacy or bool(self.logprobs)
 
     @property
     def stops(self) -> list[str]:

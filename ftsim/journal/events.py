@@ -47,7 +47,9 @@ def _grow(so_far: dict[str, Any], choice: dict[str, Any]) -> None:
         elif key in ("token_ids", "tool_calls"):
             so_far[key] = [*so_far.get(key, ()), *value]
         elif key == "logprobs":
-            so_far[key] = [*so_far.get(key, ()), *((value or {}).get("content") or ())]
+            rows = so_far.setdefault(key, {})
+            for name, column in (value or {}).items():
+                rows[name] = [*rows.get(name, ()), *(column or ())]
         elif value is not None:
             so_far[key] = value
 

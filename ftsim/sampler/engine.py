@@ -20,7 +20,7 @@ from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Gene
 from ftsim.sampler.kvcache import RowCache
 from ftsim.sampler.row import Row
 from ftsim.sampler.sampling import Settings, choose, wide
-from ftsim.sampler.speech import Speech
+from ftsim.sampler.speech import UNFINISHED, Speech, spelt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,7 +55,7 @@ class Sampler:
         self._swaps: deque[_Swap] = deque()
         self._closed = False
         self._served = 0
-        self._pieces: dict[int, str] = {}
+        self._pieces: dict[int, tuple[str, bytes | None]] = {}
         self._joining: list[Row] = []
         """Neither waiting nor running: a prefill that fails must still answer them."""
         self._rows: list[Row] = []
@@ -229,7 +229,7 @@ class Sampler:
             row.first = row.first or now
             reason = self._ended(row, token)
             if row.tell is not None and row.speech is not None and not row.future.cancelled():
-                row.tell([replace(row.tokens[-1], text=self._piece(token))], row.speech.add(token))
+                row.tell([self._named(row.tokens[-1])], row.speech.add(token))
             if row.future.cancelled() or reason:
                 finished.add(first + index)
                 self._finish(row, reason or "stop")
@@ -256,7 +256,7 @@ class Sampler:
         text = self._decode(spoken)
         for stop in row.request.stop:
             text = text.partition(stop)[0]
-        tokens = [replace(token, text=self._piece(token.token_id)) for token in row.tokens]
+        tokens = [self._named(token) for token in row.tokens]
         result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
         row.future.set_result(result)
 
@@ -268,23 +268,26 @@ class Sampler:
         rows: list[GeneratedToken] = []
         if count and start == 0:
             alone = [(prompt[0], 0.0)] if request.top_logprobs else []  # a row without any voids the column (WIRE 3.1)
-            rows.append(GeneratedToken(prompt[0], self._piece(prompt[0]), 0.0, None, alone))
+            rows.append(self._named(GeneratedToken(prompt[0], "", 0.0, None, alone)))
         for begin in range(max(start, 1), len(prompt), 1024):
             wanted = torch.tensor(prompt[begin : begin + 1024])
             logits = wide(self._model.lm_head(hidden[begin - 1 : begin - 1 + len(wanted)])).cpu()
             logprobs = torch.log_softmax(logits, -1).gather(1, wanted[:, None])[:, 0].float().tolist()
             tops = _tops(logits, request.top_logprobs) or [[] for _ in prompt]
             rows += [
-                GeneratedToken(token, self._piece(token), logprob, None, top)
+                self._named(GeneratedToken(token, "", logprob, None, top))
                 for token, logprob, top in zip(wanted.tolist(), logprobs, tops, strict=False)
             ]
         return rows
 
-    def _piece(self, token: int) -> str:
-        """The text of one token, looked up: decoding costs more than computing it."""
-        if token not in self._pieces:
-            self._pieces[token] = self._decode([token])
-        return self._pieces[token]
+    def _named(self, token: GeneratedToken) -> GeneratedToken:
+        """The token with its text, looked up: decoding costs more than computing it."""
+        if token.token_id not in self._pieces:
+            text = self._decode([token.token_id])
+            spelling = str(self._tokenizer.convert_ids_to_tokens(token.token_id)) if UNFINISHED in text else ""
+            self._pieces[token.token_id] = text, (spelt(spelling) if spelling else None)
+        text, raw = self._pieces[token.token_id]
+        return replace(token, text=text, raw=raw)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))

@@ -64,3 +64,21 @@ class Speech:
             if any(stop.startswith(self._held[-size:]) for stop in self._stops):
                 return size
         return 0
+
+
+def spelt(spelling: str) -> bytes | None:
+    """The bytes of a byte-level vocabulary entry, None for an entry of another kind."""
+    try:
+        return bytes(_BYTES[letter] for letter in spelling)
+    except KeyError:
+        return None
+
+
+def _letters() -> dict[str, int]:
+    """Letters that stand for bytes in byte-level vocabularies: printable ones for themselves, others moved up."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    moved = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + at): byte for at, byte in enumerate(moved)}
+
+
+_BYTES = _letters()

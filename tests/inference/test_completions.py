@@ -7,7 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from fireworks import Fireworks
 from fireworks.training.sdk import DeploymentManager, DeploymentSampler
+from fireworks.types.shared.log_probs import LogProbs
+from fireworks.types.shared.new_log_probs import NewLogProbs
 
 from emulator import Emulator
 from tests.inference.conftest import BASE, SHAPE, Deploy
@@ -288,3 +291,27 @@ def test_tools_that_must_not_be_called_are_not_shown(http: httpx.Client) -> None
     assert counts[0] == counts[2] < counts[1]
     refused = http.post("/v1/chat/completions", json={"model": BASE, "messages": CHAT, "tool_choice": "required"})
     assert refused.status_code == 400
+
+
+def test_rows_have_the_fields_of_the_vendors_types(emulator: Emulator) -> None:
+    text = "a😀b"
+    with Fireworks(api_key=emulator.api_key, base_url=emulator.url, account_id=emulator.account) as client:
+        asked: dict[str, Any] = {"model": BASE, "prompt": text, "max_tokens": 0, "echo": True}
+        rows = client.completions.create(**asked, logprobs=True, top_logprobs=2).choices[0].logprobs
+        old = client.completions.create(**asked, logprobs=2).choices[0].logprobs
+        bare = client.completions.create(**asked, logprobs=0).choices[0].logprobs
+        none = client.completions.create(**asked, logprobs=False).choices[0].logprobs
+    assert isinstance(rows, NewLogProbs)
+    assert rows.content is not None
+    assert bytes(byte for row in rows.content for byte in row.bytes) == text.encode()
+    assert [row.text_offset for row in rows.content] == [0, 1, 1, 1, 1, 2]
+    assert [len(row.top_logprobs or ()) for row in rows.content] == [1, 2, 2, 2, 2, 2]
+    assert all(isinstance(top.token, str) for row in rows.content for top in row.top_logprobs or ())
+    assert isinstance(old, LogProbs)
+    assert old.text_offset == [row.text_offset for row in rows.content]
+    assert old.token_ids == [row.token_id for row in rows.content]
+    assert old.token_logprobs == [row.logprob for row in rows.content]
+    assert old.top_logprobs is not None
+    assert [len(tops) for tops in old.top_logprobs] == [1, 2, 2, 2, 2, 2]
+    assert (bare.token_logprobs, bare.top_logprobs) == (old.token_logprobs, None)  # type: ignore[union-attr]
+    assert none is None

@@ -77,7 +77,7 @@ def test_events_are_put_together_by_choice() -> None:
         "id": "a", "done": False, "usage": {}, "error": 5,
         "choices": {
             "0": {"index": 0, "role": "assistant", "content": "y", "tool_calls": [2]},
-            "1": {"index": 1, "content": "xz", "logprobs": [1, 3], "finish_reason": "stop"},
+            "1": {"index": 1, "content": "xz", "logprobs": {"content": [1, 3]}, "finish_reason": "stop"},
         },
     }  # fmt: skip
     assert assembled(raw + b"data: [DONE]\n\n")["done"]
