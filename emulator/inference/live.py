@@ -15,6 +15,9 @@ from emulator.platform.completions import Completions, Target
 SIBLINGS_S = 0.02
 """A seeded request stays in flight for at least so long, so that the siblings sent along with it still meet it."""
 
+PAUSE_S = 0.02
+"""Between two looks at the news: tokens that come faster than anybody reads share a write, which costs most."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -46,6 +49,8 @@ class Live:
         """One choice per element of `asked`; with `told` tokens are news, otherwise only finished choices are."""
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
+        self._over = asyncio.Event()
+        self._looked = False
         self._woken = False
         self._heard: deque[Said | tuple[int, Future[Generation]]] = deque()
         self._began = Clock.elapsed()
@@ -64,9 +69,14 @@ class Live:
 
     async def news(self) -> list[Said | Ended]:
         """What happened since the last call, in order, at least one thing; raises Internal when a choice failed."""
+        if self._looked:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), PAUSE_S)
+        self._looked = True
         while True:
             await self._changed.wait()
             self._changed.clear()
+            self._over.clear()
             self._woken = False  # before looking: what is heard from now on wakes again
             if taken := list(self._take()):
                 return taken
@@ -101,6 +111,7 @@ class Live:
             else:  # what came before it is told first
                 self._heard.appendleft(one)
                 self._changed.set()
+                self._over.set()
                 return
             first = False
 
@@ -111,9 +122,11 @@ class Live:
         return lambda future: self._hear((index, future))
 
     def _hear(self, one: Said | tuple[int, "Future[Generation]"]) -> None:
-        """In a thread of the backend: note it, and wake the reader unless that is on its way."""
+        """In a thread of the backend: note it, and wake the reader unless that is on its way. An end is not put off."""
         self._heard.append(one)
-        if not self._woken:
-            self._woken = True
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would read
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would read
+            if not self._woken:
+                self._woken = True
                 self._loop.call_soon_threadsafe(self._changed.set)
+            if not isinstance(one, Said):
+                self._loop.call_soon_threadsafe(self._over.set)

@@ -91,7 +91,7 @@ class Sampler:
                 Row(
                     request, future, Random(seed), min(request.max_tokens, self._context - len(prompt)),
                     time.perf_counter(), len(self._rows) + len(self._waiting) + 1, tell,
-                    None if tell is None else Speech(self._decode, request.stop, self._ends),
+                    None if tell is None else Speech(self._text, request.stop, self._ends),
                 )
             )  # fmt: skip
             self._changed.notify()
@@ -282,12 +282,18 @@ class Sampler:
 
     def _named(self, token: GeneratedToken) -> GeneratedToken:
         """The token with its text, looked up: decoding costs more than computing it."""
-        if token.token_id not in self._pieces:
-            text = self._decode([token.token_id])
-            spelling = str(self._tokenizer.convert_ids_to_tokens(token.token_id)) if UNFINISHED in text else ""
-            self._pieces[token.token_id] = text, (spelt(spelling) if spelling else None)
-        text, raw = self._pieces[token.token_id]
+        text, raw = self._piece(token.token_id)
         return replace(token, text=text, raw=raw)
+
+    def _piece(self, token: int) -> tuple[str, bytes | None]:
+        if token not in self._pieces:
+            text = self._decode([token])
+            spelling = str(self._tokenizer.convert_ids_to_tokens(token)) if UNFINISHED in text else ""
+            self._pieces[token] = text, (spelt(spelling) if spelling else None)
+        return self._pieces[token]
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self._piece(tokens[0])[0] if len(tokens) == 1 else self._decode(tokens)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
