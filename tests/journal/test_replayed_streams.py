@@ -33,6 +33,18 @@ def test_a_stream_is_recorded_whole_and_answered_alike(
     assert again().identical, again()
 
 
+@pytest.mark.parametrize(("later", "alike"), [(1, True), (100, False)])
+def test_a_completion_may_be_created_while_it_was_asked(
+    emu: Any, http: httpx.Client, backend: Any, later: int, alike: bool  # noqa: F811
+) -> None:  # fmt: skip
+    created = http.post(PATHS[0], json={**ASKED, "stream": False}).json()["created"]
+    kept = saved(emu)
+    (exchange,) = kept.exchanges
+    stamp = b'"created":%d'
+    exchange.response = exchange.response.replace(stamp % created, stamp % (created + later))
+    assert replay(kept, backend).identical is alike
+
+
 def test_another_token_is_a_difference_and_says_where(emu: Any, http: httpx.Client, backend: Any) -> None:  # noqa: F811
     http.post(PATHS[0], json=ASKED)
     kept = saved(emu)
