@@ -16,7 +16,7 @@ from emulator.guard import Guard
 from emulator.journal import Journal
 from emulator.platform.platform import Platform
 from emulator.recorder import Recorder
-from emulator.web import Reply
+from emulator.web import Reply, request_id
 
 BODY_LIMIT = 256 * 1024 * 1024
 _UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
@@ -67,13 +67,14 @@ def create_app(
 
 
 def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> Response:
-    """An error body in the shape that the quirk `errors.style` asks for (FAILURES F17)."""
+    """An error body shaped as the quirk `errors.style` asks for (FAILURES F17), with the caller's request id."""
     style = request.app.state.platform.world.quirks.value("errors.style")
+    headers = request_id(request.scope)
     if style == "text":
-        return PlainTextResponse(str(envelope["message"]), status)
+        return PlainTextResponse(str(envelope["message"]), status, headers)
     if style == "error_object":
-        return Reply({"error": envelope}, status)
-    return Reply({"detail": envelope["message"]} if style == "detail" else envelope, status)
+        return Reply({"error": envelope}, status, headers)
+    return Reply({"detail": envelope["message"]} if style == "detail" else envelope, status, headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated
 from emulator.quirks import Quirks
-from emulator.web import Reply
+from emulator.web import Reply, request_id
 
 OPEN = frozenset({"/healthz", "/readyz"})
 UNLIMITED = frozenset({"/_ftsim/snapshot"})
@@ -35,7 +35,7 @@ class Guard:
         try:
             self._admit(scope)
         except PlatformError as refusal:
-            await Reply(refusal.envelope(), refusal.http)(scope, receive, send)
+            await Reply(refusal.envelope(), refusal.http, request_id(scope))(scope, receive, send)
             return
         await self._app(scope, receive if scope["path"] in UNLIMITED else self._counted(receive), send)
 

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from emulator.errors import InvalidArgument
 from emulator.platform.platform import Platform
@@ -37,6 +38,12 @@ def platform_of(request: Request) -> Platform:
 def caller(request: Request) -> str:
     """The account whose key the request carries (set by `emulator.guard`)."""
     return str(request.scope["account"])
+
+
+def request_id(scope: Scope) -> dict[str, str]:
+    """The header that gives the caller's own request id back, if it sent one (WIRE 3.1)."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return {"x-request-id": given.decode("latin-1")} if given else {}
 
 
 async def body(request: Request) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Transition
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell, Transition
 from ftsim.checkpoints import peft
 from ftsim.quiet import quiet
 from ftsim.sampler import steady
@@ -96,9 +96,9 @@ class TorchReplica:
             whole = self._held.written(self._fresh)
             self._serve(Held(whole), adapter, _merged(self._open(whole), adapter), transition)
 
-    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
         """Queue a request; concurrent requests are batched."""
-        return self._sampler.generate(request)
+        return self._sampler.generate(request, tell)
 
     def encode(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]

@@ -250,3 +250,28 @@ def test_a_prefill_that_fails_answers_its_requests_and_the_next_ones_are_served(
     with pytest.raises(BackendError, match="generation failed: out of memory"):
         own.generate(request).result(timeout=30)
     assert len(own.generate(request).result(timeout=30).tokens) == 4
+
+
+def test_a_request_that_is_cancelled_leaves_the_batch_or_never_joins_it(own: TorchReplica) -> None:
+    told: list[int] = []
+    running = own.generate(
+        GenerateRequest(own.encode("The cat"), max_tokens=500, ignore_eos=True),
+        lambda tokens, _: told.append(len(tokens)),
+    )
+    while not told:
+        time.sleep(0.001)
+    assert running.cancel()
+    while own._sampler._rows:
+        time.sleep(0.001)
+    assert len(told) < 400
+    beside = own.generate(GenerateRequest(own.encode("The cat"), max_tokens=500, ignore_eos=True))
+    while not own._sampler._rows:
+        time.sleep(0.001)
+    with own._sampler._changed:
+        late = own._sampler._waiting
+        waiting = own.generate(GenerateRequest(own.encode("Nora said"), max_tokens=4), lambda tokens, _: told.clear())
+        assert len(late) == 1
+        assert waiting.cancel()
+    beside.cancel()
+    assert own.generate(GenerateRequest(own.encode("The cat"), max_tokens=4)).result(30).tokens
+    assert told
