@@ -33,11 +33,13 @@ class Recorder:
 
         async def speak(message: "Message") -> None:
             if message["type"] == "http.response.start":
-                exchange.account = scope.get("account", "")  # a reader may look as soon as the answer is out
+                exchange.account = scope.get("account", "")
                 journal.tells(exchange, message["status"])
                 exchange.response_type = _content_type(message.get("headers", ()))
             elif chunk := message.get("body"):
                 journal.answered(exchange, chunk)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                journal.close(exchange)  # before it is out: whoever has the answer may read the journal at once
             await send(message)
 
         try:
@@ -46,7 +48,8 @@ class Recorder:
             exchange.error = f"{type(error).__name__}: {error}"
             raise
         finally:
-            journal.close(exchange)
+            if not exchange.ended:
+                journal.close(exchange)
 
 
 def _content_type(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> str:
