@@ -13,6 +13,7 @@ from starlette.routing import Router
 
 from emulator import journal_file, snapshots
 from emulator.clock import SECOND, rfc3339
+from emulator.entrance import HEALTHY
 from emulator.errors import InvalidArgument, NotFound
 from emulator.journal import Exchange, Journal
 from emulator.quirks import Setting
@@ -26,7 +27,7 @@ routers = (router,)
 
 async def healthz(_request: Request) -> Response:
     """Up: answers as soon as the socket does."""
-    return Reply({"status": "ok"})
+    return Reply(HEALTHY)
 
 
 async def readyz(request: Request) -> Response:
@@ -104,10 +105,13 @@ async def seed(request: Request) -> Response:
 async def advance(request: Request) -> Response:
     """Move the emulator's time forward by `advance_s` seconds."""
     seconds = (await body(request)).get("advance_s")
-    if not isinstance(seconds, int | float) or seconds < 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise InvalidArgument("advance_s: give seconds, 0 or more")
     clock = platform_of(request).world.clock
-    clock.advance(seconds)
+    try:
+        clock.advance(seconds)
+    except ValueError as error:
+        raise InvalidArgument(f"advance_s: {error}") from None
     return Reply({"time": rfc3339(clock.now())})
 
 
@@ -161,7 +165,7 @@ async def journal(request: Request) -> Response:
         lines = journal_file.write(_journal(request), seed=platform.world.ids.seed, account=platform.account)
         return Response(await run_in_threadpool(lambda: b"".join(lines)), media_type="application/x-ndjson")
     limit, endpoint = request.query_params.get("limit", "100"), request.query_params.get("endpoint")
-    if not limit.isdigit():
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
         raise InvalidArgument("limit: give a number")
     kept = [entry for entry in _journal(request) if endpoint in (None, entry.endpoint)]
     return Reply({"exchanges": [_exchange(entry) for entry in kept[-int(limit) :]] if int(limit) else []})
@@ -217,7 +221,9 @@ def _exchange(entry: Exchange) -> dict[str, Any]:
     shown = {key: value for key, value in asdict(entry).items() if not key.startswith("_")}
     clean = Redactor()
     text = {key: clean.bytes(shown[key][:SHOWN_BYTES]).decode("utf-8", "replace") for key in ("request", "response")}
-    return {**shown, **text, "query": clean.text(entry.query), "endpoint": entry.endpoint, "at": rfc3339(entry.at)}
+    touched = {key: [one._asdict() for one in getattr(entry, key)] for key in ("changes", "quirks")}
+    words = {"query": clean.text(entry.query), "endpoint": entry.endpoint, "at": rfc3339(entry.at)}
+    return {**shown, **text, **touched, **words}
 
 
 router.add_route("/healthz", healthz, methods=["GET"])

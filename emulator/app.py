@@ -16,9 +16,11 @@ from emulator.guard import Guard
 from emulator.journal import Journal
 from emulator.platform.platform import Platform
 from emulator.recorder import Recorder
-from emulator.web import Reply
+from emulator.web import Reply, request_id
 
 BODY_LIMIT = 256 * 1024 * 1024
+_UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
+"""Requests are the journal's business, not that of an OpenTelemetry provider which the program around may have set."""
 
 
 class Application(FastAPI):
@@ -35,15 +37,17 @@ def create_app(
     *,
     keys: Mapping[str, str],
     journal: Journal | None = None,
-    body_limit: int = BODY_LIMIT,
+    body_limit: int | None = None,
 ) -> FastAPI:
-    """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes."""
+    """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes, BODY_LIMIT if not given."""
     if journal is None:
         journal = Journal(platform.world.clock)
         journal.follow(platform.world, tuple(keys))
     middleware = [
         Middleware(Recorder, journal=journal),
-        Middleware(Guard, keys=keys, body_limit=body_limit, quirks=platform.world.quirks),
+        Middleware(
+            Guard, keys=keys, body_limit=BODY_LIMIT if body_limit is None else body_limit, quirks=platform.world.quirks
+        ),
         Middleware(Faults, quirks=platform.world.quirks),
     ]
     handlers: dict[Any, Any] = {
@@ -55,7 +59,7 @@ def create_app(
     routes = [route for router in routers for route in router.routes]
     app = Application(
         routes=routes, middleware=middleware, exception_handlers=handlers,
-        openapi_url=None, docs_url=None, redoc_url=None,
+        openapi_url=None, docs_url=None, redoc_url=None, telemetry=_UNOBSERVED,
     )  # fmt: skip
     app.state.platform = platform
     app.state.journal = journal
@@ -63,16 +67,17 @@ def create_app(
 
 
 def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> Response:
-    """An error body in the shape that its path or the quirk `errors.style` asks for (FAILURES F17)."""
+    """An error body shaped as path or quirk `errors.style` ask for (FAILURES F17), with the caller's request id."""
+    headers = request_id(request.scope)
     envelope = spoken(request.url.path, status, envelope)
     if "error" in envelope:
-        return Reply(envelope, status)
+        return Reply(envelope, status, headers)
     style = request.app.state.platform.world.quirks.value("errors.style")
     if style == "text":
-        return PlainTextResponse(str(envelope["message"]), status)
+        return PlainTextResponse(str(envelope["message"]), status, headers)
     if style == "error_object":
-        return Reply({"error": envelope}, status)
-    return Reply({"detail": envelope["message"]} if style == "detail" else envelope, status)
+        return Reply({"error": envelope}, status, headers)
+    return Reply({"detail": envelope["message"]} if style == "detail" else envelope, status, headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ Threading: calls to one `Trainer` come from one thread at a time, in `seq_id` or
 Errors: raise `BackendError`; the gateway turns it into a failed future (WIRE 2.6), never into a broken connection.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +130,8 @@ class Trainer(Protocol):
 class GenerateRequest:
     """One prompt to continue (WIRE 3.1). `seed` fixes the sample; `stop` strings end it; `echo_last` implies echo.
 
-    With `ignore_eos` an end-of-turn token is a token like any other.
+    With `ignore_eos` an end-of-turn token is a token like any other. `max_tokens` is lowered to what the context
+    leaves, unless the answer is wanted `whole`.
     """
 
     prompt: Sequence[int]
@@ -144,17 +145,22 @@ class GenerateRequest:
     echo_last: int | None = None
     top_logprobs: int = 0
     ignore_eos: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class GeneratedToken:
-    """A token with its log-probability under the raw distribution and under the one it was really sampled from."""
+    """A token with its log-probability under the raw distribution and under the one it was really sampled from.
+
+    `raw` is its bytes where they are no text by themselves, None where they are those of `text`.
+    """
 
     token_id: int
     text: str
     logprob: float
     sampling_logprob: float | None
     top: Sequence[tuple[int, float]] = ()
+    raw: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,14 @@ class Generation:
     finish_reason: Literal["stop", "length"]
     prompt_tokens: Sequence[GeneratedToken] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+Tell = Callable[[Sequence[GeneratedToken], str], None]
+"""Hears of new tokens (echoed ones of the prompt first, all at once) and of the text that can be shown with them.
+
+The text is whole characters, held back while it may be the beginning of a stop string; all of it is a beginning of the
+finished text. Called from the backend's thread: it must neither wait nor raise.
+"""
 
 
 class Replica(Protocol):
@@ -191,8 +205,11 @@ class Replica(Protocol):
     def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the base weights with this PEFT adapter from now on."""
 
-    def generate(self, request: GenerateRequest) -> "Future[Generation]":
-        """Queue a request; concurrent requests are batched."""
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
+        """Queue a request; concurrent requests are batched.
+
+        `tell` hears of every token as it is drawn. A future that is cancelled leaves the batch.
+        """
 
     def encode(self, text: str) -> list[int]: ...
 

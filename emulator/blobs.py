@@ -5,7 +5,7 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class Blobs:
         self._staging = root / ".staging"
         self._durable = durable
         self._numbers = itertools.count()
+        self._syncing = ThreadPoolExecutor(SYNCING, thread_name_prefix="sync")
         try:
             for left in (self._staging, *root.glob(".trash-*")):
                 shutil.rmtree(left, ignore_errors=True)
@@ -54,7 +55,7 @@ class Blobs:
         target = self.path(key)
         try:
             if self._durable:
-                _sync_all([*staged.rglob("*"), staged])
+                self._sync_all([*staged.rglob("*"), staged])
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(staged, target)
             if self._durable:
@@ -63,6 +64,31 @@ class Blobs:
             self.discard(staged)
             raise _explain(error, self.root) from error
         return target
+
+    def pin(self, key: str) -> Path:
+        """A staged folder with the files of a blob, which stay there when the blob goes; links are left out."""
+        source, pinned = self.path(key), self.stage()
+        for path in source.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                target = pinned / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link(path, target)
+                except OSError:
+                    shutil.copyfile(path, target)
+        return pinned
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Remove what a death between a blob and its row left: every folder that is no blob of `keep`."""
+        above = {str(parent) for key in keep for parent in Path(key).parents}
+        waiting = [self.root]
+        while waiting:
+            for folder in waiting.pop().iterdir():
+                key = folder.relative_to(self.root).as_posix()
+                if key in above:
+                    waiting.append(folder)
+                elif key not in keep and not key.startswith("."):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def copy_into(self, source: Path, staged: Path) -> None:
         """Copy a blob's files into a staged folder, sharing disk blocks where the file system can."""
@@ -97,11 +123,9 @@ class Blobs:
         self._staging.mkdir(parents=True, exist_ok=True)
         threading.Thread(target=shutil.rmtree, args=(trash,), kwargs={"ignore_errors": True}, daemon=True).start()
 
-
-def _sync_all(paths: Sequence[Path]) -> None:
-    """Side by side, since a journalling file system then commits once for many, not once for each."""
-    with ThreadPoolExecutor(SYNCING) as pool:
-        list(pool.map(_sync, paths))
+    def _sync_all(self, paths: Sequence[Path]) -> None:
+        """Side by side, since a journalling file system then commits once for many, not once for each."""
+        list(self._syncing.map(_sync, paths))
 
 
 def _sync(path: Path) -> None:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 SECOND = 1_000_000
+FURTHEST = 250_246_627_200 * SECOND
+"""The year 9900: no stamp can be written after 9999, and some lie ahead of the present."""
 
 
 class Clock:
@@ -25,10 +27,12 @@ class Clock:
             return self._last
 
     def advance(self, seconds: float) -> None:
-        """Move the emulator's time forward; raises ValueError for a negative amount."""
-        if seconds < 0:
-            raise ValueError("the clock only moves forward")
+        """Move the emulator's time forward; raises ValueError for a negative amount, or a leap beyond the year 9900."""
+        if not seconds >= 0:
+            raise ValueError(f"the clock only moves forward, not by {seconds}")
         with self._lock:
+            if seconds * SECOND > FURTHEST - self._wall_ns() // 1000 - self._offset:
+                raise ValueError(f"the clock cannot show what is {seconds} seconds ahead: it ends in the year 9900")
             self._offset += int(seconds * SECOND)
 
     def catch_up(self, moment: int) -> None:

@@ -17,7 +17,7 @@ from emulator.endpoints import endpoint
 from emulator.errors import spoken
 from emulator.guard import OPEN
 from emulator.quirks import Quirks
-from emulator.web import Reply
+from emulator.web import Reply, request_id
 
 _CODES = {400: 3, 401: 16, 402: 8, 403: 7, 404: 5, 409: 6, 410: 5, 412: 9, 429: 8, 500: 13, 502: 14, 503: 14, 504: 4}
 _NAMES = (
@@ -47,7 +47,7 @@ class Faults:
         if (delay := spend("http.delay_s")) > 0:
             await asyncio.sleep(delay)
         if status := spend("http.fail"):
-            await _refusal(path, name, status)(scope, receive, send)
+            await _refusal(name, status, scope)(scope, receive, send)
             return
         for quirk, broken in (("http.lose_reply", _lose), ("http.reset", _reset)):
             if when := spend(quirk):
@@ -56,18 +56,21 @@ class Faults:
                 return
         if status := spend("http.apply_then_fail"):  # FAILURES D6
             await self._app(scope, receive, _ignore)
-            await _refusal(path, name, status)(scope, receive, send)
+            await _refusal(name, status, scope)(scope, receive, send)
             return
-        keep = spend("http.cut_body")
-        await self._app(scope, receive, _spoiled(send, keep, spend("http.slow_body_s")))
+        keep, seconds = spend("http.cut_body"), spend("http.slow_body_s")
+        if keep < 0 and seconds <= 0:
+            await self._app(scope, receive, send)
+            return
+        await self._app(scope, receive, _Spoiled(scope, send, keep, seconds))
         if keep >= 0:
             await _hang_up(scope)
 
 
-def _refusal(path: str, name: str, status: int) -> Reply:
+def _refusal(name: str, status: int, scope: Scope) -> Reply:
     message = f"injected fault: {name} answers {status}"
     envelope = {"code": _CODES.get(status, 2), "message": message, "details": []}
-    return Reply(spoken(path, status, envelope), status)
+    return Reply(spoken(scope["path"], status, envelope), status, request_id(scope))
 
 
 async def _listen(receive: Receive) -> None:
@@ -111,25 +114,34 @@ async def _hang_up(scope: Scope, linger: bytes = b"") -> None:
         await asyncio.sleep(0)
 
 
-def _spoiled(send: Send, keep: int, seconds: float) -> Send:
-    """A `send` that ends the body after `keep` bytes (-1 never), and takes `seconds` to pass it on."""
-    if keep < 0 and seconds <= 0:
-        return send
-    passed = 0
+class _Spoiled:
+    """A `send` that ends the body after `keep` bytes (-1 never), and takes `seconds` longer to pass it on.
 
-    async def spoiled(message: Message) -> None:
-        nonlocal passed
+    The connection ends with the byte at which the body is cut, so that a stream stops being computed.
+    """
+
+    def __init__(self, scope: Scope, send: Send, keep: int, seconds: float) -> None:
+        self._scope, self._send = scope, send
+        self._keep = keep
+        self._pause = seconds / _PIECES
+        self._pauses = _PIECES if seconds > 0 else 0
+        self._passed = 0
+
+    async def __call__(self, message: Message) -> None:
         chunk = message.get("body", b"") if message["type"] == "http.response.body" else b""
         if not chunk:
-            await send(message)
+            if not 0 <= self._keep < self._passed:  # behind another server too a cut body must not look finished
+                await self._send(message)
             return
-        kept = chunk if keep < 0 else chunk[: max(0, keep - passed)]
-        passed += len(chunk)
-        size = -(-len(kept) // _PIECES) or 1
+        kept = chunk if self._keep < 0 else chunk[: max(0, self._keep - self._passed)]
+        self._passed += len(chunk)
+        size = -(-len(kept) // max(1, self._pauses)) or 1
         for at in range(0, len(kept), size):
-            await send({"type": "http.response.body", "body": kept[at : at + size], "more_body": True})
-            await asyncio.sleep(seconds / _PIECES)
-        if keep < 0 or passed <= keep:
-            await send({"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)})
-
-    return spoiled
+            await self._send({"type": "http.response.body", "body": kept[at : at + size], "more_body": True})
+            if self._pauses:
+                self._pauses -= 1
+                await asyncio.sleep(self._pause)
+        if self._keep < 0 or self._passed <= self._keep:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)})
+        else:
+            await _hang_up(self._scope)

@@ -7,9 +7,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated, spoken
 from emulator.quirks import Quirks
-from emulator.web import Reply
+from emulator.web import Reply, request_id
 
 OPEN = frozenset({"/healthz", "/readyz"})
+UNLIMITED = frozenset({"/_ftsim/snapshot"})
+"""Their bodies go to the disk as they come; what is in them is limited there."""
 READABLE = frozenset({"fireworks", "-"})
 _ACCOUNT = re.compile(r"/v1/accounts/([^/]+)/|/training/v1/rlorTrainerJobs/([^/]+)/")
 _INFERENCE = re.compile(r"/inference/|/v1/(chat/)?completions|/_ftsim/")
@@ -34,16 +36,16 @@ class Guard:
             self._admit(scope)
         except PlatformError as refusal:
             body = spoken(scope["path"], refusal.http, refusal.envelope())
-            await Reply(body, refusal.http)(scope, receive, send)
+            await Reply(body, refusal.http, request_id(scope))(scope, receive, send)
             return
-        await self._app(scope, self._counted(receive), send)
+        await self._app(scope, receive if scope["path"] in UNLIMITED else self._counted(receive), send)
 
     def _admit(self, scope: Scope) -> None:
         path = scope["path"]
-        if path in OPEN or (_SIGNED.fullmatch(path) and b"signature=" in scope["query_string"]):
+        if path in OPEN or (b"signature=" in scope["query_string"] and _SIGNED.fullmatch(path)):
             return
         headers = dict(scope["headers"])
-        account = next((self._keys[key] for key in _presented(headers) if key in self._keys), None)
+        account = self._account(headers)
         if account is None:
             raise Unauthenticated("unknown or missing API key: send it as X-Api-Key or as Authorization: Bearer")
         scope["account"] = account
@@ -54,8 +56,16 @@ class Guard:
             if owner != account and not (owner in READABLE and scope["method"] in ("GET", "HEAD")):
                 raise PermissionDenied(f"this key belongs to account {account!r}, not to {owner[:64]!r}")
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._body_limit:
+        if length.isdigit() and int(length) > self._body_limit and path not in UNLIMITED:
             raise self._too_large()
+
+    def _account(self, headers: Mapping[bytes, bytes]) -> str | None:
+        """Whose key the request carries; trainers get X-API-Key only, old clients send both (WIRE 2.1, 7)."""
+        account = self._keys.get(headers.get(b"x-api-key", b"").decode("latin-1"))
+        if account is None and b"authorization" in headers:
+            scheme, _, token = headers[b"authorization"].decode("latin-1").partition(" ")
+            account = self._keys.get(token.strip()) if scheme.lower() == "bearer" else None
+        return account
 
     def _counted(self, receive: Receive) -> Receive:
         seen = 0
@@ -72,10 +82,3 @@ class Guard:
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"the request body is over {self._body_limit} bytes: send fewer datums per call")
-
-
-def _presented(headers: Mapping[bytes, bytes]) -> list[str]:
-    """The keys a request carries; trainers get X-API-Key only, old clients send both headers (WIRE 2.1, 7)."""
-    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    keys = [headers.get(b"x-api-key", b"").decode("latin-1")]
-    return [*keys, token.strip()] if scheme.lower() == "bearer" else keys

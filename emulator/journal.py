@@ -30,7 +30,7 @@ class Touch(NamedTuple):
     value: Any
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Exchange:
     """One request and its answer; bodies are cut to the journal's limit, `seconds` is measured, 0 while it runs.
 
@@ -168,7 +168,7 @@ class Journal:
         exchange.seconds = self._clock.elapsed() - exchange._started
         exchange.ended = next(self._numbers)
         known = self.redactor.known
-        exchange.query = known(exchange.query.encode()).decode()
+        exchange.query = known(exchange.query.encode()).decode() if exchange.query else ""
         exchange.path = known(exchange.path.encode()).decode()
         if (hidden := known(exchange.request)) is not exchange.request:
             exchange.request, exchange.request_size = hidden, len(hidden)
@@ -203,11 +203,12 @@ class Journal:
         return ", ".join(f"{name} ×{count}" for name, count in sorted(counts.items())) or "nothing"
 
     def _more(self, exchange: Exchange, kept: bytes, chunk: bytes) -> bytes:
-        room = max(0, self._body_limit - len(kept))
+        room = self._body_limit - len(kept)
         if len(chunk) > room:
             exchange.whole = False
-        self._bytes += min(len(chunk), room)
-        return kept + chunk[:room]
+            chunk = chunk[:room]
+        self._bytes += len(chunk)
+        return kept + chunk
 
     def _changed(self, changes: Sequence[Change], bodies: Sequence[dict[str, Any] | None]) -> None:
         """A change of the world is stored; the exchange that caused it is the one of this context, if any."""

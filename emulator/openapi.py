@@ -87,7 +87,7 @@ _BODIES: Mapping[tuple[str, str], Schema] = {
     },
     ("POST", f"{SERVERLESS}api/v1/create_sampling_route"): obj({}, {"base_model": STRING, "training_run": STRING}),
     **{("POST", f"{prefix}/v1/chat/completions"): _CHAT_BODY for prefix in ("", "/inference")},
-    ("POST", "/_ftsim/clock"): obj({"advance_s": {"type": "number", "minimum": 0, "maximum": 1000}}),
+    ("POST", "/_ftsim/clock"): obj({"advance_s": {"type": "number", "minimum": 0}}),
     ("POST", "/_ftsim/seed"): obj({"seed": schemas.INTEGER}),
     ("POST", "/_ftsim/quirks"): obj({"name": STRING, "value": {}}, {"times": schemas.INTEGER}),
 }

@@ -1,6 +1,6 @@
 """Every switch there is: name, default, what it does, the failures it reproduces (docs/failures.md)."""
 
-from emulator.quirks import Quirk
+from emulator.quirks import MOST, Quirk
 
 QUIRKS: tuple[Quirk, ...] = (
     # rows: what a checkpoint list shows
@@ -8,8 +8,9 @@ QUIRKS: tuple[Quirk, ...] = (
           ("A1", "A2", "A3", "A5"), ("micros", "mixed", "seconds", "millis", "nanos")),
     Quirk("rows.visible_after_lists", 0, "A new row shows only after so many list calls.", ("A6", "A3")),
     Quirk("rows.visible_after_s", 0.0, "A new row shows only after so many seconds.", ("A6", "A3")),
-    Quirk("rows.page_size_cap", 1000, "The largest page the server gives, whatever is asked.", ("A7",)),
-    Quirk("clock.skew_s", 0.0, "The server's stamps are off by so many seconds.", ("A4",)),
+    Quirk("rows.page_size_cap", 1000, "The largest page the server gives, whatever is asked.", ("A7",),
+          bounds=(1, MOST)),
+    Quirk("clock.skew_s", 0.0, "The server's stamps are off by so many seconds.", ("A4",), bounds=(-MOST, MOST)),
     Quirk("rows.key_style", "checkpoints", "The key under which a page of rows comes, and of its token.", ("A7",),
           ("checkpoints", "rlorTrainerJobCheckpoints", "snake_case")),
     Quirk("rows.endless_token", False, "Every page names the same next page, for ever.", ("A7",)),
@@ -25,7 +26,7 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("jobs.state_script", [], "States that successive reads of a job are shown before the true one.", ("F7",)),
     Quirk("jobs.resume_flip_after_reads", 0, "Reads of a resumed job that still show the old state.", ("F1",)),
     Quirk("jobs.stale_running_reads", 0, "Reads of a preempted job that still show RUNNING.", ("F2",)),
-    Quirk("jobs.healthz", 200, "What healthz of a running trainer answers.", ("F2", "F8")),
+    Quirk("jobs.healthz", 200, "What healthz of a running trainer answers.", ("F2", "F8"), bounds=(400, 599)),
     Quirk("jobs.cancel_settles_in", "CANCELLED", "The state that a cancelled job settles in.", (),
           ("CANCELLED", "DELETING")),
     Quirk("jobs.cancel_s", 0.0, "How long a cancelled job stays in CANCELLING.", ("F1",)),
@@ -94,11 +95,12 @@ QUIRKS: tuple[Quirk, ...] = (
            "empty_400", "400", "402", "404", "408", "409", "410", "429", "500", "503", "capacity_exhausted",
            "recovery_required")),
     # any endpoint
-    Quirk("http.fail", 0, "The endpoint answers this status and does nothing.", ("A15", "B7", "F16")),
+    Quirk("http.fail", 0, "The endpoint answers this status and does nothing.", ("A15", "B7", "F16"),
+          bounds=(400, 599)),
     Quirk("http.lose_reply", "", "The connection breaks, before or after the request was carried out.",
           ("B2", "F6", "F13"), ("", "before", "after")),
     Quirk("http.apply_then_fail", 0, "The request is carried out, and the endpoint answers this status.",
-          ("D6", "D7", "F6")),
+          ("D6", "D7", "F6"), bounds=(400, 599)),
     Quirk("http.reset", "", "The connection is reset (RST), before or after the request was carried out.",
           ("B2", "F6", "F13"), ("", "before", "after")),
     Quirk("http.cut_body", -1, "The answer's body ends after so many bytes, and with it the connection; -1 never.",

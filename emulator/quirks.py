@@ -18,6 +18,8 @@ from typing import Any
 from emulator.clock import SECOND, Clock
 from emulator.errors import InvalidArgument
 
+MOST = 1e9
+"""Seconds, calls, bytes: more than anybody waits for, and little enough to be added to a time."""
 SELECTORS = ("account", "job", "deployment", "checkpoint", "session", "model", "endpoint")
 
 
@@ -30,6 +32,8 @@ class Quirk:
     doc: str
     failures: tuple[str, ...] = ()
     choices: tuple[Any, ...] = ()
+    bounds: tuple[float, float] = (0, MOST)
+    """The least and the largest number; the default is allowed in any case."""
 
     def check(self, value: Any) -> Any:
         """The value in the declared type; raises InvalidArgument."""
@@ -37,9 +41,12 @@ class Quirk:
             raise InvalidArgument(f"quirk {self.name}: {value!r} is none of {', '.join(map(repr, self.choices))}")
         kind = type(self.default)
         if kind is float and type(value) is int:
-            return float(value)
+            value = float(value)
         if self.default is not None and type(value) is not kind:
             raise InvalidArgument(f"quirk {self.name} takes a {kind.__name__}, got {value!r}")
+        if kind in (int, float) and value != self.default and not self.bounds[0] <= value <= self.bounds[1]:
+            least, most = self.bounds
+            raise InvalidArgument(f"quirk {self.name}: {value!r} is not between {least:g} and {most:g}")
         return value
 
 
@@ -92,6 +99,10 @@ class Quirks:
         """
         if not 0.0 <= chance <= 1.0:
             raise InvalidArgument(f"quirk {name}: chance is {chance!r}, give a probability from 0 to 1")
+        if times is not None and not 1 <= times <= MOST:
+            raise InvalidArgument(f"quirk {name}: times is {times!r}, give how many calls it strikes, 1 or more")
+        if for_s is not None and not 0 < for_s <= MOST:
+            raise InvalidArgument(f"quirk {name}: for_s is {for_s!r}, give seconds between 0 and {MOST:g}")
         if unknown := set(where) - set(SELECTORS):
             raise InvalidArgument(f"quirk {name}: unknown selector {sorted(unknown)[0]!r}, use {', '.join(SELECTORS)}")
         until = None if for_s is None else self._clock.now() + int(for_s * SECOND)
@@ -114,6 +125,8 @@ class Quirks:
         return bool(self._settings) and any(setting.name in names for setting in self._settings)
 
     def active(self) -> list[Setting]:
+        if not self._settings:
+            return []
         now = self._clock.now()
         with self._lock:
             return [s for s in self._settings if s.left != 0 and (s.until is None or now < s.until)]

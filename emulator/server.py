@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,12 +17,12 @@ import uvicorn
 from filelock import FileLock, Timeout
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from emulator import journal_file, snapshots
-from emulator.app import BODY_LIMIT, create_app
+from emulator import journal_file
 from emulator.backend import Backend
 from emulator.blobs import Blobs
 from emulator.catalogue import Catalogue
 from emulator.clock import Clock
+from emulator.entrance import Entrance
 from emulator.errors import FailedPrecondition, StorageFailed, Unavailable
 from emulator.journal import Journal
 from emulator.platform.platform import Platform
@@ -84,8 +84,9 @@ class Emulator:
 
     `backend` computes; `state_dir` keeps everything across restarts, None keeps it until the end; `port` 0 takes a free
     one; `models` puts Hugging Face folders behind names; `catalogue` are files that declare more models and shapes;
-    `keys` adds API keys of further accounts; `clock` is for replays. What was asked is left in the state folder's
-    `journals` at the end. Raises FailedPrecondition when another emulator uses the state folder.
+    `keys` adds API keys of further accounts; `clock` is for replays; `prepare` is called when the platform is there and
+    nobody has been served. What was asked is left in the state folder's `journals` at the end. Raises
+    FailedPrecondition when another emulator uses the state folder.
     """
 
     def __init__(
@@ -101,8 +102,9 @@ class Emulator:
         keys: Mapping[str, str] | None = None,
         models: Mapping[str, str | Path] | None = None,
         catalogue: tuple[str | Path, ...] = (),
-        body_limit: int = BODY_LIMIT,
+        body_limit: int | None = None,
         clock: Clock | None = None,
+        prepare: "Callable[[Emulator], None] | None" = None,
     ) -> None:
         self.account = account
         self.api_key = api_key
@@ -116,6 +118,7 @@ class Emulator:
         self._catalogue = catalogue
         self._body_limit = body_limit
         self._clock = clock
+        self._prepare = prepare
         self._cleanup = contextlib.ExitStack()
         self.url = ""
 
@@ -128,7 +131,10 @@ class Emulator:
         self.stop()
 
     def start(self) -> "Emulator":
-        """Open the state, listen, and return when the first request would be answered."""
+        """Open the state, listen, and return when the first request would be answered.
+
+        Health is answered a little earlier: once nothing but the import of the application is left to be done.
+        """
         with contextlib.ExitStack() as undo:
             root = self._open_folder(undo)
             sock = self._listen(undo)
@@ -142,10 +148,11 @@ class Emulator:
             undo.callback(self.platform.close)
             self.journal = Journal(world.clock)
             self.journal.follow(world, tuple(self.keys))
-            app = create_app(self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit)
+            if self._prepare is not None:
+                self._prepare(self)
             if durable:
                 undo.callback(self._leave_journal, root / "journals")
-            self._serve(app, sock, undo)
+            self._serve(sock, undo)
             if durable:
                 self._announce(root, undo)
             self._cleanup = undo.pop_all()
@@ -162,6 +169,8 @@ class Emulator:
 
     def snapshot(self, file: str | Path | None = None) -> Path:
         """Save the whole platform, without what lives on trainers only; None puts it beside its own files."""
+        from emulator import snapshots
+
         if file is None:
             folder = self.platform.blobs.root.parent / "snapshots"
             folder.mkdir(exist_ok=True)
@@ -170,12 +179,16 @@ class Emulator:
 
     def bundle(self, file: str | Path, notes: Mapping[str, str] | None = None) -> Path:
         """A snapshot with the journal in it, and `notes` as text files; no key is in any of them but the blobs."""
+        from emulator import snapshots
+
         journal = journal_file.write(self.journal, seed=self.world.ids.seed, account=self.account)
         texts = {name: [self.journal.redactor.bytes(text.encode())] for name, text in (notes or {}).items()}
         return snapshots.save(self.platform, Path(file), {"journal.jsonl": journal, **texts})
 
     def restore(self, file: str | Path) -> None:
         """Replace everything by a snapshot; trainers start anew, quirks are off. Raises InvalidArgument."""
+        from emulator import snapshots
+
         snapshots.restore(self.platform, Path(file))
         self.journal.clear()
 
@@ -242,15 +255,14 @@ class Emulator:
         self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
         return sock
 
-    def _serve(self, app: Any, sock: socket.socket, undo: contextlib.ExitStack) -> None:
+    def _serve(self, sock: socket.socket, undo: contextlib.ExitStack) -> None:
+        """Answer health; then import the application, which answers everything, those who came meanwhile first."""
+        entrance = Entrance(self.journal)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, timeout_keep_alive=75,
-            server_header=False,
-            loop="asyncio",
-            http=_Protocol, ws="none",
+            entrance, log_config=None, access_log=False, lifespan="off", server_header=False,
+            timeout_graceful_shutdown=2, timeout_keep_alive=75, loop="asyncio", http=_Protocol, ws="none",
         )  # fmt: skip
         server = _Server(config)
-        app.state.connections = server.server_state.connections
         thread = threading.Thread(target=server.run, args=([sock],), name="emulator", daemon=True)
         thread.start()
         undo.callback(thread.join, 15)
@@ -258,6 +270,12 @@ class Emulator:
         undo.callback(server.stop)
         if not server.up.wait(START_S):
             raise Unavailable(f"the emulator did not start within {START_S:g} s")
+        undo.callback(entrance.give_up)
+        from emulator.app import create_app  # here, and nowhere above: it is what a start waits for
+
+        app = create_app(self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit)
+        app.state.connections = server.server_state.connections
+        entrance.open(app)
 
     def _leave_journal(self, folder: Path) -> None:
         """Write the journal beside those of earlier runs, the newest KEPT_JOURNALS of which stay."""

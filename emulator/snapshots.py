@@ -21,9 +21,11 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from emulator import journal_file
+from emulator.clock import FURTHEST
 from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Run, SamplingRoute, Session
 from emulator.errors import InvalidArgument, StorageFailed
 from emulator.ids import Ids
+from emulator.platform import holds
 from emulator.platform.platform import Platform
 
 FORMAT = 1
@@ -31,6 +33,7 @@ LIMIT = 16 * 1024**3
 MEMBERS = 200_000
 _TEXT_LIMIT = 256 * 1024**2
 _CHUNK = 1 << 20
+_RESTORED = "restored-"
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     kind: TypeAdapter(cls)
     for kind, cls in (
@@ -43,17 +46,21 @@ _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
 def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | None = None) -> Path:
     """Write an archive; `extra` are further members. Raises StorageFailed; then there is no archive."""
     world, aside = platform.world, file.with_name(f".{file.name}.unfinished")
+    pinned: dict[str, Path] = {}
     try:
-        with world.lock, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            entities = world.dump()
-            keys = sorted({str(body["blob"]) for bodies in entities.values() for body in bodies if body.get("blob")})
+        with world.lock:  # for a moment only: everybody else waits
+            entities, ids, moment = world.dump(), world.ids.state(), world.clock.now()
+            for key in sorted(holds.needed(world)):
+                pinned[key] = platform.blobs.pin(key)
+            texts = {name: list(chunks) for name, chunks in (extra or {}).items()}
+        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             manifest = {
-                "kind": "state", "format": FORMAT, "account": platform.account, "time": world.clock.now(),
-                "ids": world.ids.state(), "versions": journal_file.versions(),
-                "files": {key: _add(archive, key, platform.blobs.path(key)) for key in keys},
+                "kind": "state", "format": FORMAT, "account": platform.account, "time": moment,
+                "ids": ids, "versions": journal_file.versions(),
+                "files": {key: _add(archive, key, folder) for key, folder in pinned.items()},
             }  # fmt: skip
             archive.writestr("world.json", orjson.dumps(entities))
-            for name, chunks in (extra or {}).items():
+            for name, chunks in texts.items():
                 with archive.open(name, "w", force_zip64=True) as member:
                     for chunk in chunks:
                         member.write(chunk)
@@ -62,6 +69,9 @@ def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | 
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise StorageFailed(f"the state cannot be saved to {file}: {error.strerror or error}") from error
+    finally:
+        for folder in pinned.values():
+            platform.blobs.discard(folder)
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,8 @@ class Archive:
                 if manifest["kind"] != "state" or manifest["format"] != FORMAT:
                     raise InvalidArgument(f"{file.name} is no state of format {FORMAT}")
                 Ids.at(manifest["ids"])
-                int(manifest["time"])
+                if not 0 <= int(manifest["time"]) < FURTHEST:
+                    raise ValueError(f"its time is {manifest['time']}")
                 listed = {
                     str(key): {_plain(name): (int(size), str(digest)) for name, (size, digest) in files.items()}
                     for key, files in manifest["files"].items()
@@ -112,36 +123,72 @@ class Archive:
                 except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
                     raise InvalidArgument(f"blob {key}, file {name}: {error}") from None
 
+    def holds(self, key: str, folder: Path) -> bool:
+        """Whether a folder has the very files of a blob."""
+        there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        return there.keys() == self.files[key].keys() and all(
+            not path.is_symlink() and (path.stat().st_size, _digest(path)) == self.files[key][name]
+            for name, path in there.items()
+        )
+
 
 def restore(platform: Platform, file: Path) -> None:
     """Replace everything by an archive's content; raises InvalidArgument or StorageFailed, and nothing changed."""
-    found = Archive.open(file)
+    found, world, blobs = Archive.open(file), platform.world, platform.blobs
     staged: dict[str, Path] = {}
+    committed: list[str] = []
     try:
         for key in found.files:
-            platform.blobs.path(key)
-            staged[key] = platform.blobs.stage()
+            blobs.path(key)
+            staged[key] = blobs.stage()
             found.extract(key, staged[key])
-        platform.stop("another state was restored")
-        with platform.world.lock:
-            before = {body["blob"] for bodies in platform.world.dump().values() for body in bodies if body.get("blob")}
-            for key, folder in staged.items():
-                platform.blobs.delete(key)
-                platform.blobs.commit(folder, key)
+        with world.lock:
+            before = holds.needed(world)
+            # Beside what is there: until the world is stored, nothing that it needs is touched.
+            new = {key: folder for key, folder in staged.items() if not found.holds(key, blobs.path(key))}
+            places = {key: f"{_RESTORED}{world.clock.now()}/{_original(key)}" for key in new if blobs.exists(key)}
+            for key, folder in new.items():
+                committed.append(places.get(key, key))
+                blobs.commit(folder, committed[-1])
             entities = {
-                kind: [_decode(kind, body) for body in named.values()] for kind, named in found.entities.items()
+                kind: [_decode(kind, _moved(body, places)) for body in named.values()]
+                for kind, named in found.entities.items()
             }
-            platform.world.load(entities, found.manifest["ids"])
-            platform.world.clock.catch_up(int(found.manifest["time"]))
-            for key in before - set(staged):
-                platform.blobs.delete(key)
+            world.load(entities, found.manifest["ids"])
+            committed.clear()
+            platform.stop("another state was restored")
+            world.clock.catch_up(int(found.manifest["time"]))
+            for key in before - holds.needed(world):
+                blobs.delete(key)
     except ValueError as error:
         raise InvalidArgument(str(error)) from None
     except OSError as error:
         raise StorageFailed(f"the state cannot be restored: {error.strerror or error}") from error
     finally:
+        for key in committed:
+            blobs.delete(key)
         for folder in staged.values():
-            platform.blobs.discard(folder)
+            blobs.discard(folder)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _original(key: str) -> str:
+    return key.split("/", 1)[1] if key.startswith(_RESTORED) else key
+
+
+def _moved(body: dict[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    """A body that points at where its blobs are now."""
+    moved = body | ({"blob": places.get(body["blob"], body["blob"])} if body.get("blob") else {})
+    if body.get("pods"):
+        moved["pods"] = [
+            pod | {"loads": [load | {"blob": places.get(load["blob"], load["blob"])} for load in pod["loads"]]}
+            for pod in body["pods"]
+        ]
+    return moved
 
 
 def _add(archive: zipfile.ZipFile, key: str, folder: Path) -> dict[str, tuple[int, str]]:

@@ -21,6 +21,8 @@ _entities = Table(
     Column("key", String, primary_key=True),
     Column("body", Text, nullable=False),
 )
+_insert = insert(_entities)
+_upsert = _insert.on_conflict_do_update(index_elements=["kind", "key"], set_={"body": _insert.excluded.body})
 
 Key = tuple[str, str]
 
@@ -59,13 +61,7 @@ class Store:
                 if afresh:
                     connection.execute(delete(_entities))
                 if rows:
-                    statement = insert(_entities)
-                    connection.execute(
-                        statement.on_conflict_do_update(
-                            index_elements=["kind", "key"], set_={"body": statement.excluded.body}
-                        ),
-                        rows,
-                    )
+                    connection.execute(_upsert, rows)
                 for kind, key in removed:
                     connection.execute(delete(_entities).where(_entities.c.kind == kind, _entities.c.key == key))
         except SQLAlchemyError as error:

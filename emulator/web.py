@@ -1,13 +1,17 @@
 """What every route needs: the platform behind the app, the parsed body, JSON written with orjson."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from emulator.errors import InvalidArgument
 from emulator.platform.platform import Platform
+
+_JSON = (b"content-type", b"application/json")
 
 
 class Reply(Response):
@@ -17,6 +21,12 @@ class Reply(Response):
 
     def render(self, content: Any) -> bytes:
         return content if isinstance(content, bytes) else orjson.dumps(content)
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        if headers is None:  # what Starlette would work out anew for every answer
+            self.raw_headers = [(b"content-length", b"%d" % len(self.body)), _JSON]
+        else:
+            super().init_headers(headers)
 
 
 def platform_of(request: Request) -> Platform:
@@ -28,6 +38,12 @@ def platform_of(request: Request) -> Platform:
 def caller(request: Request) -> str:
     """The account whose key the request carries (set by `emulator.guard`)."""
     return str(request.scope["account"])
+
+
+def request_id(scope: Scope) -> dict[str, str]:
+    """The header that gives the caller's own request id back, if it sent one (WIRE 3.1)."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return {"x-request-id": given.decode("latin-1")} if given else {}
 
 
 async def body(request: Request) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ftsim.commands import (
     train,
 )
 from ftsim.commands.console import fail
+from ftsim.commands.program import SETTINGS, ProgramCommand
 
 app = typer.Typer(
     name="ftsim",
@@ -55,7 +56,7 @@ def _options(
 
 
 app.command("serve")(serve.serve)
-app.command("run", cls=run.RunCommand, context_settings=run.SETTINGS)(run.run)
+app.command("run", cls=ProgramCommand, context_settings=SETTINGS)(run.run)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("checkpoints")(checkpoints.checkpoints)
@@ -65,7 +66,7 @@ app.add_typer(models.app, name="models")
 app.command("journal")(journal.journal)
 app.add_typer(state.app, name="state")
 app.command("contract")(contract.contract)
-app.command("torture", context_settings=torture.SETTINGS)(torture.torture)
+app.command("torture", cls=ProgramCommand, context_settings=SETTINGS)(torture.torture)
 app.command("bench")(bench.bench)
 app.command("reproduce")(reproduce.reproduce)
 

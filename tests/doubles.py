@@ -8,8 +8,9 @@ import math
 import random
 import struct
 import threading
+import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from emulator.backend import (
     ModelInfo,
     ModelSpec,
     SavedState,
+    Tell,
     Transition,
 )
 
@@ -267,9 +269,10 @@ class DictTrainer:
 
 
 class DictReplica:
-    """A serving copy."""
+    """A serving copy. `before` is called before each token that is told, in a thread; it may wait, and raise."""
 
-    def __init__(self, base: list[float]) -> None:
+    def __init__(self, base: list[float], before: Callable[[int], None] | None = None) -> None:
+        self._before = before
         self._base = base
         self._weights = list(base)
 
@@ -298,15 +301,21 @@ class DictReplica:
         added = _adapter(folder)
         self._weights = [b + a for b, a in zip(self._base, added, strict=True)]
 
-    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
         future: Future[Generation] = Future()
+        began = time.perf_counter()
         logits = [math.log(p) for p in softmax(self._weights)]
         scale = request.temperature
         shares = softmax([lp / scale for lp in logits]) if scale else [float(lp == max(logits)) for lp in logits]
         chosen = random.Random(request.seed).choices(range(SIZE), shares, k=request.max_tokens)
         tokens = [self._token(k, logits, shares) for k in chosen]
         echoed = [self._token(token % SIZE, logits, None) for token in request.prompt] if request.echo else []
-        future.set_result(Generation(tokens, "".join(token.text for token in tokens), "length", echoed))
+        measured = {"server-processing-time": time.perf_counter() - began}
+        result = Generation(tokens, "".join(token.text for token in tokens), "length", echoed, measured)
+        if self._before is None or tell is None:
+            _recite(result, future, tell, lambda at: None)
+        else:
+            threading.Thread(target=_recite, args=(result, future, tell, self._before), daemon=True).start()
         return future
 
     def encode(self, text: str) -> list[int]:
@@ -330,13 +339,34 @@ class DictReplica:
         return GeneratedToken(FIRST_TOKEN + k, chr(FIRST_TOKEN + k), logits[k], sampled, top)
 
 
+def _recite(result: Generation, future: "Future[Generation]", tell: Tell | None, before: Callable[[int], None]) -> None:
+    """Tell a generation token by token, until it is cancelled or `before` fails."""
+    try:
+        if tell is not None and result.prompt_tokens:
+            tell(result.prompt_tokens, "".join(token.text for token in result.prompt_tokens))
+        for at, token in enumerate(result.tokens):
+            before(at)
+            if future.cancelled():
+                return
+            if tell is not None:
+                tell([token], token.text)
+    except BackendError as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
 class DictBackend:
-    """The factory. `calls` tells what trainers were asked to do, in order; `unknown` are names without weights."""
+    """The factory. `calls` tells what trainers were asked to do, in order; `unknown` are names without weights.
+
+    `before_token` slows streamed generations down, or breaks them (see DictReplica).
+    """
 
     def __init__(self, root: Path, unknown: Sequence[str] = ()) -> None:
         self._root = root
         self._unknown = frozenset(unknown)
         self.calls: list[str] = []
+        self.before_token: Callable[[int], None] | None = None
         self._lock = threading.Lock()
 
     def ready(self) -> bool:
@@ -374,7 +404,7 @@ class DictBackend:
         return DictTrainer(_weights(self.folder(base_model)), self.calls)
 
     def open_replica(self, base_model: BaseModel, *, max_context_length: int) -> DictReplica:
-        return DictReplica(_weights(self.folder(base_model)))
+        return DictReplica(_weights(self.folder(base_model)), self.before_token)
 
 
 def _weights(folder: Path) -> list[float]:

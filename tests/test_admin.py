@@ -96,19 +96,39 @@ def test_the_journal_keeps_bodies_and_no_keys(emu: Emulator, http: httpx.Client)
     assert emu.journal.of("telemetry")[0].json is None
 
 
+def test_the_journal_tells_what_changed_and_which_quirk_struck(emu: Emulator, http: httpx.Client) -> None:
+    body = {"trainingConfig": {"baseModel": BASE}}
+    http.post("/v1/accounts/local/rlorTrainerJobs", params={"rlorTrainerJobId": "j2"}, json=body)
+    emu.quirks.set("http.delay_s", 0.001, times=1)
+    http.get("/v1/accounts")
+    made, slow = http.get("/_ftsim/journal", params={"limit": 2}).json()["exchanges"]
+    assert made["changes"] == [{"kind": "job", "how": "created", "name": JOB.replace("j1", "j2")}]
+    assert slow["quirks"] == [{"name": "http.delay_s", "value": 0.001}]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
         ("POST", "clock", {"advance_s": -1}, 400),
         ("POST", "clock", {"advance_s": "1"}, 400),
+        ("POST", "clock", {"advance_s": True}, 400),
+        ("POST", "clock", {"advance_s": 1e12}, 400),
+        ("POST", "clock", {"advance_s": 10**400}, 400),
         ("POST", "seed", {"seed": "x"}, 400),
         ("POST", "quirks", {"name": "no.such", "value": 1}, 400),
         ("POST", "quirks", {"name": "http.fail", "value": "x"}, 400),
         ("POST", "quirks", {"name": "http.fail"}, 400),
+        ("POST", "quirks", {"name": "http.fail", "value": 99999}, 400),
+        ("POST", "quirks", {"name": "http.fail", "value": 503, "times": -3}, 400),
+        ("POST", "quirks", {"name": "http.fail", "value": 503, "times": 0}, 400),
+        ("POST", "quirks", {"name": "http.fail", "value": 503, "for_s": 1e300}, 400),
+        ("POST", "quirks", {"name": "http.fail", "value": 503, "for_s": -1}, 400),
+        ("POST", "quirks", {"name": "jobs.pending_s", "value": 1e300}, 400),
         ("POST", "quirks", {"name": "http.fail", "value": 1, "times": "2"}, 400),
         ("POST", "quirks", {"name": "http.fail", "value": 1, "where": {"planet": "mars"}}, 400),
         ("POST", "jobs/none:preempt", {}, 404),
         ("GET", "journal?limit=x", None, 400),
+        ("GET", "journal?limit=%C2%B2", None, 400),
         ("GET", "rows?owner=j1", None, 400),
         ("GET", "rows?owner=accounts/other/rlorTrainerJobs/j1", None, 400),
         ("GET", "nothing", None, 404),
@@ -118,3 +138,4 @@ def test_bad_requests_say_why(http: httpx.Client, method: str, path: str, body: 
     answer = http.request(method, f"/_ftsim/{path}", json=body)
     assert answer.status_code == status
     assert answer.json()["message"]
+    assert http.get("/_ftsim/state").json()["quirks"] == []

@@ -95,9 +95,9 @@ def _target(request: Request) -> dict[str, str]:
     return {"account": request.path_params["account"], "job_id": request.path_params["job"]}
 
 
+router.add_route(_PARENT + "/{job}", get, methods=["GET"])  # first: clients poll it, and routes are tried in order
 router.add_route(_PARENT, create, methods=["POST"])
 router.add_route(_PARENT, list_jobs, methods=["GET"])
 router.add_route(_PARENT + "/{job}:resume", resume, methods=["POST"])
 router.add_route(_PARENT + "/{job}:cancel", cancel, methods=["POST"])
-router.add_route(_PARENT + "/{job}", get, methods=["GET"])
 router.add_route(_PARENT + "/{job}", delete, methods=["DELETE"])

@@ -1,7 +1,5 @@
 """/inference/v1/chat/completions and /v1/chat/completions, through the model's own chat template (WIRE 3.1)."""
 
-import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +13,15 @@ from emulator.backend import BackendError, Generation, Replica
 from emulator.clock import SECOND
 from emulator.control.requests import read_body
 from emulator.errors import InvalidArgument
-from emulator.inference.completions import row
-from emulator.inference.requests import Sampling, generate, perf_metrics, refuse_absent, reply, stream, target, usage
+from emulator.inference.events import Choice, stream
+from emulator.inference.live import Ended, Said
+from emulator.inference.message import Message
+from emulator.inference.requests import Sampling, begin, finished, perf_metrics, refuse_absent, reply, target, usage
+from emulator.inference.rows import Rows
 from emulator.web import platform_of
 
 router = Router()
 DEFAULT_MAX_TOKENS = 2048
-_THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
-_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 
 
 class CreateChatCompletion(Sampling):
@@ -30,7 +29,7 @@ class CreateChatCompletion(Sampling):
 
     messages: list[dict[str, Any]] = Field(min_length=1)
     tools: list[dict[str, Any]] = Field(default_factory=list)
-    max_completion_tokens: int | None = Field(None, ge=0)
+    tool_choice: Any = "auto"
 
 
 async def create(request: Request) -> Response:
@@ -38,93 +37,116 @@ async def create(request: Request) -> Response:
     refuse_absent(raw)
     on = await target(request, sent.model)
     prompt = await run_in_threadpool(_render, on.replica, sent)
-    limit = DEFAULT_MAX_TOKENS if sent.max_completion_tokens is None else sent.max_completion_tokens
-    results = await generate(request, on, [sent.generation(prompt, limit)], sent.n, raw)
-    world = platform_of(request).world
+    live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS)], sent, raw)
+    if sent.stream:
+        head = _head(request, sent.model, "chat.completion.chunk")
+        teller = _Teller(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)])
+        return await stream(request, on, sent, live, teller, head, len(prompt))
+    results = await finished(live)
     metrics = perf_metrics(on, results)
-    content: dict[str, Any] = {
-        "id": f"chatcmpl-{world.ids.hex(24)}",
-        "object": "chat.completion",
-        "created": world.clock.now() // SECOND,
-        "model": sent.model,
-        "choices": [_choice(index, result, prompt, sent, world.ids.hex(12)) for index, result in enumerate(results)],
+    content = {
+        **_head(request, sent.model, "chat.completion"),
+        "choices": [
+            _choice(index, result, prompt, sent, on.replica, _call_id(request)) for index, result in enumerate(results)
+        ],
         "usage": usage(len(prompt), results),
     }
+    if sent.return_token_ids:
+        content["prompt_token_ids"] = prompt
     if sent.perf_metrics_in_response:
         content["perf_metrics"] = metrics
-    if not sent.stream:
-        return reply(request, content, metrics)
-    return stream(request, _chunks(content), sent.model, metrics)
+    return reply(request, content, metrics)
+
+
+def _head(request: Request, model: str, kind: str) -> dict[str, Any]:
+    world = platform_of(request).world
+    return {
+        "id": f"chatcmpl-{world.ids.hex(24)}",
+        "object": kind,
+        "created": world.clock.now() // SECOND,
+        "model": model,
+    }
+
+
+def _call_id(request: Request) -> str:
+    return platform_of(request).world.ids.hex(12)
 
 
 def _render(replica: Replica, sent: CreateChatCompletion) -> list[int]:
     try:
-        return replica.render_chat(sent.messages, sent.tools)
+        return replica.render_chat(sent.messages, [] if sent.tool_choice == "none" else sent.tools)
     except BackendError as error:
         raise InvalidArgument(error.message) from error
 
 
 def _choice(
-    index: int, result: Generation, prompt: Sequence[int], sent: CreateChatCompletion, call_id: str
+    index: int, result: Generation, prompt: Sequence[int], sent: CreateChatCompletion, replica: Replica, call_id: str
 ) -> dict[str, Any]:
-    message, finish_reason = _message(result, call_id)
-    body: dict[str, Any] = {"index": index, "message": message, "finish_reason": finish_reason, "logprobs": None}
-    if sent.logprobs:
-        body["logprobs"] = {"content": [row(token) for token in result.tokens]}
+    message = Message(call_id)
+    message.add(result.text)
+    message.end()
+    body: dict[str, Any] = {
+        "index": index, "message": message.whole(), "finish_reason": _reason(message, result), "logprobs": None,
+    }  # fmt: skip
+    if sent.rows:
+        body["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of(result.tokens)
     if sent.raw_output:
-        body["raw_output"] = {
-            "completion_token_ids": [token.token_id for token in result.tokens],
-            "prompt_token_ids": list(prompt),
-            "completion": result.text,
-            "prompt_fragments": [],
-        }
+        body["raw_output"] = _raw(result, prompt)
+    if sent.return_token_ids:
+        body["token_ids"] = [token.token_id for token in result.tokens]
     return body
 
 
-def _message(result: Generation, call_id: str) -> tuple[dict[str, Any], str]:
-    """The assistant's message: thought and tool calls taken out of the text."""
-    text = result.text
-    message: dict[str, Any] = {"role": "assistant"}
-    if thought := _THOUGHT.match(text):
-        text = text[thought.end() :]
-        if thought[1].strip():
-            message["reasoning_content"] = thought[1].strip()
-    calls = [call for found in _CALL.findall(text) if (call := _call(found)) is not None]
-    message["content"] = _CALL.sub("", text).strip() or None if calls else text
-    if not calls:
-        return message, result.finish_reason
-    message["tool_calls"] = [
-        {"id": f"call_{call_id}{at}", "index": at, "type": "function", "function": call}
-        for at, call in enumerate(calls)
-    ]
-    return message, "tool_calls"
+def _reason(message: Message, result: Generation) -> str:
+    return "tool_calls" if message.calls else result.finish_reason
 
 
-def _call(text: str) -> dict[str, str] | None:
-    """Name and arguments of a tool call, None when the model did not write one."""
-    try:
-        call = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(call.get("name"), str):
-        return None
-    return {"name": call["name"], "arguments": json.dumps(call.get("arguments", {}))}
+def _raw(result: Generation, prompt: Sequence[int]) -> dict[str, Any]:
+    return {
+        "completion_token_ids": [token.token_id for token in result.tokens],
+        "prompt_token_ids": list(prompt),
+        "completion": result.text,
+        "prompt_fragments": [],
+    }
 
 
-def _chunks(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """The role, the message, and a last chunk with the finish reason and the counts."""
-    opening = {key: content[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
-    role: list[dict[str, Any]] = []
-    said: list[dict[str, Any]] = []
-    last: list[dict[str, Any]] = []
-    for choice in content["choices"]:
-        delta = {key: value for key, value in choice["message"].items() if key != "role"}
-        rest = {key: value for key, value in choice.items() if key not in ("index", "message", "finish_reason")}
-        role.append({"index": choice["index"], "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
-        said.append({"index": choice["index"], "delta": delta, "finish_reason": None})
-        last.append({"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"], **rest})
-    end: dict[str, Any] = {key: content[key] for key in ("usage", "perf_metrics") if key in content}
-    return [{**opening, "choices": role}, {**opening, "choices": said}, {**opening, "choices": last, **end}]
+class _Teller:
+    """A chunk's choices: the role in a chunk of its own, then deltas with the rows of the tokens that came."""
+
+    def __init__(
+        self, sent: CreateChatCompletion, prompt: Sequence[int], replica: Replica, call_ids: Sequence[str]
+    ) -> None:
+        self._sent = sent
+        self._prompt = prompt
+        self._messages = [Message(call_id) for call_id in call_ids]
+        self._rows = [Rows(replica.decode, legacy=sent.legacy) for _ in call_ids]
+        self._said = [0] * len(call_ids)
+        """Characters of text that each message has got."""
+
+    def opening(self) -> list[Choice]:
+        role = {"role": "assistant", "content": ""}
+        ids = {"prompt_token_ids": self._prompt} if self._sent.return_token_ids else {}
+        return [{"index": index, "delta": role, "finish_reason": None, **ids} for index in range(len(self._messages))]
+
+    def said(self, news: Said) -> Choice | None:
+        delta = self._messages[news.index].add(news.text)
+        self._said[news.index] += len(news.text)
+        body: Choice = {"index": news.index, "delta": delta, "finish_reason": None}
+        if self._sent.rows:
+            body["logprobs"] = self._rows[news.index].of(news.tokens)
+        if self._sent.return_token_ids:
+            body["token_ids"] = [token.token_id for token in news.tokens]
+        return body if delta or self._sent.rows or self._sent.return_token_ids else None
+
+    def ended(self, news: Ended) -> Choice:
+        message = self._messages[news.index]
+        rest = message.add(news.result.text[self._said[news.index] :])
+        for key, value in message.end().items():
+            rest[key] = rest[key] + value if key in rest else value
+        body: Choice = {
+            "index": news.index, "delta": rest, "finish_reason": _reason(message, news.result), "logprobs": None,
+        }  # fmt: skip
+        return body | ({"raw_output": _raw(news.result, self._prompt)} if self._sent.raw_output else {})
 
 
 for _prefix in ("/inference", ""):

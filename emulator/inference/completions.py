@@ -9,11 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
 
-from emulator.backend import GeneratedToken, Generation, Replica
+from emulator.backend import Generation, Replica
 from emulator.clock import SECOND
 from emulator.control.requests import read_body
 from emulator.errors import InvalidArgument
-from emulator.inference.requests import Sampling, generate, perf_metrics, refuse_absent, reply, stream, target, usage
+from emulator.inference.events import Choice, stream
+from emulator.inference.live import Ended, Said
+from emulator.inference.requests import Sampling, begin, finished, perf_metrics, refuse_absent, reply, target, usage
+from emulator.inference.rows import Rows
 from emulator.web import platform_of
 
 router = Router()
@@ -27,7 +30,6 @@ class CreateCompletion(Sampling):
     prompt: str | list[int] | list[str] | list[list[int]]
     echo: bool = False
     echo_last: int | None = Field(None, ge=0)
-    return_token_ids: bool = False
 
 
 async def create(request: Request) -> Response:
@@ -38,25 +40,69 @@ async def create(request: Request) -> Response:
     asked = [
         sent.generation(prompt, DEFAULT_MAX_TOKENS, echo=sent.echo, echo_last=sent.echo_last) for prompt in prompts
     ]
-    results = await generate(request, on, asked, sent.n, raw)
+    live, tokens = begin(request, on, asked, sent, raw), sum(len(prompt) for prompt in prompts)
+    if sent.stream:
+        teller = _Teller(sent, prompts, on.replica)
+        return await stream(request, on, sent, live, teller, _head(request, sent.model), tokens)
+    results = await finished(live)
     choices = [
         choice(index, result, prompts[index // sent.n], sent, on.replica) for index, result in enumerate(results)
     ]
-    world = platform_of(request).world
     metrics = perf_metrics(on, results)
-    content: dict[str, Any] = {
+    content = {**_head(request, sent.model), "choices": choices, "usage": usage(tokens, results)}
+    if sent.perf_metrics_in_response:
+        content["perf_metrics"] = metrics
+    return reply(request, content, metrics)
+
+
+def _head(request: Request, model: str) -> dict[str, Any]:
+    world = platform_of(request).world
+    return {
         "id": f"cmpl-{world.ids.hex(24)}",
         "object": "text_completion",
         "created": world.clock.now() // SECOND,
-        "model": sent.model,
-        "choices": choices,
-        "usage": usage(sum(len(prompt) for prompt in prompts), results),
+        "model": model,
     }
-    if sent.perf_metrics_in_response:
-        content["perf_metrics"] = metrics
-    if not sent.stream:
-        return reply(request, content, metrics)
-    return stream(request, _chunks(content), sent.model, metrics)
+
+
+class _Teller:
+    """A chunk's choices: rows and text as they come; the whole of raw_output at the end, where it replaces others."""
+
+    def __init__(self, sent: CreateCompletion, prompts: Sequence[Sequence[int]], replica: Replica) -> None:
+        self._sent = sent
+        self._prompts = prompts
+        self._replica = replica
+        self._rows = [Rows(replica.decode, legacy=sent.legacy) for _ in prompts for _ in range(sent.n)]
+        self._said: dict[int, int] = {}
+        """Characters that each choice has got."""
+
+    def opening(self) -> list[Choice]:
+        return []
+
+    def said(self, news: Said) -> Choice | None:
+        rows = self._rows[news.index].of(news.tokens) if self._sent.rows else None
+        ids = [token.token_id for token in news.tokens] if self._sent.return_token_ids else []
+        if not (news.text or rows or ids):
+            return None
+        return self._choice(news.index, news.text, rows, ids)
+
+    def ended(self, news: Ended) -> Choice:
+        whole = choice(news.index, news.result, self._prompt(news.index), self._sent, self._replica)
+        rest = whole["text"][self._said.get(news.index, 0) :]
+        last = self._choice(news.index, rest, None, []) | {"finish_reason": whole["finish_reason"]}
+        return last | ({"raw_output": whole["raw_output"]} if self._sent.raw_output else {})
+
+    def _choice(self, index: int, text: str, rows: dict[str, Any] | None, ids: Sequence[int]) -> Choice:
+        body: Choice = {"index": index, "text": text, "finish_reason": None, "logprobs": rows}
+        if index not in self._said:
+            body["prompt_token_ids"] = list(self._prompt(index))
+        if self._sent.return_token_ids:
+            body["token_ids"] = ids
+        self._said[index] = self._said.get(index, 0) + len(text)
+        return body
+
+    def _prompt(self, index: int) -> Sequence[int]:
+        return self._prompts[index // self._sent.n]
 
 
 def choice(
@@ -73,8 +119,8 @@ def choice(
         "logprobs": None,
         "prompt_token_ids": list(prompt),
     }
-    if sent.logprobs:
-        body["logprobs"] = {"content": [row(token) for token in (*result.prompt_tokens, *result.tokens)]}
+    if sent.rows:
+        body["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of([*result.prompt_tokens, *result.tokens])
     if sent.raw_output:
         body["raw_output"] = {
             "completion_token_ids": ids,
@@ -85,26 +131,6 @@ def choice(
     if sent.return_token_ids:
         body["token_ids"] = ids
     return body
-
-
-def row(token: GeneratedToken) -> dict[str, Any]:
-    """A row of `logprobs.content`."""
-    body: dict[str, Any] = {
-        "token": token.text,
-        "token_id": token.token_id,
-        "logprob": token.logprob,
-        "sampling_logprob": token.sampling_logprob,
-    }
-    if token.top:
-        body["top_logprobs"] = [{"token_id": token_id, "logprob": logprob} for token_id, logprob in token.top]
-    return body
-
-
-def _chunks(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """A first chunk without text, and one with everything: raw_output of a later chunk would replace it (WIRE 3.1)."""
-    opening = {key: content[key] for key in ("id", "object", "created", "model")}
-    empty = [{"index": one["index"], "text": "", "finish_reason": None, "logprobs": None} for one in content["choices"]]
-    return [{**opening, "choices": empty}, content]
 
 
 def _prompts(replica: Replica, prompt: str | list[int] | list[str] | list[list[int]]) -> list[list[int]]:

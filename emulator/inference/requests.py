@@ -1,9 +1,9 @@
-"""What completions and chat completions have in common: parsing, waiting for replicas, streaming."""
+"""What completions and chat completions have in common: parsing, waiting for replicas, answering."""
 
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import Field
@@ -11,20 +11,32 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.backend import BackendError, GenerateRequest, Generation
-from emulator.clock import Clock
+from emulator.backend import GenerateRequest, Generation
 from emulator.control.requests import Body
-from emulator.errors import Internal, InvalidArgument, NotFound, PlatformError
+from emulator.errors import InvalidArgument, NotFound, PlatformError
+from emulator.inference.live import Ended, Live
 from emulator.platform.completions import Target
-from emulator.web import Reply, caller, platform_of
+from emulator.web import Reply, caller, platform_of, request_id
 
 MOST_CHOICES = 128
-SIBLINGS_S = 0.02
-"""A seeded request stays in flight for at least so long, so that the siblings sent along with it still meet it."""
+MOST_TOPS = 20
 _ABSENT_FEATURES = (
     "include_routing_matrix", "routing_matrix_format", "top_sampling_logprobs", "top_sampling_format", "sampling_mask",
     "images",
 )  # fmt: skip
+_ABSENT_SETTINGS: Mapping[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "logit_bias": ({},),
+    "min_p": (0,),
+    "typical_p": (1,),
+    "mirostat_target": (0,),
+    "response_format": ({"type": "text"},),
+    "functions": ([],),
+    "tool_choice": ("auto", "none"),
+}
+"""Settings that would change what is sampled, with the values that change nothing."""
 
 
 class TooEarly(PlatformError):
@@ -39,31 +51,48 @@ class Sampling(Body):
     model: str = ""
     n: int = Field(1, ge=1, le=MOST_CHOICES)
     max_tokens: int | None = Field(None, ge=0)
+    max_completion_tokens: int | None = Field(None, ge=0)
     temperature: float = Field(1.0, ge=0.0, le=2.0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_p: float = Field(1.0, ge=0.0, le=1.0)
     top_k: int = Field(0, ge=0)
     seed: int | None = None
     stop: str | list[str] = Field(default_factory=list)
     stream: bool = False
-    logprobs: bool | int | None = None
-    top_logprobs: int = Field(0, ge=0, le=20)
+    logprobs: bool | Annotated[int, Field(ge=0, le=MOST_TOPS)] | None = None
+    top_logprobs: int = Field(0, ge=0, le=MOST_TOPS)
     ignore_eos: bool = False
+    context_length_exceeded_behavior: Literal["truncate", "error"] = "truncate"
+    return_token_ids: bool = False
     raw_output: bool = False
     perf_metrics_in_response: bool = False
 
     @property
     def tops(self) -> int:
         """How many likeliest tokens each row lists."""
-        return self.top_logprobs or (self.logprobs if type(self.logprobs) is int else 0)
+        return self.top_logprobs or (self.logprobs or 0 if self.legacy else 0)
+
+    @property
+    def legacy(self) -> bool:
+        """Whether log-probabilities are wanted in the form of old: `logprobs` is a number, and 0 asks for them too."""
+        return type(self.logprobs) is int
+
+    @property
+    def rows(self) -> bool:
+        """Whether log-probabilities are wanted."""
+        return self.legacy or bool(self.logprobs)
 
     @property
     def stops(self) -> list[str]:
         return [stop for stop in ([self.stop] if isinstance(self.stop, str) else self.stop) if stop]
 
-    def generation(self, prompt: Sequence[int], max_tokens: int, **more: Any) -> GenerateRequest:
+    def generation(self, prompt: Sequence[int], default: int, **more: Any) -> GenerateRequest:
+        """`default` is how many tokens when the request does not say; raises InvalidArgument when it says it twice."""
+        limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
+        if len(limits) > 1:
+            raise InvalidArgument("max_tokens and max_completion_tokens are one setting: send one of them")
         return GenerateRequest(
             prompt=prompt,
-            max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
+            max_tokens=limits[0] if limits else default,
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
@@ -71,6 +100,7 @@ class Sampling(Body):
             stop=self.stops,
             top_logprobs=self.tops,
             ignore_eos=self.ignore_eos,
+            whole=self.context_length_exceeded_behavior == "error",
             **more,
         )
 
@@ -82,6 +112,9 @@ def refuse_absent(raw: Mapping[str, Any]) -> None:
             raise InvalidArgument(
                 f"{name} is not supported: this deployment has no router replay, sampling references or images"
             )
+    for name, neutral in _ABSENT_SETTINGS.items():
+        if name in raw and raw[name] not in neutral:
+            raise InvalidArgument(f"{name} is not supported: leave it out, or send {orjson.dumps(neutral[0]).decode()}")
 
 
 async def target(request: Request, model: str) -> Target:
@@ -104,32 +137,40 @@ async def target(request: Request, model: str) -> Target:
     return await run_in_threadpool(platform.completions.resolve, account, model)
 
 
-async def generate(
-    request: Request, on: Target, asked: Sequence[GenerateRequest], choices: int, raw: Mapping[str, Any]
-) -> list[Generation]:
-    """The continuations of all prompts, `choices` of each; raises InvalidArgument, Internal."""
-    completions = platform_of(request).completions
+def begin(
+    request: Request, on: Target, asked: Sequence[GenerateRequest], sent: Sampling, raw: Mapping[str, Any]
+) -> Live:
+    """Start `n` choices of every prompt; raises InvalidArgument."""
     key = hashlib.sha256(orjson.dumps([caller(request), raw], option=orjson.OPT_SORT_KEYS)).digest()
-    with completions.in_flight(key):
-        started = Clock.elapsed()
-        futures = [future for one in asked for future in completions.submit(on, one, choices, key)]
-        try:
-            results = [await asyncio.wrap_future(future) for future in futures]
-        except BackendError as error:
-            raise Internal(error.message) from error
-        if asked[0].seed is not None and asked[0].temperature > 0:
-            await asyncio.sleep(max(0.0, SIBLINGS_S - (Clock.elapsed() - started)))
-        return results
+    each = [one for one in asked for _ in range(sent.n)]
+    return Live(platform_of(request).completions, on, each, key, told=sent.stream)
+
+
+async def finished(live: Live) -> list[Generation]:
+    """All choices, when the last one is done; raises Internal."""
+    results: dict[int, Generation] = {}
+    try:
+        while live.open:
+            results |= {one.index: one.result for one in await live.news() if isinstance(one, Ended)}
+        await live.land()
+    finally:
+        live.close()
+    return [results[index] for index in sorted(results)]
 
 
 def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:
     """Measured seconds and counts of the slowest choice, and who answered (WIRE 3.1)."""
     slowest = max(results, key=lambda result: result.metrics.get("server-processing-time", 0.0))
-    named = {key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
-             for key, value in slowest.metrics.items()}  # fmt: skip
-    if on.deployment is not None and on.pod is not None:
-        named |= {"deployment": on.deployment.name, "backend-host": on.pod.identity}
-    return named
+    measured = {key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
+                for key, value in slowest.metrics.items()}  # fmt: skip
+    return {**measured, **named(on)}
+
+
+def named(on: Target) -> dict[str, str]:
+    """Who answers: a deployment and its replica, nothing for a model of its own."""
+    if on.deployment is None or on.pod is None:
+        return {}
+    return {"deployment": on.deployment.name, "backend-host": on.pod.identity}
 
 
 def usage(prompt_tokens: int, results: Sequence[Generation]) -> dict[str, int]:
@@ -145,17 +186,7 @@ def reply(request: Request, content: Mapping[str, Any], headers: Mapping[str, st
     return Reply(content, headers=correlated(request, headers))
 
 
-def stream(request: Request, chunks: Sequence[Mapping[str, Any]], model: str, headers: Mapping[str, str]) -> Response:
-    """Server-sent events, `[DONE]` last; or cut off before the last chunk (FAILURES E23)."""
-    deployment = model.rpartition("/")[2]
-    cut = platform_of(request).world.quirks.spend("inference.truncate_stream", deployment=deployment)
-
-    events = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in (chunks[:-1] if cut else chunks)]
-    whole = b"".join(events if cut else [*events, b"data: [DONE]\n\n"])
-    return Response(whole, media_type="text/event-stream", headers=correlated(request, headers))
-
-
 def correlated(request: Request, headers: Mapping[str, str]) -> dict[str, str]:
     """Answer headers: the caller's request id or a new one, and the measured metrics."""
-    given = request.headers.get("x-request-id") or platform_of(request).world.ids.hex(32)
-    return {"x-request-id": given, **{f"fireworks-{name}": value for name, value in headers.items()}}
+    given = request_id(request.scope) or {"x-request-id": platform_of(request).world.ids.hex(32)}
+    return {**given, **{f"fireworks-{name}": value for name, value in headers.items()}}

@@ -74,7 +74,8 @@ def find(world: World, deployment: Deployment, identity: str) -> Checkpoint | No
 def missing(world: World, deployment: Deployment, identity: str) -> str:
     """Why a snapshot is not in the bucket, as the service would say it (FAILURES E14, E15)."""
     plain = f'checkpoint "{identity}" not found in GCS'
-    elsewhere = next((row for row in world.checkpoints if row.id == identity), None)
+    mine = f"accounts/{deployment.account}/"
+    elsewhere = next((row for row in world.checkpoints if row.id == identity and row.owner.startswith(mine)), None)
     if elsewhere is None:
         return plain
     return (

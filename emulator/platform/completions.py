@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from emulator.backend import BackendError, GenerateRequest, Generation, Replica
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell
 from emulator.entities import Deployment, Pod
 from emulator.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from emulator.platform.deployments import DELETED, FAILED, Deployments
@@ -93,18 +93,15 @@ class Completions:
         return self._hotload.loading(deployment)
 
     def submit(
-        self, target: Target, request: GenerateRequest, choices: int, key: bytes
-    ) -> Sequence["Future[Generation]"]:
-        """Generate `choices` continuations, inside `in_flight(key)`; raises InvalidArgument.
+        self, target: Target, request: GenerateRequest, key: bytes, tell: Tell | None = None
+    ) -> "Future[Generation]":
+        """Generate one continuation, inside `in_flight(key)`; raises InvalidArgument.
 
         `key` tells equal requests: the k-th one in flight gets the k-th sample of the seed, so N parallel requests with
         one body give N different samples, and the same N whenever they are asked again (WIRE 3.1).
         """
         try:
-            return [
-                target.replica.generate(dataclasses.replace(request, seed=self._seed(request.seed, key)))
-                for _ in range(choices)
-            ]
+            return target.replica.generate(dataclasses.replace(request, seed=self._seed(request.seed, key)), tell)
         except BackendError as error:
             raise _refusal(error) from error
 

@@ -165,7 +165,7 @@ class Deployments:
         """Refuse what the service refuses; returns the pinned shape version, "" without a shape (FAILURES E22)."""
         if not spec.base_model:
             raise InvalidArgument("baseModel is required: give accounts/<account>/models/<model>")
-        self._models.get(spec.base_model)
+        self._models.visible(account, spec.base_model)
         if spec.bucket_type not in ("", "FW_HOSTED", "MINIO", "S3", "NEBIUS", "BUCKET_TYPE_UNSPECIFIED"):
             raise InvalidArgument(f"hotLoadBucketType {spec.bucket_type[:40]!r} is unknown: use FW_HOSTED")
         _check_counts(spec.min_replicas, spec.max_replicas)

@@ -34,7 +34,8 @@ class Downloads:
         """The file behind a link; raises PermissionDenied for a wrong or old one, NotFound."""
         path = f"/v1/{model_name}/files/{file}"
         stamp = int(expires) if expires.isascii() and expires.isdigit() and len(expires) < 20 else 0
-        if not hmac.compare_digest(self._sign(path, stamp), signature) or self._world.clock.now() > stamp * SECOND:
+        known = hmac.compare_digest(self._sign(path, stamp).encode(), signature.encode())
+        if not known or self._world.clock.now() > stamp * SECOND:
             raise PermissionDenied("this link is not valid (any more): ask for the download endpoint again")
         found = self._models.folder(self._models.get(model_name)) / file
         if not found.is_file():

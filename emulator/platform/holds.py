@@ -1,9 +1,15 @@
-"""Blobs that outlive their row: a replica has to find what it loaded when it is opened again after a restart."""
+"""Which blobs are needed: those of rows and models, and what a replica loaded and has to find after a restart."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from emulator.blobs import Blobs
 from emulator.world import World
+
+
+def needed(world: World) -> set[str]:
+    """The keys of all blobs that an entity points at."""
+    own = {entity.blob for table in (world.checkpoints, world.models) for entity in table}
+    return {key for key in own | set(_loaded(world)) if key}
 
 
 def delete(world: World, blobs: Blobs, key: str) -> None:
@@ -20,6 +26,8 @@ def let_go(world: World, blobs: Blobs, loads: Iterable[Mapping[str, str]]) -> No
 
 
 def _held(world: World, key: str) -> bool:
-    return any(
-        entry["blob"] == key for deployment in world.deployments for pod in deployment.pods for entry in pod.loads
-    )
+    return any(loaded == key for loaded in _loaded(world))
+
+
+def _loaded(world: World) -> Iterator[str]:
+    return (entry["blob"] for deployment in world.deployments for pod in deployment.pods for entry in pod.loads)

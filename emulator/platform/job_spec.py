@@ -57,6 +57,7 @@ def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks,
     if spec.inactivity_s is not None and not 0 <= spec.inactivity_s <= LONGEST_INACTIVITY_S:
         raise InvalidArgument(f"inactivityTimeout is {spec.inactivity_s:g}s: use at most 3 hours (10800s)")
     base = _weights(spec, models, quirks, account)
+    models.visible(account, base)
     models.base(base)
     if spec.shape and not quirks.value("shapes.enabled", account=account):  # FAILURES F18
         raise PreconditionFailed(f"training shape {spec.shape[:200]!r} is not enabled for account {account}")
@@ -70,7 +71,7 @@ def _weights(spec: JobSpec, models: Models, quirks: Quirks, account: str) -> str
         if not spec.base_model:
             raise InvalidArgument("trainingConfig.baseModel is required: give accounts/<account>/models/<model>")
         return spec.base_model
-    if models.get(spec.warm_start_from).kind != ADDON:
+    if models.visible(account, spec.warm_start_from).kind != ADDON:
         return spec.warm_start_from
     if quirks.value("jobs.warm_start_lora", account=account) == "rejected":
         raise InvalidArgument(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from emulator.backend import Backend, BaseModel
 from emulator.blobs import Blobs
-from emulator.catalogue import BIRTH, SHARED_ACCOUNT, Catalogue, CatalogueModel
+from emulator.catalogue import BIRTH, Catalogue, CatalogueModel
 from emulator.entities import Model
 from emulator.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from emulator.names import split_resource
@@ -37,6 +37,13 @@ class Models:
             f"model {name[:200]!r} not found: check the name in its account's list of models, or put weights behind it "
             "(ftsim serve --model NAME=FOLDER)"
         )
+
+    def visible(self, account: str, name: str) -> Model:
+        """As `get`, for what an account may build on; raises PermissionDenied for what another account has promoted."""
+        model = self.get(name)
+        if model.blob and model.account != account:
+            raise PermissionDenied(f"{name[:200]} belongs to another account than {account!r}")
+        return model
 
     def list(self, account: str, query: Query[Model] = Query()) -> Page[Model]:
         """The models of one account, those of the catalogue first; raises InvalidArgument for a foreign page token."""
@@ -115,8 +122,3 @@ def _as_model(known: CatalogueModel, index: int = 0) -> Model:
         model_type=known.model_type, parameter_count=known.parameter_count, context_length=known.context_length,
         moe=known.moe, display_name=short,
     )  # fmt: skip
-
-
-def is_shared(model: Model) -> bool:
-    """Whether every account may read the model."""
-    return model.account == SHARED_ACCOUNT

@@ -30,6 +30,7 @@ class Platform:
     def __init__(self, world: World, blobs: Blobs, backend: Backend, catalogue: Catalogue, account: str) -> None:
         self.world = world
         self.blobs = blobs
+        blobs.sweep(holds.needed(world))
         self.backend = backend
         self.catalogue = catalogue
         self.account = account

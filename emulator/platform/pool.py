@@ -66,7 +66,7 @@ class Pool:
         if not isinstance(wanted, str) or not wanted:
             raise InvalidArgument("create_model: base_model is required, accounts/<account>/models/<id>")
         bound = dataclasses.replace(
-            session, base_model=wanted, max_context_length=self._models.get(wanted).context_length,
+            session, base_model=wanted, max_context_length=self._models.visible(session.account, wanted).context_length,
             lora_rank=self._world.quirks.value("jobs.max_lora_rank", account=session.account),
         )  # fmt: skip
         self._trainers.spec(model_id, bound, request)

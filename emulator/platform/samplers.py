@@ -47,7 +47,7 @@ class Samplers:
             self._refuse_foreign(account, owner, target)
             self._sessions.run(account, run_id)
         else:
-            self._models.base(target)
+            self._models.base(self._models.visible(account, target).name)
         with self._world.change():
             return self._world.routes.put(SamplingRoute(account, target, self._world.clock.now()))
 

@@ -4,6 +4,7 @@
 would go unnoticed (FAILURES F13).
 """
 
+import heapq
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,11 +33,12 @@ class Lane:
 
     due: int = 1
     moved: float = 0.0
-    waiting: dict[int, Operation] = field(default_factory=dict)
+    waiting: list[tuple[int, Operation]] = field(default_factory=list)
+    """A heap by `seq_id`, then arrival: where nothing is de-duplicated a number comes twice, and both calls run."""
     seen: dict[int, tuple[bytes, Promise]] = field(default_factory=dict)
 
     def head(self) -> Operation | None:
-        return self.waiting[min(self.waiting)] if self.waiting else None
+        return self.waiting[0][1] if self.waiting else None
 
 
 class Sequencer:
@@ -78,7 +80,7 @@ class Sequencer:
             else:
                 lane = self._lanes.setdefault(promise.model_id, Lane())
                 lane.moved = self._clock.elapsed()
-                lane.waiting[seq] = operation
+                heapq.heappush(lane.waiting, (seq, operation))
                 lane.seen[seq] = (fingerprint, promise)
                 if len(lane.seen) > REMEMBER:
                     del lane.seen[next(iter(lane.seen))]
@@ -93,7 +95,7 @@ class Sequencer:
         """Stop after the call that runs now; returns the promises of those that never will."""
         with self._changed:
             self._closed = True
-            left = [op.promise for lane in self._lanes.values() for op in lane.waiting.values()]
+            left = [op.promise for lane in self._lanes.values() for _, op in sorted(lane.waiting)]
             left += [operation.promise for operation in self._loose]
             self._lanes.clear()
             self._loose.clear()
@@ -141,6 +143,6 @@ class Sequencer:
             self._loose.pop(0)
         else:
             lane = self._lanes[operation.promise.model_id]
-            del lane.waiting[operation.seq]
+            heapq.heappop(lane.waiting)
             lane.due = max(lane.due, operation.seq + 1)
         return operation

@@ -148,7 +148,7 @@ class Training:
         path = _name(request, "load_adapter", "adapter_path")
         if not model.lora_rank:
             raise FailedPrecondition("load_adapter: this model trains all parameters; create it with a LoRA rank")
-        adapter = self._models.get(path)
+        adapter = self._models.visible(trainer.owner.account, path)
         if adapter.kind != ADDON:
             raise InvalidArgument(f"load_adapter: {path} is a {adapter.kind}, not a LoRA add-on (HF_PEFT_ADDON)")
         if adapter.lora_rank and adapter.lora_rank != model.lora_rank:

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ftsim.backend import THREADS
 from ftsim.bench.stand import ADAM
+from ftsim.quiet import quiet
 from ftsim.trainer.losses import LOSSES
 
 Row = tuple[list[int], dict[str, list[Any]]]
@@ -35,10 +36,7 @@ class BareTrainer:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(base)
         self.model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         if lora_rank:
-            from peft import LoraConfig, get_peft_model
-
-            config = LoraConfig(r=lora_rank, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-            self.model = get_peft_model(self.model, config)
+            self.model = _adapted(self.model, lora_rank)
         self.trained = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self.trained.values(), lr=ADAM["learning_rate"], betas=(ADAM["beta1"], ADAM["beta2"]), eps=ADAM["eps"],
@@ -135,7 +133,10 @@ class BareFollower:
         self._old = {name: value.clone() for name, value in trainer.weights().items()}
 
     def sync(self) -> None:
-        """Write a delta as durably as a save, apply it to a copy of what is held, take the tensors over."""
+        """Write a delta as durably as a save, apply it to a copy of what is held, take the tensors over, try them.
+
+        The SDK's syncer too draws four tokens after every load.
+        """
         from fireworks_delta_compression import delta_decompress_inplace
 
         self._count += 1
@@ -148,6 +149,30 @@ class BareFollower:
         )
         self._model.load_state_dict(load_file(held), strict=False)
         self._held = held
+        self._draw([1, 2], 4)
+
+    @torch.inference_mode()
+    def _draw(self, tokens: list[int], count: int) -> list[int]:
+        """The likeliest continuation, with a cache of keys and values."""
+        drawn, cache = [], None
+        step = torch.tensor([tokens])
+        for _ in range(count):
+            output = self._model(step, past_key_values=cache, use_cache=True)
+            step, cache = output.logits[:, -1:].argmax(-1), output.past_key_values
+            drawn.append(int(step))
+        return drawn
+
+
+def _adapted(model: Any, rank: int) -> Any:
+    """Adapters where the service puts them by default: on every linear layer and on the output layer too.
+
+    The latter is what peft's "all-linear" leaves out; its product has as many columns as the vocabulary.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    with quiet():  # peft warns of tied layers
+        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=32, target_modules=linear, task_type="CAUSAL_LM"))
 
 
 def plain(datum: Any) -> Row:

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ class Result:
             return None
         return self.value >= self.target if self.more_is_better else self.value <= self.target
 
+    def but(self, **parts: float) -> "Result":
+        """The same figure with more `parts`."""
+        return replace(self, parts=self.parts | parts)
+
 
 Measurement = Callable[["Stand"], Iterable[Result]]
 
@@ -49,6 +53,23 @@ def paired(
         other()
     times = [(milliseconds(one), milliseconds(other)) for _ in range(rounds)]
     return statistics.median(a for a, _ in times), statistics.median(b for _, b in times)
+
+
+def round_trips(refused: Callable[[], object], rounds: int = 9) -> float:
+    """Median milliseconds of a call that the emulator refuses before it does anything.
+
+    What requests, polling and the SDK around them take is left: no emulator could answer the call sooner.
+    """
+
+    def attempt() -> None:
+        try:
+            refused()
+        except Exception:  # the SDK raises several kinds
+            return
+        raise RuntimeError("a call that was to be refused was carried out")
+
+    attempt()
+    return statistics.median(milliseconds(attempt) for _ in range(rounds))
 
 
 def ratio(

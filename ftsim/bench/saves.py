@@ -1,4 +1,7 @@
-"""Saves and loads through the SDK against the same weights written bare, at hidden 64 and at 40 MB of weights."""
+"""Saves and loads through the SDK against the same weights written bare, at hidden 64 and at 40 MB of weights.
+
+`round_trips_ms` is what a save takes that is refused: of a small one it is a large part.
+"""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -6,11 +9,15 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from ftsim.bench.measure import Result, milliseconds, ratio
+from ftsim.bench.measure import Result, milliseconds, ratio, round_trips
 from ftsim.bench.stand import Stand
+
+NO_NAME = "-"
+"""What no checkpoint may be called."""
 
 _numbers = count(1)
 
@@ -19,12 +26,13 @@ def save_state(stand: Stand) -> Iterator[Result]:
     """Weights and optimizer as a `torch.distributed.checkpoint` folder."""
     _stepped(stand)
     client, folder = stand.full, _place(stand)
-    yield ratio(
+    found = ratio(
         "save_state",
         lambda: client.save_state(f"state-{next(_numbers)}").result(),
         lambda: stand.bare.save_state(folder / f"state-{next(_numbers)}"),
         1.3,
     )
+    yield found.but(round_trips_ms=_refused_save(client))
 
 
 def save_sampler(stand: Stand) -> Iterator[Result]:
@@ -45,12 +53,13 @@ def save_sampler_40mb(stand: Stand) -> Iterator[Result]:
 def _sampler(name: str, stand: Stand, bare: Callable[[Path], object], target: float | None) -> Result:
     _stepped(stand)
     client, folder = stand.full, _place(stand)
-    return ratio(
+    found = ratio(
         name,
         lambda: client.save_weights_for_sampler_ext(f"sampler-{next(_numbers)}", checkpoint_type="base"),
         lambda: bare(folder / f"sampler-{next(_numbers)}"),
         target,
     )
+    return found.but(round_trips_ms=_refused_save(client))
 
 
 def load_state(stand: Stand) -> Iterator[Result]:
@@ -100,7 +109,13 @@ def _delta(
         ours.append(milliseconds(partial(client.save_weights_for_sampler_ext, f"d-{number}", checkpoint_type="delta")))
         theirs.append(milliseconds(partial(bare_delta, old, folder / f"d-{number}")))
     one, other = statistics.median(ours[3:]), statistics.median(theirs[3:])
-    return Result(name, one / other, "x", target, parts={"emulated_ms": one, "codec_ms": other})
+    parts = {"emulated_ms": one, "codec_ms": other, "round_trips_ms": _refused_save(client)}
+    return Result(name, one / other, "x", target, parts=parts)
+
+
+def _refused_save(client: Any) -> float:
+    """Always of the sampler kind: both take two requests, but a refused `save_state` also waits for telemetry."""
+    return round_trips(lambda: client.save_weights_for_sampler_ext(NO_NAME, checkpoint_type="base"))
 
 
 def _stepped(stand: Stand) -> None:

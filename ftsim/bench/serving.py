@@ -54,8 +54,21 @@ def _hot_load(
         held = made
     emulated = statistics.median(ours[3:])
     bare = statistics.median(one + two for one, two in zip(applied[3:], opened[3:], strict=True))
-    parts = {"emulated_ms": emulated, "bare_ms": bare, "apply_alone_ms": statistics.median(applied[3:])}
+    parts = {
+        "emulated_ms": emulated, "bare_ms": bare, "apply_alone_ms": statistics.median(applied[3:]),
+        "round_trips_ms": _two_looks(manager, job),
+    }  # fmt: skip
     return Result(name, emulated / bare, "x", target, parts=parts)
+
+
+def _two_looks(manager: Any, deployment: str) -> float:
+    """Median milliseconds of as many requests as a hot-load takes, both asking only where the replicas stand."""
+
+    def look() -> None:
+        for _ in range(2):
+            manager.hotload_check_status(deployment, BASE_MODEL)
+
+    return statistics.median(milliseconds(look) for _ in range(9))
 
 
 def _deployment(stand: Stand, name: str, job: str | None) -> Any:

@@ -18,7 +18,7 @@ def sdk_step(stand: Stand) -> Iterator[Result]:
 
 
 def sdk_step_lora(stand: Stand) -> Iterator[Result]:
-    """LoRA of rank 8 on every linear layer."""
+    """LoRA of rank 8 on every linear layer, the output layer among them."""
     from ftsim.bench.bare import BareTrainer
 
     client, bare = stand.client("bench-lora", lora_rank=8), BareTrainer(stand.base_folder, lora_rank=8)

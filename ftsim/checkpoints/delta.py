@@ -2,7 +2,6 @@
 
 import bz2
 import pickle
-import shutil
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError
 from ftsim.checkpoints import companions, hf
+from ftsim.quiet import quiet
 
 Format = Literal["arc_v1", "arc_v2", "arc_v3"]
 _ARC3_ENVELOPE = b"ARC3_ENVELOPE\0"
@@ -36,33 +36,31 @@ def write_delta(
     companions.write(folder, files)
 
 
-def apply_delta(held: Path, delta: Path, folder: Path, format: Format = "arc_v2") -> None:
-    """Write into the empty `folder` the weights that `delta` makes of those in `held`.
+def apply_delta(
+    held: Mapping[str, Mapping[str, Tensor]], delta: Path, format: Format = "arc_v2"
+) -> dict[str, dict[str, Tensor]]:
+    """What `delta` makes of the tensors in `held`, by weight file; raises `BackendError`.
 
-    The codec overwrites in place and checks each sum too late (FAILURES E11), so it works on a copy: on `BackendError`
-    nothing that was held has changed and `folder` holds no weights.
+    On files the codec overwrites in place and checks each sum too late (FAILURES E11), and syncs what it wrote; tensor
+    by tensor it makes new ones, so that nothing that was held ever changes.
     """
-    from fireworks_delta_compression import delta_decompress_inplace
-
-    shards = sorted(path.name for path in held.glob("*.safetensors"))
-    if not shards or shards != sorted(path.name for path in delta.glob("*.safetensors")):
+    if not held or sorted(held) != sorted(path.name for path in delta.glob("*.safetensors")):
         raise BackendError(f"{delta.name} is no delta of what is held: its weight files are others")
-    for name in shards:
-        if format == "arc_v3":
-            _refuse_code(delta / name)
-        shutil.copyfile(held / name, folder / name)
+    return {name: _applied(tensors, delta / name, format) for name, tensors in held.items()}
+
+
+def _applied(held: Mapping[str, Tensor], shard: Path, format: Format) -> dict[str, Tensor]:
+    from fireworks_delta_compression import delta_decompress_dict_from_file
+
+    if format == "arc_v3":
+        _refuse_code(shard)
     try:
-        for name in shards:
-            delta_decompress_inplace(
-                base_path=str(folder / name), diff_path=str(delta / name), compression_format=format
-            )
-    except Exception as error:  # the codec raises ValueError kinds, KeyError, zstd errors
-        for name in shards:
-            (folder / name).unlink(missing_ok=True)
-        raise BackendError(f"{delta.name} does not apply to what is held: {error}") from error
-    for path in delta.iterdir():
-        if path.is_file() and path.suffix != ".safetensors":
-            shutil.copyfile(path, folder / path.name)
+        with quiet():  # torch warns that it shares a buffer which cannot be written
+            made = delta_decompress_dict_from_file(src=dict(held), diff_file=str(shard), compression_format=format)
+    except Exception as error:  # the codec raises RuntimeError around its own kinds, KeyError, safetensors errors
+        why = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise BackendError(f"{shard.parent.name} does not apply to what is held: {why}") from error
+    return {name: made[name] for name in held}
 
 
 def _refuse_code(shard: Path) -> None:

@@ -40,11 +40,9 @@ def contract(
 
     if listing:
         for check in CHECKS:
-            print(
-                f"{'creates' if check.creates else 'reads':8} WIRE {check.wire:10} {check.name}: {check.about}".rstrip(
-                    ": "
-                )
-            )
+            verified = f"verified {check.verified}" if check.verified else "never verified"
+            what = f"{'creates' if check.creates else 'reads':8} {verified:20} WIRE {check.wire:10}"
+            print(f"{what} {check.name}: {check.about}".rstrip(": "))
         return
     with contextlib.ExitStack() as stack:
         if base_url is None:

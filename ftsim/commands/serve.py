@@ -35,16 +35,22 @@ def serve(
 ) -> None:
     """Run the emulator until Ctrl-C."""
     gc.disable()  # importing makes objects that all stay: looking for garbage meanwhile is a tenth of the start
-    from emulator.server import API_KEY
+    from emulator.server import API_KEY, Emulator
     from ftsim.process import serve as server
 
-    gc.freeze()
-    gc.enable()
-    status = server.serve(
-        state_dir=state_dir, memory=memory, host=host, port=port, seed=seed, api_key=api_key or API_KEY,
-        models=_folders(model or []), catalogue=catalogue or [], warm=warm, until_deserted=until_deserted,
-        quirks=quirk or [], profile=profile,
-    )  # fmt: skip
+    def up(emulator: Emulator) -> None:
+        gc.freeze()
+        gc.enable()
+        server.say(emulator)
+
+    try:
+        status = server.serve(
+            state_dir=state_dir, memory=memory, host=host, port=port, seed=seed, api_key=api_key or API_KEY,
+            models=_folders(model or []), catalogue=catalogue or [], warm=warm, until_deserted=until_deserted,
+            quirks=quirk or [], profile=profile, announce=up,
+        )  # fmt: skip
+    finally:
+        gc.enable()
     raise SystemExit(status)
 
 

@@ -6,14 +6,11 @@ from typing import Annotated
 import typer
 
 from ftsim.commands.console import fail
-
-SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+from ftsim.commands.program import Program
 
 
 def torture(
-    program: Annotated[
-        list[str], typer.Argument(metavar="SCRIPT.py [ARGS] | -m MODULE [ARGS] | -- COMMAND [ARGS]", show_default=False)
-    ],
+    program: Program = None,
     seed: Annotated[int, typer.Option(help="Fixes what happens, and when.")] = 0,
     kills: Annotated[int, typer.Option(help="How often the program is killed.")] = 3,
     failures: Annotated[int, typer.Option(help="How many failures of the service strike, each once.")] = 5,
@@ -32,10 +29,9 @@ def torture(
     from ftsim.torture import TortureError
     from ftsim.torture import torture as judge
 
-    script = program[0] == "-m" or Path(program[0]).is_file()
     try:
         verdict = judge(
-            program if script else ["--", *program],
+            program or [],
             backend=TorchBackend, seed=seed, kills=kills, failures=failures, folder=folder or Path.cwd(),
             timeout_s=timeout,
         )  # fmt: skip

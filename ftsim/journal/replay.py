@@ -23,10 +23,13 @@ from emulator.journal import Event, Exchange
 from emulator.journal_file import Saved
 from emulator.redact import HIDDEN
 from emulator.server import Emulator
+from ftsim.journal import events
 
 HANGING = frozenset({"retrieve_future", "completions", "chat_completions", "hot_load", "promote"})
 PATIENCE_S = 120.0
 ABSENT = "absent"
+_MEASURED = "body.perf_metrics"
+_CREATED = "body.created"
 
 
 @dataclass(frozen=True)
@@ -139,14 +142,18 @@ class _Player:
         if entry.status and answer.status_code != entry.status:
             self._differ(entry, "status", entry.status, answer.status_code)
         recorded, replayed = entry.response, self._emulator.journal.redactor.bytes(answer.content)
-        try:
-            one, other = orjson.loads(recorded), orjson.loads(replayed)
-        except orjson.JSONDecodeError:
-            if recorded != replayed and entry.response_type.startswith("application/json"):
-                self._differ(entry, "body", recorded[:80], replayed[:80])
-            return
+        if entry.response_type.startswith(events.MEDIA):
+            one, other = events.comparable(recorded, replayed)
+        else:
+            try:
+                one, other = orjson.loads(recorded), orjson.loads(replayed)
+            except orjson.JSONDecodeError:
+                if recorded != replayed and entry.response_type.startswith("application/json"):
+                    self._differ(entry, "body", recorded[:80], replayed[:80])
+                return
         for path, mine, theirs in different(one, other, "body"):
-            self._differ(entry, path, mine, theirs)
+            if not path.startswith(_MEASURED) and not (path == _CREATED and _while(entry, mine, theirs)):
+                self._differ(entry, path, mine, theirs)
 
     def _differ(self, entry: Exchange, path: str, recorded: Any, replayed: Any) -> None:
         self._found.differences.append(Difference(entry.began, entry.endpoint, path, recorded, replayed))
@@ -222,6 +229,11 @@ def different(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]
             yield from different(mine, theirs, f"{path}[{at}]")
     elif one != other and not _same_moment(one, other):
         yield path, one, other
+
+
+def _while(entry: Exchange, one: Any, other: Any) -> bool:
+    """Whether two moments, in seconds, lie within the time that the exchange took; the replay's clock stands still."""
+    return isinstance(one, int) and isinstance(other, int) and abs(one - other) <= entry.seconds + 1
 
 
 def _same_moment(one: Any, other: Any) -> bool:

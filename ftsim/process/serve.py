@@ -14,6 +14,9 @@ from emulator.server import API_KEY, Emulator
 from ftsim import local
 from ftsim.process.attendance import Attendance, OccupiedError, default_state_dir
 
+SWITCH_S = 0.0005
+"""How long a trainer may keep the event loop from answering, ten times less than Python's default."""
+
 
 def serve(
     *,
@@ -38,6 +41,7 @@ def serve(
     """
     root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
     stop = threading.Event()
+    sys.setswitchinterval(SWITCH_S)
     with _stopped_by_signals(stop):
         try:
             with contextlib.ExitStack() as stack:
@@ -47,11 +51,10 @@ def serve(
                     stack.enter_context(attendance.occupied(patience=10.0 if until_deserted else 0.0))
                 emulator = local.Emulator(
                     state_dir=root, host=host, port=port, seed=seed, api_key=api_key, models=models or {},
-                    catalogue=tuple(catalogue),
+                    catalogue=tuple(catalogue), prepare=lambda made: _turn_on(made, profile, quirks),
                 )  # fmt: skip
                 stack.enter_context(emulator)
-                _turn_on(emulator, profile, quirks)
-                (announce or _say)(emulator)
+                (announce or say)(emulator)
                 if warm:
                     threading.Thread(target=emulator.platform.backend.warm, name="warm", daemon=True).start()
                 if until_deserted and attendance is not None:
@@ -79,7 +82,8 @@ def _turn_on(emulator: Emulator, profile: str | None, quirks: Sequence[str]) -> 
         profiles.parse(text, emulator.quirks.table).grant(emulator.quirks)
 
 
-def _say(emulator: Emulator) -> None:
+def say(emulator: Emulator) -> None:
+    """Print where it listens and what a client's environment needs."""
     print(f"ftsim: listening on {emulator.url} (account {emulator.account}); Ctrl-C stops it")
     for name, value in emulator.env().items():
         print(f"  export {name}={value}")

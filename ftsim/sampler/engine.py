@@ -9,16 +9,18 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Transition
+from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
 from ftsim.sampler.kvcache import RowCache
+from ftsim.sampler.row import Row
 from ftsim.sampler.sampling import Settings, choose, wide
+from ftsim.sampler.speech import UNFINISHED, Speech, spelt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,32 +32,11 @@ CACHE_POSITIONS = 1 << 21
 
 
 @dataclass
-class _Row:
-    """A request on its way through the engine."""
-
-    request: GenerateRequest
-    future: "Future[Generation]"
-    random: Random
-    limit: int
-    """Tokens that may be generated before the context is full or max_tokens is reached."""
-    arrived: float
-    crowd: int
-    tokens: list[GeneratedToken] = field(default_factory=list)
-    prompt_rows: list[GeneratedToken] = field(default_factory=list)
-    shared: bool = False
-    prefill_started: float = 0.0
-    prefilled: float = 0.0
-    first: float = 0.0
-
-    @property
-    def tail(self) -> int:
-        """How many last tokens can hold a stop string that ends in the newest one."""
-        return max((len(stop.encode()) for stop in self.request.stop), default=0) + 4
-
-
-@dataclass
 class _Swap:
-    model: "PreTrainedModel"
+    """`model` None keeps the model and gives its weights other `values`."""
+
+    model: "PreTrainedModel | None"
+    values: Sequence[tuple[Tensor, Tensor]]
     done: "Future[None]"
     drain: bool
 
@@ -73,21 +54,24 @@ class Sampler:
         self._context = context
         self._vocabulary = model.get_input_embeddings().num_embeddings
         self._changed = threading.Condition()
-        self._waiting: deque[_Row] = deque()
+        self._waiting: deque[Row] = deque()
         self._swaps: deque[_Swap] = deque()
         self._closed = False
         self._served = 0
-        self._pieces: dict[int, str] = {}
-        self._joining: list[_Row] = []
+        self._pieces: dict[int, tuple[str, bytes | None]] = {}
+        self._joining: list[Row] = []
         """Neither waiting nor running: a prefill that fails must still answer them."""
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         self._cache = RowCache()
         self._settings = _settings([])
         self._thread = threading.Thread(target=self._run, name="ftsim-sampler", daemon=True)
         self._thread.start()
 
-    def generate(self, request: GenerateRequest) -> "Future[Generation]":
-        """Queue a request; raises `BackendError` for a prompt that does not fit the model."""
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
+        """Queue a request; raises `BackendError` for a prompt that does not fit the model.
+
+        `tell` is called from the engine's thread, between two decoding steps.
+        """
         prompt = request.prompt
         if not prompt:
             raise BackendError("the prompt is empty: give at least one token")
@@ -95,6 +79,11 @@ class Sampler:
             raise BackendError(f"the prompt holds token ids outside [0, {self._vocabulary})")
         if len(prompt) > self._context:
             raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {self._context}")
+        if request.whole and len(prompt) + request.max_tokens > self._context:
+            raise BackendError(
+                f"the prompt has {len(prompt)} tokens and max_tokens is {request.max_tokens}, the context length is "
+                f"{self._context}: ask for fewer, or send context_length_exceeded_behavior truncate"
+            )
         future: Future[Generation] = Future()
         with self._changed:
             if self._closed:
@@ -102,9 +91,10 @@ class Sampler:
             seed = self._served if request.seed is None else request.seed
             self._served += 1
             self._waiting.append(
-                _Row(
+                Row(
                     request, future, Random(seed), min(request.max_tokens, self._context - len(prompt)),
-                    time.perf_counter(), len(self._rows) + len(self._waiting) + 1,
+                    time.perf_counter(), len(self._rows) + len(self._waiting) + 1, tell,
+                    None if tell is None else Speech(self._text, request.stop, self._ends),
                 )
             )  # fmt: skip
             self._changed.notify()
@@ -115,13 +105,19 @@ class Sampler:
 
         ASYNC swaps between two decoding steps and keeps the cache; SYNC lets running requests finish (FAILURES E24).
         """
-        done: Future[None] = Future()
+        self._exchange(_Swap(model, (), Future(), transition == "SYNC"))
+
+    def refill(self, values: Sequence[tuple[Tensor, Tensor]], transition: Transition) -> None:
+        """As `swap`, with other values for the weights of the same model: pairs alike in shape, type and device."""
+        self._exchange(_Swap(None, values, Future(), transition == "SYNC"))
+
+    def _exchange(self, swap: _Swap) -> None:
         with self._changed:
             if self._closed:
                 raise BackendError("this replica is shut down", "server")
-            self._swaps.append(_Swap(model, done, transition == "SYNC"))
+            self._swaps.append(swap)
             self._changed.notify()
-        done.result()
+        swap.done.result()
 
     def close(self) -> None:
         """Fail what is unfinished and end the thread."""
@@ -164,18 +160,24 @@ class Sampler:
     def _swap_if_due(self) -> None:
         while self._swaps and not (self._swaps[0].drain and self._rows):
             swap = self._swaps.popleft()
-            self._model = swap.model
-            self._vocabulary = swap.model.get_input_embeddings().num_embeddings
+            if swap.model is not None:
+                self._model = swap.model
+                self._vocabulary = swap.model.get_input_embeddings().num_embeddings
+            for weight, value in swap.values:
+                weight.data = value
             swap.done.set_result(None)
 
     def _admit(self) -> None:
         """Take waiting requests in, as many as fit; while one waits for the drain, none."""
-        joined: list[_Row] = []
+        joined: list[Row] = []
         with self._changed:
             if self._swaps:
                 return
             longest = self._cache.capacity
             while self._waiting and len(self._rows) + len(joined) < MAX_ROWS:
+                if self._waiting[0].future.cancelled():
+                    self._waiting.popleft()
+                    continue
                 longest = max(longest, len(self._waiting[0].request.prompt) + 64)
                 rows = len(self._rows) + len(joined) + 1
                 if rows > 1 and rows * longest > CACHE_POSITIONS:
@@ -186,12 +188,12 @@ class Sampler:
             self._prefill(group)
         self._joining = []
 
-    def _prefill(self, group: list[list[_Row]]) -> None:
+    def _prefill(self, group: list[list[Row]]) -> None:
         """Run the prompts of a group (equal prompts stand together and are computed once) and draw first tokens."""
         started = time.perf_counter()
         prompts = [rows[0].request.prompt for rows in group]
         hidden, layers = _run_prompts(self._model, prompts)
-        joined: list[_Row] = []
+        joined: list[Row] = []
         last: list[Tensor] = []
         for index, rows in enumerate(group):
             length = len(prompts[index])
@@ -199,6 +201,8 @@ class Sampler:
                 row.prefill_started, row.prefilled, row.shared = started, time.perf_counter(), order > 0
                 if row.request.echo or row.request.echo_last is not None:
                     row.prompt_rows = self._echo(row.request, hidden[index])
+                    if row.tell is not None and row.prompt_rows:
+                        row.tell(row.prompt_rows, self._decode([token.token_id for token in row.prompt_rows]))
                 if row.limit < 1:
                     self._finish(row, "length")
                     continue
@@ -236,6 +240,8 @@ class Sampler:
             row.tokens.append(GeneratedToken(token, "", logprob, sampling, top))
             row.first = row.first or now
             reason = self._ended(row, token)
+            if row.tell is not None and row.speech is not None and not row.future.cancelled():
+                row.tell([self._named(row.tokens[-1])], row.speech.add(token))
             if row.future.cancelled() or reason:
                 finished.add(first + index)
                 self._finish(row, reason or "stop")
@@ -245,7 +251,7 @@ class Sampler:
             self._rows = [self._rows[index] for index in kept]
             self._settings = _settings(self._rows)
 
-    def _ended(self, row: _Row, token: int) -> str:
+    def _ended(self, row: Row, token: int) -> str:
         if token in self._ends and not row.request.ignore_eos:
             return "stop"
         if row.request.stop:
@@ -254,7 +260,7 @@ class Sampler:
                 return "stop"
         return "length" if len(row.tokens) >= row.limit else ""  # also when the context is full
 
-    def _finish(self, row: _Row, reason: str) -> None:
+    def _finish(self, row: Row, reason: str) -> None:
         if not row.future.set_running_or_notify_cancel():
             return
         ids = [token.token_id for token in row.tokens]
@@ -262,8 +268,8 @@ class Sampler:
         text = self._decode(spoken)
         for stop in row.request.stop:
             text = text.partition(stop)[0]
-        tokens = [replace(token, text=self._piece(token.token_id)) for token in row.tokens]
-        result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, _metrics(row))
+        tokens = [self._named(token) for token in row.tokens]
+        result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
         row.future.set_result(result)
 
     def _echo(self, request: GenerateRequest, hidden: Tensor) -> list[GeneratedToken]:
@@ -273,23 +279,33 @@ class Sampler:
         start = len(prompt) - count
         rows: list[GeneratedToken] = []
         if count and start == 0:
-            rows.append(GeneratedToken(prompt[0], self._piece(prompt[0]), 0.0, None))
+            alone = [(prompt[0], 0.0)] if request.top_logprobs else []  # a row without any voids the column (WIRE 3.1)
+            rows.append(self._named(GeneratedToken(prompt[0], "", 0.0, None, alone)))
         for begin in range(max(start, 1), len(prompt), 1024):
             wanted = torch.tensor(prompt[begin : begin + 1024])
             logits = wide(self._model.lm_head(hidden[begin - 1 : begin - 1 + len(wanted)])).cpu()
             logprobs = torch.log_softmax(logits, -1).gather(1, wanted[:, None])[:, 0].float().tolist()
             tops = _tops(logits, request.top_logprobs) or [[] for _ in prompt]
             rows += [
-                GeneratedToken(token, self._piece(token), logprob, None, top)
+                self._named(GeneratedToken(token, "", logprob, None, top))
                 for token, logprob, top in zip(wanted.tolist(), logprobs, tops, strict=False)
             ]
         return rows
 
-    def _piece(self, token: int) -> str:
-        """The text of one token, looked up: decoding costs more than computing it."""
+    def _named(self, token: GeneratedToken) -> GeneratedToken:
+        """The token with its text, looked up: decoding costs more than computing it."""
+        text, raw = self._piece(token.token_id)
+        return replace(token, text=text, raw=raw)
+
+    def _piece(self, token: int) -> tuple[str, bytes | None]:
         if token not in self._pieces:
-            self._pieces[token] = self._decode([token])
+            text = self._decode([token])
+            spelling = str(self._tokenizer.convert_ids_to_tokens(token)) if UNFINISHED in text else ""
+            self._pieces[token] = text, (spelt(spelling) if spelling else None)
         return self._pieces[token]
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self._piece(tokens[0])[0] if len(tokens) == 1 else self._decode(tokens)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
@@ -309,12 +325,12 @@ def _run_prompts(
     return hidden, [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def _prefill_groups(rows: Sequence[_Row]) -> list[list[list[_Row]]]:
+def _prefill_groups(rows: Sequence[Row]) -> list[list[list[Row]]]:
     """Rows by prompt, shortest first, in groups of at most PREFILL_TOKENS padded positions."""
-    alike: dict[tuple[int, ...], list[_Row]] = {}
+    alike: dict[tuple[int, ...], list[Row]] = {}
     for row in rows:
         alike.setdefault(tuple(row.request.prompt), []).append(row)
-    groups: list[list[list[_Row]]] = []
+    groups: list[list[list[Row]]] = []
     for prompt in sorted(alike, key=len):
         if not groups or (len(groups[-1]) + 1) * len(prompt) > PREFILL_TOKENS:
             groups.append([])
@@ -322,7 +338,7 @@ def _prefill_groups(rows: Sequence[_Row]) -> list[list[list[_Row]]]:
     return groups
 
 
-def _settings(rows: Sequence[_Row]) -> Settings:
+def _settings(rows: Sequence[Row]) -> Settings:
     return Settings(
         torch.tensor([row.request.temperature for row in rows], dtype=torch.float32),
         torch.tensor([row.request.top_p for row in rows], dtype=torch.float32),
@@ -336,19 +352,3 @@ def _tops(logits: Tensor, count: int) -> list[list[tuple[int, float]]]:
         return []
     best, ids = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), dim=-1)
     return [list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), best.float().tolist(), strict=True)]
-
-
-def _metrics(row: _Row) -> dict[str, float]:
-    """Measured seconds and counts, by the names of WIRE 3.1."""
-    now = time.perf_counter()
-    return {
-        "num-concurrent-requests": row.crowd,
-        "prefill-queue-duration": row.prefill_started - row.arrived,
-        "prefill-duration": row.prefilled - row.prefill_started,
-        "generation-queue-duration": 0.0,
-        "generation-duration": now - row.prefilled,
-        "server-time-to-first-token": (row.first or now) - row.arrived,
-        "server-processing-time": now - row.arrived,
-        "prompt-tokens": len(row.request.prompt),
-        "cached-prompt-tokens": len(row.request.prompt) if row.shared else 0,
-    }

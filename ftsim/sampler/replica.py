@@ -1,9 +1,7 @@
 """One serving copy of a model: it really holds weights, swaps them while it serves, and batches what it is asked."""
 
-import copy
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import threading
@@ -13,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
+from torch import Tensor
 
-from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Transition
-from ftsim.checkpoints import delta, peft
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell, Transition
+from ftsim.checkpoints import peft
 from ftsim.quiet import quiet
 from ftsim.sampler import steady
 from ftsim.sampler.engine import Sampler
+from ftsim.sampler.held import Held, fingerprint, link_files
 from ftsim.trainer.live import load_base
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def open_replica(
 class TorchReplica:
     """`emulator.backend.Replica` in torch.
 
-    The weights live twice: as files of its own (`held`, what a delta is applied to) and as the model that serves. Both
+    The weights live twice: as they were saved (`held`, what a delta is applied to) and as the model that serves. Both
     change only after everything about the new ones was read and checked.
     """
 
@@ -52,19 +50,19 @@ class TorchReplica:
         self._loading = threading.Lock()
         self._device = device
         self._dtype = dtype
-        self._held = self._take(folder)
+        self._held = Held(place := self._take(folder))
         self._adapter: Path | None = None
-        self._model = model = self._open(self._held)
-        self._tokenizer = _tokenizer(self._held)
+        self._model = model = self._open(place)
+        self._tokenizer = _tokenizer(place)
         self._sampler = Sampler(
-            model, self._tokenizer, ends=_ends(self._held, self._tokenizer), context=_context(model, max_context_length)
+            model, self._tokenizer, ends=_ends(place, self._tokenizer), context=_context(model, max_context_length)
         )
 
     def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights in `folder` (Hugging Face layout) from now on; raises `BackendError`."""
         with self._loading:
             held = self._take(folder)
-            self._serve(held, None, self._open(held), transition)
+            self._serve(Held(held), None, self._open(held), transition)
 
     def apply_delta(
         self,
@@ -77,27 +75,30 @@ class TorchReplica:
     ) -> None:
         """Apply an arc delta to the full weights held now; with `in_place` a failure spoils them (FAILURES E11)."""
         with self._loading:
-            held = self._fresh()
             try:
-                delta.apply_delta(self._held, folder, held, compression_format)  # type: ignore[arg-type]
-                model = self._refilled(held) or self._open(held)
+                held = self._held.after(folder, compression_format)  # type: ignore[arg-type]
             except BackendError:
-                shutil.rmtree(held, ignore_errors=True)
                 if in_place:
                     self._spoil(folder, compression_format, transition)
                 raise
-            self._serve(held, None, model, transition)
+            if (values := self._fitting(held)) is not None:
+                self._sampler.refill(values, transition)
+                self._held = held
+                return
+            place = held.written(self._fresh)
+            self._serve(Held(place), None, self._open(place), transition)
 
     def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights held now with this PEFT adapter from now on; raises `BackendError`."""
         with self._loading:
             adapter = self._take(folder, _ADAPTER_FILES)
             peft.read_config(adapter)
-            self._serve(self._held, adapter, _merged(self._open(self._held), adapter), transition)
+            whole = self._held.written(self._fresh)
+            self._serve(Held(whole), adapter, _merged(self._open(whole), adapter), transition)
 
-    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
         """Queue a request; concurrent requests are batched."""
-        return self._sampler.generate(request)
+        return self._sampler.generate(request, tell)
 
     def encode(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]
@@ -122,53 +123,52 @@ class TorchReplica:
         """SHA-256 over the names, types, shapes and bytes of all tensors held, adapter included."""
         with self._loading:
             digest = hashlib.sha256()
-            for folder in filter(None, (self._held, self._adapter)):
-                digest.update(fingerprint(folder).encode())
+            digest.update(self._held.fingerprint().encode())
+            if self._adapter is not None:
+                digest.update(fingerprint(self._adapter).encode())
             return digest.hexdigest()
 
     def close(self) -> None:
         self._sampler.close()
         self._place.cleanup()
 
-    def _serve(self, held: Path, adapter: Path | None, model: "PreTrainedModel", transition: Transition) -> None:
+    def _serve(self, held: Held, adapter: Path | None, model: "PreTrainedModel", transition: Transition) -> None:
         self._sampler.swap(model, transition)
         self._model = model
-        gone = {path for path in (self._held, self._adapter) if path is not None} - {held, adapter}
+        gone = {path for path in (self._held.folder, self._adapter) if path is not None} - {held.folder, adapter}
         self._held, self._adapter = held, adapter
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _refilled(self, held: Path) -> "PreTrainedModel | None":
-        """A copy of what serves now with the weights in `held`: a fraction of the time that opening a folder takes.
+    def _fitting(self, held: Held) -> list[tuple[Tensor, Tensor]] | None:
+        """Every weight of the model that serves and what it has to become, a fraction of the time that opening takes.
 
         None where names differ: an adapter is folded in, experts are fused, or a tied layer came untied.
         """
         if self._adapter is not None:
             return None
-        weights = {name: value for path in held.glob("*.safetensors") for name, value in load_file(path).items()}
-        own = self._model.state_dict()
+        weights = {name: value for shard in held.shards().values() for name, value in shard.items()}
+        own = self._model.state_dict(keep_vars=True)
         tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
         if set(weights) != set(own) - tied or any(weights[name].shape != own[name].shape for name in weights):
             return None
-        model = copy.deepcopy(self._model)
-        model.load_state_dict(weights, strict=False)
-        return model
+        return [(own[name], value.to(self._dtype).to(own[name])) for name, value in weights.items()]
 
     def _spoil(self, folder: Path, compression_format: str, transition: Transition) -> None:
         """What the codec does to the weights when it works on the only copy there is: it stops half-way."""
         from fireworks_delta_compression import delta_decompress_inplace
 
-        held = self._fresh()
-        for path in self._held.iterdir():
-            shutil.copyfile(path, held / path.name)
-        for shard in sorted(path.name for path in held.glob("*.safetensors")):
+        whole, spoilt = self._held.written(self._fresh), self._fresh()
+        for path in whole.iterdir():
+            shutil.copyfile(path, spoilt / path.name)
+        for shard in sorted(path.name for path in spoilt.glob("*.safetensors")):
             try:
                 delta_decompress_inplace(
-                    base_path=str(held / shard), diff_path=str(folder / shard), compression_format=compression_format
+                    base_path=str(spoilt / shard), diff_path=str(folder / shard), compression_format=compression_format
                 )
             except Exception:  # the failure is already on its way to the caller
                 break
-        self._serve(held, None, self._open(held), transition)
+        self._serve(Held(spoilt), None, self._open(spoilt), transition)
 
     def _open(self, folder: Path) -> "PreTrainedModel":
         model = load_base(folder, self._dtype)
@@ -185,34 +185,10 @@ class TorchReplica:
         """A folder of our own with the files of `source`, shared with it where the file system can."""
         folder = self._fresh()
         try:
-            for path in source.iterdir():
-                if path.is_file() and (not names or path.name in names):
-                    _link(path, folder / path.name)
+            link_files(source, folder, names)
         except OSError as error:
             raise BackendError(f"{source.name} cannot be read: {error.strerror or error}", "server") from error
         return folder
-
-
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over the tensors of the safetensors files of a folder, whatever file they are in."""
-    tensors: dict[str, tuple[Path, str]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            tensors |= {name: (path, name) for name in file.keys()}  # noqa: SIM118
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        with safe_open(tensors[name][0], framework="pt") as file:
-            value = file.get_tensor(name)
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _merged(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":

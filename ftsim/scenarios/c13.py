@@ -16,7 +16,7 @@ def reproduce(stage: Stage) -> Report:
     naive = rows[-1]["name"] if rows else None
     claim(naive is None, f"naive resume finds {naive}")
     ours = refusal(stage.checkpoints(new, "job-2").resume)
-    claim("belongs to another job" in str(ours), f"our client says {ours}")
+    claim("belong to another job" in str(ours), f"our client says {ours}")
     resumed = stage.checkpoints(stage.client()).resume()
     claim(resumed and resumed.data_consumed == 8, f"on the old job we resume {resumed}")
     return Report(

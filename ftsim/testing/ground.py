@@ -52,7 +52,7 @@ def look(held: LiveModel) -> Truth:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, as `ftsim.sampler.replica.fingerprint` reads them from files."""
+    """SHA-256 over names, types, shapes and bytes, as `ftsim.sampler.held.fingerprint` reads them from files."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name]

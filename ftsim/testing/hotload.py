@@ -148,7 +148,7 @@ class HotLoadMachine(PlatformMachine):
 
 
 def _base_digest() -> str:
-    from ftsim.sampler.replica import fingerprint
+    from ftsim.sampler.held import fingerprint
 
     return fingerprint(tiny_model())
 

@@ -242,7 +242,7 @@ class PlatformMachine(RuleBasedStateMachine):
 
     def check_files(self, folder: Any, row: dict[str, Any]) -> str | None:
         """Compare files with the trainer's memory; returns the digest of merged weights."""
-        from ftsim.sampler.replica import fingerprint
+        from ftsim.sampler.held import fingerprint
 
         if row["kind"] == "INFERENCE_BASE" and row["truth"].merged is not None:
             ground.check_close(folder, row["truth"].merged)

@@ -161,7 +161,7 @@ class Run:
             raise self._fault(f"resumes wrong: the weights are those of {wanted.name}, the optimizer's state is not")
 
     def _check_promoted(self, output: str, wanted: Saved) -> None:
-        from ftsim.sampler.replica import fingerprint
+        from ftsim.sampler.held import fingerprint
 
         made = self.stage.emulator.world.models.get(f"accounts/{self.stage.account}/models/{output}")
         if made is None:

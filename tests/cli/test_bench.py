@@ -4,11 +4,12 @@ import json
 import time
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from ftsim.bench import measure, report
-from ftsim.bench.measure import Result, paired, ratio
+from ftsim.bench.measure import Result, paired, ratio, round_trips
 from tests.cli.conftest import Ftsim
 
 
@@ -45,6 +46,33 @@ def test_a_ratio_tells_both_sides() -> None:
     assert found.value == pytest.approx(found.parts["emulated_ms"] / found.parts["bare_ms"])
     assert found.value > 2
     assert not found.ok
+
+
+def test_round_trips_are_those_of_a_call_that_was_refused() -> None:
+    def refuse() -> None:
+        time.sleep(0.005)
+        raise ValueError
+
+    assert round_trips(refuse, rounds=3) >= 5
+    with pytest.raises(RuntimeError, match="was carried out"):
+        round_trips(lambda: None)
+
+
+def test_both_sides_of_the_lora_step_train_the_same_weights(tmp_path: Path) -> None:
+    from emulator.backend import BaseModel, LoraSpec, ModelSpec
+    from ftsim.bench.bare import BareTrainer
+    from ftsim.bench.stand import BASE_MODEL
+    from ftsim.models.catalogue import base_folder
+    from ftsim.trainer.trainer import TorchTrainer
+
+    base = base_folder(BASE_MODEL, tmp_path)
+    emulated = TorchTrainer(lambda _: base, lora_rank=8)
+    emulated.create_model(ModelSpec("m", BaseModel(BASE_MODEL), LoraSpec(8)))
+    bare = BareTrainer(base, lora_rank=8)
+    shapes = {name: value.shape for name, value in emulated._held("m").trained.items()}
+    assert {name: value.shape for name, value in bare.trained.items()} == shapes
+    mine, theirs = (model.peft_config["default"] for model in (emulated._held("m").model, bare.model))
+    assert (mine.r, mine.lora_alpha) == (theirs.r, theirs.lora_alpha)
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in report.GROUPS.items() for name in names])

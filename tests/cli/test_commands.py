@@ -10,7 +10,7 @@ import pytest
 
 from emulator.entities import Job, Session
 from emulator.server import Emulator
-from ftsim.commands.run import _program
+from ftsim.commands.program import program_begins
 from tests.cli.conftest import RUN, Ftsim
 from tests.doubles import BASE
 
@@ -210,12 +210,13 @@ def test_promote_refuses_a_delta_and_says_which_would_do(ftsim: Ftsim, on: list[
         (["--state-dir", "d", "s.py", "--", "-h"], ["s.py", "--", "-h"]),
         (["--state-dir=d", "--", "ls", "-l"], ["--", "ls", "-l"]),
         (["-m", "mod", "-x"], ["-m", "mod", "-x"]),
+        (["--plot", "s.py", "--plot"], ["s.py", "--plot"]),
         (["--state-dir"], []),
         ([], []),
     ],
 )
 def test_everything_from_the_program_on_is_the_programs(words: list[str], program: list[str]) -> None:
-    assert words[_program(words) :] == program
+    assert words[program_begins(words, {"--state-dir": True, "--plot": False}) :] == program
 
 
 def test_run_says_what_it_wants(ftsim: Ftsim, tmp_path: Path) -> None:

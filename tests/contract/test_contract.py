@@ -12,6 +12,7 @@ from emulator.server import Emulator
 from ftsim.cli import app
 from ftsim.contract import CHECKS, Report, run
 from ftsim.contract.creating import Stage
+from ftsim.contract.run import VERIFIED
 from ftsim.contract.session import Session
 from tests.doubles import BASE, DictBackend
 
@@ -40,6 +41,25 @@ def test_the_emulator_agrees_and_is_left_clean(emu: Emulator) -> None:
     assert [job.state for job in emu.world.jobs] == ["JOB_STATE_DELETED"]
     assert len(emu.world.models) == 0
     emu.journal.assert_deleted_only_what_was_created()
+
+
+@pytest.fixture(scope="module")
+def agreed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    with Emulator(DictBackend(tmp_path_factory.mktemp("base")), api_key=KEY) as emulator:
+        return {outcome.check: outcome.result for outcome in check(emulator).outcomes}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(one.name, marks=[pytest.mark.verified] if one.verified else []) for one in CHECKS]
+)
+def test_a_check_agrees_with_the_emulator(agreed: dict[str, str], name: str) -> None:
+    """Marked `verified` is what also agreed with the live service."""
+    assert agreed[name] == ("skipped" if name == "checkpoints" else "agrees")  # there is no job to list at that point
+
+
+def test_only_checks_there_are_can_be_verified() -> None:
+    assert VERIFIED.keys() <= {one.name for one in CHECKS}
+    assert contract("--list").output.count("never verified") == len(CHECKS) - len(VERIFIED)
 
 
 def test_without_leave_nothing_but_reads_is_sent(emu: Emulator) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from fireworks import Fireworks
 from fireworks.training.sdk import DeploymentManager, DeploymentSampler
+from fireworks.types.shared.log_probs import LogProbs
+from fireworks.types.shared.new_log_probs import NewLogProbs
 
 from emulator import Emulator
 from tests.inference.conftest import BASE, SHAPE, Deploy
@@ -74,10 +77,13 @@ def test_greedy_is_the_same_every_time_and_its_sampling_logprob_is_zero(http: ht
 def test_a_stream_is_whole_and_ends_with_done(http: httpx.Client) -> None:
     lines = events(http, logprobs=True, raw_output=True, perf_metrics_in_response=True, ignore_eos=True)
     assert lines[-1] == "[DONE]"
-    last = json.loads(lines[-2])
+    chunks = [json.loads(line) for line in lines[:-1]]
+    last = chunks[-1]
     (choice,) = last["choices"]
     ids = choice["raw_output"]["completion_token_ids"]
-    assert len(ids) == len(choice["logprobs"]["content"]) == 5
+    rows = [row for chunk in chunks for row in (chunk["choices"][0]["logprobs"] or {}).get("content", ())]
+    assert [row["token_id"] for row in rows] == ids
+    assert len(ids) == 5
     assert choice["raw_output"]["prompt_token_ids"] == PROMPT
     assert choice["finish_reason"] == "length"
     assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
@@ -112,7 +118,13 @@ def test_the_request_id_comes_back(http: httpx.Client) -> None:
         ({"prompt": []}, 400, "prompt"),
         ({"prompt": [99999]}, 400, "outside"),
         ({"temperature": -1}, 400, "temperature"),
-        ({"top_p": 0}, 400, "top_p"),
+        ({"top_p": 1.1}, 400, "top_p"),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, 400, "max_completion_tokens"),
+        ({"max_tokens": 10**6, "context_length_exceeded_behavior": "error"}, 400, "context length"),
+        ({"context_length_exceeded_behavior": "guess"}, 400, "context_length_exceeded_behavior"),
+        ({"frequency_penalty": 0.5}, 400, "frequency_penalty"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format"),
+        ({"logit_bias": {"5": 1}}, 400, "logit_bias"),
         ({"n": 0}, 400, "'n'"),
         ({"model": "nonsense"}, 400, "unknown model"),
         ({"model": "accounts/local/deployments/nope"}, 400, "not found"),
@@ -191,7 +203,8 @@ def test_a_chat_stream_says_the_same_in_deltas(http: httpx.Client) -> None:
     chunks = [json.loads(line)["choices"][0] for line in lines[:-1]]
     assert chunks[0]["delta"]["role"] == "assistant"
     assert "".join(chunk["delta"].get("content") or "" for chunk in chunks) == whole["message"]["content"]
-    assert [chunk["finish_reason"] for chunk in chunks] == [None, None, whole["finish_reason"]]
+    assert [chunk["finish_reason"] for chunk in chunks] == [None] * (len(chunks) - 1) + [whole["finish_reason"]]
+    assert len(chunks) > 4
     assert lines[-1] == "[DONE]"
 
 
@@ -233,3 +246,72 @@ def test_a_completion_may_hang_until_the_load_is_done(
             answer.result(timeout=0.3)
         emulator.clock.advance(61)
         assert answer.result(timeout=10).status_code == 200
+
+
+def test_a_refusal_carries_the_callers_request_id_as_the_sampler_reads_it(emulator: Emulator) -> None:
+    async def run() -> tuple[str, Any]:
+        client = DeploymentSampler(inference_url=emulator.url, model=BASE, api_key=emulator.api_key)
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            await client.sample_with_prompt_tokens_result([99_999])
+        client.close()
+        await asyncio.sleep(0.01)  # its connections close in a task
+        return caught.value.request.headers["x-request-id"], caught.value.response.headers["x-request-id"]
+
+    sent, returned = asyncio.run(run())
+    assert sent == returned
+    emulator.quirks.set("http.fail", 503, times=1)
+    for key in (emulator.api_key, emulator.api_key, "none"):
+        answer = httpx.post(emulator.url + PATHS[0], headers={"x-request-id": "abc", "X-Api-Key": key}, json={})
+        assert (answer.is_error, answer.headers["x-request-id"]) == (True, "abc")
+
+
+def test_the_likeliest_tokens_are_there_for_every_echoed_token(emulator: Emulator, deploy: Deploy) -> None:
+    ((one,),) = sample(emulator, deploy(), {"max_tokens": 2, "echo": True, "top_logprobs": 3, "ignore_eos": True})
+    assert [len(ids) for ids in one.inference_topk_token_ids] == [3] * 4
+    assert all(best == sorted(best, reverse=True) for best in one.inference_topk_logprobs)
+
+
+def test_chat_gives_token_ids_when_asked(http: httpx.Client) -> None:
+    body = {"model": BASE, "messages": CHAT, "temperature": 0, "raw_output": True, "return_token_ids": True}
+    whole = http.post("/v1/chat/completions", json=body).json()
+    raw = whole["choices"][0]["raw_output"]
+    assert whole["prompt_token_ids"] == raw["prompt_token_ids"]
+    assert whole["choices"][0]["token_ids"] == raw["completion_token_ids"]
+    assert http.post("/v1/chat/completions", json={**body, "max_completion_tokens": 3}).json()["usage"][
+        "completion_tokens"
+    ] == 3  # fmt: skip
+
+
+def test_tools_that_must_not_be_called_are_not_shown(http: httpx.Client) -> None:
+    tool = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
+    counts = []
+    for more in ({}, {"tools": [tool]}, {"tools": [tool], "tool_choice": "none"}):
+        body = {"model": BASE, "messages": CHAT, "max_tokens": 1, **more}
+        counts.append(http.post("/v1/chat/completions", json=body).json()["usage"]["prompt_tokens"])
+    assert counts[0] == counts[2] < counts[1]
+    refused = http.post("/v1/chat/completions", json={"model": BASE, "messages": CHAT, "tool_choice": "required"})
+    assert refused.status_code == 400
+
+
+def test_rows_have_the_fields_of_the_vendors_types(emulator: Emulator) -> None:
+    text = "a😀b"
+    with Fireworks(api_key=emulator.api_key, base_url=emulator.url, account_id=emulator.account) as client:
+        asked: dict[str, Any] = {"model": BASE, "prompt": text, "max_tokens": 0, "echo": True}
+        rows = client.completions.create(**asked, logprobs=True, top_logprobs=2).choices[0].logprobs
+        old = client.completions.create(**asked, logprobs=2).choices[0].logprobs
+        bare = client.completions.create(**asked, logprobs=0).choices[0].logprobs
+        none = client.completions.create(**asked, logprobs=False).choices[0].logprobs
+    assert isinstance(rows, NewLogProbs)
+    assert rows.content is not None
+    assert bytes(byte for row in rows.content for byte in row.bytes) == text.encode()
+    assert [row.text_offset for row in rows.content] == [0, 1, 1, 1, 1, 2]
+    assert [len(row.top_logprobs or ()) for row in rows.content] == [1, 2, 2, 2, 2, 2]
+    assert all(isinstance(top.token, str) for row in rows.content for top in row.top_logprobs or ())
+    assert isinstance(old, LogProbs)
+    assert old.text_offset == [row.text_offset for row in rows.content]
+    assert old.token_ids == [row.token_id for row in rows.content]
+    assert old.token_logprobs == [row.logprob for row in rows.content]
+    assert old.top_logprobs is not None
+    assert [len(tops) for tops in old.top_logprobs] == [1, 2, 2, 2, 2, 2]
+    assert (bare.token_logprobs, bare.top_logprobs) == (old.token_logprobs, None)  # type: ignore[union-attr]
+    assert none is None

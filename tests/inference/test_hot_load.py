@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -396,3 +397,39 @@ def _two_snapshots(emulator: Emulator, manager: DeploymentManager) -> str:
     assert manager.hotload_and_wait("d1", BASE, second, after(first))
     service.close()
     return second
+
+
+@pytest.mark.parametrize("transition", ["ASYNC", "SYNC"])
+def test_a_stream_outlives_a_load_and_is_of_one_policy_only_with_sync(
+    emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train, http: httpx.Client, transition: str
+) -> None:
+    client = train()
+    model = deploy(hot_load_trainer_job=attached(emulator), hot_load_transition_type=transition)
+    for _ in range(8):
+        step(client)
+    snapshot = save(client, "one")
+    length = 400
+    asked = {
+        "model": model, "prompt": [300, 301], "max_tokens": length, "temperature": 0, "ignore_eos": True,
+        "logprobs": True,
+    }  # fmt: skip
+    old = rows(http.post("/v1/completions", json=asked).json())
+    chunks: list[Any] = []
+    with ThreadPoolExecutor(1) as pool, http.stream("POST", "/v1/completions", json={**asked, "stream": True}) as said:
+        loading = None
+        for line in said.iter_lines():
+            if line.startswith("data: {"):
+                chunks.append(json.loads(line.removeprefix("data: ")))
+                loading = loading or pool.submit(manager.hotload_and_wait, "d1", BASE, snapshot)
+        assert loading is not None
+        assert loading.result(60)
+    mixed = [row for chunk in chunks for row in rows(chunk)]
+    assert len(mixed) == length
+    assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+    assert mixed[0] == old[0]
+    assert (mixed == old) is (transition == "SYNC")
+    assert (rows(http.post("/v1/completions", json=asked).json())[0] == old[0]) is False
+
+
+def rows(chunk: dict[str, Any]) -> list[dict[str, Any]]:
+    return list((chunk["choices"][0]["logprobs"] or {}).get("content", ()))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
 from ftsim.sampler import engine as sampler
-from ftsim.sampler.replica import TorchReplica, fingerprint
+from ftsim.sampler.replica import TorchReplica
 from ftsim.trainer.trainer import TorchTrainer
 from tests.sampler.conftest import QWEN
 
@@ -69,9 +69,10 @@ def test_a_chain_of_deltas_reproduces_the_trained_weights_bit_for_bit(
     for index in range(1, 31):
         training.step()
         own.apply_delta(training.save(tmp_path / f"s{index}", f"s{index}", "delta"), f"s{index}")
-    whole = training.save(tmp_path / "whole", "whole")
-    assert fingerprint(own._held) == fingerprint(whole)
     assert sampled_as_trained(training, own) < 1e-4
+    before = own.fingerprint()
+    own.load_base(training.save(tmp_path / "whole", "whole"), "whole")
+    assert own.fingerprint() == before
 
 
 def test_a_delta_against_other_weights_is_refused_and_nothing_changes(
@@ -123,6 +124,23 @@ def test_an_adapter_serves_the_trained_policy_and_a_base_takes_it_off(
     own.load_base(bases(QWEN), "base")
     assert own.fingerprint() == bare
     assert sampled_as_trained(training, own) > 1e-2
+
+
+def test_an_adapter_goes_on_top_of_the_deltas_that_came_before(
+    own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The weights held after a delta live in memory; whatever needs them as files gets the newest ones."""
+    training, adapting = Training(bases(QWEN)), Training(bases(QWEN), lora_rank=4)
+    own.load_base(training.save(tmp_path / "s0", "s0"), "s0")
+    training.step()
+    own.apply_delta(training.save(tmp_path / "s1", "s1", "delta"), "s1")
+    adapting.step()
+    adapter = adapting.save(tmp_path / "a", "a")
+    own.load_adapter(adapter, "a")
+    after_delta = own.fingerprint()
+    own.load_base(training.save(tmp_path / "whole", "whole"), "whole")
+    own.load_adapter(adapter, "a")
+    assert own.fingerprint() == after_delta
 
 
 def _torn(folder: Path, base: Path) -> Path:
@@ -178,6 +196,24 @@ def test_async_swaps_under_a_running_request_and_sync_lets_it_finish(
         replica.close()
 
 
+def test_a_delta_comes_between_two_steps_of_a_running_request_or_after_it(
+    bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for transition, mixed in (("ASYNC", True), ("SYNC", False)):
+        training, replica = Training(bases(QWEN)), TorchReplica(bases(QWEN), max_context_length=2048)
+        replica.load_base(training.save(tmp_path / f"{transition}-0", "s0"), "s0")
+        training.step()
+        delta = training.save(tmp_path / f"{transition}-1", "s1", "delta")
+        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=250, ignore_eos=True))
+        while not replica._sampler._rows:
+            time.sleep(0.001)
+        replica.apply_delta(delta, "s1", transition)  # type: ignore[arg-type]
+        assert future.done() is not mixed
+        assert len(future.result().tokens) == 250
+        assert sampled_as_trained(training, replica) < 1e-4
+        replica.close()
+
+
 def test_a_closed_replica_refuses_and_fails_what_runs(bases: Callable[[str], Path]) -> None:
     replica = TorchReplica(bases(QWEN), max_context_length=4096)
     future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=4000, ignore_eos=True))
@@ -214,3 +250,28 @@ def test_a_prefill_that_fails_answers_its_requests_and_the_next_ones_are_served(
     with pytest.raises(BackendError, match="generation failed: out of memory"):
         own.generate(request).result(timeout=30)
     assert len(own.generate(request).result(timeout=30).tokens) == 4
+
+
+def test_a_request_that_is_cancelled_leaves_the_batch_or_never_joins_it(own: TorchReplica) -> None:
+    told: list[int] = []
+    running = own.generate(
+        GenerateRequest(own.encode("The cat"), max_tokens=500, ignore_eos=True),
+        lambda tokens, _: told.append(len(tokens)),
+    )
+    while not told:
+        time.sleep(0.001)
+    assert running.cancel()
+    while own._sampler._rows:
+        time.sleep(0.001)
+    assert len(told) < 400
+    beside = own.generate(GenerateRequest(own.encode("The cat"), max_tokens=500, ignore_eos=True))
+    while not own._sampler._rows:
+        time.sleep(0.001)
+    with own._sampler._changed:
+        late = own._sampler._waiting
+        waiting = own.generate(GenerateRequest(own.encode("Nora said"), max_tokens=4), lambda tokens, _: told.clear())
+        assert len(late) == 1
+        assert waiting.cancel()
+    beside.cancel()
+    assert own.generate(GenerateRequest(own.encode("The cat"), max_tokens=4)).result(30).tokens
+    assert told

@@ -11,6 +11,7 @@ from ftsim.scenarios import coverage, scenarios
 
 ROOT = Path(__file__).parents[2]
 FAILURES = (ROOT / "docs/failures.md").read_text("utf-8")
+OFF = ("rows.time_precision", "dcp.rename")
 NAMES = [quirk.name for quirk in QUIRKS]
 
 
@@ -30,6 +31,14 @@ def test_the_catalogue_has_its_entries() -> None:
 def test_every_entry_is_reproduced() -> None:
     known = [entry.id for entry in coverage.entries(FAILURES)]
     assert sorted(scenario.id for scenario in scenarios()) == sorted(known)
+
+
+def test_what_is_off_although_the_service_does_it_is_said() -> None:
+    always = {entry.id for entry in coverage.entries(FAILURES) if entry.default}
+    assert {"A1", "A7", "A8", "A16", "B6", "C1", "E14", "F13"} <= always
+    assert not {"A2", "A6", "E7", "F1"} & always
+    defaults = {name: quirk.default for quirk in QUIRKS for name in quirk.failures if quirk.name in OFF}
+    assert {name for name in defaults if name in always} == coverage.OPT_IN.keys()
 
 
 def test_the_generated_pages_are_current() -> None:

@@ -99,6 +99,34 @@ def test_no_file_outside_a_model_is_served(emu: Emulator, http: httpx.Client, fi
     assert http.get(f"/v1/accounts/local/models/m1/files/{file}").status_code in (400, 403, 404)
 
 
+@pytest.mark.parametrize("signature", ["", "0" * 64, "%C3%A9"])
+def test_a_wrong_signature_opens_no_file(emu: Emulator, http: httpx.Client, signature: str) -> None:
+    train(http)
+    path = f"{emu.url}/v1/accounts/local/models/m1/files/config.json?expires=99999999999&signature={signature}"
+    assert httpx.get(path).status_code == 403
+
+
+def test_what_another_account_promoted_is_not_built_on(tmp_path: Path) -> None:
+    keys = {"theirs": "other"}
+    with Emulator(DictBackend(tmp_path / "base"), api_key=KEY, keys=keys) as emulator:
+        with httpx.Client(base_url=emulator.url, headers={"X-Api-Key": KEY}, timeout=60) as mine:
+            train(mine)
+        model, account = "accounts/local/models/m1", "/v1/accounts/other"
+        with httpx.Client(base_url=emulator.url, headers={"X-Api-Key": "theirs"}, timeout=60) as http:
+            job = {"trainingConfig": {"baseModel": model}}
+            warm = {"trainingConfig": {"baseModel": BASE, "warmStartFrom": model}}
+            deployment = {"baseModel": model, "acceleratorType": "NVIDIA_H100_80GB", "acceptShapelessRisk": True}
+            for path, body in (
+                (f"{account}/rlorTrainerJobs", job), (f"{account}/rlorTrainerJobs", warm),
+                (f"{account}/deployments?deploymentId=d1", deployment),
+            ):  # fmt: skip
+                answer = http.post(path, json=body)
+                assert (answer.status_code, answer.json()["code"]) == (403, 7), (path, answer.text)
+            assert http.get("/v1/accounts/local/models/m1").status_code == 403
+        assert len(emulator.world.jobs) == 1
+        assert len(emulator.world.deployments) == 0
+
+
 def test_links_in_a_blob_are_neither_promoted_nor_served(emu: Emulator, http: httpx.Client, tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_text("secret")
     train(http)

@@ -188,6 +188,22 @@ def test_a_base_or_a_run_is_sampled_without_a_session_once_it_has_a_route(
     assert pool.send("create_sampling_route", {"training_run": "accounts/other/trainingRuns/x"}).status_code == 403
 
 
+def test_what_another_account_has_promoted_is_neither_trained_nor_sampled(
+    pool: Pool, http: httpx.Client, emu: Emulator
+) -> None:
+    pool.create()
+    pool.run("save_weights_for_sampler", 1, path="whole-01234567", checkpoint_type="merged_base")
+    (row,) = http.get(f"{SESSIONS}/{pool.session}/checkpoints").json()["trainingSessionCheckpoints"]
+    mine = "accounts/local/models/mine"
+    http.post(f"/v1/{row['name']}:promote", json={"output_model": mine, "base_model": BASE}).raise_for_status()
+    assert "error" not in Pool(http).create(base_model=mine)
+    assert pool.send("create_sampling_route", {"base_model": mine}).status_code == 200
+    with httpx.Client(base_url=emu.url, headers={"X-API-Key": "key2"}, timeout=60) as other:
+        stranger = Pool(other)
+        assert "belongs to another account" in str(stranger.create(base_model=mine)["error"])
+        assert stranger.send("create_sampling_route", {"base_model": mine}).status_code == 403
+
+
 @pytest.mark.parametrize(
     ("rest", "says"),
     [

@@ -2,14 +2,18 @@
 
 import json
 import stat
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from emulator import snapshots
 from emulator.errors import InvalidArgument, StorageFailed
 from emulator.server import Emulator
 from emulator.snapshots import Archive
@@ -63,6 +67,80 @@ def test_what_happened_since_is_undone(emu: Emulator, http: httpx.Client, tmp_pa
     assert {row.id: _bytes(emu, row.blob) for row in emu.world.checkpoints} == weights
     assert not any(emu.platform.blobs.exists(blob) for blob in late)
     assert wire.send("optim_step", {"model_id": wire.model_id, "seq_id": 2}).status_code in (200, 404)
+
+
+def test_a_restore_that_fails_leaves_the_present_as_it_was(
+    emu: Emulator, http: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(http)
+    file = emu.snapshot(tmp_path / "a.zip")
+    row = next(iter(emu.world.checkpoints))
+    changed = next(emu.platform.blobs.path(row.blob).iterdir())
+    before, after = changed.read_bytes(), b"another save under the same key"
+    changed.write_bytes(after)
+
+    def full(_rows: object) -> None:
+        raise StorageFailed("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(emu.world.store, "replace", full)
+        with pytest.raises(StorageFailed):
+            emu.restore(file)
+    assert next(iter(emu.world.checkpoints)) is row
+    assert changed.read_bytes() == after
+    assert len(list(emu.platform.blobs.root.rglob(changed.name))) == 1
+    emu.restore(file)
+    restored = emu.platform.blobs.path(next(iter(emu.world.checkpoints)).blob)
+    assert (restored / changed.name).read_bytes() == before
+    assert not changed.exists()
+    again = emu.snapshot(tmp_path / "b.zip")
+    with Emulator(DictBackend(tmp_path / "other"), state_dir=tmp_path / "b") as other:
+        other.restore(again)
+        assert (other.platform.blobs.path(restored.relative_to(emu.platform.blobs.root).as_posix())).is_dir()
+
+
+def test_a_state_may_be_larger_than_any_other_body(backend: DictBackend, tmp_path: Path) -> None:
+    with Emulator(backend, body_limit=10_000) as emulator, talking(emulator) as http:
+        train(http)
+        with zipfile.ZipFile(emulator.snapshot(tmp_path / "a.zip"), "a") as archive:
+            archive.writestr("padding", bytes(20_000))
+        assert http.put("/_ftsim/snapshot", content=(tmp_path / "a.zip").read_bytes()).status_code == 200
+        assert len(rows(http)) == 2
+        assert http.post("/_ftsim/clock", content=bytes(20_000)).status_code == 413
+
+
+def test_nobody_waits_while_a_state_is_written(emu: Emulator, http: httpx.Client, tmp_path: Path) -> None:
+    train(http)
+    add, writing, go_on = snapshots._add, threading.Event(), threading.Event()
+
+    def slowly(*words: Any) -> Any:
+        writing.set()
+        assert go_on.wait(30)
+        return add(*words)
+
+    with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshots, "_add", slowly)
+        saving = pool.submit(emu.snapshot, tmp_path / "a.zip")
+        assert writing.wait(30)
+        make_job(http, "j2")
+        http.delete(f"{JOBS}/j1")
+        go_on.set()
+        file = saving.result(30)
+    emu.restore(file)
+    assert len(rows(http)) == 2
+    assert http.get(f"{JOBS}/j2").status_code == 404
+
+
+def test_what_a_death_left_without_a_row_is_swept_at_the_next_start(backend: DictBackend, tmp_path: Path) -> None:
+    with Emulator(backend, state_dir=tmp_path / "state") as emulator, talking(emulator) as http:
+        train(http)
+        kept = sorted(path for path in emulator.platform.blobs.root.rglob("*") if path.is_file())
+        row = next(iter(emulator.world.checkpoints))
+        orphan = emulator.platform.blobs.path(row.blob).with_name("orphan~0")
+    (orphan / "deep").mkdir(parents=True)
+    (orphan / "deep" / "model.safetensors").write_bytes(b"x")
+    with Emulator(backend, state_dir=tmp_path / "state") as emulator:
+        assert sorted(path for path in emulator.platform.blobs.root.rglob("*") if path.is_file()) == kept
 
 
 def test_a_restored_state_goes_on_on_another_machine(emu: Emulator, http: httpx.Client, tmp_path: Path) -> None:

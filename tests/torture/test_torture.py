@@ -70,11 +70,18 @@ def test_a_program_that_fails_by_itself_is_not_judged(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--", "false"], "left alone, the program ended with 1"),
+        (["--", "/bin/false"], "left alone, the program ended with 1"),
+        (["--", "./exits.sh"], "left alone, the program ended with 7"),
         (["--kills", "1", "--", "no-such-command-here"], "there is no command"),
         (["-m", "no_such_module", "--kills", "3"], "No module named no_such_module"),
     ],
 )
-def test_the_command_runs_what_it_is_given(tmp_path: Path, words: list[str], said: str) -> None:
+def test_the_command_runs_what_it_is_given(
+    tmp_path: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exits.sh").write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "exits.sh").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["torture", "--folder", str(tmp_path), *words])
     assert result.exit_code == 2
     assert said in result.stderr

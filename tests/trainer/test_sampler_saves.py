@@ -16,6 +16,7 @@ from emulator.backend import BackendError
 from emulator.kinds import CheckpointKind, detect
 from ftsim.checkpoints import companions, delta, hf
 from ftsim.quiet import quiet
+from ftsim.sampler.held import Shards, read_shards
 from ftsim.trainer.trainer import TorchTrainer
 from tests.trainer.conftest import ADAM, Start, batch, datum, same, weights
 
@@ -192,21 +193,18 @@ def test_an_adapter_folder_is_checked_before_it_is_used(start: Start, tmp_path: 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_a_chain_of_thirty_deltas_reproduces_the_weights(start: Start, tmp_path: Path, kind: str) -> None:
     trainer = _train(start(kind))
-    held = _save(trainer, tmp_path / "s0")
+    held: Shards = read_shards(_save(trainer, tmp_path / "s0"))
     for link in range(1, 31):
         _train(trainer, 1, link)
         folder = tmp_path / f"s{link}"
         folder.mkdir()
         saved = trainer.save_sampler("m", folder, identity=folder.name, checkpoint_type="delta")
         assert saved.previous_snapshot == f"s{link - 1}"
-        result = tmp_path / f"held-{link}"
-        result.mkdir()
-        delta.apply_delta(held, folder, result)
-        held = result
+        held = delta.apply_delta(held, folder)
     assert detect(tmp_path / "s30") is CheckpointKind.INFERENCE_ARC_V2
-    wanted = load_file(_save(trainer, tmp_path / "full") / hf.WEIGHTS)
-    assert same(load_file(held / hf.WEIGHTS), wanted)
-    assert _logprobs(_open(held)) == pytest.approx(_trainer_logprobs(trainer), abs=1e-5)
+    full = _save(trainer, tmp_path / "full")
+    assert same(held[hf.WEIGHTS], load_file(full / hf.WEIGHTS))
+    assert _logprobs(_open(full)) == pytest.approx(_trainer_logprobs(trainer), abs=1e-5)
 
 
 @pytest.mark.parametrize("format", ["arc_v1", "arc_v2", "arc_v3"])
@@ -214,10 +212,8 @@ def test_every_format_gives_the_new_bytes(folders: dict[str, Path], tmp_path: Pa
     old = load_file(folders["dense"] / hf.WEIGHTS)
     new = {name: value + torch.randn_like(value) * 1e-3 for name, value in old.items()}
     (tmp_path / "delta").mkdir()
-    (tmp_path / "new").mkdir()
     delta.write_delta(old, new, tmp_path / "delta", companions.read(folders["dense"]), format)
-    delta.apply_delta(folders["dense"], tmp_path / "delta", tmp_path / "new", format)
-    assert same(load_file(tmp_path / "new" / hf.WEIGHTS), new)
+    assert same(delta.apply_delta({hf.WEIGHTS: old}, tmp_path / "delta", format)[hf.WEIGHTS], new)
 
 
 @pytest.mark.parametrize("format", ["arc_v2", "arc_v3"])
@@ -227,16 +223,15 @@ def test_a_delta_of_something_else_leaves_nothing_half_applied(
     old = load_file(folders["dense"] / hf.WEIGHTS)
     skipped = {name: value + 1e-3 for name, value in old.items()}
     new = {name: value + 2e-3 for name, value in old.items()}
-    for name in ("delta", "out", "empty"):
+    for name in ("delta", "empty"):
         (tmp_path / name).mkdir()
     delta.write_delta(skipped, new, tmp_path / "delta", companions.read(folders["dense"]), format)
-    before = (folders["dense"] / hf.WEIGHTS).read_bytes()
+    held = {hf.WEIGHTS: {name: value.clone() for name, value in old.items()}}
     with pytest.raises(BackendError, match="does not apply"):
-        delta.apply_delta(folders["dense"], tmp_path / "delta", tmp_path / "out", format)
+        delta.apply_delta(held, tmp_path / "delta", format)
     with pytest.raises(BackendError, match="weight files are others"):
-        delta.apply_delta(folders["dense"], tmp_path / "empty", tmp_path / "out", format)
-    assert not list((tmp_path / "out").iterdir())
-    assert (folders["dense"] / hf.WEIGHTS).read_bytes() == before
+        delta.apply_delta(held, tmp_path / "empty", format)
+    assert same(held[hf.WEIGHTS], old)
 
 
 def test_a_delta_between_different_shapes_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -255,11 +250,9 @@ def test_a_delta_that_carries_code_is_not_opened(folders: dict[str, Path], tmp_p
     names = load_file(folders["dense"] / hf.WEIGHTS)
     value = torch.from_numpy(np.frombuffer(payload, dtype=np.uint8).copy())
     (tmp_path / "delta").mkdir()
-    (tmp_path / "out").mkdir()
     save_file({name: value.clone() for name in names}, tmp_path / "delta" / hf.WEIGHTS, dict.fromkeys(names, "1"))
     with pytest.raises(BackendError, match="does not belong into a delta"):
-        delta.apply_delta(folders["dense"], tmp_path / "delta", tmp_path / "out", "arc_v3")
-    assert not list((tmp_path / "out").iterdir())
+        delta.apply_delta({hf.WEIGHTS: names}, tmp_path / "delta", "arc_v3")
 
 
 @pytest.mark.parametrize("rank", [0, 4])

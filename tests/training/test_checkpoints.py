@@ -228,9 +228,9 @@ def test_a_lost_connection_is_not_a_torn_checkpoint(plane: FakePlane, tmp_path: 
 def test_cursors_of_another_job_are_refused(plane: FakePlane, tmp_path: Path) -> None:
     """C13."""
     (tmp_path / "dataloader.json").write_text('{"step-4": 32}')
-    with pytest.raises(CheckpointError, match="belongs to another job"):
+    with pytest.raises(CheckpointError, match="belong to another job"):
         manager(plane, tmp_path).resume()
-    with pytest.raises(CheckpointError, match="belongs to another job"):
+    with pytest.raises(CheckpointError, match="belong to another job"):
         manager(plane, tmp_path).finished(32)
 
 

@@ -221,9 +221,12 @@ class TrainingCheckpoints:
             rows = listed()
         found = [(row, known[row.id]) for row in rows if row.id in known]
         if recorded and not found:
+            listed_now = ", ".join(row.id for row in rows) or "no resumable checkpoint"
             raise CheckpointError(
-                f"{self.cursors.path} belongs to another job: trainer job {self.trainer_id} has no checkpoint of "
-                f"{', '.join(recorded)}. Set trainer_job_id to the job that has them, or use a new log_path"
+                f"trainer job {self.trainer_id} lists {listed_now}, "
+                f"{self.cursors.path} has the cursors of {', '.join(recorded)}. If they belong to another job, set "
+                "trainer_job_id to it or use a new log_path; if a save was renamed after the run had ended (A9), give "
+                "the listed name the cursor of that save in the file"
             )
         return found
 

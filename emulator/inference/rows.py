@@ -1,0 +1,60 @@
+"""Log-probabilities of tokens, in the two forms of the vendor's types (WIRE 3.1)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from emulator.backend import GeneratedToken
+
+_FOLLOWS, _FOLLOWING = 0xC0, 0x80
+"""A byte that continues a UTF-8 character has these two highest bits."""
+
+
+class Rows:
+    """The rows of one choice, from its first token on: offsets count characters of its text.
+
+    `legacy` is the form that a number in `logprobs` asks for: a list for each field instead of a row for each token.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], *, legacy: bool = False) -> None:
+        self._decode = decode
+        self._legacy = legacy
+        self._begun = 0
+        self._texts: dict[int, str] = {}
+
+    def of(self, tokens: Sequence[GeneratedToken]) -> dict[str, Any]:
+        """`logprobs` of a choice or chunk that brings these tokens."""
+        rows = [self._row(token) for token in tokens]
+        if not self._legacy:
+            return {"content": rows}
+        tops = [{top["token"]: top["logprob"] for top in row.get("top_logprobs", ())} for row in rows]
+        return {
+            "tokens": [row["token"] for row in rows],
+            "token_ids": [row["token_id"] for row in rows],
+            "token_logprobs": [row["logprob"] for row in rows],
+            "text_offset": [row["text_offset"] for row in rows],
+            "top_logprobs": tops if any(tops) else None,
+        }
+
+    def _row(self, token: GeneratedToken) -> dict[str, Any]:
+        raw = token.text.encode() if token.raw is None else token.raw
+        within = bool(raw) and raw[0] & _FOLLOWS == _FOLLOWING  # the token goes on with a character begun before it
+        body: dict[str, Any] = {
+            "token": token.text,
+            "token_id": token.token_id,
+            "logprob": token.logprob,
+            "sampling_logprob": token.sampling_logprob,
+            "bytes": list(raw),
+            "text_offset": max(0, self._begun - within),
+        }
+        self._begun += sum(byte & _FOLLOWS != _FOLLOWING for byte in raw)
+        if token.top:
+            body["top_logprobs"] = [
+                {"token": self._text(token_id), "token_id": token_id, "logprob": logprob}
+                for token_id, logprob in token.top
+            ]
+        return body
+
+    def _text(self, token_id: int) -> str:
+        if token_id not in self._texts:
+            self._texts[token_id] = self._decode([token_id])
+        return self._texts[token_id]

@@ -1,0 +1,84 @@
+"""The text of a growing row, given out as far as no later token can change it (WIRE 3.1)."""
+
+from collections.abc import Callable, Collection, Sequence
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+_LONGEST_WINDOW = 8
+
+
+class Speech:
+    """Takes tokens, gives text: whole characters, nothing that may begin a stop string, nothing behind one.
+
+    `decode` makes text of token ids; `ends` are tokens that are no text when they come last.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str], ends: Collection[int]) -> None:
+        self._decode = decode
+        self._stops = stops
+        self._ends = ends
+        self._silent: list[int] = []
+        self._window: list[int] = []
+        """The newest tokens, from one that began with a whole character; decoding all of them each time is slow."""
+        self._shown = 0
+        """Characters of the window that are out of it."""
+        self._held = ""
+        self._over = False
+
+    def add(self, token: int) -> str:
+        """The text that can be given out now that `token` came."""
+        self._silent.append(token)
+        if token in self._ends:
+            return ""
+        for one in self._silent:
+            self._held += self._take(one)
+        self._silent = []
+        return self._give()
+
+    def _take(self, token: int) -> str:
+        """Finished characters that `token` adds. Only the last one can be unfinished, and then decodes to U+FFFD."""
+        self._window.append(token)
+        text = self._decode(self._window)
+        whole = text.removesuffix(UNFINISHED)
+        new, self._shown = whole[self._shown :], max(self._shown, len(whole))
+        if len(whole) == len(text):
+            self._window = [token]  # it stays: some decoders look one token back
+            self._shown = len(self._decode(self._window))
+        elif len(self._window) > _LONGEST_WINDOW:
+            self._window = self._window[-4:]  # no character is longer
+            self._shown = len(self._decode(self._window).removesuffix(UNFINISHED))
+        return new
+
+    def _give(self) -> str:
+        if self._over:
+            return ""
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        self._over = bool(found)
+        cut = min(found, default=len(self._held) - self._overlap())
+        given, self._held = self._held[:cut], self._held[cut:]
+        return given
+
+    def _overlap(self) -> int:
+        """How many last characters may be the beginning of a stop string."""
+        longest = max((len(stop) for stop in self._stops), default=1) - 1
+        for size in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-size:]) for stop in self._stops):
+                return size
+        return 0
+
+
+def spelt(spelling: str) -> bytes | None:
+    """The bytes of a byte-level vocabulary entry, None for an entry of another kind."""
+    try:
+        return bytes(_BYTES[letter] for letter in spelling)
+    except KeyError:
+        return None
+
+
+def _letters() -> dict[str, int]:
+    """Letters that stand for bytes in byte-level vocabularies: printable ones for themselves, others moved up."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    moved = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + at): byte for at, byte in enumerate(moved)}
+
+
+_BYTES = _letters()
