@@ -53,11 +53,21 @@ async def state(request: Request) -> Response:
         }
         for job in world.jobs
     ]  # fmt: skip
+    sessions = [
+        {
+            "name": s.name,
+            "state": s.state,
+            "base_model": s.base_model,
+            "live_models": platform.trainers.live_models(s.name),
+        }
+        for s in world.sessions
+    ]
     return Reply(
         {
             "time": rfc3339(world.clock.now()),
             "seed": world.ids.seed,
             "jobs": jobs,
+            "sessions": sessions,
             "models": [model.name for model in world.models],
             "deployments": [{"name": d.name, "state": d.state} for d in world.deployments],
             "operations": [operation.name for operation in world.operations],

@@ -41,10 +41,22 @@ class Job:
     def name(self) -> str:
         return f"accounts/{self.account}/rlorTrainerJobs/{self.id}"
 
+    @property
+    def running(self) -> bool:
+        return self.state == "JOB_STATE_RUNNING"
+
+    @property
+    def machine(self) -> str:
+        """What its models share with no other job's."""
+        return self.name
+
 
 @dataclass
 class Checkpoint:
-    """A row and the blob behind it. `owner` is the full name of the job or session that lists it."""
+    """A row and the blob behind it. `owner` is the full name of the job or session that lists it.
+
+    `trained` says which parts of the model an adapter is on, under the names of create_model's settings.
+    """
 
     owner: str
     id: str
@@ -54,6 +66,7 @@ class Checkpoint:
     blob: str
     base_model: str
     lora_rank: int = 0
+    trained: dict[str, bool] = field(default_factory=dict)
     step: int = 0
     saved_as: str = ""
     bucket: str = ""
@@ -170,15 +183,58 @@ class Deployment:
 
 @dataclass
 class Session:
-    """A client session on a trainer or on the serverless pool (WIRE 2.4, 2.12)."""
+    """A training session of the serverless pool (WIRE 2.12). Its first model binds it to a base model."""
 
     account: str
     id: str
-    trainer: str
     created: int
-    last_seen: int
+    updated: int
+    state: str = "TRAINING_SESSION_STATE_CREATING"
+    base_model: str = ""
+    lora_rank: int = 0
+    max_context_length: int = 0
+    last_activity: int = 0
     deleted: int | None = None
+    forward_only: bool = False
+    request_state_cleared: bool = False
 
     @property
     def name(self) -> str:
         return f"accounts/{self.account}/trainingSessions/{self.id}"
+
+    @property
+    def running(self) -> bool:
+        return self.state in ("TRAINING_SESSION_STATE_CREATING", "TRAINING_SESSION_STATE_ACTIVE")
+
+    @property
+    def machine(self) -> str:
+        """The pooled trainer, which holds the models of all sessions with this base model."""
+        return f"pool/{self.base_model}"
+
+
+@dataclass
+class Run:
+    """One model trained in a session, by which its checkpoints are named (WIRE 5.1); it outlives the live model."""
+
+    account: str
+    id: str
+    session: str
+    created: int
+    base_model: str
+
+    @property
+    def name(self) -> str:
+        return f"accounts/{self.account}/trainingRuns/{self.id}"
+
+
+@dataclass
+class SamplingRoute:
+    """A base model or run that may be sampled without a session (WIRE 2.12); `target` is its full name."""
+
+    account: str
+    target: str
+    created: int
+
+    @property
+    def name(self) -> str:
+        return f"accounts/{self.account}/trainingSamplers/{self.target}"

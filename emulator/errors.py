@@ -1,6 +1,6 @@
 """Named errors of the platform, their HTTP status, and the vendor's JSON envelope (WIRE 1.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -96,6 +96,23 @@ class StorageFailed(PlatformError):
     """The state folder cannot be written. 507 is a status that no client retries (WIRE 1.2)."""
 
     http, code = 507, 8
+
+
+SERVERLESS = "/training/v1/serverless/"
+_KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+          409: "conflict_error", 429: "rate_limit_error"}  # fmt: skip
+_CODES = {3: "invalid_argument", 4: "deadline_exceeded", 5: "not_found", 6: "already_exists", 7: "permission_denied",
+          8: "resource_exhausted", 9: "failed_precondition", 12: "unimplemented", 13: "internal", 14: "unavailable",
+          16: "unauthenticated"}  # fmt: skip
+
+
+def spoken(path: str, status: int, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The envelope as whoever serves this path writes it: the serverless gateway has one of its own (WIRE 2.12)."""
+    if not path.startswith(SERVERLESS):
+        return envelope
+    kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    code = _CODES.get(envelope["code"], "unknown")
+    return {"error": {"code": code, "type": kind, "message": envelope["message"]}}
 
 
 def error_info(reason: str, **metadata: str) -> dict[str, Any]:

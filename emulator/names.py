@@ -19,11 +19,30 @@ _RUN_PATH = re.compile(r"([^/]+)/(run-[0-9a-f]{32})/([^/]+)")
 
 @dataclass(frozen=True)
 class Reference:
-    """What load_weights was given: a checkpoint id, and the job or run that owns it (None: the asking job)."""
+    """What load_weights was given: a checkpoint's name, and the job or (account and) run that saved it.
+
+    None for both: the asking model's own.
+    """
 
     checkpoint: str
     job: str | None = None
-    run: str | None = None
+    run: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where a model's saves are listed: among its owner's rows, after the name of its run if it has one (WIRE 5.1)."""
+
+    owner: str
+    run: str = ""
+
+    def ids(self, name: str) -> tuple[str, ...]:
+        """The ids that a save of this name may be listed under: with a dash, or a colon as older planes wrote it."""
+        return (f"{self.run}-{name}", f"{self.run}:{name}") if self.run else (name,)
+
+    def path(self, name: str) -> str:
+        """What a save answers, and load_weights takes."""
+        return f"{self.owner.split('/')[1]}/{self.run}/{name}" if self.run else name
 
 
 def resource(account: str, collection: str, identifier: str) -> str:
@@ -92,9 +111,10 @@ def parse_reference(path: str) -> Reference:
         check_dns_label(match[1], "job id")
         return Reference(check_checkpoint_name(match[2]), job=match[1])
     if match := _RUN_PATH.fullmatch(path):
-        return Reference(check_checkpoint_name(match[3]), run=match[2])
+        return Reference(check_checkpoint_name(match[3]), run=(match[1], match[2]))
     if "/" in path or ":" in path:
         raise InvalidArgument(
-            f"cannot load {path[:120]!r}: give a checkpoint name of this job, or cross_job://<job-id>/<name>"
+            f"cannot load {path[:120]!r}: give a checkpoint name of this job or run; of another one "
+            "cross_job://<job-id>/<name> (dedicated trainers), <account>/run-<32 hex digits>/<name> (serverless)"
         )
     return Reference(check_checkpoint_name(path))

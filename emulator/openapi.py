@@ -7,13 +7,15 @@ from typing import Any
 from starlette.routing import BaseRoute, Route
 
 from emulator import schemas
+from emulator.errors import SERVERLESS
 from emulator.schemas import EMPTY, STRING, Schema, each, obj, page
 
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 _ACCOUNT = "/v1/accounts/{account}"
 _JOB = f"{_ACCOUNT}/rlorTrainerJobs"
 _DEPLOYMENT = f"{_ACCOUNT}/deployments"
-_GATEWAY = "/training/v1/rlorTrainerJobs/{account}/{job}/api/v1/"
+_SESSION = f"{_ACCOUNT}/trainingSessions"
+_VERB = "/api/v1/{verb:path}"
 _OWNERS = ("rlorTrainerJobs", "trainingSessions", "supervisedFineTuningJobs", "dpoJobs")
 _LINKS = obj({"filenameToSignedUrls": {"type": "object", "additionalProperties": STRING}})
 
@@ -42,6 +44,8 @@ _ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("POST", _JOB): schemas.JOB,
     ("GET", f"{_JOB}/{{job}}"): schemas.JOB,
     ("POST", f"{_JOB}/{{job}}:resume"): schemas.JOB,
+    ("GET", _SESSION): page("trainingSessions", schemas.TRAINING_SESSION),
+    ("GET", f"{_SESSION}/{{session}}"): schemas.TRAINING_SESSION,
     ("GET", f"{_ACCOUNT}/models"): page("models", schemas.MODEL),
     ("GET", f"{_ACCOUNT}/models/{{model}}"): schemas.MODEL,
     ("PATCH", f"{_ACCOUNT}/models/{{model}}"): schemas.MODEL,
@@ -77,7 +81,11 @@ _BODIES: Mapping[tuple[str, str], Schema] = {
     **{
         ("POST", f"{_ACCOUNT}/{owner}/{{owner}}/checkpoints/{{checkpoint}}:promote"): _PROMOTE_BODY for owner in _OWNERS
     },
-    **{("POST", f"{prefix}/v1/completions"): _COMPLETION_BODY for prefix in ("", "/inference")},
+    **{
+        ("POST", f"{prefix}/v1/completions"): _COMPLETION_BODY
+        for prefix in ("", "/inference", f"{SERVERLESS}inference")
+    },
+    ("POST", f"{SERVERLESS}api/v1/create_sampling_route"): obj({}, {"base_model": STRING, "training_run": STRING}),
     **{("POST", f"{prefix}/v1/chat/completions"): _CHAT_BODY for prefix in ("", "/inference")},
     ("POST", "/_ftsim/clock"): obj({"advance_s": {"type": "number", "minimum": 0}}),
     ("POST", "/_ftsim/seed"): obj({"seed": schemas.INTEGER}),
@@ -115,10 +123,10 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     """OpenAPI 3.1 of these routes; the trainer gateway's verbs are written out one by one."""
     paths: dict[str, dict[str, Any]] = {}
     for method, path in _operations(routes):
-        verb = path.removeprefix(_GATEWAY) if path.startswith(_GATEWAY) else None
-        answer, body = (
-            _VERBS[method, verb] if verb else (_ANSWERS.get((method, path), EMPTY), _BODIES.get((method, path)))
-        )
+        verb = (method, path.rpartition("/api/v1/")[2])
+        answer, body = _ANSWERS.get((method, path), EMPTY), _BODIES.get((method, path))
+        if "/api/v1/" in path and verb in _VERBS:
+            answer, body = _VERBS[verb]
         paths.setdefault(path, {})[method.lower()] = _operation(path, answer, body)
     return {
         "openapi": "3.1.0",
@@ -133,8 +141,9 @@ def _operations(routes: Iterable[BaseRoute]) -> Iterable[tuple[str, str]]:
     for route in routes:
         if not isinstance(route, Route) or route.path == "/_ftsim/{path:path}":
             continue
-        if route.path.endswith("/api/v1/{verb:path}"):
-            yield from ((method, _GATEWAY + verb) for method, verb in _VERBS)
+        if route.path.endswith(_VERB):
+            prefix = route.path.removesuffix("{verb:path}")
+            yield from ((method, prefix + verb) for method, verb in _VERBS)
             continue
         for method in sorted((route.methods or set()) - {"HEAD"}):
             yield method, _PARAMETER.sub(r"{\1}", route.path)
@@ -150,11 +159,12 @@ def _operation(path: str, answer: Schema, body: Schema | None) -> dict[str, Any]
         content["application/zip"] = {}
     if path == "/_ftsim/journal":
         content["application/x-ndjson"] = {}
+    refused = schemas.GATEWAY_ERROR if path.startswith(SERVERLESS) else schemas.ERROR
     found: dict[str, Any] = {
         "parameters": [{"name": name, "in": "path", "required": True, "schema": STRING} for name in names],
         "responses": {
             "200": {"description": "done", "content": content},
-            "default": {"description": "refused", "content": {"application/json": {"schema": schemas.ERROR}}},
+            "default": {"description": "refused", "content": {"application/json": {"schema": refused}}},
         },
     }
     if body is not None:
@@ -166,4 +176,4 @@ def _operation(path: str, answer: Schema, body: Schema | None) -> dict[str, Any]
     return found
 
 
-_PAGED = ("/rlorTrainerJobs", "/models", "/deployments", "/checkpoints", "/versions", "Shapes")
+_PAGED = ("/rlorTrainerJobs", "/trainingSessions", "/models", "/deployments", "/checkpoints", "/versions", "Shapes")

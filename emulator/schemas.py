@@ -46,6 +46,7 @@ def page(key: str, item: Schema) -> Schema:
 
 STATUS = obj({"message": STRING}, {"code": {"type": ["string", "integer"]}})
 ERROR = obj({"code": INTEGER, "message": {"type": "string", "minLength": 1}, "details": {"type": "array"}})
+GATEWAY_ERROR = obj({"error": obj({"code": STRING, "type": STRING, "message": {"type": "string", "minLength": 1}})})
 ACCOUNT = obj({"name": name_of()}, {"email": STRING, "displayName": STRING})
 JOB = obj(
     {
@@ -55,6 +56,14 @@ JOB = obj(
         "trainingConfig": obj({"baseModel": STRING}, {"loraRank": INTEGER, "maxContextLength": INTEGER}),
     },
     {"displayName": STRING, "status": STATUS, "hotLoadBucketUrl": STRING},
+)
+TRAINING_SESSION = obj(
+    {
+        "name": name_of("trainingSessions"),
+        "state": one_of("TRAINING_SESSION_STATE_", ("UNSPECIFIED", "CREATING", "ACTIVE", "EXPIRED", "DELETED")),
+        "createTime": TIME,
+    },
+    {"updateTime": TIME, "deleteTime": TIME, "baseModel": STRING},
 )
 ROW = obj(
     {

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from emulator import journal_file
 from emulator.clock import FURTHEST
-from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Session
+from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Run, SamplingRoute, Session
 from emulator.errors import InvalidArgument, StorageFailed
 from emulator.ids import Ids
 from emulator.platform import holds
@@ -38,7 +38,7 @@ _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     kind: TypeAdapter(cls)
     for kind, cls in (
         ("job", Job), ("checkpoint", Checkpoint), ("model", Model), ("operation", Operation),
-        ("deployment", Deployment), ("session", Session),
+        ("deployment", Deployment), ("session", Session), ("run", Run), ("sampling_route", SamplingRoute),
     )
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from emulator.clock import Clock
-from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Pod, Session
+from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Pod, Run, SamplingRoute, Session
 from emulator.ids import Ids
 from emulator.kinds import CheckpointKind
 from emulator.quirk_table import QUIRKS
@@ -150,6 +150,8 @@ class World:
         self.operations: Table[Operation] = Table(self, "operation", Operation)
         self.deployments: Table[Deployment] = Table(self, "deployment", Deployment)
         self.sessions: Table[Session] = Table(self, "session", Session)
+        self.runs: Table[Run] = Table(self, "run", Run)
+        self.routes: Table[SamplingRoute] = Table(self, "sampling_route", SamplingRoute)
         self.quirks = Quirks(self.clock, QUIRKS, lambda: self.ids.uniform())
         boot = self._boot()
         self.ids = Ids(seed, boot)
@@ -160,8 +162,15 @@ class World:
 
     @property
     def _tables(self) -> dict[str, Table[Any]]:
-        tables = (self.jobs, self.checkpoints, self.models, self.operations, self.deployments, self.sessions)
+        tables: tuple[Table[Any], ...] = (
+            self.jobs, self.checkpoints, self.models, self.operations, self.deployments, self.sessions, self.runs,
+            self.routes,
+        )  # fmt: skip
         return {table._kind: table for table in tables}
+
+    def put(self, entity: Entity) -> None:
+        """Add or change an entity of whatever kind, inside `change()`."""
+        next(table for table in self._tables.values() if table._cls is type(entity)).put(entity)
 
     def apply(self, kind: str, name: str, body: dict[str, Any] | None) -> None:
         """Put an entity given by its fields, or remove it (None); inside `change()`."""

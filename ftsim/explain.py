@@ -134,12 +134,21 @@ def _abilities(row: ListedRow) -> tuple[tuple[str, ...], tuple[str, ...]]:
     (can if row.resumable else cannot).append("be resumed (weights, optimizer, step)")
     (can if row.promotable else cannot).append("be promoted to a model")
     if kind is not None and kind not in TRAINING_KINDS:
-        delta = kind is _K.INFERENCE_ARC_V2
-        parent = row.facts.get("previous_snapshot") or "the snapshot before it"
-        can.append(f"be hot-loaded{f', by a deployment that serves {parent}' if delta else ''}")
+        can.append(_serving(row))
     elif kind is not None:
-        cannot.append("be hot-loaded")
+        cannot.append("be sampled" if row.collection == "trainingSessions" else "be hot-loaded")
     return tuple(can), tuple(cannot)
+
+
+def _serving(row: ListedRow) -> str:
+    """How sampler weights are served: by a deployment, or in their session."""
+    if row.collection == "trainingSessions":
+        return f'be sampled: service.create_sampling_client(model_path="{row.path}")'
+    if row.kind is not _K.INFERENCE_ARC_V2:
+        return "be hot-loaded"
+    return (
+        f"be hot-loaded, by a deployment that serves {row.facts.get('previous_snapshot') or 'the snapshot before it'}"
+    )
 
 
 def _promote(row: ListedRow, rows: Sequence[ListedRow]) -> Advice:
@@ -159,9 +168,9 @@ def _promote(row: ListedRow, rows: Sequence[ListedRow]) -> Advice:
         call = f'TrainingCheckpoints.save("{name}", resumable=True, promotable=True, data_consumed=ROWS)'
     still = list(_nearest(row, rows, "promotable"))
     source = row if row.resumable else _same_step(row, rows, "resumable")
-    if source is not None and is_loadable(source.id):
+    if source is not None and is_loadable(source.local):
         still.append(
-            f'load {source.id} and save it again: client.load_state_with_optimizer("{source.id}"), then '
+            f'load {source.id} and save it again: client.load_state_with_optimizer("{source.path}"), then '
             f'client.save_weights_for_sampler_ext("{name}", checkpoint_type="base")'
         )
     in_sdk = f'save_weights_for_sampler_ext("{name}", checkpoint_type="base")'
@@ -169,6 +178,9 @@ def _promote(row: ListedRow, rows: Sequence[ListedRow]) -> Advice:
 
 
 def _resume(row: ListedRow, rows: Sequence[ListedRow]) -> Advice:
+    if row.resumable and row.run:
+        call = f'service.create_training_client_from_state_with_optimizer("{row.path}")'
+        return Advice("resume", True, f'{call}, in any session; in the run itself client.load_state("{row.local}")')
     if row.resumable:
         job = row.owner or "JOB"
         return Advice(
@@ -231,7 +243,7 @@ def _row_notes(row: ListedRow, _rows: Sequence[ListedRow]) -> list[str]:
         notes.append("the row has no createTime, so its place among the others is unknown (A14)")
     elif row.created is None:
         notes.append(f"createTime {row.created_text!r} is no RFC 3339 time")
-    if row.resumable and not is_loadable(row.id):
+    if row.resumable and not is_loadable(row.local):
         notes.append("the SDK refuses to load this name: use 1 to 63 of a-z, 0-9 and hyphen when saving (B3, B4)")
     return notes
 

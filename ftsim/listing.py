@@ -73,13 +73,13 @@ class ListedRow:
     @property
     def suffix(self) -> str:
         """What may be the session suffix of a sampler row (FAILURES A10, A11); training rows carry none."""
-        match = None if self.kind in TRAINING_KINDS else _SUFFIX.fullmatch(self._scoped)
+        match = None if self.kind in TRAINING_KINDS else _SUFFIX.fullmatch(self.local)
         return match[2] if match else ""
 
     @property
     def logical(self) -> str:
         """The name that the save was given, as far as the row tells."""
-        return self._scoped[: -len(self.suffix) - 1] if self.suffix else self._scoped
+        return self.local[: -len(self.suffix) - 1] if self.suffix else self.local
 
     @property
     def step(self) -> int | None:
@@ -92,9 +92,15 @@ class ListedRow:
         return _WEIGHT_SYNC.fullmatch(self.logical) is not None
 
     @property
-    def _scoped(self) -> str:
+    def local(self) -> str:
+        """The id within its run, or the whole id."""
         match = _RUN.fullmatch(self.id)
         return match[2] if match else self.id
+
+    @property
+    def path(self) -> str:
+        """What load_state takes for it: its id, of a run's row the account, the run and the name (WIRE 5.2)."""
+        return f"{self.name.split('/')[1]}/{self.run}/{self.local}" if self.run and self.collection else self.id
 
 
 def parse(text: str) -> list[ListedRow]:

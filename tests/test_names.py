@@ -5,6 +5,7 @@ import pytest
 from emulator.errors import InvalidArgument
 from emulator.names import (
     Reference,
+    Shelf,
     check_checkpoint_name,
     check_dns_label,
     check_model_id,
@@ -22,11 +23,18 @@ RUN = "run-" + "0" * 32
         ("step-10", Reference("step-10")),
         ("step_10.v2", Reference("step_10.v2")),
         ("cross_job://j1/step-10", Reference("step-10", job="j1")),
-        (f"acct/{RUN}/step-10", Reference("step-10", run=RUN)),
+        (f"acct/{RUN}/step-10", Reference("step-10", run=("acct", RUN))),
     ],
 )
 def test_what_load_weights_accepts(path: str, reference: Reference) -> None:
     assert parse_reference(path) == reference
+
+
+def test_a_shelf_names_what_is_on_it_and_load_weights_finds_it_there() -> None:
+    job, run = Shelf("accounts/acct/rlorTrainerJobs/j1"), Shelf("accounts/acct/trainingSessions/ts-1", RUN)
+    assert (job.ids("step-10"), job.path("step-10")) == (("step-10",), "step-10")
+    assert run.ids("step-10") == (f"{RUN}-step-10", f"{RUN}:step-10")
+    assert parse_reference(run.path("step-10")) == Reference("step-10", run=("acct", RUN))
 
 
 @pytest.mark.parametrize(

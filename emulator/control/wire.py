@@ -5,7 +5,7 @@ from typing import Any
 
 from emulator.catalogue import BIRTH, SHARED_ACCOUNT, DeploymentShape, TrainingShape, versioned
 from emulator.clock import rfc3339
-from emulator.entities import Job, Model, Operation
+from emulator.entities import Job, Model, Operation, Session
 from emulator.platform.models import ADDON, BASE_KINDS, Models
 from emulator.platform.platform import Platform
 
@@ -51,6 +51,21 @@ def job(entity: Job) -> dict[str, Any]:
         "purpose": entity.purpose,
         "hotLoadDeploymentId": entity.hot_load_deployment,
         "statusMessage": entity.message,
+        "deleteTime": rfc3339(entity.deleted) if entity.deleted is not None else "",
+    }
+    return body | {key: value for key, value in optional.items() if value}
+
+
+def session(entity: Session) -> dict[str, Any]:
+    """A training session; it has a base model once a model was created on it."""
+    body = {
+        "name": entity.name,
+        "state": entity.state,
+        "createTime": rfc3339(entity.created),
+        "updateTime": rfc3339(entity.updated),
+    }
+    optional = {
+        "baseModel": entity.base_model,
         "deleteTime": rfc3339(entity.deleted) if entity.deleted is not None else "",
     }
     return body | {key: value for key, value in optional.items() if value}

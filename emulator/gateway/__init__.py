@@ -1,5 +1,5 @@
-"""The trainer gateway's routes."""
+"""The trainer gateway: its verbs, on the trainers of jobs and on those of the pool."""
 
-from emulator.gateway.routes import router
+from emulator.gateway import dedicated, serverless
 
-routers = (router,)
+routers = (dedicated.router, serverless.router)

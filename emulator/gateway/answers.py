@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from emulator.clock import SECOND
 from emulator.entities import Checkpoint
+from emulator.errors import SERVERLESS, spoken
 from emulator.platform.futures import Promise
-from emulator.platform.trainers import LiveModel
+from emulator.platform.trainers import PARTS, LiveModel
 from emulator.web import Reply
 
 CLIENT_CONFIG: Mapping[str, Any] = {
@@ -49,7 +50,7 @@ def info(model: LiveModel) -> dict[str, Any]:
 
 
 def weights_info(row: Checkpoint) -> dict[str, Any]:
-    lora = {"lora_rank": row.lora_rank, "train_unembed": True, "train_mlp": True, "train_attn": True}
+    lora = {"lora_rank": row.lora_rank, **dict.fromkeys(PARTS, True), **row.trained}
     return {"base_model": row.base_model, "is_lora": row.lora_rank > 0, **(lora if row.lora_rank else {})}
 
 
@@ -67,13 +68,20 @@ def scripted(answer: str, promise: Promise, asked: Mapping[str, Any]) -> Respons
     if answer == "complete_metadata" and asked.get("allow_metadata_only"):
         return Reply({"status": "complete_metadata", "response_payload_size": len(promise.payload or b"")})
     if answer == "refuse_metadata" and "allow_metadata_only" in asked:
-        return Reply({"code": 3, "message": "unknown field allow_metadata_only", "details": []}, 400)
+        return _refused(promise, 400, {"code": 3, "message": "unknown field allow_metadata_only", "details": []})
     if answer == "408":
         return Reply(waiting, 408)
     if answer == "empty_400":
         return Response(status_code=400)
+    if answer in ("capacity_exhausted", "recovery_required"):  # FAILURES F17: words that say, come again
+        said = f"{answer}: the pooled trainer cannot go on with this model now"
+        return Reply({"error": {"code": answer, "type": "conflict_error", "message": said}}, 409)
     if answer.isdigit():
-        return Reply(
-            {"code": 2, "message": f"injected fault: retrieve_future answers {answer}", "details": []}, int(answer)
-        )
+        said = f"injected fault: retrieve_future answers {answer}"
+        return _refused(promise, int(answer), {"code": 2, "message": said, "details": []})
     return None
+
+
+def _refused(promise: Promise, status: int, envelope: Mapping[str, Any]) -> Response:
+    pooled = "/trainingSessions/" in promise.owner
+    return Reply(spoken(SERVERLESS if pooled else "", status, envelope), status)

@@ -1,4 +1,4 @@
-"""The trainer gateway, dedicated flavour (WIRE 2.4): `/training/v1/rlorTrainerJobs/{account}/{job}/api/v1/<verb>`.
+"""The verbs of the trainer gateway (WIRE 2.4), the same on a dedicated trainer and on the pool but for the `Site`.
 
 Plain routes without validation models: a training step passes here several times, and bodies are judged inside the
 operation so that a bad datum fails its future and never the client (WIRE 2.7).
@@ -12,107 +12,94 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
 from emulator.errors import InvalidArgument, NotFound
 from emulator.gateway import answers
+from emulator.gateway.site import Site
 from emulator.platform.futures import Promise
-from emulator.platform.platform import Platform
-from emulator.platform.trainers import Trainer
-from emulator.web import Reply, parse, platform_of
+from emulator.web import Reply, parse
 
 HOLD_S = 25.0
-_UNSERVED = frozenset({"create_sampling_session", "asample", "sample", "create_sampling_route", "weight_sync"})
-
-router = Router()
-Handler = Callable[[Platform, Request, bytes], Awaitable[Response]]
+Handler = Callable[[Site, bytes], Awaitable[Response]]
 
 
-async def gateway(request: Request) -> Response:
+async def answer(site: Site, request: Request) -> Response:
     """Every verb of a trainer."""
     verb = request.path_params["verb"]
     handler = _HANDLERS.get((request.method, verb))
     if handler is not None:
-        return await handler(platform_of(request), request, await request.body())
-    platform = platform_of(request)
-    if request.method == "POST" and verb in platform.training.verbs:
+        return await handler(site, await request.body())
+    training = site.platform.training
+    if request.method == "POST" and verb in training.verbs:
         raw = await request.body()
         body = parse(raw)
-        return _accepted(platform.training.submit(_trainer(platform, request), verb, body, _fingerprint(verb, raw)))
-    if verb in _UNSERVED:
-        raise InvalidArgument(f"{verb} is not served by a dedicated trainer: sample from a deployment")
+        return _accepted(training.submit(site.trainer(body), verb, body, _fingerprint(verb, raw)))
+    if refused := site.refusal(verb):
+        raise InvalidArgument(refused)
     raise NotFound(f"the trainer has no {request.method} {str(verb)[:80]!r}")
 
 
-router.add_route("/training/v1/rlorTrainerJobs/{account}/{job}/api/v1/{verb:path}", gateway, methods=["GET", "POST"])
-
-
-async def _healthz(platform: Platform, request: Request, _raw: bytes) -> Response:
-    status = platform.jobs.health(request.path_params["account"], request.path_params["job"])
+async def _healthz(site: Site, _raw: bytes) -> Response:
+    status = site.health()
     if status == 200:
         return Reply({"status": "ok"})
     return Reply({"code": 14, "message": "the trainer is not ready", "details": []}, status)
 
 
-async def _capabilities(platform: Platform, request: Request, _raw: bytes) -> Response:
-    job = _trainer(platform, request).job
-    return Reply({"supported_models": [{"model_name": job.base_model, "max_context_length": job.max_context_length}]})
+async def _capabilities(site: Site, _raw: bytes) -> Response:
+    return Reply({"supported_models": site.capabilities()})
 
 
-async def _list_checkpoints(platform: Platform, request: Request, _raw: bytes) -> Response:
-    return Reply({"checkpoints": platform.training.names(_trainer(platform, request))})
+async def _list_checkpoints(site: Site, _raw: bytes) -> Response:
+    return Reply({"checkpoints": site.names()})
 
 
-async def _client_config(_platform: Platform, _request: Request, _raw: bytes) -> Response:
+async def _client_config(_site: Site, _raw: bytes) -> Response:
     return Reply(answers.CLIENT_CONFIG)
 
 
-async def _auth_token(platform: Platform, _request: Request, _raw: bytes) -> Response:
-    return Reply({"jwt": answers.token(platform.world.clock.now())})
+async def _auth_token(site: Site, _raw: bytes) -> Response:
+    return Reply({"jwt": answers.token(site.platform.world.clock.now())})
 
 
-async def _create_session(platform: Platform, request: Request, _raw: bytes) -> Response:
-    session_id = platform.trainers.create_session(_trainer(platform, request))
-    return Reply({"type": "create_session", "session_id": session_id})
+async def _create_session(site: Site, _raw: bytes) -> Response:
+    return Reply({"type": "create_session", "session_id": site.create_session()})
 
 
-async def _heartbeat(platform: Platform, request: Request, raw: bytes) -> Response:
-    _trainer(platform, request, in_use=False).sessions.heartbeat(str(parse(raw).get("session_id", "")))
+async def _heartbeat(site: Site, raw: bytes) -> Response:
+    site.heartbeat(str(parse(raw).get("session_id", "")))
     return Reply({"type": "session_heartbeat"})
 
 
-async def _telemetry(_platform: Platform, _request: Request, _raw: bytes) -> Response:
+async def _telemetry(_site: Site, _raw: bytes) -> Response:
     return Reply({"status": "accepted"})
 
 
-async def _create_model(platform: Platform, request: Request, raw: bytes) -> Response:
-    trainer = _trainer(platform, request)
-    return _accepted(platform.trainers.create_model(trainer, parse(raw), _fingerprint("create_model", raw)))
+async def _create_model(site: Site, raw: bytes) -> Response:
+    return _accepted(site.create_model(parse(raw), _fingerprint("create_model", raw)))
 
 
-async def _get_info(platform: Platform, request: Request, raw: bytes) -> Response:
-    model = _trainer(platform, request).model(str(parse(raw).get("model_id", "")))
-    return Reply(answers.info(model))
+async def _get_info(site: Site, raw: bytes) -> Response:
+    body = parse(raw)
+    return Reply(answers.info(site.trainer(body).model(str(body.get("model_id", "")))))
 
 
-async def _unload_model(platform: Platform, request: Request, raw: bytes) -> Response:
-    model_id = str(parse(raw).get("model_id", ""))
-    return _accepted(platform.trainers.unload_model(_trainer(platform, request), model_id))
+async def _unload_model(site: Site, raw: bytes) -> Response:
+    body = parse(raw)
+    trainer = site.trainer(body)
+    return _accepted(site.platform.trainers.unload_model(trainer, str(body.get("model_id", ""))))
 
 
-async def _weights_info(platform: Platform, request: Request, raw: bytes) -> Response:
-    trainer = _trainer(platform, request)
-    path = str(parse(raw).get("tinker_path", ""))
-    return Reply(answers.weights_info(platform.checkpoints.resolve(trainer.job.account, trainer.job.id, path)))
+async def _weights_info(site: Site, raw: bytes) -> Response:
+    return Reply(answers.weights_info(site.weights(str(parse(raw).get("tinker_path", "")))))
 
 
-async def _retrieve(platform: Platform, request: Request, raw: bytes) -> Response:
+async def _retrieve(site: Site, raw: bytes) -> Response:
     """Long-poll for a promise: at most HOLD_S, then `try_again` (WIRE 2.6)."""
-    account, job = request.path_params["account"], request.path_params["job"]
-    asked = parse(raw)
-    promise = platform.futures.get(platform.jobs.get(account, job).name, str(asked.get("request_id", "")))
-    answer = platform.world.quirks.spend("futures.answer", job=job, endpoint=promise.verb)
-    if answer and (scripted := answers.scripted(answer, promise, asked)) is not None:
+    asked, platform = parse(raw), site.platform
+    promise = platform.futures.get(site.within(), str(asked.get("request_id", "")))
+    said = platform.world.quirks.spend("futures.answer", job=promise.owner.rsplit("/", 1)[-1], endpoint=promise.verb)
+    if said and (scripted := answers.scripted(said, promise, asked)) is not None:
         return scripted
     if not promise.done and not platform.futures.closing:
         await _settled(promise)
@@ -132,10 +119,6 @@ async def _settled(promise: Promise) -> None:
             await woken.wait()
     except TimeoutError:
         promise.unwatch(wake)
-
-
-def _trainer(platform: Platform, request: Request, *, in_use: bool = True) -> Trainer:
-    return platform.trainers.of(request.path_params["account"], request.path_params["job"], in_use=in_use)
 
 
 def _accepted(promise: Promise) -> Response:

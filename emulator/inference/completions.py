@@ -146,5 +146,5 @@ def _prompts(replica: Replica, prompt: str | list[int] | list[str] | list[list[i
     return [replica.encode(one) if isinstance(one, str) else list(one) for one in prompt]
 
 
-for _prefix in ("/inference", ""):
+for _prefix in ("/inference", "", "/training/v1/serverless/inference"):
     router.add_route(f"{_prefix}/v1/completions", create, methods=["POST"])

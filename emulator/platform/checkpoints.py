@@ -1,7 +1,7 @@
 """Rows and blobs: saving, listing, finding, resolving what load_weights was given (WIRE 1.9, 5)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from emulator.backend import SavedState
@@ -12,14 +12,13 @@ from emulator.errors import (
     AlreadyExists,
     FailedPrecondition,
     Internal,
-    InvalidArgument,
     NotFound,
     PlatformError,
 )
 from emulator.kinds import CheckpointKind, detect, resumable
-from emulator.names import check_checkpoint_name, parse_reference
+from emulator.names import Shelf, check_checkpoint_name, parse_reference
 from emulator.platform import holds
-from emulator.platform.jobs import Jobs
+from emulator.platform.owners import Owners
 from emulator.platform.paging import Page, page
 from emulator.transitions import Pending, Progression
 from emulator.world import World
@@ -29,25 +28,26 @@ VISIBLE = "visible"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a save comes from: the listing owner (full job or session name), the model, what the client asked for."""
+    """Where a save comes from: the shelf that lists it, the model, what the client asked for."""
 
-    owner: str
+    shelf: Shelf
     base_model: str
     lora_rank: int
     model_id: str
     saved_as: str
     bucket: str = ""
     ttl_s: float = 0.0
+    trained: Mapping[str, bool] = field(default_factory=dict)
 
 
 class Checkpoints:
     """The checkpoint rows of all jobs and sessions."""
 
-    def __init__(self, world: World, blobs: Blobs, jobs: Jobs) -> None:
+    def __init__(self, world: World, blobs: Blobs, owners: Owners) -> None:
         self._world = world
         self._blobs = blobs
-        self._jobs = jobs
-        jobs.on_purge(lambda job: self.forget(job.name))
+        self._owners = owners
+        owners.on_purge(lambda owner: self.forget(owner.name))
 
     def check_name(self, owner: str, name: str) -> None:
         """Refuse a name before anything is computed; raises InvalidArgument (FAILURES B3, B4)."""
@@ -56,9 +56,9 @@ class Checkpoints:
         longest = quirks.value("names.max_len", job=job)
         check_checkpoint_name(name, strict=strict, longest=min(longest, 63) if strict else longest)
 
-    def check_free(self, owner: str, name: str, step: int) -> None:
+    def check_free(self, shelf: Shelf, name: str, step: int) -> None:
         """A resumable save under a taken name is refused unless it is that very step again (FAILURES B1)."""
-        row = self._world.checkpoints.get(f"{owner}/checkpoints/{name}")
+        row = self.at(shelf, name)
         rule = self._world.quirks.value("save.on_duplicate", checkpoint=name)
         if row is None or rule == "overwrite":
             return
@@ -69,27 +69,28 @@ class Checkpoints:
 
     def save(self, origin: Origin, name: str, staged: Path, state: SavedState) -> Checkpoint:
         """Turn a staged folder into a row: detect its kind, make it durable, list it."""
-        self.check_name(origin.owner, name)
+        owner = origin.shelf.owner
+        self.check_name(owner, name)
         kind = detect(staged)
         if kind is None:
             self._blobs.discard(staged)
             raise Internal(f"the save of {name!r} left no whole checkpoint")
-        account, _, job = origin.owner.split("/")[1:4]
+        account, _, job = owner.split("/")[1:4]
         key = f"{account}/{origin.bucket or job}/{name}~{self._world.ids.hex_aside(8)}"
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
         torn = resumable(kind) and self._world.quirks.spend("dcp.torn", job=job, checkpoint=name)
         self._blobs.commit(staged, key)
         try:
             with self._world.change():
-                self.owner(origin.owner)
+                self.owner(owner)
                 now = self._world.clock.now()
-                listed, later, due = self._names(job, name, kind, state.step, now)
+                listed, later, due = self._names(origin.shelf, job, name, kind, state.step, now)
                 row = Checkpoint(
-                    owner=origin.owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size,
+                    owner=owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size,
                     renames_to=later, renames_at=due, expires=now + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
                     base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
                     saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
-                    model_id=origin.model_id, pending=self._hidden(job, name, now),
+                    model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(job, name, now),
                 )  # fmt: skip
                 replaced = self._world.checkpoints.get(row.name)
                 if replaced is not None:
@@ -106,12 +107,7 @@ class Checkpoints:
 
     def owner(self, name: str) -> str:
         """The full name of a job or session, checked; raises NotFound when there is none, or none any more."""
-        account, collection, identifier = name.split("/")[1:4]
-        if collection == "rlorTrainerJobs":
-            return self._jobs.get(account, identifier).name
-        if name not in self._world.sessions and not self._world.checkpoints.of(name):
-            raise NotFound(f"{name[:200]} not found")
-        return name
+        return self._owners.get(name).name
 
     def list(self, owner: str, *, page_size: int = 50, page_token: str = "") -> Page[Checkpoint]:
         """Visible rows after `page_token`, oldest first; raises NotFound, and InvalidArgument for a foreign token."""
@@ -137,13 +133,23 @@ class Checkpoints:
         for row in rows:
             holds.delete(self._world, self._blobs, row.blob)
 
+    def at(self, shelf: Shelf, name: str) -> Checkpoint | None:
+        """The row that a save of this name has left on a shelf."""
+        found = (self._world.checkpoints.get(f"{shelf.owner}/checkpoints/{listed}") for listed in shelf.ids(name))
+        return next((row for row in found if row is not None), None)
+
     def find(self, owner: str, checkpoint_id: str) -> Checkpoint:
         """The row of this id, visible or not; raises NotFound."""
-        self.rows(owner)
-        row = self._world.checkpoints.get(f"{owner}/checkpoints/{checkpoint_id}")
+        return self.saved(Shelf(owner), checkpoint_id)
+
+    def saved(self, shelf: Shelf, name: str) -> Checkpoint:
+        """The row of a save, visible or not; raises NotFound."""
+        self.rows(shelf.owner)
+        row = self.at(shelf, name)
         if row is None:
             raise NotFound(
-                f"checkpoint {checkpoint_id[:128]!r} not found on {owner}: use a name that its list_checkpoints returns"
+                f"checkpoint {shelf.path(name)[:200]!r} not found on {shelf.owner}: use a name that its "
+                "list_checkpoints returns"
             )
         return row
 
@@ -153,13 +159,11 @@ class Checkpoints:
             raise NotFound(f'checkpoint "{row.id}" not found in GCS')
         return self._blobs.path(row.blob)
 
-    def resolve(self, account: str, job_id: str, path: str) -> Checkpoint:
+    def resolve(self, asking: Shelf, path: str) -> Checkpoint:
         """The resumable row load_weights means (WIRE 5.2); raises InvalidArgument, NotFound, FailedPrecondition."""
         reference = parse_reference(path)
-        if reference.run is not None:
-            raise InvalidArgument(f"cannot load {path[:120]!r}: a serverless run's checkpoint on a dedicated trainer")
-        source = self._jobs.get(account, reference.job or job_id)
-        row = self.find(source.name, reference.checkpoint)
+        source = self._owners.source(asking, reference)
+        row = self.saved(source, reference.checkpoint)
         if not resumable(row.kind):
             raise FailedPrecondition(
                 f"checkpoint {row.id!r} holds sampler weights ({_short(row.kind)}) and no optimizer: load one that "
@@ -167,14 +171,17 @@ class Checkpoints:
             )
         return row
 
-    def _names(self, job: str, name: str, kind: CheckpointKind, step: int, now: int) -> tuple[str, str, int]:
-        """The id a row gets, the one it is renamed to, and when (FAILURES A8, A9)."""
+    def _names(
+        self, shelf: Shelf, job: str, name: str, kind: CheckpointKind, step: int, now: int
+    ) -> tuple[str, str, int]:
+        """The id a row gets, the one it is renamed to, and when (FAILURES A8, A9, A13)."""
         quirks, subject = self._world.quirks, {"job": job, "checkpoint": name}
-        own = f"step-{step}"
-        if not resumable(kind) or own == name or quirks.value("dcp.rename", **subject) == "caller":
-            return name, "", 0
+        style = -1 if quirks.value("sessions.name_style", **subject) == "colon" else 0
+        asked, own = shelf.ids(name)[style], shelf.ids(f"step-{step}")[style]
+        if not resumable(kind) or own == asked or quirks.value("dcp.rename", **subject) == "caller":
+            return asked, "", 0
         wait = quirks.value("dcp.rename_after_s", **subject)
-        return (name, own, now + int(wait * SECOND)) if wait > 0 else (own, "", 0)
+        return (asked, own, now + int(wait * SECOND)) if wait > 0 else (own, "", 0)
 
     def _settle(self, rows: Sequence[Checkpoint]) -> None:
         """Drop rows that have expired (FAILURES B5); give others their lasting names, replacing what had these (A9)."""

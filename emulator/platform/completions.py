@@ -15,6 +15,7 @@ from emulator.platform.deployments import DELETED, FAILED, Deployments
 from emulator.platform.hotload import HotLoad
 from emulator.platform.models import ADDON, Models
 from emulator.platform.replicas import Replicas
+from emulator.platform.samplers import Samplers, is_sampler
 from emulator.world import World
 
 
@@ -31,19 +32,23 @@ class Completions:
     """Routes prompts to replicas."""
 
     def __init__(
-        self, world: World, deployments: Deployments, hotload: HotLoad, replicas: Replicas, models: Models
-    ) -> None:
+        self, world: World, deployments: Deployments, hotload: HotLoad, replicas: Replicas, models: Models,
+        samplers: Samplers,
+    ) -> None:  # fmt: skip
         self._world = world
         self._deployments = deployments
         self._hotload = hotload
         self._replicas = replicas
         self._models = models
+        self._samplers = samplers
         self._turn = 0
         self._running: dict[bytes, list[int]] = {}
         self._lock = threading.Lock()
 
     def deployment(self, account: str, model: str) -> Deployment | None:
-        """The deployment that a name means, None for a model; raises InvalidArgument, PermissionDenied."""
+        """The deployment that a name means, None for a model or sampler; raises InvalidArgument, PermissionDenied."""
+        if is_sampler(model):
+            return None
         name = model.rpartition("#")[2]
         parts = name.split("/")
         if len(parts) != 4 or parts[0] != "accounts" or parts[2] not in ("deployments", "models"):
@@ -70,6 +75,8 @@ class Completions:
         """
         found = self.deployment(account, model)
         try:
+            if is_sampler(model):
+                return Target(self._samplers.replica(account, model))
             if found is None:
                 return Target(self._replicas.of_model(self._model(account, model)))
             self._hotload.settle(found)

@@ -80,15 +80,17 @@ class Futures:
             self._promises[promise.request_id] = promise
         return promise
 
-    def get(self, owner: str, request_id: str) -> Promise:
-        """A promise of this trainer; raises NotFound, or Gone for an answer that is kept no longer (FAILURES F14)."""
+    def get(self, within: str, request_id: str) -> Promise:
+        """A promise to one whose full name, with a slash, begins so; raises NotFound, or Gone for an answer that is
+        kept no longer (FAILURES F14).
+        """
         promise = self._promises.get(request_id)
-        if promise is None or promise.owner != owner:
+        if promise is None or not f"{promise.owner}/".startswith(within):
             raise NotFound(
                 f"request {request_id[:80]!r} not found on this trainer: it was never submitted here, or the trainer "
                 "was restarted since; reconnect and load a checkpoint"
             )
-        job = owner.rsplit("/", 1)[-1]
+        job = promise.owner.rsplit("/", 1)[-1]
         quirks = self._world.quirks
         if promise.done:
             ttl = quirks.value("futures.ttl_s", job=job)

@@ -13,12 +13,13 @@ from emulator.entities import Job
 from emulator.errors import (
     AlreadyExists,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     PermissionDenied,
     ResourceExhausted,
     error_info,
 )
-from emulator.names import check_dns_label, resource
+from emulator.names import Reference, Shelf, check_dns_label, resource
 from emulator.platform.buckets import check_trainer
 from emulator.platform.job_spec import JobSpec, resolve
 from emulator.platform.models import Models
@@ -169,6 +170,32 @@ class Jobs:
             else:
                 self._enter(job, CREATING)
         return self._shown(job)
+
+    def check_rank(self, job: Job, rank: int) -> None:
+        """A trainer has one rank for all of its models (FAILURES C10); raises InvalidArgument."""
+        if rank and not job.lora_rank:
+            raise InvalidArgument(
+                "create_model requested LoRA mode, but trainer was initialized without LoRA config: create the job "
+                f"with loraRank {rank}, or the client with lora_rank 0"
+            )
+        if rank != job.lora_rank:
+            asked = f"LoRA rank {rank}" if rank else "full-parameter mode"
+            trained = f"{job.lora_rank}" if rank else f"LoRA rank {job.lora_rank}"
+            other = "" if rank else ", or the job with loraRank 0"
+            raise InvalidArgument(
+                f"create_model requested {asked}, but trainer was initialized with {trained}: "
+                f"create the client with lora_rank {job.lora_rank}{other}"
+            )
+
+    def source(self, asking: Shelf, reference: Reference) -> Shelf:
+        """The asking job's own rows or another job's, never a run's; raises InvalidArgument, NotFound."""
+        account, _, job_id = asking.owner.split("/")[1:4]
+        if reference.run is not None:
+            raise InvalidArgument(
+                f"cannot load {'/'.join(reference.run)}/{reference.checkpoint}: a serverless run's checkpoint on a "
+                "dedicated trainer"
+            )
+        return Shelf(self.get(account, reference.job or job_id).name)
 
     def preempt(self, account: str, job_id: str) -> Job:
         """Take the machine away: FAILED and resumable, live models lost (FAILURES F1); raises FailedPrecondition."""

@@ -13,10 +13,14 @@ from emulator.platform.hotload import HotLoad
 from emulator.platform.jobs import Jobs
 from emulator.platform.models import Models
 from emulator.platform.operations import Operations
+from emulator.platform.owners import Owners
+from emulator.platform.pool import Pool
 from emulator.platform.promotion import Promotion
 from emulator.platform.replicas import Replicas
+from emulator.platform.samplers import Samplers
 from emulator.platform.trainers import Trainers
 from emulator.platform.training import Training
+from emulator.platform.training_sessions import TrainingSessions
 from emulator.world import World
 
 
@@ -32,17 +36,23 @@ class Platform:
         self.account = account
         self.models = Models(world, blobs, catalogue, backend)
         self.jobs = Jobs(world, catalogue, self.models)
-        self.checkpoints = Checkpoints(world, blobs, self.jobs)
+        self.sessions = TrainingSessions(world)
+        self.owners = Owners(world, self.jobs, self.sessions)
+        self.checkpoints = Checkpoints(world, blobs, self.owners)
         self.operations = Operations(world)
         self.downloads = Downloads(world, self.models)
-        self.promotion = Promotion(world, blobs, self.checkpoints, self.jobs, self.models, self.operations, backend)
+        self.promotion = Promotion(world, blobs, self.checkpoints, self.models, self.operations, backend)
         self.futures = Futures(world)
-        self.trainers = Trainers(world, backend, self.jobs, self.models, self.futures)
-        self.training = Training(world, blobs, self.checkpoints, self.jobs, self.models)
+        self.trainers = Trainers(world, backend, self.owners, self.models, self.futures)
+        self.pool = Pool(world, self.sessions, self.trainers, self.models)
+        self.training = Training(world, blobs, self.checkpoints, self.owners, self.models)
         self.replicas = Replicas(blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)
         self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
-        self.completions = Completions(world, self.deployments, self.hotload, self.replicas, self.models)
+        self.samplers = Samplers(world, self.sessions, self.checkpoints, self.replicas, self.models)
+        self.completions = Completions(
+            world, self.deployments, self.hotload, self.replicas, self.models, self.samplers
+        )  # fmt: skip
         self.deployments.on_pod_gone(lambda pod: self.replicas.close(pod.identity))
         self.deployments.on_pod_gone(lambda pod: holds.let_go(world, blobs, pod.loads))
         self.hotload.on_unload(lambda loads: holds.let_go(world, blobs, loads))

@@ -16,7 +16,6 @@ from emulator.errors import AlreadyExists, FailedPrecondition, InvalidArgument, 
 from emulator.kinds import CheckpointKind, detect, promotable, resumable
 from emulator.names import check_model_id, split_resource
 from emulator.platform.checkpoints import Checkpoints
-from emulator.platform.jobs import Jobs
 from emulator.platform.models import ADDON, READY, UPLOADING, Models
 from emulator.platform.operations import Operations
 from emulator.transitions import Pending, Progression
@@ -45,13 +44,12 @@ class Promotion:
     """Turns promotable rows into models."""
 
     def __init__(
-        self, world: World, blobs: Blobs, checkpoints: Checkpoints, jobs: Jobs, models: Models, operations: Operations,
+        self, world: World, blobs: Blobs, checkpoints: Checkpoints, models: Models, operations: Operations,
         backend: Backend,
     ) -> None:  # fmt: skip
         self._world = world
         self._blobs = blobs
         self._checkpoints = checkpoints
-        self._jobs = jobs
         self._models = models
         self._operations = operations
         self._backend = backend

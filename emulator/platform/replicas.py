@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,28 +55,25 @@ class Replicas:
         with self._locked(pod.identity):
             if (held := self._open.get(pod.identity)) is not None:
                 return held
-            replica = self._start(base_model)
-            try:
-                for entry in pod.loads:
-                    self.apply(replica, Load(**entry), "ASYNC")
-            except (BackendError, NotFound):
-                replica.close()
-                raise
-            self._open[pod.identity] = replica
+            replica = self._open[pod.identity] = self._loaded(base_model, [Load(**entry) for entry in pod.loads])
             return replica
 
-    def of_model(self, name: str) -> Replica:
-        """A replica of a model that is served without a deployment; raises NotFound, BackendError."""
-        with self._locked(name):
-            if name not in self._open:
-                self._open[name] = self._start(name)
+    def of_model(self, name: str, *loads: Load) -> Replica:
+        """A replica that is served without a deployment: of a model, with snapshots applied on top.
+
+        Raises NotFound, BackendError.
+        """
+        key = "/".join((name, *(load.blob for load in loads)))
+        with self._locked(key):
+            if key not in self._open:
+                self._open[key] = self._loaded(name, loads)
             with self._lock:
-                self._shared[name] = None
-                self._shared.move_to_end(name)
+                self._shared[key] = None
+                self._shared.move_to_end(key)
                 old = next(iter(self._shared)) if len(self._shared) > SHARED_KEPT else None
                 if old is not None:
                     del self._shared[old]
-            replica = self._open[name]
+            replica = self._open[key]
         if old is not None:
             self.close(old)
         return replica
@@ -116,6 +114,16 @@ class Replicas:
             return Served(self._models.base(name), None, model.context_length)
         base = self._models.get(model.base_model)
         return Served(self._models.base(model.base_model), self._models.folder(model), base.context_length)
+
+    def _loaded(self, name: str, loads: Sequence[Load]) -> Replica:
+        replica = self._start(name)
+        try:
+            for load in loads:
+                self.apply(replica, load, "ASYNC")
+        except (BackendError, NotFound):
+            replica.close()
+            raise
+        return replica
 
     def _start(self, name: str) -> Replica:
         served = self.served(name)

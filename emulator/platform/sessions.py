@@ -29,6 +29,11 @@ class ClientSessions:
         self._sessions[session.id] = session
         return session
 
+    def adopt(self, session_id: str) -> None:
+        """Know a session that was opened elsewhere, as those of the pool are."""
+        now = self._world.clock.now()
+        self._sessions.setdefault(session_id, ClientSession(session_id, now, now))
+
     def get(self, session_id: str) -> ClientSession:
         """A live session; raises NotFound."""
         session = self._sessions.get(session_id)

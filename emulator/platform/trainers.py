@@ -1,24 +1,27 @@
-"""Trainers: what runs behind a job while it is RUNNING. Sessions and models live here and are lost when it stops."""
+"""Trainers: what runs behind a job or a training session. Models live here and are lost when it stops."""
 
 import contextvars
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.backend import Backend, BaseModel, LoraSpec, ModelInfo, ModelSpec
+from emulator.backend import Backend, LoraSpec, ModelInfo, ModelSpec
 from emulator.backend import Trainer as BackendTrainer
-from emulator.entities import Job
 from emulator.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from emulator.names import Shelf
 from emulator.platform.futures import Futures, Promise
-from emulator.platform.jobs import RUNNING, Jobs
 from emulator.platform.models import Models
+from emulator.platform.owners import Owner, Owners
 from emulator.platform.sequencer import Sequencer
 from emulator.platform.sessions import ClientSessions
 from emulator.world import World
 
 _log = logging.getLogger("emulator.trainer")
+
+PARTS = ("train_unembed", "train_mlp", "train_attn")
 
 Answer = Mapping[str, Any]
 Work = Callable[[], Answer]
@@ -26,11 +29,12 @@ Work = Callable[[], Answer]
 
 @dataclass
 class LiveModel:
-    """A model on a trainer. `snapshots` are the identities of its sampler saves, oldest first."""
+    """A model on a trainer. Its saves are listed on `shelf`; `snapshots` names its sampler saves, oldest first."""
 
     spec: ModelSpec
     info: ModelInfo
     session_id: str
+    shelf: Shelf
     snapshots: list[str] = field(default_factory=list)
 
     @property
@@ -41,27 +45,31 @@ class LiveModel:
     def lora_rank(self) -> int:
         return self.spec.lora.rank if self.spec.lora else 0
 
+    @property
+    def trained(self) -> dict[str, bool]:
+        """Which parts of the model have an adapter, under the names of create_model's settings."""
+        lora = self.spec.lora
+        return {} if lora is None else {part: getattr(lora, part) for part in PARTS}
+
 
 class Trainer:
     """One running trainer: sessions, models, and a worker thread on which everything that computes happens."""
 
-    def __init__(self, job: Job, world: World, futures: Futures, open_backend: Callable[[], BackendTrainer]) -> None:
-        self.job = job
+    def __init__(
+        self, owner: Owner, world: World, futures: Futures, owners: Owners, open_backend: Callable[[], BackendTrainer]
+    ) -> None:
+        self.owner = owner
         self.sessions = ClientSessions(world)
         self.models: dict[str, LiveModel] = {}
         self.stopping = threading.Event()
         self._world = world
         self._futures = futures
+        self._owners = owners
         self._open_backend = open_backend
         self._backend: BackendTrainer | None = None
         self._created: dict[tuple[str, int], tuple[bytes, Promise]] = {}
-        self._sequencer = Sequencer(job.id, world.clock)
+        self._sequencer = Sequencer(owner.id, world.clock)
         self._sequencer.start()
-
-    @property
-    def owner(self) -> str:
-        """What promises and checkpoint rows belong to: the job's full name."""
-        return self.job.name
 
     @property
     def backend(self) -> BackendTrainer:
@@ -74,7 +82,7 @@ class Trainer:
         self, verb: str, model_id: str, work: Work, *, seq: int | None = None, fingerprint: bytes = b""
     ) -> Promise:
         """Accept an operation and return at once; failures reach the caller through the promise (WIRE 2.6, 2.7)."""
-        where = {"job": self.job.id, "endpoint": verb}
+        where = {"job": self.owner.id, "endpoint": verb}
         if seq is not None and self._world.quirks.spend("rpc.dedupe", **where):
             try:
                 known = self._sequencer.recall(model_id, seq, fingerprint)
@@ -82,7 +90,7 @@ class Trainer:
                 return self._refuse(verb, model_id, reused)
             if known is not None:
                 return known
-        promise = self._futures.open(self.owner, model_id, verb)
+        promise = self._futures.open(self.owner.name, model_id, verb)
         if self._world.quirks.spend("futures.never_resolve", **where):
             self._sequencer.submit(promise, _nothing, seq=seq, fingerprint=fingerprint)
         else:
@@ -122,18 +130,16 @@ class Trainer:
         if model is None:
             return
         self.backend.unload_model(model_id)
-        if not model.lora_rank and self._world.quirks.value("unload.clears_request_state", job=self.job.id):
+        if not model.lora_rank and self._world.quirks.value("unload.clears_request_state", job=self.owner.id):
             self._sequencer.forget(model_id)
-            with self._world.change():
-                self.job.request_state_cleared = True
-                self._world.jobs.put(self.job)
+            self._owners.clear_request_state(self.owner)
 
     def stop(self, why: str) -> None:
         """End the trainer: what runs may finish, what waits fails, models and sessions are gone."""
         self.stopping.set()
         for promise in self._sequencer.close():
             self._futures.fail(promise, Unavailable(why))
-        closer = threading.Thread(target=self._close_backend, name=f"close-{self.job.id}", daemon=True)
+        closer = threading.Thread(target=self._close_backend, name=f"close-{self.owner.id}", daemon=True)
         closer.start()
 
     def join(self, timeout: float) -> None:
@@ -152,44 +158,43 @@ class Trainer:
                 self._futures.resolve(promise, work())
             except BaseException as error:  # whoever waits is told, and the next operation has its turn
                 if not hasattr(error, "message"):
-                    _log.exception("%s failed on %s", promise.verb, self.job.name)
+                    _log.exception("%s failed on %s", promise.verb, self.owner.name)
                 self._futures.fail(promise, error)
 
         context = contextvars.copy_context()  # what it changes is the submitting request's doing
         return lambda: context.run(run)
 
     def _refuse(self, verb: str, model_id: str, error: Exception) -> Promise:
-        promise = self._futures.open(self.owner, model_id, verb)
+        promise = self._futures.open(self.owner.name, model_id, verb)
         self._futures.fail(promise, error)
         return promise
 
 
 class Trainers:
-    """The trainers of all running jobs; one is started when its job is first talked to."""
+    """The trainers of all running jobs and sessions; one is started when its owner is first talked to."""
 
-    def __init__(self, world: World, backend: Backend, jobs: Jobs, models: Models, futures: Futures) -> None:
+    def __init__(self, world: World, backend: Backend, owners: Owners, models: Models, futures: Futures) -> None:
         self._world = world
         self._backend = backend
-        self._jobs = jobs
+        self._owners = owners
         self._models = models
         self._futures = futures
         self._running: dict[str, Trainer] = {}
         self._lock = threading.Lock()
-        jobs.on_stop(lambda job: self.stop(job.name, f"the trainer stopped: {job.name} is {job.state}"))
+        owners.on_stop(lambda owner: self.stop(owner.name, f"the trainer stopped: {owner.name} is {owner.state}"))
 
-    def of(self, account: str, job_id: str, *, in_use: bool = True) -> Trainer:
-        """The trainer of a RUNNING job; raises NotFound (FAILURES C4). `in_use` keeps the job from idling out."""
-        job = self._jobs.running(account, job_id) if in_use else self._jobs.get(account, job_id)
-        trainer = self._running.get(job.name)
+    def of(self, owner: Owner) -> Trainer:
+        """The trainer of a running job or session; raises NotFound (FAILURES C4)."""
+        trainer = self._running.get(owner.name)
         if trainer is None:
-            if job.state != RUNNING:
-                raise NotFound(f"Trainer job not found or not running: {job.name} is {job.state}")
+            if not owner.running:
+                raise NotFound(f"Trainer job not found or not running: {owner.name} is {owner.state}")
             with self._lock:
-                trainer = self._running.get(job.name) or self._start(job)
+                trainer = self._running.get(owner.name) or self._start(owner)
         return trainer
 
     def stop(self, name: str, why: str = "the trainer stopped") -> None:
-        """End a job's trainer, if it has one."""
+        """End the trainer of a job or session, if it has one."""
         with self._lock:
             trainer = self._running.pop(name, None)
         if trainer is not None:
@@ -206,25 +211,30 @@ class Trainers:
         for trainer in trainers:
             trainer.join(max(0.0, deadline - self._world.clock.elapsed()))
 
-    def live_models(self, job_name: str) -> list[str]:
-        """Ids of the models on a job's trainer."""
-        trainer = self._running.get(job_name)
+    def live_models(self, owner: str) -> list[str]:
+        """Ids of the models on the trainer of a job or session."""
+        trainer = self._running.get(owner)
         return list(trainer.models) if trainer else []
 
     def create_session(self, trainer: Trainer) -> str:
         """Open a client session; on some trainers that unloads every model (FAILURES F10)."""
-        if self._world.quirks.spend("sessions.create", job=trainer.job.id) == "destructive":
+        if self._world.quirks.spend("sessions.create", job=trainer.owner.id) == "destructive":
             for model_id in list(trainer.models):
                 self.unload_model(trainer, model_id)
         return trainer.sessions.create().id
 
-    def create_model(self, trainer: Trainer, request: Mapping[str, Any], fingerprint: bytes) -> Promise:
-        """Accept a create_model (WIRE 2.5)."""
-        model_id = f"model-{self._world.ids.hex(16)}"
+    def create_model(
+        self, trainer: Trainer, request: Mapping[str, Any], fingerprint: bytes, *, model_id: str = "",
+        shelf: Shelf | None = None, admitted: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Promise:  # fmt: skip
+        """Accept a create_model (WIRE 2.5). `admitted` surrounds the making of the model, on the trainer's thread."""
+        model_id = model_id or f"model-{self._world.ids.hex(16)}"
+        listed = shelf or Shelf(trainer.owner.name)
         session_id, model_seq = str(request.get("session_id", "")), request.get("model_seq_id")
 
         def work() -> Answer:
-            return self._build(trainer, model_id, session_id, request)
+            with admitted():
+                return self._build(trainer, model_id, session_id, listed, request)
 
         key = model_seq if type(model_seq) is int else None
         return trainer.submit_create(session_id, key, fingerprint, work, model_id)
@@ -233,63 +243,57 @@ class Trainers:
         """Accept an unload_model; unloading twice is no error (FAILURES F12)."""
         return trainer.submit("unload_model", model_id, lambda: _unload(trainer, model_id))
 
-    def _start(self, job: Job) -> Trainer:
-        base = self._models.base(job.base_model)
+    def spec(self, model_id: str, owner: Owner, request: Mapping[str, Any]) -> ModelSpec:
+        """What create_model asks for, checked against the owner and its machine (FAILURES C10, C11, F11).
 
+        Raises InvalidArgument, ResourceExhausted.
+        """
+        wanted = request.get("base_model") or owner.base_model
+        if wanted != owner.base_model:
+            raise InvalidArgument(
+                f"this trainer holds {owner.base_model}, not {str(wanted)[:200]}: create a job or session for it"
+            )
+        base, head = self._models.base(owner.base_model), request.get("projection_head_dim")
+        if request.get("base_only"):
+            self._check_room(model_id, owner)
+            return ModelSpec(model_id, base, base_only=True, projection_head_dim=head)
+        config = request.get("lora_config") or {}
+        rank = config.get("rank", 0) if isinstance(config, Mapping) else None
+        if type(rank) is not int or rank < 0:
+            raise InvalidArgument(f"lora_config.rank is {rank!r}: give a rank that the trainer has, {owner.lora_rank}")
+        self._owners.check_rank(owner, rank)
+        self._check_room(model_id, owner)
+        return ModelSpec(model_id, base, lora=_lora_spec(rank, config) if rank else None, projection_head_dim=head)
+
+    def _start(self, owner: Owner) -> Trainer:
         def open_backend() -> BackendTrainer:
-            return self._backend.open_trainer(base, lora_rank=job.lora_rank, max_context_length=job.max_context_length)
+            base = self._models.base(owner.base_model)
+            return self._backend.open_trainer(
+                base, lora_rank=owner.lora_rank, max_context_length=owner.max_context_length
+            )
 
-        trainer = Trainer(job, self._world, self._futures, open_backend)
-        self._running[job.name] = trainer
+        trainer = Trainer(owner, self._world, self._futures, self._owners, open_backend)
+        self._running[owner.name] = trainer
         return trainer
 
-    def _build(self, trainer: Trainer, model_id: str, session_id: str, request: Mapping[str, Any]) -> Answer:
+    def _build(
+        self, trainer: Trainer, model_id: str, session_id: str, shelf: Shelf, request: Mapping[str, Any]
+    ) -> Answer:
         trainer.sessions.get(session_id)
-        spec = model_spec(model_id, trainer.job, self._models.base(trainer.job.base_model), request)
-        most = self._world.quirks.value("sessions.max_gpu", job=trainer.job.id)
-        if most and len(trainer.models) >= most:
+        spec = self.spec(model_id, trainer.owner, request)
+        capabilities = trainer.backend.create_model(spec)
+        trainer.models[model_id] = LiveModel(spec, trainer.backend.info(model_id), session_id, shelf)
+        return {"model_id": model_id, "type": "create_model", **capabilities}
+
+    def _check_room(self, model_id: str, owner: Owner) -> None:
+        most = self._world.quirks.value("sessions.max_gpu", job=owner.id)
+        with self._lock:
+            crowd = sum(len(one.models) for one in self._running.values() if one.owner.machine == owner.machine)
+        if most and crowd >= most:
             raise ResourceExhausted(
                 f"Cannot create LoRA session {model_id}: maximum of {most} concurrent sessions reached "
                 f"(gpu={most}, cpu=0). Unload an existing model first"
             )
-        capabilities = trainer.backend.create_model(spec)
-        trainer.models[model_id] = LiveModel(spec, trainer.backend.info(model_id), session_id)
-        return {"model_id": model_id, "type": "create_model", **capabilities}
-
-
-def model_spec(model_id: str, job: Job, base: BaseModel, request: Mapping[str, Any]) -> ModelSpec:
-    """What create_model asks for, checked against the job (FAILURES C10, C11); raises InvalidArgument."""
-    wanted = request.get("base_model") or job.base_model
-    if wanted != job.base_model:
-        raise InvalidArgument(
-            f"this trainer holds {job.base_model}, not {str(wanted)[:200]}: create a job for that model"
-        )
-    head = request.get("projection_head_dim")
-    if request.get("base_only"):
-        return ModelSpec(model_id, base, base_only=True, projection_head_dim=head)
-    return ModelSpec(model_id, base, lora=_lora(job, request.get("lora_config") or {}), projection_head_dim=head)
-
-
-def _lora(job: Job, config: Any) -> LoraSpec | None:
-    rank = config.get("rank", 0) if isinstance(config, Mapping) else None
-    if type(rank) is not int or rank < 0:
-        raise InvalidArgument(f"lora_config.rank is {rank!r}: give the job's loraRank, {job.lora_rank}")
-    if rank and not job.lora_rank:
-        raise InvalidArgument(
-            "create_model requested LoRA mode, but trainer was initialized without LoRA config: create the job with "
-            f"loraRank {rank}, or the client with lora_rank 0"
-        )
-    if job.lora_rank and not rank:
-        raise InvalidArgument(
-            f"create_model requested full-parameter mode, but trainer was initialized with LoRA rank {job.lora_rank}: "
-            f"create the client with lora_rank {job.lora_rank}, or the job with loraRank 0"
-        )
-    if rank != job.lora_rank:
-        raise InvalidArgument(
-            f"create_model requested LoRA rank {rank}, but trainer was initialized with {job.lora_rank}: "
-            f"create the client with lora_rank {job.lora_rank}"
-        )
-    return None if not rank else _lora_spec(rank, config)
 
 
 def _lora_spec(rank: int, config: Mapping[str, Any]) -> LoraSpec:
@@ -316,7 +320,7 @@ def _nothing() -> None:
     """What a call runs whose answer never comes (FAILURES F10)."""
 
 
-def refuse_forward_only(job: Job, verb: str) -> None:
+def refuse_forward_only(owner: Owner, verb: str) -> None:
     """Raises FailedPrecondition on a reference trainer."""
-    if job.forward_only:
+    if owner.forward_only:
         raise FailedPrecondition(f"{verb}: this trainer is forward-only; create a job without forwardOnly to train")

@@ -7,13 +7,14 @@ from typing import Any
 from emulator.backend import SavedState
 from emulator.blobs import Blobs
 from emulator.clock import SECOND
-from emulator.entities import Checkpoint, Job
+from emulator.entities import Checkpoint
 from emulator.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.kinds import resumable
+from emulator.names import Shelf
 from emulator.platform.checkpoints import Checkpoints, Origin
 from emulator.platform.futures import Promise
-from emulator.platform.jobs import Jobs
 from emulator.platform.models import ADDON, Models
+from emulator.platform.owners import Owners
 from emulator.platform.trainers import Answer, LiveModel, Trainer, refuse_forward_only
 from emulator.world import World
 
@@ -30,11 +31,11 @@ Request = Mapping[str, Any]
 class Training:
     """Accepts operations on models and carries them out."""
 
-    def __init__(self, world: World, blobs: Blobs, checkpoints: Checkpoints, jobs: Jobs, models: Models) -> None:
+    def __init__(self, world: World, blobs: Blobs, checkpoints: Checkpoints, owners: Owners, models: Models) -> None:
         self._world = world
         self._blobs = blobs
         self._checkpoints = checkpoints
-        self._jobs = jobs
+        self._owners = owners
         self._models = models
         self._verbs: Mapping[str, Callable[[Trainer, LiveModel, Request], Answer]] = {
             "forward": self._forward,
@@ -65,7 +66,7 @@ class Training:
 
     def names(self, trainer: Trainer) -> list[str]:
         """Ids of the listed rows that load_weights accepts, oldest first (the gateway's list_checkpoints)."""
-        rows = self._checkpoints.rows(trainer.owner)
+        rows = self._checkpoints.rows(trainer.owner.name)
         return [row.id for row in rows if resumable(row.kind) and row.pending is None]
 
     def _forward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
@@ -95,23 +96,23 @@ class Training:
         name = _name(request, "save_weights", "path")
         _trainable(trainer, model, "save_weights")
         ttl_s = self._ttl(trainer, request)
-        self._checkpoints.check_name(trainer.owner, name)
+        self._checkpoints.check_name(trainer.owner.name, name)
 
         def write(folder: Any) -> SavedState:
             state = trainer.backend.save_state(model.id, folder)
-            self._checkpoints.check_free(trainer.owner, name, state.step)
+            self._checkpoints.check_free(model.shelf, name, state.step)
             return state
 
         self._save(trainer, model, name, "save_weights", write, ttl_s)
-        job = trainer.job.id
+        job = trainer.owner.id
         styles = {"tinker_uri": f"tinker://{job}/weights/{name}", "gs_uri": f"gs://emulator/{job}/{name}"}
         style = self._world.quirks.value("save.path_style", job=job)
-        return {"path": styles.get(style, name), "type": "save_weights"}
+        return {"path": styles.get(style) or model.shelf.path(name), "type": "save_weights"}
 
     def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         name = self._suffixed(trainer, _name(request, "save_weights_for_sampler", "path"))
-        self._checkpoints.check_name(trainer.owner, name)
-        self._check_not_resumable(trainer.owner, name)
+        self._checkpoints.check_name(trainer.owner.name, name)
+        self._check_not_resumable(model.shelf, name)
         how = self._sampler_type(trainer, model, request)
         precision = request.get("export_precision")
         if precision is not None and how != "merged_base":
@@ -124,22 +125,22 @@ class Training:
 
         self._save(trainer, model, name, how, write)
         model.snapshots.append(name)
-        null = self._world.quirks.spend("sampler.return_null_path", job=trainer.job.id)
-        return {"path": None if null else name, "type": "save_weights_for_sampler"}
+        null = self._world.quirks.spend("sampler.return_null_path", job=trainer.owner.id)
+        return {"path": None if null else model.shelf.path(name), "type": "save_weights_for_sampler"}
 
     def _load_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         path = _name(request, "load_weights", "path")
-        quirks, job = self._world.quirks, trainer.job
-        if quirks.value("load.first_request_only", job=job.id) and request.get("seq_id") != 1:
+        quirks, job = self._world.quirks, trainer.owner.id
+        if quirks.value("load.first_request_only", job=job) and request.get("seq_id") != 1:
             raise InvalidArgument(f"LoadWeights is not permitted with seq_id {request.get('seq_id')}")
-        row = self._resolve(job, path)
+        row = self._resolve(trainer, model.shelf, path)
         self._check_durable(path, row)
         _check_fits(row, model)
         optimizer = request.get("optimizer")
         if optimizer is None:
-            optimizer = quirks.value("load.default_optimizer", job=job.id)
-        kept = bool(optimizer) and not quirks.spend("load.drop_optimizer", job=job.id)
-        live = not kept and quirks.value("load.weights_only", job=job.id) == "keep"
+            optimizer = quirks.value("load.default_optimizer", job=job)
+        kept = bool(optimizer) and not quirks.spend("load.drop_optimizer", job=job)
+        live = not kept and quirks.value("load.weights_only", job=job) == "keep"
         trainer.backend.load_state(model.id, self._checkpoints.folder(row), optimizer=kept, keep_optimizer=live)
         return {"path": path, "type": "load_weights"}
 
@@ -147,7 +148,7 @@ class Training:
         path = _name(request, "load_adapter", "adapter_path")
         if not model.lora_rank:
             raise FailedPrecondition("load_adapter: this model trains all parameters; create it with a LoRA rank")
-        adapter = self._models.visible(trainer.job.account, path)
+        adapter = self._models.visible(trainer.owner.account, path)
         if adapter.kind != ADDON:
             raise InvalidArgument(f"load_adapter: {path} is a {adapter.kind}, not a LoRA add-on (HF_PEFT_ADDON)")
         if adapter.lora_rank and adapter.lora_rank != model.lora_rank:
@@ -167,7 +168,15 @@ class Training:
         try:
             state = write(staged)
             self._wait(trainer, "save.duration_s")
-            origin = Origin(trainer.owner, trainer.job.base_model, model.lora_rank, model.id, how, ttl_s=ttl_s)
+            origin = Origin(
+                model.shelf,
+                trainer.owner.base_model,
+                model.lora_rank,
+                model.id,
+                how,
+                ttl_s=ttl_s,
+                trained=model.trained,
+            )
             return self._checkpoints.save(origin, name, staged, state)
         except BaseException as error:
             self._blobs.discard(staged)
@@ -184,7 +193,7 @@ class Training:
         if how == "merged_base" and not model.lora_rank:
             raise InvalidArgument("save_weights_for_sampler: merged_base needs a LoRA model; use base")
         if how == "delta" and not model.lora_rank and not model.snapshots:
-            if self._world.quirks.value("sampler.delta_without_base", job=trainer.job.id) == "reject":
+            if self._world.quirks.value("sampler.delta_without_base", job=trainer.owner.id) == "reject":
                 raise FailedPrecondition(
                     "save_weights_for_sampler: a delta needs a snapshot that this model saved before: save base first"
                 )
@@ -193,20 +202,20 @@ class Training:
 
     def _suffixed(self, trainer: Trainer, name: str) -> str:
         """A sampler row's name: it comes with the session's suffix, which the server may change (FAILURES A10)."""
-        rule = self._world.quirks.value("sampler.suffix", job=trainer.job.id)
+        rule = self._world.quirks.value("sampler.suffix", job=trainer.owner.id)
         stem = _SESSION_SUFFIX.sub("", name)
         return {"session": name, "none": stem}.get(rule) or f"{stem}-{self._world.ids.hex(8)}"
 
-    def _check_not_resumable(self, owner: str, name: str) -> None:
+    def _check_not_resumable(self, shelf: Shelf, name: str) -> None:
         """Sampler weights never take the place of a training state."""
-        row = self._world.checkpoints.get(f"{owner}/checkpoints/{name}")
+        row = self._checkpoints.at(shelf, name)
         if row is not None and resumable(row.kind):
             raise AlreadyExists(f"checkpoint {name!r} already exists and holds a training state: choose another name")
 
     def _ttl(self, trainer: Trainer, request: Request) -> float:
         """Seconds until the row to be saved expires, 0 never (FAILURES B5); raises InvalidArgument."""
         ttl = request.get("ttl_seconds")
-        rule = self._world.quirks.value("save.ttl", job=trainer.job.id)
+        rule = self._world.quirks.value("save.ttl", job=trainer.owner.id)
         if ttl is None:
             return 0.0
         if rule == "reject":
@@ -216,13 +225,13 @@ class Training:
             raise InvalidArgument(f"save_weights: ttl_seconds is {str(ttl)[:40]!r}, use at least {least}")
         return float(ttl)
 
-    def _resolve(self, job: Job, path: str) -> Checkpoint:
+    def _resolve(self, trainer: Trainer, shelf: Shelf, path: str) -> Checkpoint:
         """The row to load; sampler weights used to take the trainer down with them (FAILURES C1)."""
         try:
-            return self._checkpoints.resolve(job.account, job.id, path)
+            return self._checkpoints.resolve(shelf, path)
         except FailedPrecondition:
-            if self._world.quirks.spend("load.sampler_path_kills_trainer", job=job.id):
-                self._jobs.preempt(job.account, job.id)
+            if self._world.quirks.spend("load.sampler_path_kills_trainer", job=trainer.owner.id):
+                self._owners.preempt(trainer.owner)
             raise
 
     def _check_durable(self, path: str, row: Checkpoint) -> None:
@@ -238,8 +247,8 @@ class Training:
 
     def _wait(self, trainer: Trainer, quirk: str) -> None:
         """Real seconds of a slow operation; raises Unavailable when the trainer stops meanwhile."""
-        if trainer.stopping.wait(self._world.quirks.value(quirk, job=trainer.job.id)):
-            raise Unavailable(f"the trainer of {trainer.owner} stopped")
+        if trainer.stopping.wait(self._world.quirks.value(quirk, job=trainer.owner.id)):
+            raise Unavailable(f"the trainer of {trainer.owner.name} stopped")
 
 
 def _batch(request: Request, key: str) -> Mapping[str, Any]:
@@ -257,7 +266,7 @@ def _name(request: Request, verb: str, key: str) -> str:
 
 
 def _trainable(trainer: Trainer, model: LiveModel, verb: str) -> None:
-    refuse_forward_only(trainer.job, verb)
+    refuse_forward_only(trainer.owner, verb)
     if model.spec.base_only:
         raise FailedPrecondition(f"{verb}: {model.id} is a frozen reference model (base_only)")
 

@@ -50,10 +50,12 @@ def describe(row: ListedRow, now: float) -> dict[str, Any]:
 
 
 def show(described: Sequence[dict[str, Any]]) -> None:
-    """Print rows as a table."""
+    """Print rows as a table, as wide as its ids need: those of a session's rows are long, and wanted whole."""
     from rich.console import Console
 
-    Console(width=None).print(table(described))
+    drawn, console = table(described), Console()
+    needed = console.measure(drawn, options=console.options.update(max_width=1000)).maximum
+    Console(width=max(console.width, needed)).print(drawn)
 
 
 def table(described: Sequence[dict[str, Any]]) -> Any:

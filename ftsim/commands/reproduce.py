@@ -46,10 +46,7 @@ def reproduce(
 
 def _found(scenario: "Scenario | None", text: str) -> "Scenario":
     if scenario is None:
-        from ftsim.scenarios.absent import ABSENT
-
-        why = ABSENT.get(text.strip().upper())
-        fail(f"{text}: not reproduced: {why}" if why else f"{text}: no such entry; ftsim reproduce --list shows all", 2)
+        fail(f"{text}: no such entry; ftsim reproduce --list shows all", 2)
     return scenario
 
 

@@ -30,7 +30,6 @@ PATIENCE_S = 120.0
 ABSENT = "absent"
 _MEASURED = "body.perf_metrics"
 _CREATED = "body.created"
-_RUNNING = "JOB_STATE_RUNNING"
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,8 @@ class _Player:
         world = self._emulator.world
         with world.change():
             world.apply(change["kind"], change["name"], change["body"])
-        if change["kind"] == "job" and (change["body"] or {}).get("state") != _RUNNING:
+        owner = world.jobs.get(change["name"]) or world.sessions.get(change["name"])
+        if change["kind"] in ("job", "session") and not (owner and owner.running):
             self._emulator.platform.trainers.stop(change["name"])
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from emulator.quirk_table import QUIRKS
 from emulator.quirks import Quirk
 from ftsim.scenarios import scenarios
-from ftsim.scenarios.absent import ABSENT
 
 BEGIN, END = "<!-- generated: coverage -->", "<!-- end of generated -->"
 _ENTRY = re.compile(r"\*\*([A-F]\d+) (★(?:\([^)]*\))? )?([^*]+)\*\*(.*)")
@@ -62,7 +61,7 @@ def coverage(catalogue: str) -> str:
     rows = []
     for entry in listed:
         scenario = known.get(entry.id)
-        how = f"`ftsim reproduce {entry.id}`" if scenario else ABSENT.get(entry.id, "not yet")
+        how = f"`ftsim reproduce {entry.id}`" if scenario else "not yet"
         rows.append(
             (entry.id, entry.title, entry.marks, _default(entry), _codes(used_by(entry.id)), how,
              scenario.upstream if scenario else "")
@@ -96,9 +95,9 @@ def quirks() -> str:
         'Set them from Python (`emulator.quirks.set(name, value, times=1, job="j1")`), in a test '
         "(`@pytest.mark.quirk(name, value)`), on the command line (`ftsim serve --quirk name=value@job=j1,times=1`), "
         "over HTTP (`POST /_ftsim/quirks`), or several at once with a profile (`ftsim serve --profile chaos`). "
-        "Selectors: account, job, deployment, checkpoint, session, model, endpoint. Budgets: `times`, `for_s` "
-        "(seconds of the emulator's clock), `chance`; without one a quirk holds for ever. Ids are those of "
-        "[failures.md](failures.md).\n\n"
+        "Selectors: account, job (or training session), deployment, checkpoint, session, model, endpoint. "
+        "Budgets: `times`, `for_s` (seconds of the emulator's clock), `chance`; without one a quirk holds for ever. "
+        "Ids are those of [failures.md](failures.md).\n\n"
     )
     rows = [(f"`{q.name}`", _type(q), q.doc, ", ".join(q.failures)) for q in QUIRKS]
     return head + _table(("name", "values", "what it does", "failures"), rows)

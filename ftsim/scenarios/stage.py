@@ -160,6 +160,14 @@ class Stage:
         self._services.append(service)
         return service
 
+    def serverless(self) -> Any:
+        """A `FiretitanServiceClient` with a training session of its own in the pool, closed at the end."""
+        from fireworks.training.sdk import FiretitanServiceClient
+
+        service = FiretitanServiceClient(base_url=f"{self.url}/training/v1/serverless", api_key=self.key)
+        self._services.append(service)
+        return service
+
     def client(self, job: str = "job-1", rank: int = 0, **facts: Any) -> Any:
         """A training client on a job, which is made unless it exists."""
         if self.job_name(job) not in self.emulator.world.jobs:
@@ -168,9 +176,15 @@ class Stage:
 
     def ask(self, client: Any, verb: str, job: str = "job-1", **body: Any) -> dict[str, Any]:
         """Say exactly this to a trainer, for a model of its own, and wait for the operation's result."""
-        base = f"/training/v1/rlorTrainerJobs/{self.account}/{job}/api/v1"
+        return self._ask(f"/training/v1/rlorTrainerJobs/{self.account}/{job}/api/v1", client, verb, body)
+
+    def _ask(self, base: str, client: Any, verb: str, body: dict[str, Any]) -> dict[str, Any]:
         accepted = self.http.post(f"{base}/{verb}", json={"model_id": client.model_id, **body}).json()
         return dict(self.http.post(f"{base}/retrieve_future", json={"request_id": accepted["request_id"]}).json())
+
+    def ask_pool(self, client: Any, verb: str, **body: Any) -> dict[str, Any]:
+        """As `ask`, on the serverless pool."""
+        return self._ask("/training/v1/serverless/api/v1", client, verb, body)
 
     def checkpoints(self, client: Any, job: str = "job-1", *, run: str = "run", **options: Any) -> Any:
         """Our own `TrainingCheckpoints` on a client; `run` names the folder with its cursor file."""

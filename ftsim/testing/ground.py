@@ -34,7 +34,7 @@ class Truth:
 
 def live_model(emulator: Emulator, job: str, model_id: str) -> LiveModel:
     """The model in the trainer's memory; raises NotFound for a job without a trainer, KeyError for an unknown model."""
-    trainer: Any = emulator.platform.trainers.of(emulator.account, job, in_use=False).backend
+    trainer: Any = emulator.platform.trainers.of(emulator.platform.jobs.get(emulator.account, job)).backend
     held: LiveModel = trainer._models[model_id]
     return held
 

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from emulator.backend import SavedState
-from emulator.entities import Checkpoint, Job
+from emulator.entities import Checkpoint, Job, Session
+from emulator.names import Shelf
 from emulator.platform.checkpoints import Origin
 from emulator.platform.job_spec import JobSpec
 from emulator.server import Emulator
@@ -52,6 +53,21 @@ def job(emu: Emulator) -> Job:
     return made
 
 
+RUN = "run-" + "c" * 32
+
+
+@pytest.fixture
+def session(emu: Emulator) -> Session:
+    """A training session with a state and sampler weights of one run."""
+    made = emu.platform.sessions.create(emu.account)
+    shelf = Shelf(made.name, RUN)
+    for name, write in (("step-3", lambda folder: write_training(folder, rank=8)), ("final-0c0c0c0c", write_adapter)):
+        staged = emu.platform.blobs.stage()
+        write(staged)
+        emu.platform.checkpoints.save(Origin(shelf, BASE, 8, f"{RUN}:train:0", "base"), name, staged, SavedState(3))
+    return made
+
+
 @pytest.fixture
 def lora_job(emu: Emulator) -> Job:
     made = emu.platform.jobs.create(emu.account, JobSpec(base_model=BASE, lora_rank=8), "j2")
@@ -62,6 +78,6 @@ def lora_job(emu: Emulator) -> Job:
 def save(emu: Emulator, job: Job, name: str, write: Callable[[Path], object], step: int, saved_as: str) -> Checkpoint:
     staged = emu.platform.blobs.stage()
     write(staged)
-    origin = Origin(job.name, job.base_model, job.lora_rank, "m0", saved_as)
+    origin = Origin(Shelf(job.name), job.base_model, job.lora_rank, "m0", saved_as)
     parent = "step-10-0a0a0a0a" if saved_as == "delta" else None
     return emu.platform.checkpoints.save(origin, name, staged, SavedState(step, parent))

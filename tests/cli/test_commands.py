@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from emulator.entities import Job
+from emulator.entities import Job, Session
 from emulator.server import Emulator
 from ftsim.commands.program import program_begins
-from tests.cli.conftest import Ftsim
+from tests.cli.conftest import RUN, Ftsim
 from tests.doubles import BASE
 
 ROWS = Path(__file__).parents[2] / "fixtures" / "rows"
@@ -96,6 +96,20 @@ def test_explain_takes_a_row_in_every_form(ftsim: Ftsim, on: list[str], job: Job
     assert found["row"]["kind"] == "TRAINING"
     assert found["row"]["saved_as"] == "state"
     assert [advice["want"] for advice in found["advice"]] == ["promote"]
+
+
+def test_a_training_sessions_rows_are_listed_whole_and_explained(
+    ftsim: Ftsim, on: list[str], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = {line.split()[0]: line.split() for line in ftsim("checkpoints", session.id, *on).stdout.splitlines()[1:]}
+    assert rows[f"{RUN}-step-3"][1:4] == ["TRAINING_LORA", "yes", "no"]
+    assert rows[f"{RUN}-final-0c0c0c0c"][1:4] == ["INFERENCE_LORA", "no", "yes"]
+    monkeypatch.setenv("COLUMNS", "200")
+    for words in ([f"{session.id}:{RUN}-final-0c0c0c0c"], [f"{session.name}/checkpoints/{RUN}-final-0c0c0c0c"]):
+        text = ftsim("explain", *words, *on).stdout
+        assert "promote_session_checkpoint" in text
+        assert f"the row belongs to serverless run {RUN}" in text
 
 
 def test_explain_reads_a_saved_listing(ftsim: Ftsim) -> None:

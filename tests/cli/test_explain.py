@@ -133,6 +133,18 @@ def test_a_type_it_does_not_know_is_opaque_but_promotable_counts() -> None:
     assert found.can == ("be promoted to a model",)
 
 
+def test_a_runs_row_is_resumed_by_its_run_and_sampled_in_its_session() -> None:
+    run = f"run-{'a' * 32}"
+    state = explained("serverless", f"{run}-step-5", "resume")
+    assert f'create_training_client_from_state_with_optimizer("acme/{run}/step-5")' in state.advice[0].call
+    assert "be sampled" in state.cannot
+    assert not any("refuses to load" in note for note in state.notes)
+    assert (
+        f'be sampled: service.create_sampling_client(model_path="acme/{run}/final")'
+        in explained("serverless", f"{run}:final").can
+    )
+
+
 def test_rows_of_another_run_are_never_offered() -> None:
     (advice,) = explained("serverless", f"run-{'b' * 32}-step-5-1234abcd", "resume").advice
     assert not any("resume from" in line for line in advice.still)

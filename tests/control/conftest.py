@@ -9,6 +9,7 @@ from fireworks.training.sdk import FireworksClient, TrainerJobConfig, TrainerJob
 
 from emulator.backend import SavedState
 from emulator.entities import Checkpoint, Job
+from emulator.names import Shelf
 from emulator.platform.checkpoints import Origin
 from emulator.platform.job_spec import JobSpec
 from emulator.server import Emulator
@@ -57,7 +58,7 @@ def save(emu: Emulator) -> Callable[..., Checkpoint]:
     def keep(job: Job, name: str, write: Writer, step: int = 0) -> Checkpoint:
         staged = emu.platform.blobs.stage()
         write(staged)
-        origin = Origin(job.name, job.base_model, job.lora_rank, "m0", "test")
+        origin = Origin(Shelf(job.name), job.base_model, job.lora_rank, "m0", "test")
         return emu.platform.checkpoints.save(origin, name, staged, SavedState(step))
 
     return keep

@@ -184,7 +184,7 @@ def test_the_largest_page_can_be_capped(emu: Emulator, http: httpx.Client, new_j
 def test_sessions_have_their_own_list(emu: Emulator, client: FireworksClient, save: Save) -> None:
     now = emu.clock.now()
     with emu.world.change():
-        emu.world.sessions.put(Session("acct1", "ts-1", "serverless", now, now))
+        emu.world.sessions.put(Session("acct1", "ts-1", now, now))
     assert client.list_training_session_checkpoints("accounts/acct1/trainingSessions/ts-1") == []
     with pytest.raises(RuntimeError, match="404"):
         client.list_training_session_checkpoints("accounts/acct1/trainingSessions/ts-2")

@@ -14,6 +14,7 @@ from fireworks.training.sdk import FireworksClient
 from emulator.backend import SavedState
 from emulator.entities import Checkpoint, Job, Session
 from emulator.errors import StorageFailed
+from emulator.names import Shelf
 from emulator.platform.checkpoints import Origin
 from emulator.server import Emulator
 from tests.doubles import (
@@ -309,8 +310,8 @@ def test_a_session_row_is_promoted_through_its_own_route(
     write_adapter(staged)
     now = emu.clock.now()
     with emu.world.change():
-        emu.world.sessions.put(Session("acct1", "ts-1", "serverless", now, now))
-    row = emu.platform.checkpoints.save(Origin(owner, BASE, 8, "m0", "test"), "run-a", staged, SavedState(1))
+        emu.world.sessions.put(Session("acct1", "ts-1", now, now))
+    row = emu.platform.checkpoints.save(Origin(Shelf(owner), BASE, 8, "m0", "test"), "run-a", staged, SavedState(1))
     (listed,) = client.list_training_session_checkpoints(owner)
     assert listed["name"] == row.name
     model = client.promote_session_checkpoint(listed["name"], "m1", BASE)

@@ -175,7 +175,7 @@ def test_a_save_that_fails_leaves_nothing(
         (folder / ".metadata").write_text("half")
         return SavedState(1)
 
-    trainer = emu.platform.trainers.of("local", "j1")
+    trainer = emu.platform.trainers.of(emu.platform.jobs.get("local", "j1"))
     monkeypatch.setattr(trainer.backend, "save_state", torn)
     answer = wire.run("save_weights", 1, path="s")
     assert (answer["category"], "no whole checkpoint" in str(answer["error"])) == ("server", True)

@@ -94,9 +94,10 @@ MUTANTS = (
     _promotion("a refusal names no kind", "_refusal", "is {short}, {what}, which is", "is"),
     # saving and loading
     _rows("a taken name is overwritten", "check_free", "or row.step != step", ""),
-    _rows("a load takes the newest row", "resolve", "self.find(source.name, reference.checkpoint)",
-          "self.rows(source.name)[-1]"),
-    _rows("cross_job:// means this job", "resolve", "reference.job or job_id", "job_id"),
+    _rows("a load takes the newest row", "resolve", "self.saved(source, reference.checkpoint)",
+          "self.rows(source.owner)[-1]"),
+    Mutant("cross_job:// means this job", "emulator.platform.jobs", "Jobs.source", "reference.job or job_id", "job_id",
+           "platform"),
     _rows("sampler weights load as a state", "resolve", "if not resumable(row.kind):", "if False:"),
     _saving("a load forgets the moments", "_load_state", "optimizer=kept", "optimizer=False"),
     _saving("weights alone bring the moments", "_load_state", "optimizer=kept", "optimizer=True"),
