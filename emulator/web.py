@@ -1,6 +1,6 @@
 """What every route needs: the platform behind the app, the parsed body, JSON written with orjson."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -38,6 +38,11 @@ def platform_of(request: Request) -> Platform:
 def caller(request: Request) -> str:
     """The account whose key the request carries (set by `emulator.guard`)."""
     return str(request.scope["account"])
+
+
+def at_end(request: Request, callback: Callable[[], None]) -> None:
+    """Call back when the request is over, its answer sent or given up, streamed or not."""
+    request.scope["endings"].append(callback)
 
 
 def request_id(scope: Scope) -> dict[str, str]:
