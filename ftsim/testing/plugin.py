@@ -14,6 +14,7 @@ This module imports nothing but pytest; the emulator is imported by the first fi
 """
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,4 +132,4 @@ def _leave_bundle(server: "Emulator", test: str, failure: str, folder: str) -> s
         server.bundle(file, {"failure.txt": failure})
     except Exception as error:
         return f"no bundle could be written: {error}"
-    return f"{file}\nreplay it, here or on another machine: ftsim state open {file.name}"
+    return f"{file}\nreplay it, here or on another machine: ftsim state open {shlex.quote(str(file))}"
