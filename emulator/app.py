@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from emulator import admin, control, gateway, inference
-from emulator.errors import NotFound, PlatformError, spoken
+from emulator.errors import SERVERLESS, NotFound, PlatformError
 from emulator.faults import Faults
 from emulator.guard import Guard
 from emulator.journal import Journal
 from emulator.platform.platform import Platform
 from emulator.recorder import Recorder
-from emulator.web import Reply, request_id
+from emulator.web import Reply, refusal, request_id
 
 BODY_LIMIT = 256 * 1024 * 1024
 _UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
@@ -67,17 +67,14 @@ def create_app(
 
 
 def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> Response:
-    """An error body shaped as path or quirk `errors.style` ask for (FAILURES F17), with the caller's request id."""
-    headers = request_id(request.scope)
-    envelope = spoken(request.url.path, status, envelope)
-    if "error" in envelope:
-        return Reply(envelope, status, headers)
+    """An error body in the shape that its path or the quirk `errors.style` asks for (FAILURES F17)."""
     style = request.app.state.platform.world.quirks.value("errors.style")
+    headers = request_id(request.scope)
+    if style == "status" or request.url.path.startswith(SERVERLESS):
+        return refusal(request.scope, status, envelope)
     if style == "text":
         return PlainTextResponse(str(envelope["message"]), status, headers)
-    if style == "error_object":
-        return Reply({"error": envelope}, status, headers)
-    return Reply({"detail": envelope["message"]} if style == "detail" else envelope, status, headers)
+    return Reply({"detail": envelope["message"]} if style == "detail" else {"error": envelope}, status, headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -184,8 +184,12 @@ def _find(shapes: Mapping[str, S], reference: str, what: str) -> tuple[S, str]:
     name, slash, version = reference.partition("/versions/")
     shape = shapes.get(name)
     if shape is None or (slash and version not in shape.versions):
-        raise NotFound(f"{what} {reference[:200]!r} not found: check the name, and the version, in the list of {what}s")
+        raise _not_found(what, reference)
     return shape, version or shape.versions[-1]
+
+
+def _not_found(what: str, reference: str) -> NotFound:
+    return NotFound(f"{what} {reference[:200]!r} not found: check the name, and the version, in the list of {what}s")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -253,10 +257,15 @@ def _parameters(folder: Path) -> int:
 
 
 def versions(shapes: Mapping[str, S], account: str = "-", shape: str = "-") -> list[tuple[S, str]]:
-    """Every (shape, version) below a parent in which `-` stands for any, in declared order (WIRE 1.3)."""
+    """Every (shape, version) below a parent in which `-` stands for any, in declared order (WIRE 1.3).
+
+    Raises NotFound for a shape that is named and not there (WIRE 1.6).
+    """
     found = []
     for known in shapes.values():
         _, owner, _, short = known.name.split("/")
         if account in ("-", owner) and shape in ("-", short):
             found += [(known, version) for version in known.versions]
+    if not found and "-" not in (account, shape):
+        raise _not_found("shape", f"{account}/{shape}")
     return found

@@ -6,6 +6,13 @@ from collections.abc import Mapping
 _GATEWAY = re.compile(
     r"/training/v1/(?:rlorTrainerJobs/(?P<account>[^/]+)/(?P<job>[^/]+)|serverless)/api/v1/(?P<verb>.+)"
 )
+_VERBS = (
+    "healthz", "get_server_capabilities", "list_checkpoints", "client/config", "auth/token", "create_session",
+    "session_heartbeat", "telemetry", "create_model", "get_info", "unload_model", "weights_info", "retrieve_future",
+    "forward", "forward_backward", "optim_step", "save_weights", "save_weights_for_sampler", "load_weights",
+    "load_adapter", "create_sampling_session", "create_sampling_route", "sample", "asample", "weight_sync",
+)  # fmt: skip
+_UNLISTED = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /.*")
 _TABLE = [
     (method, re.compile(pattern), name)
     for method, pattern, name in (
@@ -39,6 +46,13 @@ _TABLE = [
         ("GET", r"/hot_load/.+", "hot_load_status"),
     )
 ]
+NAMES = tuple(dict.fromkeys([*(name for _, _, name in _TABLE), *_VERBS]))
+"""Every endpoint that has a name: control plane, inference, hot-load, then the verbs of a trainer (WIRE 2)."""
+
+
+def is_known(name: str) -> bool:
+    """Whether `endpoint` may answer this: a name of the list, or `GET /path` of what has none."""
+    return name in NAMES or _UNLISTED.fullmatch(name) is not None
 
 
 def endpoint(method: str, path: str) -> tuple[str, Mapping[str, str]]:

@@ -14,10 +14,9 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.endpoints import endpoint
-from emulator.errors import spoken
 from emulator.guard import OPEN
 from emulator.quirks import Quirks
-from emulator.web import Reply, request_id
+from emulator.web import Reply, refusal
 
 _CODES = {400: 3, 401: 16, 402: 8, 403: 7, 404: 5, 409: 6, 410: 5, 412: 9, 429: 8, 500: 13, 502: 14, 503: 14, 504: 4}
 _NAMES = (
@@ -47,7 +46,7 @@ class Faults:
         if (delay := spend("http.delay_s")) > 0:
             await asyncio.sleep(delay)
         if status := spend("http.fail"):
-            await _refusal(name, status, scope)(scope, receive, send)
+            await _refusal(scope, name, status)(scope, receive, send)
             return
         for quirk, broken in (("http.lose_reply", _lose), ("http.reset", _reset)):
             if when := spend(quirk):
@@ -56,7 +55,7 @@ class Faults:
                 return
         if status := spend("http.apply_then_fail"):  # FAILURES D6
             await self._app(scope, receive, _ignore)
-            await _refusal(name, status, scope)(scope, receive, send)
+            await _refusal(scope, name, status)(scope, receive, send)
             return
         keep, seconds = spend("http.cut_body"), spend("http.slow_body_s")
         if keep < 0 and seconds <= 0:
@@ -67,10 +66,9 @@ class Faults:
             await _hang_up(scope)
 
 
-def _refusal(name: str, status: int, scope: Scope) -> Reply:
+def _refusal(scope: Scope, name: str, status: int) -> Reply:
     message = f"injected fault: {name} answers {status}"
-    envelope = {"code": _CODES.get(status, 2), "message": message, "details": []}
-    return Reply(spoken(scope["path"], status, envelope), status, request_id(scope))
+    return refusal(scope, status, {"code": _CODES.get(status, 2), "message": message, "details": []})
 
 
 async def _listen(receive: Receive) -> None:

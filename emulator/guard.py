@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emulator.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated, spoken
+from emulator.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated
 from emulator.quirks import Quirks
-from emulator.web import Reply, request_id
+from emulator.web import refusal
 
 OPEN = frozenset({"/healthz", "/readyz"})
 UNLIMITED = frozenset({"/_ftsim/snapshot"})
@@ -34,9 +34,8 @@ class Guard:
             return
         try:
             self._admit(scope)
-        except PlatformError as refusal:
-            body = spoken(scope["path"], refusal.http, refusal.envelope())
-            await Reply(body, refusal.http, request_id(scope))(scope, receive, send)
+        except PlatformError as refused:
+            await refusal(scope, refused.http, refused.envelope())(scope, receive, send)
             return
         await self._app(scope, receive if scope["path"] in UNLIMITED else self._counted(receive), send)
 

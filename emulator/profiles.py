@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from emulator.errors import InvalidArgument
-from emulator.quirks import SELECTORS, Quirk, Quirks, Setting
+from emulator.quirks import SELECTORS, Quirk, Quirks, Setting, check_selectors, unknown_quirk
 
 BUILT_IN = Path(__file__).with_name("profiles.yaml")
 _BUDGETS = ("times", "for_s", "chance")
+_OTHER_OPTION = re.compile(r"[@,]([A-Za-z_]+)=")
 _OPTION = re.compile(rf"[@,]({'|'.join((*SELECTORS, *_BUDGETS))})=")
 
 
@@ -38,11 +39,24 @@ def parse(text: str, table: Mapping[str, Quirk]) -> Wish:
     if not equals:
         raise InvalidArgument(f"quirk {text!r}: write name=value, or name=value@job=j1,times=1")
     if name not in table:
-        raise InvalidArgument(f"unknown quirk {name!r}")
+        raise unknown_quirk(name, table)
     value, *options = _OPTION.split(rest)
     given = dict(zip(options[::2], options[1::2], strict=True))
+    for option in given.values():
+        _refuse_options_in(name, option)
     budget = {key: _number(name, key, given[key]) for key in _BUDGETS if key in given}
-    return Wish(name, _typed(table[name], value), budget, {key: given[key] for key in SELECTORS if key in given})
+    try:
+        typed = table[name].check(_typed(table[name], value))
+    except InvalidArgument:
+        _refuse_options_in(name, value)
+        raise
+    return Wish(name, typed, budget, {key: given[key] for key in SELECTORS if key in given})
+
+
+def _refuse_options_in(quirk: str, text: str) -> None:
+    """Raises InvalidArgument when the text goes on with `@something=`, which then is no selector that there is."""
+    for key in _OTHER_OPTION.findall(text):
+        check_selectors(quirk, {key: ""})
 
 
 def names() -> dict[str, str]:

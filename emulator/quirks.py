@@ -9,18 +9,40 @@ What each switch does is declared in `emulator.quirk_table`, with its id in docs
 where the behaviour happens: `value()` looks, `spend()` looks and uses up one of the budget.
 """
 
+import difflib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from emulator import endpoints
 from emulator.clock import SECOND, Clock
 from emulator.errors import InvalidArgument
 
 MOST = 1e9
 """Seconds, calls, bytes: more than anybody waits for, and little enough to be added to a time."""
 SELECTORS = ("account", "job", "deployment", "checkpoint", "session", "model", "endpoint")
+
+
+def unknown(what: str, name: str, known: Iterable[str], where_listed: str = "") -> InvalidArgument:
+    """The refusal of a name that nothing has: with the nearest one there is, and where all are listed."""
+    choices = list(known)
+    near = difflib.get_close_matches(name, choices, n=1)
+    meant = f", did you mean {near[0]!r}?" if near else ";"
+    return InvalidArgument(f"unknown {what} {name[:80]!r}{meant} {where_listed or 'use ' + ', '.join(choices)}")
+
+
+def unknown_quirk(name: str, table: Iterable[str]) -> InvalidArgument:
+    return unknown("quirk", name, table, "docs/quirks.md and `GET /_ftsim/quirks` list them all")
+
+
+def check_selectors(quirk: str, where: Mapping[str, str]) -> None:
+    """Raises InvalidArgument for a selector that there is none of, and for an endpoint that no call goes to."""
+    for key in sorted(set(where) - set(SELECTORS)):
+        raise unknown(f"selector of quirk {quirk}:", key, SELECTORS)
+    if "endpoint" in where and not endpoints.is_known(where["endpoint"]):
+        raise unknown(f"endpoint of quirk {quirk}:", where["endpoint"], endpoints.NAMES)
 
 
 @dataclass(frozen=True)
@@ -93,7 +115,7 @@ class Quirks:
         self, name: str, value: Any, *, times: int | None = None, for_s: float | None = None, chance: float = 1.0,
         **where: str,
     ) -> Setting:  # fmt: skip
-        """Turn a switch on; raises InvalidArgument for an unknown name, a wrong type or an unknown selector.
+        """Turn a switch on; raises InvalidArgument for an unknown name, selector or endpoint and for a wrong type.
 
         With a `chance` below 1 a matching call is struck with that probability; one that is not costs no budget.
         """
@@ -103,8 +125,7 @@ class Quirks:
             raise InvalidArgument(f"quirk {name}: times is {times!r}, give how many calls it strikes, 1 or more")
         if for_s is not None and not 0 < for_s <= MOST:
             raise InvalidArgument(f"quirk {name}: for_s is {for_s!r}, give seconds between 0 and {MOST:g}")
-        if unknown := set(where) - set(SELECTORS):
-            raise InvalidArgument(f"quirk {name}: unknown selector {sorted(unknown)[0]!r}, use {', '.join(SELECTORS)}")
+        check_selectors(name, where)
         until = None if for_s is None else self._clock.now() + int(for_s * SECOND)
         setting = Setting(self, name, self._declared(name).check(value), where, times, until, chance)
         with self._lock:
@@ -149,7 +170,7 @@ class Quirks:
 
     def _declared(self, name: str) -> Quirk:
         if name not in self.table:
-            raise InvalidArgument(f"unknown quirk {name!r}")
+            raise unknown_quirk(name, self.table)
         return self.table[name]
 
     def _look(self, name: str, subject: Mapping[str, str], *, spend: bool) -> Any:

@@ -1,5 +1,6 @@
 """Pure ASGI middleware that fills a journal."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from emulator.journal import CURRENT, Journal
@@ -22,6 +23,8 @@ class Recorder:
         journal = self._journal
         exchange = journal.open(scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
         CURRENT.set(exchange)
+        endings: list[Callable[[], None]] = []
+        scope["endings"] = endings
         exchange.request_type = _content_type(scope["headers"])
 
         async def listen() -> "Message":
@@ -50,6 +53,8 @@ class Recorder:
         finally:
             if not exchange.ended:
                 journal.close(exchange)
+            for end in endings:
+                end()
 
 
 def _content_type(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> str:

@@ -247,8 +247,9 @@ class Emulator:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((self._host, self._port))
-        except OSError as error:
-            raise Unavailable(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from error
+        except (OSError, OverflowError) as error:  # a port that is none overflows
+            reason = getattr(error, "strerror", None) or error
+            raise Unavailable(f"cannot listen on {self._host}:{self._port}: {reason}") from error
         sock.listen(1024)
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
         self.port = sock.getsockname()[1]

@@ -1,6 +1,6 @@
 """What every route needs: the platform behind the app, the parsed body, JSON written with orjson."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from emulator.errors import InvalidArgument
+from emulator.errors import InvalidArgument, spoken
 from emulator.platform.platform import Platform
 
 _JSON = (b"content-type", b"application/json")
@@ -40,10 +40,20 @@ def caller(request: Request) -> str:
     return str(request.scope["account"])
 
 
+def at_end(request: Request, callback: Callable[[], None]) -> None:
+    """Call back when the request is over, its answer sent or given up, streamed or not."""
+    request.scope["endings"].append(callback)
+
+
 def request_id(scope: Scope) -> dict[str, str]:
     """The header that gives the caller's own request id back, if it sent one (WIRE 3.1)."""
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     return {"x-request-id": given.decode("latin-1")} if given else {}
+
+
+def refusal(scope: Scope, status: int, envelope: Mapping[str, Any]) -> Reply:
+    """An error as whoever serves this path writes it, with the caller's request id."""
+    return Reply(spoken(scope["path"], status, envelope), status, request_id(scope))
 
 
 async def body(request: Request) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The command `ftsim`. Each command is a module of `ftsim.commands`; heavy imports happen inside them."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -80,11 +81,24 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:
-        from emulator.errors import PlatformError
-
-        if not isinstance(error, PlatformError):
+        if (refusal := _refusal(error)) is None:
             raise
-        fail(error.message)
+        fail(refusal)
+
+
+def _refusal(error: Exception) -> str | None:
+    """What to say of an error that the person at the keyboard can mend; None for a fault of our own."""
+    from emulator.errors import PlatformError
+
+    if isinstance(error, PlatformError):
+        return error.message
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    httpx = sys.modules.get("httpx")  # an error of it can only come from where it was imported
+    if httpx is not None and isinstance(error, httpx.InvalidURL | httpx.TransportError):
+        asked = getattr(error, "_request", None)
+        return f"{asked.url.copy_with(path='/', query=None) if asked else 'the service'} does not answer: {error}"
+    return None
 
 
 if __name__ == "__main__":

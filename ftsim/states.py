@@ -1,5 +1,6 @@
 """What a saved state or a bundle says: how two differ, and what became of a failure when it is replayed here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from emulator.backend import Backend
 from emulator.errors import InvalidArgument
 from emulator.journal import Exchange
 from emulator.journal_file import versions
+from emulator.server import Emulator
 from emulator.snapshots import Archive
 from ftsim.journal.replay import ABSENT, Replay, different, replay
 
@@ -49,8 +51,11 @@ def differences(one: Archive, other: Archive) -> list[tuple[str, Any, Any]]:
     return found
 
 
-def open_bundle(file: Path, backend: Backend) -> Opened:
-    """Replay a bundle's journal up to the failure; raises InvalidArgument for a file that is no bundle."""
+def open_bundle(file: Path, backend: Backend, began: Path | None = None) -> Opened:
+    """Replay a bundle's journal up to the failure, from the state `began` where it did not begin with nothing.
+
+    Raises InvalidArgument for a file that is no bundle.
+    """
     archive = Archive.open(file)
     lines = archive.text(JOURNAL)
     if lines is None:
@@ -65,10 +70,18 @@ def open_bundle(file: Path, backend: Backend) -> Opened:
     text = (archive.text(FAILURE) or b"").decode("utf-8", "replace")
     opened = Opened(text, saved.exchanges, changed, counts={kind: len(all_) for kind, all_ in archive.entities.items()})
     try:
-        opened.replay = replay(saved, backend)
+        opened.replay = replay(saved, backend, prepare=restored(began))
     except InvalidArgument as refusal:
         opened.obstacle = refusal.message
     return opened
+
+
+def restored(state: Path | None) -> Callable[[Emulator], None] | None:
+    """What puts a saved state into the emulator of a replay; raises InvalidArgument for a file that is none."""
+    if state is None:
+        return None
+    Archive.open(state)
+    return lambda emulator: emulator.restore(state)
 
 
 def _plain(archive: Archive, key: str) -> dict[str, Any]:

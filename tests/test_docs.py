@@ -107,3 +107,16 @@ def test_the_readmes_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.
     test = blocks(README, "python")[1]
     pytester.makepyfile(my_recipe=MY_RECIPE, test_mine=f"import my_recipe\n\n\n{test}")
     pytester.runpytest_subprocess(*LOADED, "-q", "-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_the_rows_that_the_pages_show_are_read(tmp_path: Path) -> None:
+    from ftsim.training.utils.data import read_jsonl, read_objects
+    from ftsim.training.utils.preferences import parse_pair
+
+    shown = dict(re.findall(r"<!-- ([a-z, ]+) -->\n```json\n(.*?)```", PAGES["recipes.md"], flags=re.S))
+    (first,) = blocks(README, "json")
+    file = tmp_path / "data.jsonl"
+    file.write_text(first + shown["sft"])
+    assert [bool(row.messages) for row in read_jsonl(file)] == [True, True, False, True]
+    file.write_text(shown["dpo, orpo"])
+    assert [bool(chosen.messages) for chosen, _ in read_objects(file, parse_pair)] == [True, True, False]

@@ -10,6 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from emulator.quirk_table import QUIRKS
+from emulator.quirks import unknown_quirk
+
 
 def start(*options: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "ftsim", "serve", "--port", "0", *options]
@@ -83,7 +86,15 @@ def test_quirks_and_profiles_are_on_from_the_start() -> None:
     assert (active[-1]["name"], active[-1]["left"], active[-1]["where"]) == ("http.fail", 2, {"endpoint": "list_jobs"})
 
 
+def test_a_port_that_is_none_is_one_clear_line() -> None:
+    with start("--memory", "--port", "99999") as process:
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors.count("\n")) == (1, 1)
+    assert errors.startswith("ftsim: cannot listen on 127.0.0.1:99999: ")
+
+
 def test_a_quirk_that_is_none_is_one_clear_line() -> None:
+    table = [quirk.name for quirk in QUIRKS]
     with start("--memory", "--quirk", "rows.nonsense=1") as process:
         _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (1, "ftsim: unknown quirk 'rows.nonsense'\n")
+    assert (process.returncode, errors) == (1, f"ftsim: {unknown_quirk('rows.nonsense', table)}\n")

@@ -16,7 +16,7 @@ from emulator.control.requests import Body
 from emulator.errors import InvalidArgument, NotFound, PlatformError
 from emulator.inference.live import Ended, Live
 from emulator.platform.completions import Target
-from emulator.web import Reply, caller, platform_of, request_id
+from emulator.web import Reply, at_end, caller, platform_of, request_id
 
 MOST_CHOICES = 128
 MOST_TOPS = 20
@@ -134,7 +134,9 @@ async def target(request: Request, model: str) -> Target:
                 case "serve":
                     break
             await asyncio.sleep(0.05)
-    return await run_in_threadpool(platform.completions.resolve, account, model)
+    found_target = await run_in_threadpool(platform.completions.resolve, account, model)
+    at_end(request, found_target.release)
+    return found_target
 
 
 def begin(

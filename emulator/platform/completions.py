@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,18 +14,26 @@ from emulator.errors import FailedPrecondition, Internal, InvalidArgument, NotFo
 from emulator.platform.deployments import DELETED, FAILED, Deployments
 from emulator.platform.hotload import HotLoad
 from emulator.platform.models import ADDON, Models
-from emulator.platform.replicas import Replicas
+from emulator.platform.replicas import Lease, Replicas
 from emulator.platform.samplers import Samplers, is_sampler
 from emulator.world import World
 
 
 @dataclass(frozen=True)
 class Target:
-    """What answers: a replica, and the deployment and pod that it belongs to, if any."""
+    """What answers: a replica, and the deployment and pod that it belongs to, if any.
+
+    `release` lets go of a replica without a deployment, which others may then be opened in place of.
+    """
 
     replica: Replica
     deployment: Deployment | None = None
     pod: Pod | None = None
+    release: Callable[[], None] = lambda: None
+
+    @classmethod
+    def leased(cls, lease: Lease) -> "Target":
+        return cls(lease.replica, release=lease.release)
 
 
 class Completions:
@@ -69,16 +77,16 @@ class Completions:
         return found
 
     def resolve(self, account: str, model: str) -> Target:
-        """The replica that serves a model name; opens it if need be.
+        """The replica that serves a model name; opens it if need be, and keeps it open until it is released.
 
         Raises InvalidArgument, PermissionDenied, FailedPrecondition, Unavailable (no replicas), Internal.
         """
         found = self.deployment(account, model)
         try:
             if is_sampler(model):
-                return Target(self._samplers.replica(account, model))
+                return Target.leased(self._samplers.replica(account, model))
             if found is None:
-                return Target(self._replicas.of_model(self._model(account, model)))
+                return Target.leased(self._replicas.of_model(self._model(account, model)))
             self._hotload.settle(found)
             pod = self._pod(found)
             return Target(self._replicas.of_pod(pod, found.base_model), found, pod)

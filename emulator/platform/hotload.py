@@ -134,7 +134,7 @@ class HotLoad:
     def _settle(self, deployment: Deployment, *, look: bool = False) -> None:
         for pod in deployment.pods:
             coming = pod.coming
-            if coming is None:
+            if coming is None or not self._stands(deployment, pod):
                 continue
             if look and coming["reads"] > 0:
                 coming["reads"] -= 1
@@ -170,6 +170,9 @@ class HotLoad:
                 self._replicas.close(pod.identity)
         before = pod.loads
         with self._world.change():
+            if not self._stands(deployment, pod):  # deleted or scaled down meanwhile, and nothing may bring it back
+                self._replicas.close(pod.identity)
+                return
             self._world.deployments.put(deployment)
             pod.coming = None
             pod.stage, pod.target, pod.message = ("error" if error else "done"), identity, error
@@ -189,6 +192,9 @@ class HotLoad:
             self._note(deployment, pod, identity, row, incremental, error)
         for listener in self._on_unload:
             listener([entry for entry in before if entry not in pod.loads])
+
+    def _stands(self, deployment: Deployment, pod: Pod) -> bool:
+        return self._world.deployments.get(deployment.name) is deployment and any(one is pod for one in deployment.pods)
 
     def _note(
         self, deployment: Deployment, pod: Pod, identity: str, row: Checkpoint | None,

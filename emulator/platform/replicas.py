@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,14 @@ class Served:
     context: int
 
 
+@dataclass(frozen=True)
+class Lease:
+    """A replica that stays open until `release` is called, once."""
+
+    replica: Replica
+    release: Callable[[], None]
+
+
 class Replicas:
     """Open replicas by pod identity or model name. Opening takes a lock per key, so that nobody else waits."""
 
@@ -46,7 +54,8 @@ class Replicas:
         self._models = models
         self._backend = backend
         self._open: dict[str, Replica] = {}
-        self._shared: OrderedDict[str, None] = OrderedDict()
+        self._shared: OrderedDict[str, int] = OrderedDict()
+        """Leases of replicas that are served without a deployment; the one asked for last comes last."""
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -58,25 +67,41 @@ class Replicas:
             replica = self._open[pod.identity] = self._loaded(base_model, [Load(**entry) for entry in pod.loads])
             return replica
 
-    def of_model(self, name: str, *loads: Load) -> Replica:
+    def of_model(self, name: str, *loads: Load) -> Lease:
         """A replica that is served without a deployment: of a model, with snapshots applied on top.
 
         Raises NotFound, BackendError.
         """
-        key = "/".join((name, *(load.blob for load in loads)))
+        # The model's files are part of the key: another model may be promoted under a name that was given free.
+        key = "/".join((name, self._models.get(name).blob, *(load.blob for load in loads)))
         with self._locked(key):
             if key not in self._open:
                 self._open[key] = self._loaded(name, loads)
             with self._lock:
-                self._shared[key] = None
+                self._shared[key] = self._shared.get(key, 0) + 1
                 self._shared.move_to_end(key)
-                old = next(iter(self._shared)) if len(self._shared) > SHARED_KEPT else None
-                if old is not None:
-                    del self._shared[old]
-            replica = self._open[key]
-        if old is not None:
-            self.close(old)
-        return replica
+            lease = Lease(self._open[key], lambda: self._release(key))
+        self._close_idle()
+        return lease
+
+    def _release(self, key: str) -> None:
+        with self._lock:
+            if key in self._shared:
+                self._shared[key] -= 1
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        """Close what was asked for longest ago and serves nobody, down to SHARED_KEPT."""
+        with self._lock:
+            surplus = len(self._shared) - SHARED_KEPT
+            idle = [key for key, leases in self._shared.items() if not leases][: max(0, surplus)]
+        for key in idle:
+            with self._locked(key):
+                with self._lock:
+                    if self._shared.get(key, 1):  # leased again, or closed by somebody else
+                        continue
+                    del self._shared[key]
+                self._open.pop(key).close()
 
     def is_open(self, key: str) -> bool:
         return key in self._open
@@ -100,8 +125,8 @@ class Replicas:
             replica = self._open.pop(key, None)
             if replica is not None:
                 replica.close()
-        with self._lock:
-            self._locks.pop(key, None)
+            with self._lock:
+                self._shared.pop(key, None)
 
     def close_all(self) -> None:
         for key in list(self._open):

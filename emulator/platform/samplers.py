@@ -8,14 +8,13 @@ accounts/<a>/trainingSamplers/checkpoints/<path>          has named the base mod
 
 import re
 
-from emulator.backend import Replica
 from emulator.entities import Checkpoint, SamplingRoute
 from emulator.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from emulator.kinds import CheckpointKind
 from emulator.names import Shelf, parse_reference, split_resource
 from emulator.platform.checkpoints import Checkpoints
 from emulator.platform.models import Models
-from emulator.platform.replicas import Load, Replicas
+from emulator.platform.replicas import Lease, Load, Replicas
 from emulator.platform.training_sessions import TrainingSessions
 from emulator.world import World
 
@@ -51,7 +50,7 @@ class Samplers:
         with self._world.change():
             return self._world.routes.put(SamplingRoute(account, target, self._world.clock.now()))
 
-    def replica(self, account: str, name: str) -> Replica:
+    def replica(self, account: str, name: str) -> Lease:
         """The replica behind a sampler name.
 
         Raises InvalidArgument, PermissionDenied, FailedPrecondition, NotFound, BackendError.
@@ -78,7 +77,7 @@ class Samplers:
         self._refuse_closed(account, f"accounts/{run[0]}/trainingRuns/{run[1]}" if run else path)
         return self._saved(account, path)
 
-    def _saved(self, account: str, path: str) -> Replica:
+    def _saved(self, account: str, path: str) -> Lease:
         row = self._row(account, path)
         how = _HOW.get(row.kind)
         if how is None:

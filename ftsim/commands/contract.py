@@ -34,6 +34,8 @@ def contract(
 
     Read-only unless --allow-create is given. Says field by field what is answered differently; the exit status is 0
     when nothing is."""
+    import httpx
+
     from ftsim.contract import CHECKS, COST_WARNING, run
     from ftsim.contract.creating import Stage
     from ftsim.contract.session import Session
@@ -56,10 +58,13 @@ def contract(
                 fail("nothing was created")
         if not api_key:
             fail(f"no key for {base_url}: give --api-key or set FIREWORKS_API_KEY")
-        session = Session(base_url, api_key)
-        stack.callback(session.http.close)
-        poll_s = 0.05 if base_url.startswith("http://127.") else 5.0
-        found = run(session, stage=Stage(session, base_model, shape, poll_s) if allow_create else None)
+        try:
+            session = Session(base_url, api_key)
+            stack.callback(session.http.close)
+            poll_s = 0.05 if base_url.startswith("http://127.") else 5.0
+            found = run(session, stage=Stage(session, base_model, shape, poll_s) if allow_create else None)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            fail(f"{base_url} does not answer ({error}): give the address of a server that speaks the API")
     if report is not None:
         report.with_suffix(".json").write_text(found.json(), "utf-8")
         report.with_suffix(".md").write_text(found.markdown(), "utf-8")

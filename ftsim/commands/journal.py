@@ -33,6 +33,10 @@ def journal(
         Path | None, typer.Option(metavar="FILE", help="Write the whole journal, to replay it.", show_default=False)
     ] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Replay the whole journal; compare the answers.")] = False,
+    began: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="STATE", help="The state in which a replay begins.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -49,7 +53,7 @@ def journal(
         save.write_bytes(b"".join(lines))
     found = _read(lines)
     if replay:
-        raise SystemExit(_replay(found))
+        raise SystemExit(_replay(found, began))
     filtering = bool(endpoint or method or path or status or quirked or har)
     chosen = [
         entry
@@ -133,13 +137,14 @@ def _read(lines: Sequence[bytes]) -> "Saved":
         fail(error.message)
 
 
-def _replay(saved: "Saved") -> int:
+def _replay(saved: "Saved", began: Path | None) -> int:
     from emulator.errors import InvalidArgument
     from ftsim.backend import TorchBackend
     from ftsim.journal import replay
+    from ftsim.states import restored
 
     try:
-        found = replay(saved, TorchBackend())
+        found = replay(saved, TorchBackend(), prepare=restored(began))
     except InvalidArgument as error:
         fail(error.message)
     for line in (*map(str, found.differences), *found.skipped):

@@ -53,7 +53,8 @@ def _show(models: list[dict[str, Any]]) -> None:
         drawn.add_column(heading, overflow="fold")
     for model in models:
         adapter = model.get("peftDetails") or {}
-        drawn.add_row(model.get("name"), model.get("kind"), model.get("state"), adapter.get("baseModel") or "")
+        source = adapter.get("baseModel") or model.get("importedFrom") or ""
+        drawn.add_row(model.get("name"), model.get("kind"), model.get("state"), source)
     Console().print(drawn)
 
 

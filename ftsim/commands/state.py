@@ -63,6 +63,10 @@ def diff_states(
 @app.command("open")
 def open_bundle(
     file: File,
+    began: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="STATE", help="The state in which its journal began.", show_default=False),
+    ] = None,
     state_dir: Annotated[
         Path | None, typer.Option(help="Also put its state into this folder, to look around.", show_default=False)
     ] = None,
@@ -75,7 +79,7 @@ def open_bundle(
     from ftsim.commands.journal import _show
     from ftsim.states import open_bundle as opened_by
 
-    opened = opened_by(file, TorchBackend())
+    opened = opened_by(file, TorchBackend(), began)
     print(opened.failure.rstrip() or "no failure is recorded")
     print(f"\nlast of {len(opened.exchanges)} exchanges:")
     _show(opened.exchanges[-SHOWN:])

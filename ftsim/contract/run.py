@@ -63,7 +63,10 @@ CHECKS = (
 
 
 def run(session: Session, *, stage: Stage | None = None) -> Report:
-    """Carry out the checks that read, and with a `stage` those that create too."""
+    """Carry out the checks that read, and with a `stage` those that create too.
+
+    Raises httpx.TransportError when nobody answers the very first question: there is no server to report on.
+    """
     for check in CHECKS:
         if not check.creates:
             _carry_out(session, check, session)
@@ -89,6 +92,8 @@ def _carry_out(session: Session, check: Check, subject: Session | Stage) -> None
     except Skip as missing:
         result, why = "skipped", str(missing)
     except (httpx.HTTPError, TimeoutError, KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, httpx.TransportError) and not session.report.outcomes:
+            raise
         result, why = "broken", f"{type(error).__name__}: {error}"
     if len(session.report.drift) > before:
         result = "differs"

@@ -72,8 +72,14 @@ class ReplayClock(Clock):
 
 def replay(saved: Saved, backend: Backend, *, prepare: Callable[[Emulator], None] | None = None) -> Replay:
     """Replay a journal; `prepare` may restore the state in which it began. Raises InvalidArgument for one with gaps."""
+    if dropped := saved.header.get("dropped"):
+        raise InvalidArgument(f"{dropped} exchanges were dropped from the journal, which had become too long: "
+                              "save one of a shorter run")  # fmt: skip
     if not saved.header.get("complete") and prepare is None:
-        raise InvalidArgument("the journal does not begin with an empty world: give the state in which it began")
+        raise InvalidArgument(
+            "the journal does not begin with an empty world: give the state in which it began with --from STATE.zip "
+            "(`ftsim state save`), or as replay(prepare=)"
+        )
     moment = min((entry.at for entry in saved.entries), default=0)
     clock = ReplayClock(moment)
     account = str(saved.header.get("account") or "local")
@@ -84,6 +90,8 @@ def replay(saved: Saved, backend: Backend, *, prepare: Callable[[Emulator], None
         emulator.world.ids = Ids(int(saved.header["seed"]), int(saved.header["boot"]))
         if prepare is not None:
             prepare(emulator)
+            if emulator.world.ids.boot != int(saved.header["boot"]):  # the state is that of the boot before
+                emulator.world.ids = Ids(int(saved.header["seed"]), int(saved.header["boot"]))
         key_of = {name: key for key, name in emulator.keys.items()}
         return _Player(emulator, clock, key_of).play(saved.entries)
 

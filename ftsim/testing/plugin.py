@@ -7,6 +7,8 @@
 | `fireworks_env` | the environment points every client at `fireworks_emulator`; the value is the mapping that was set |
 | `fireworks_api` | a respx router that answers https://api.fireworks.ai in this process, from `fireworks_emulator` |
 
+With either of the last two the models' Hugging Face names are small tokenizers, as under `ftsim run`.
+
 `@pytest.mark.quirk(name, value, **selectors)` turns a quirk on for a test; `times` and `for_s` are its budget.
 `--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one.
 
@@ -14,6 +16,7 @@ This module imports nothing but pytest; the emulator is imported by the first fi
 """
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,17 +76,42 @@ def fireworks_session() -> "Iterator[Emulator]":
         yield server
 
 
+@pytest.fixture(scope="session")
+def _hub_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A hub cache of small tokenizers, as under `ftsim run`."""
+    from ftsim.models import hub
+
+    return hub.build(tmp_path_factory.mktemp("hub"))
+
+
 @pytest.fixture
-def fireworks_env(fireworks_emulator: "Emulator", monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """FIREWORKS_API_KEY, FIREWORKS_BASE_URL and the other variables of `Emulator.env`, set for this test."""
+def _hub(_hub_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """`Qwen/Qwen3-8B` and the like are tokenizers for this test; the variables that are set for it."""
+    # The library reads its environment once; imported here, it keeps what it read for the tests that come after.
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", _hub_variables["HF_HUB_CACHE"])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for name, value in _hub_variables.items():
+        monkeypatch.setenv(name, value)
+    return _hub_variables
+
+
+@pytest.fixture
+def fireworks_env(
+    fireworks_emulator: "Emulator", _hub: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """FIREWORKS_API_KEY and the other variables of `Emulator.env`, and those of the hub, set for this test."""
     variables = fireworks_emulator.env()
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return variables
+    return {**variables, **_hub}
 
 
 @pytest.fixture
-def fireworks_api(fireworks_emulator: "Emulator", monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def fireworks_api(
+    fireworks_emulator: "Emulator", _hub: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     """Control plane, inference and hot-load without a socket; a trainer's own traffic goes to the emulator's port.
 
     The SDK speaks to trainers through a client that no mock sees, so FIREWORKS_TRAINER_GATEWAY_URL names the port.
@@ -131,4 +159,4 @@ def _leave_bundle(server: "Emulator", test: str, failure: str, folder: str) -> s
         server.bundle(file, {"failure.txt": failure})
     except Exception as error:
         return f"no bundle could be written: {error}"
-    return f"{file}\nreplay it, here or on another machine: ftsim state open {file.name}"
+    return f"{file}\nreplay it, here or on another machine: ftsim state open {shlex.quote(str(file))}"

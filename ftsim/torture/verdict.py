@@ -45,7 +45,8 @@ def _leaks(what: str, quiet: list[str], rough: list[str]) -> list[str]:
     """More of them left running than without disturbance."""
     if len(rough) <= len(quiet):
         return []
-    return [f"leaked {len(rough) - len(quiet)} {what}s, {what}s left: {', '.join(rough)}"]
+    more = len(rough) - len(quiet)
+    return [f"leaked {more} {what}{'s' if more > 1 else ''}, left running: {', '.join(rough)}"]
 
 
 def _first(one: History, other: History) -> int:

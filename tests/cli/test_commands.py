@@ -179,7 +179,9 @@ def test_a_promoted_model_is_listed_and_pulled_byte_for_byte(
     words = ["--job-id", source, "--output-model-id", "made", "--base-model", BASE, "--checkpoint-name", row]
     promoted = ftsim("promote", *words, *on)
     assert promoted.exit_code == 0, promoted.stderr
-    assert "accounts/acct1/models/made" in ftsim("models", "list", *on).stdout
+    listed = ftsim("models", "list", *on).stdout
+    assert "accounts/acct1/models/made" in listed
+    assert (BASE if kind == "lora" else f"accounts/acct1/rlorTrainerJobs/{source}/checkpoints/{row}") in listed
     folder = tmp_path / "pulled"
     assert ftsim("models", "pull", "made", str(folder), *on).exit_code == 0
     assert {path.name for path in folder.iterdir()} == files

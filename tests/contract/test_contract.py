@@ -1,8 +1,10 @@
 """The contract checks agree with the emulator, and notice every way in which a server differs from it."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -100,11 +102,26 @@ def test_each_difference_is_named_by_its_field(emu: Emulator, quirk: str, value:
         assert not found.agrees
 
 
-def test_a_server_that_is_not_there_breaks_the_checks(emu: Emulator) -> None:
-    emu.stop()
-    found = check(emu, create=False)
-    assert found.outcomes[0].result == "broken"
+def test_a_server_that_goes_away_breaks_the_checks(emu: Emulator) -> None:
+    session = Session(emu.url, emu.api_key)
+    with contextlib.closing(session.http):
+        ask = session.http.request
+
+        def once(*arguments: Any, **options: Any) -> Any:
+            answer = ask(*arguments, **options)
+            emu.stop()
+            return answer
+
+        session.http.request = once  # type: ignore[method-assign]
+        found = run(session)
+    assert [outcome.result for outcome in found.outcomes][:2] == ["agrees", "broken"]
     assert not found.agrees
+
+
+def test_a_server_that_was_never_there_has_no_report(emu: Emulator) -> None:
+    emu.stop()
+    with pytest.raises(httpx.ConnectError):
+        check(emu, create=False)
 
 
 def test_what_was_created_is_deleted_even_when_a_check_breaks(emu: Emulator) -> None:

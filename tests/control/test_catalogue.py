@@ -43,6 +43,11 @@ def test_the_client_resolves_every_named_shape(
     assert deployment["snapshot"]["baseModel"] == f"{FW}/models/{model}"
 
 
+def test_the_client_says_that_a_shape_is_not_there(client: FireworksClient) -> None:
+    with pytest.raises(RuntimeError, match="'accounts/fireworks/trainingShapes/nope' was not found"):
+        client.resolve_training_profile(f"{FW}/trainingShapes/nope")
+
+
 def test_every_model_has_a_shape_of_every_mode(http: httpx.Client) -> None:
     catalogue = Catalogue.load()
     for model in catalogue.models:

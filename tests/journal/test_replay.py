@@ -14,6 +14,7 @@ from emulator.platform.job_spec import JobSpec
 from emulator.server import Emulator
 from ftsim.journal import Replay, replay
 from ftsim.journal.replay import different
+from ftsim.states import open_bundle, restored
 from tests.doubles import BASE, DictBackend
 from tests.gateway.conftest import Wire, batch, datum, gateway
 from tests.journal.test_journal import JOBS, make_job
@@ -88,6 +89,49 @@ def test_the_vendors_client_is_answered_alike(emu: Emulator, http: httpx.Client,
     service.close()
     found = again()
     assert found.identical, found
+
+
+def test_a_journal_that_began_in_a_saved_state_is_replayed_from_it(
+    emu: Emulator, http: httpx.Client, backend: DictBackend, tmp_path: Path
+) -> None:
+    make_job(http)
+    Wire(http).run("save_weights", 1, path="step-0")
+    state = emu.snapshot(tmp_path / "state.zip")
+    emu.restore(state)
+    make_job(http, "j2")
+    http.get(f"{JOBS}/j1/checkpoints")
+    file = emu.bundle(tmp_path / "bundle.zip", {"failure.txt": "it failed"})
+    with pytest.raises(InvalidArgument, match="give the state in which it began with --from"):
+        replay(saved(emu), backend)
+    assert open_bundle(file, backend).obstacle.startswith("the journal does not begin")
+    opened = open_bundle(file, backend, state)
+    assert opened.reproduced, opened
+    assert opened.replay is not None
+    assert opened.replay.compared == 2
+
+
+def test_a_journal_of_a_restarted_emulator_is_replayed_from_the_state_it_found(
+    backend: DictBackend, tmp_path: Path
+) -> None:
+    headers = {"X-Api-Key": "key1"}
+    with Emulator(backend, state_dir=tmp_path / "state", seed=5, api_key="key1") as emulator:
+        with httpx.Client(base_url=emulator.url, headers=headers) as http:
+            make_job(http)
+        state = emulator.snapshot(tmp_path / "state.zip")
+    with Emulator(backend, state_dir=tmp_path / "state", seed=5, api_key="key1") as emulator:
+        with httpx.Client(base_url=emulator.url, headers=headers) as http:
+            named = [http.post(JOBS, json={"trainingConfig": {"baseModel": BASE}}).json()["name"] for _ in range(2)]
+        recorded = saved(emulator)
+    assert len(set(named)) == 2
+    found = replay(recorded, backend, prepare=restored(state))
+    assert found.identical, found
+
+
+def test_a_journal_of_which_something_was_dropped_is_not_replayed(emu: Emulator, backend: DictBackend) -> None:
+    cut = saved(emu)
+    cut.header.update(dropped=3, complete=False)
+    with pytest.raises(InvalidArgument, match="3 exchanges were dropped"):
+        replay(cut, backend, prepare=lambda emulator: None)
 
 
 def test_time_and_quirks_are_replayed_too(emu: Emulator, http: httpx.Client, again: Callable[[], Replay]) -> None:

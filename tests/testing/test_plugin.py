@@ -1,5 +1,7 @@
 """The plugin as its users meet it: a test file of theirs, run by pytest from outside."""
 
+import re
+import shlex
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -101,6 +103,47 @@ def test_the_environment_points_at_the_platform_and_is_put_back(run: object) -> 
         """
     )
     result.assert_outcomes(passed=2)
+
+
+def test_a_shipped_recipe_runs_in_a_test_without_configuration(
+    run: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The page's own example, in a process that has read another environment for the hub before."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    page = (ROOT / "docs" / "testing-kit.md").read_text("utf-8")
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", page, flags=re.S) if "_shipped_recipe" in block]
+    result = run(  # type: ignore[operator]
+        f"""
+import os
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+
+{example}
+
+def test_names_that_are_not_there(fireworks_env):
+    from ftsim.training.utils.data import load_tokenizer
+    from ftsim.training.utils.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="did you mean 'Qwen/Qwen3-8B'.*the hub is offline.*Qwen/Qwen3-4B"):
+        load_tokenizer("Qwen/Qwen3-8b-nope")
+
+def test_in_process(fireworks_api):
+    from transformers import AutoTokenizer
+
+    assert AutoTokenizer.from_pretrained("Qwen/Qwen3-4B").encode("x")
+
+def test_afterwards():
+    assert not huggingface_hub.is_offline_mode()
+    assert constants.HF_HUB_CACHE == os.environ["HF_HUB_CACHE"] == {str(tmp_path)!r}
+    assert "HF_HUB_OFFLINE" not in os.environ
+""",
+        "-W",
+        "default",
+    )
+    result.assert_outcomes(passed=4)
 
 
 def test_the_service_itself_is_answered_in_process(run: object) -> None:
@@ -277,10 +320,11 @@ def test_a_failed_test_leaves_a_bundle_that_one_command_replays(run: object, pyt
         "bundles",
     )
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*ftsim state open*"])
     (file,) = (pytester.path / "bundles").iterdir()
     assert file.name.endswith("test_it-bad.zip")
-    opened = pytester.run(sys.executable, "-m", "ftsim", "state", "open", str(file))
+    (told,) = [line for line in result.outlines if "ftsim state open" in line]
+    command = shlex.split(told.partition("ftsim state open ")[2])  # as a person would paste it
+    opened = pytester.run(sys.executable, "-m", "ftsim", "state", "open", *command)
     assert opened.ret == 0, opened.outlines
     told = opened.stdout.str()
     for expected in ("test_it[bad] (call)", "quirk http.fail=503", "the same answers as there", "[hidden]"):

@@ -108,8 +108,9 @@ A, B, C = ("a",), ("b",), ("c",)
         (Evidence({}, (A, B)), "never promoted m"),
         (Evidence({"m": (A,)}, (A, B)), "wrong checkpoint as m"),
         (Evidence({"m": (A, B), "n": ()}, (A, B)), "promoted n, which"),
-        (Evidence({"m": (A, B)}, (A, B), trainers=["t"]), "leaked 1 trainers"),
-        (Evidence({"m": (A, B)}, (A, B), deployments=["d"]), "leaked 1 deployments"),
+        (Evidence({"m": (A, B)}, (A, B), trainers=["t"]), "leaked 1 trainer, left running: t"),
+        (Evidence({"m": (A, B)}, (A, B), deployments=["d"]), "leaked 1 deployment, left running: d"),
+        (Evidence({"m": (A, B)}, (A, B), trainers=["t", "u"]), "leaked 2 trainers, left running: t, u"),
     ],
 )
 def test_the_comparison(rough: Evidence, problem: str | None) -> None:

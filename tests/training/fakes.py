@@ -87,7 +87,7 @@ class FakeTrainer:
 
     def load_state(self, path: str) -> Done:
         self.calls.append(("load_weights", path))
-        return Done()
+        return Done(RequestFailedError(f"{path} has no metadata") if path in self.broken else None)
 
     def load_adapter(self, path: str) -> Done:
         self.calls.append(("load_adapter", path))

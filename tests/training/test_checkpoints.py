@@ -274,6 +274,12 @@ def test_init_from_loads_weights_and_starts_at_zero(plane: FakePlane, tmp_path: 
     assert trainer.calls == [("load_weights", loaded)]
 
 
+def test_a_start_that_does_not_load_is_named(plane: FakePlane, tmp_path: Path) -> None:
+    trainer = FakeTrainer(plane, broken=frozenset({"step-4"}))
+    with pytest.raises(CheckpointError, match="sft-job:step-4 cannot be started from: step-4 has no metadata"):
+        manager(plane, tmp_path, trainer).resume(init_from_checkpoint="sft-job:step-4")
+
+
 def test_an_interrupted_run_that_began_from_a_checkpoint_goes_on_from_its_own(plane: FakePlane, tmp_path: Path) -> None:
     first = manager(plane, tmp_path)
     first.resume(init_from_checkpoint="other-job:step-4")

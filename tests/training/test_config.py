@@ -1,7 +1,10 @@
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ftsim.training.recipes import igpo_loop
 from ftsim.training.recipes.sft_loop import Config
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
 from ftsim.training.utils.errors import ConfigError
@@ -48,6 +51,17 @@ def test_the_documented_fields_make_a_configuration() -> None:
         ({"learning_rate": float("nan")}, "learning_rate must be at least 0"),
         ({"min_lr_ratio": 2.0}, "between 0 and 1"),
         ({"max_seq_len": 1}, "max_seq_len must be at least 2"),
+        ({"warm_start_from_adapter": "tuned", "lora_rank": 8}, "not the full name of a promoted adapter"),
+        ({"epochs": "3"}, "epochs must be a whole number, not '3'"),
+        ({"epochs": 2.5}, "epochs must be a whole number, not 2.5"),
+        ({"batch_size": None}, "batch_size must be a whole number, not None"),
+        ({"learning_rate": "1e-4"}, "learning_rate must be a number, not '1e-4'"),
+        ({"truncate": "no"}, "truncate must be True or False, not 'no'"),
+        ({"seed": True}, "seed must be a whole number, not True"),
+        ({"log_path": 3}, "log_path must be text, not 3"),
+        ({"output_model_id": 7}, "output_model_id must be text or None, not 7"),
+        ({"max_seq_len": "64"}, "max_seq_len must be a whole number or None, not '64'"),
+        ({"infra": {"region": "eu"}}, "infra must be InfraConfig, not {'region': 'eu'}"),
     ],
 )
 def test_a_configuration_that_cannot_run_is_refused_by_name(fields: dict[str, Any], message: str) -> None:
@@ -63,8 +77,24 @@ def test_a_configuration_that_cannot_run_is_refused_by_name(fields: dict[str, An
         (WeightSyncConfig, {"dcp_save_interval": -1}, r"0 \(off\)"),
         (WeightSyncConfig, {"weight_sync_interval": 0}, "at least 1"),
         (WeightSyncConfig, {"first_checkpoint_type": "full"}, "'base' or 'delta'"),
+        (WeightSyncConfig, {"dcp_save_interval": "10"}, "weight_sync.dcp_save_interval must be a whole number"),
+        (InfraConfig, {"accelerator_count": "8"}, "infra.accelerator_count must be a whole number or None"),
     ],
 )
 def test_shared_configuration_is_checked_too(make: Any, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make(**fields)
+
+
+def test_a_field_takes_what_is_as_good_as_its_type() -> None:
+    config = Config(
+        **(REQUIRED | {"log_path": Path("run")}), epochs=np.int64(2), learning_rate=1, beta1=np.float32(0.5)
+    )  # type: ignore[arg-type]
+    assert config.epochs == 2
+
+
+def test_a_recipe_that_builds_on_another_checks_its_own_fields_too() -> None:
+    with pytest.raises(ConfigError, match="loss_config must be dict, not 'x'"):
+        igpo_loop.Config(**REQUIRED, loss_config="x")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="max_turns must be a whole number, not 'x'"):
+        igpo_loop.Config(**REQUIRED, max_turns="x")  # type: ignore[arg-type]

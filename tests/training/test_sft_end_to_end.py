@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fireworks.training.sdk import TrainerJobConfig
 
 from emulator.server import Emulator
 from ftsim.backend import TorchBackend
@@ -211,6 +212,8 @@ def test_a_job_named_by_the_configuration_is_left_running(
 ) -> None:
     """F20."""
     config = configure(tmp_path, tokenizer_folder, max_examples=4, trainer_job_id="my-own-job")
+    wanted = TrainerJobConfig(base_model=config.base_model, requested_job_id="my-own-job")
+    connect().create_and_wait(wanted)
     main(config)
     assert connect().get("my-own-job")["state"] == "JOB_STATE_RUNNING"
 

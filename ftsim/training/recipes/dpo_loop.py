@@ -45,7 +45,7 @@ class Config:
     warm_start_from_adapter: str | None = None
     """Start a LoRA run from a promoted adapter (accounts/<account>/models/<model>)."""
     trainer_job_id: str | None = None
-    """Use this job, which is then not released at the end; None derives one from log_path."""
+    """Use this job, which exists and is not released at the end; None derives one from log_path."""
     lora_rank: int = 0
     """Rank of the adapter; 0 trains all parameters."""
     lora_alpha: int = 32

@@ -38,7 +38,7 @@ class Config:
     warm_start_from_adapter: str | None = None
     """Start a LoRA run from a promoted adapter (accounts/<account>/models/<model>)."""
     trainer_job_id: str | None = None
-    """Use this job, which is then not released at the end; None derives one from log_path."""
+    """Use this job, which exists and is not released at the end; None derives one from log_path."""
     deployment_id: str | None = None
     """Sample from this deployment, which is then not deleted at the end; None derives one from log_path."""
     deployment_replicas: int = 1

@@ -185,11 +185,10 @@ class TrainingCheckpoints:
             job_id, name = parse_checkpoint_ref(init_from_checkpoint)
             # A job's own fresh checkpoint is not in the durable place that cross-job references look in (C3).
             source = None if job_id == self.trainer_id else job_id
-            _wait(self.client.load_state(self.client.resolve_checkpoint_path(name, source_job_id=source)))
-            return ResumeInfo(0, 0, init_from_checkpoint)
+            path = self.client.resolve_checkpoint_path(name, source_job_id=source)
+            return _start(init_from_checkpoint, lambda: self.client.load_state(path))
         if warm_start_from_adapter:
-            _wait(self.client.load_adapter(warm_start_from_adapter))
-            return ResumeInfo(0, 0, warm_start_from_adapter)
+            return _start(warm_start_from_adapter, lambda: self.client.load_adapter(warm_start_from_adapter))
         self._refuse_foreign_rows()
         return None
 
@@ -318,6 +317,16 @@ class TrainingCheckpoints:
 
 def _wait(future: Any) -> Any:
     return future.result(timeout=SAVE_TIMEOUT_S) if hasattr(future, "result") else future
+
+
+def _start(source: str, load: Callable[[], Any]) -> ResumeInfo:
+    try:
+        _wait(load())
+    except Exception as error:
+        if not _is_refusal(error):
+            raise
+        raise CheckpointError(f"{source} cannot be started from: {error}") from error
+    return ResumeInfo(0, 0, source)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -1,15 +1,22 @@
 """Configuration shared by the recipes, and the checks they have in common."""
 
+import dataclasses
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.schedule import SCHEDULES
 
 # Stricter than the SDK, which lets a leading or trailing hyphen through (D4).
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_MODEL = re.compile(r"accounts/[^/]+/models/[^/]+")
+_PATHS = frozenset({"log_path", "dataset", "eval_dataset", "tokenizer_model"})
+_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", NoneType: "None"}
 
 
 @dataclass
@@ -38,6 +45,7 @@ class InfraConfig:
     """How long a deployment may take to become ready."""
 
     def __post_init__(self) -> None:
+        check_types(self, "infra.")
         by_hand = [
             name for name in ("accelerator_type", "accelerator_count", "node_count") if getattr(self, name) is not None
         ]
@@ -63,12 +71,40 @@ class WeightSyncConfig:
     """Seconds a hot load may take."""
 
     def __post_init__(self) -> None:
+        check_types(self, "weight_sync.")
         if self.dcp_save_interval < 0:
             raise ConfigError("weight_sync.dcp_save_interval must be 0 (off) or a positive number of steps")
         if self.weight_sync_interval < 1:
             raise ConfigError("weight_sync.weight_sync_interval must be at least 1")
         if self.first_checkpoint_type not in ("base", "delta"):
             raise ConfigError("weight_sync.first_checkpoint_type must be 'base' or 'delta'")
+
+
+def check_types(config: Any, prefix: str = "") -> None:
+    """Refuse any field of the dataclass `config` that is not of its declared type.
+
+    Whole numbers and numbers may be NumPy's, a file may be a `Path`. Types that are not plain are left to the fork
+    that declares them.
+    """
+    if not dataclasses.is_dataclass(config):
+        return
+    try:
+        hints = get_type_hints(type(config))
+    except NameError:  # a fork's own type, known only where it was declared
+        return
+    for field in dataclasses.fields(config):
+        hint, value = hints[field.name], getattr(config, field.name)
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (get_origin(hint) or hint,)
+        if not all(isinstance(kind, type) for kind in kinds) or any(_fits(kind, field.name, value) for kind in kinds):
+            continue
+        wanted = " or ".join(_WORDS.get(kind, kind.__name__) for kind in kinds)
+        raise ConfigError(f"{prefix}{field.name} must be {wanted}, not {value!r}")
+
+
+def _fits(kind: type, name: str, value: Any) -> bool:
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, kind) or (kind is str and name in _PATHS and isinstance(value, os.PathLike))
 
 
 def check_output_model_id(model_id: str) -> None:
@@ -104,7 +140,8 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
 
 
 def check_common(config: Any) -> None:
-    """The cross-field checks every recipe's `Config` makes in `__post_init__`."""
+    """The type and cross-field checks every recipe's `Config` makes in `__post_init__`."""
+    check_types(config)
     for name in ("log_path", "base_model", "dataset", "tokenizer_model"):
         if not str(getattr(config, name) or "").strip():
             raise ConfigError(f"{name} is required")
@@ -119,6 +156,11 @@ def check_common(config: Any) -> None:
         )
     if config.init_from_checkpoint:
         parse_checkpoint_ref(config.init_from_checkpoint)
+    if config.warm_start_from_adapter and not _MODEL.fullmatch(config.warm_start_from_adapter):
+        raise ConfigError(
+            f"warm_start_from_adapter {config.warm_start_from_adapter!r} is not the full name of a promoted adapter, "
+            "accounts/<account>/models/<model>"
+        )
     if config.warm_start_from_adapter and config.lora_rank == 0:
         raise ConfigError("warm_start_from_adapter needs a LoRA run: set lora_rank to the adapter's rank")
     check_choice("lr_schedule", config.lr_schedule, SCHEDULES)

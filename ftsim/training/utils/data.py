@@ -1,5 +1,6 @@
 """Supervised data: JSONL rows, and the tokens and loss weights they become."""
 
+import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,22 @@ def load_tokenizer(name: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(name)
     except Exception as error:
-        raise ConfigError(f"tokenizer_model {name!r} does not load: {error}") from error
+        raise ConfigError(f"tokenizer_model {name!r} does not load: {_offline(name) or error}") from error
+
+
+def _offline(name: str) -> str | None:
+    """What the offline hub has instead, None when the hub is not offline or has this name."""
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE or Path(name).exists():
+        return None
+    folders = Path(constants.HF_HUB_CACHE).glob("models--*")
+    names = sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
+    if name in names:
+        return None
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return f"{meant}the hub is offline, and its cache has {', '.join(names) or 'nothing'}; or give a folder"
 
 
 def tokenize(row: TextRow, tokenizer: Any) -> Example:

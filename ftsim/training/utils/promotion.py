@@ -44,12 +44,17 @@ def find_model(fw_client: Any, model_id: str) -> dict[str, Any] | None:
     """The account's model of this id, None when there is none; other failures raise the SDK's own errors."""
     if not getattr(fw_client, "api_key", None):
         return None
+    return read_model(fw_client, f"accounts/{fw_client.account_id}/models/{model_id}")
+
+
+def read_model(fw_client: Any, name: str) -> dict[str, Any] | None:
+    """The model of this resource name, None when there is none; other failures raise the SDK's own errors."""
     from fireworks import Fireworks, NotFoundError
 
     account = fw_client.account_id
     with Fireworks(api_key=fw_client.api_key, account_id=account, base_url=fw_client.base_url) as client:
         try:
-            found = client.get(f"/v1/accounts/{account}/models/{model_id}", cast_to=object)
+            found = client.get(f"/v1/{name}", cast_to=object)
         except NotFoundError:
             return None
     return found if isinstance(found, dict) else None

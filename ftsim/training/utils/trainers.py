@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 
 from ftsim.training.utils import sdk
-from ftsim.training.utils.errors import TrainerError
+from ftsim.training.utils.errors import ConfigError, TrainerError
+from ftsim.training.utils.starts import check_start
 
 RESUMABLE = frozenset(f"JOB_STATE_{name}" for name in ("FAILED", "CANCELLED", "PAUSED", "COMPLETED"))
 TOMBSTONES = frozenset({"JOB_STATE_DELETED", "JOB_STATE_ARCHIVED"})
@@ -68,17 +69,20 @@ def bring_up(
     wanted: sdk.TrainerJobConfig,
     *,
     timeout_s: float,
+    before_create: Callable[[], None] = lambda: None,
     poll_s: float = POLL_S,
     grace_s: float = GRACE_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Any:
     """The endpoint of a running trainer, created or resumed as needed; `TrainerError` when it cannot be had.
 
+    `before_create` is called when there is no such job yet, and raises to keep one from being made.
     A job that has just been resumed, or whose pod has just died, may show its former state for a while, so
     failures are only believed once they have lasted `grace_s` (F1, F2).
     """
     job_id = wanted.requested_job_id
     if manager.try_get(job_id) is None:
+        before_create()
         manager.create(wanted)
     waited = 0.0
     while True:
@@ -143,12 +147,22 @@ def training_client(
 ) -> Iterator[Any]:
     """A training client on the job, which is brought up before and released after, also when training fails.
 
-    A job the configuration names by `trainer_job_id` is not ours to release (F20). A `forward_only` job refuses all
-    that changes weights.
+    A job the configuration names by `trainer_job_id` is not ours to make, nor to release (F20). A `forward_only` job
+    refuses all that changes weights. `ConfigError` when what a new run starts from is not there; no job is made then.
     """
-    wanted = job_config(config, job_id, max_context_length, forward_only=forward_only)
-    endpoint = bring_up(manager, wanted, timeout_s=config.infra.trainer_timeout_s)
     ours = config.trainer_job_id != job_id
+
+    def check() -> None:
+        if not ours:
+            raise ConfigError(
+                f"trainer_job_id names {job_id!r}, which the account has not: name a job that exists, or leave "
+                "trainer_job_id out for one of this run's own"
+            )
+        if not forward_only:
+            check_start(manager, config)
+
+    wanted = job_config(config, job_id, max_context_length, forward_only=forward_only)
+    endpoint = bring_up(manager, wanted, timeout_s=config.infra.trainer_timeout_s, before_create=check)
     service = sdk.FiretitanServiceClient(base_url=endpoint.base_url, api_key=manager.api_key)
     try:
         yield service.create_training_client(
