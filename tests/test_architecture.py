@@ -1,6 +1,7 @@
 """The arrows of docs/architecture.md, read off the imports."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -134,3 +135,12 @@ def test_only_the_clock_reads_the_time(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in EMULATOR if p.name != "ids.py"])
 def test_only_ids_makes_ids_and_chance(path: Path) -> None:
     assert not reach(path, "uuid", "random", "secrets")
+
+
+def test_the_page_names_every_module_and_folder() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    left_out = ("__init__.py", "__main__.py", "__pycache__")
+    for path in (path for package in ("emulator", "ftsim") for path in (ROOT / package).iterdir()):
+        name = f"{path.name}/" if path.is_dir() else path.name
+        if path.name not in left_out and (path.is_dir() or path.suffix == ".py"):
+            assert re.search(rf"(?<![\w.]){re.escape(name)}", page), f"{path} is not in docs/architecture.md"
