@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from ftsim.backend import THREADS
-from ftsim.bench.stand import ADAM
+from ftsim.bench.workload import ADAM
 from ftsim.quiet import quiet
 from ftsim.trainer.losses import LOSSES
 

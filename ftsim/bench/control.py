@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ftsim.bench.measure import Result, milliseconds
-from ftsim.bench.stand import BASE_MODEL, Stand
+from ftsim.bench.stand import Stand
+from ftsim.bench.workload import BASE_MODEL
 from ftsim.process.run import PACKAGE_ROOT
 
 ROWS = 10_000

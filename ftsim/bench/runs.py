@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ftsim.bench.measure import Result, milliseconds
-from ftsim.bench.stand import BASE_MODEL, Stand
+from ftsim.bench.stand import Stand
+from ftsim.bench.workload import BASE_MODEL
 
 DATA = Path(__file__).parent.parent / "data"
 RL_STEPS, RL_WARM_UP = 10, 3

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 
 from ftsim.bench.measure import Result, milliseconds
-from ftsim.bench.stand import BASE_MODEL, Stand
+from ftsim.bench.stand import Stand
+from ftsim.bench.workload import BASE_MODEL
 
 TOKENS = 64
 CONCURRENT = 32

@@ -7,14 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ftsim.bench.workload import ADAM, BASE_MODEL, BATCH, LENGTH
 from ftsim.process.attendance import Attendance, ServerRecord
 from ftsim.process.run import default_server_command, join_server
-
-BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
-BATCH, LENGTH = 8, 128
-ADAM: dict[str, float] = {
-    "learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "grad_clip_norm": 1.0,
-}  # fmt: skip
 
 
 class Stand(contextlib.ExitStack):

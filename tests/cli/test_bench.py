@@ -61,7 +61,7 @@ def test_round_trips_are_those_of_a_call_that_was_refused() -> None:
 def test_both_sides_of_the_lora_step_train_the_same_weights(tmp_path: Path) -> None:
     from emulator.backend import BaseModel, LoraSpec, ModelSpec
     from ftsim.bench.bare import BareTrainer
-    from ftsim.bench.stand import BASE_MODEL
+    from ftsim.bench.workload import BASE_MODEL
     from ftsim.models.catalogue import base_folder
     from ftsim.trainer.trainer import TorchTrainer
 
