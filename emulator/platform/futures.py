@@ -14,6 +14,7 @@ from emulator.world import World
 
 KEEP_COUNT = 20_000
 KEEP_BYTES = 256_000_000
+KEEP_GONE = 100_000
 
 
 class Promise:
@@ -72,6 +73,8 @@ class Futures:
         self._lock = threading.Lock()
         self._promises: OrderedDict[str, Promise] = OrderedDict()
         self._bytes = 0
+        self._gone: OrderedDict[str, str] = OrderedDict()
+        """Owners of answers that were dropped, by request id: they are gone (410), not unknown (404)."""
         self.closing = False
 
     def open(self, owner: str, model_id: str, verb: str) -> Promise:
@@ -85,19 +88,19 @@ class Futures:
         kept no longer (FAILURES F14).
         """
         promise = self._promises.get(request_id)
-        if promise is None or not f"{promise.owner}/".startswith(within):
+        owner = promise.owner if promise else self._gone.get(request_id)
+        if owner is None or not f"{owner}/".startswith(within):
             raise NotFound(
                 f"request {request_id[:80]!r} not found on this trainer: it was never submitted here, or the trainer "
                 "was restarted since; reconnect and load a checkpoint"
             )
-        job = promise.owner.rsplit("/", 1)[-1]
-        quirks = self._world.quirks
-        if promise.done:
+        job, quirks = owner.rsplit("/", 1)[-1], self._world.quirks
+        if promise is not None and promise.done:
             ttl = quirks.value("futures.ttl_s", job=job)
             late = ttl > 0 and self._world.clock.now() > promise.done_at + int(ttl * SECOND)
             if late or quirks.spend("futures.expire_next", job=job, endpoint=promise.verb):
                 self._forget(promise)
-        if promise.request_id not in self._promises:
+        if promise is None or promise.request_id not in self._promises:
             raise Gone(f"the result of request {request_id[:80]!r} has expired")
         return promise
 
@@ -123,6 +126,7 @@ class Futures:
         with self._lock:
             waiting = [promise for promise in self._promises.values() if not promise.done]
             self._promises.clear()
+            self._gone.clear()
             self._bytes = 0
         for promise in waiting:
             promise.settle(orjson.dumps({"error": why, "category": "server"}), self._world.clock.now())
@@ -148,6 +152,9 @@ class Futures:
     def _drop(self, promise: Promise) -> None:
         if self._promises.pop(promise.request_id, None) is not None:
             self._bytes -= len(promise.payload or b"")
+            self._gone[promise.request_id] = promise.owner
+            if len(self._gone) > KEEP_GONE:
+                self._gone.popitem(last=False)
 
 
 def blame(error: BaseException) -> tuple[str, Category]:

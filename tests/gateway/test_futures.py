@@ -57,7 +57,7 @@ def test_results_expire(wire: Wire, emu: Emulator) -> None:
     emu.clock.advance(61)
     for _ in range(2):
         answer = wire.send("retrieve_future", {"request_id": request_id})
-        assert answer.status_code in (404, 410)
+        assert answer.status_code == 410
     assert wire.send("retrieve_future", {"request_id": "req-never"}).status_code == 404
 
 
@@ -141,7 +141,7 @@ def test_old_results_make_room_for_new_ones(wire: Wire, monkeypatch: pytest.Monk
     monkeypatch.setattr("emulator.platform.futures.KEEP_COUNT", 3)
     ids = [wire.submit("optim_step", seq) for seq in range(1, 8)]
     assert "metrics" in wire.result(ids[-1])
-    assert wire.send("retrieve_future", {"request_id": ids[0]}).status_code == 404
+    assert wire.send("retrieve_future", {"request_id": ids[0]}).status_code == 410
 
 
 def test_another_jobs_promise_is_not_handed_out(wire: Wire, http: httpx.Client, new_job: Callable[..., object]) -> None:
