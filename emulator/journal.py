@@ -58,6 +58,8 @@ class Exchange:
     changes: list[Change] = field(default_factory=list)
     quirks: list[Touch] = field(default_factory=list)
     _started: float = field(default=0.0, repr=False)
+    _kept: bool = field(default=True, repr=False)
+    """Whether it still counts against the journal's budget."""
 
     @property
     def endpoint(self) -> str:
@@ -133,6 +135,9 @@ class Journal:
 
     def clear(self) -> None:
         with self._lock:
+            for entry in self._entries:
+                if isinstance(entry, Exchange):
+                    entry._kept = False
             self._entries.clear()
             self._bytes = 0
             self.dropped = 0
@@ -145,11 +150,7 @@ class Journal:
         exchange = Exchange(method, path, query, self._clock.now(), _started=self._clock.elapsed())
         with self._lock:
             exchange.began = next(self._numbers)
-            self._entries.append(exchange)
-            self._bytes += _OVERHEAD
-            while len(self._entries) > self._size or self._bytes > self._budget:
-                self._bytes -= _weight(self._entries.popleft())
-                self.dropped += 1
+            self._keep(exchange)
         return exchange
 
     def asked(self, exchange: Exchange, chunk: bytes) -> None:
@@ -170,10 +171,12 @@ class Journal:
         known = self.redactor.known
         exchange.query = known(exchange.query.encode()).decode() if exchange.query else ""
         exchange.path = known(exchange.path.encode()).decode()
+        before = _weight(exchange)
         if (hidden := known(exchange.request)) is not exchange.request:
             exchange.request, exchange.request_size = hidden, len(hidden)
         if (hidden := known(exchange.response)) is not exchange.response:
             exchange.response, exchange.response_size = hidden, len(hidden)
+        self._count(exchange, _weight(exchange) - before)
 
     def assert_called(self, name: str, *, times: int | None = None, status: int | None = None, **where: Any) -> None:
         """Raises AssertionError unless the endpoint was called, `times` times; `where` are fields of its JSON body."""
@@ -207,8 +210,24 @@ class Journal:
         if len(chunk) > room:
             exchange.whole = False
             chunk = chunk[:room]
-        self._bytes += len(chunk)
+        self._count(exchange, len(chunk))
         return kept + chunk
+
+    def _count(self, exchange: Exchange, more: int) -> None:
+        with self._lock:
+            if exchange._kept:
+                self._bytes += more
+
+    def _keep(self, entry: Exchange | Event) -> None:
+        """Add an entry, and drop the oldest where there are too many; the lock is held."""
+        self._entries.append(entry)
+        self._bytes += _weight(entry)
+        while len(self._entries) > self._size or (self._bytes > self._budget and len(self._entries) > 1):
+            oldest = self._entries.popleft()
+            self._bytes -= _weight(oldest)
+            self.dropped += 1
+            if isinstance(oldest, Exchange):
+                oldest._kept = False
 
     def _changed(self, changes: Sequence[Change], bodies: Sequence[dict[str, Any] | None]) -> None:
         """A change of the world is stored; the exchange that caused it is the one of this context, if any."""
@@ -233,9 +252,7 @@ class Journal:
 
     def _by_hand(self, what: str, detail: dict[str, Any]) -> None:
         with self._lock:
-            event = Event(what, self._clock.now(), next(self._numbers), detail)
-            self._entries.append(event)
-            self._bytes += _weight(event)
+            self._keep(Event(what, self._clock.now(), next(self._numbers), detail))
 
 
 def _weight(entry: Exchange | Event) -> int:

@@ -122,6 +122,21 @@ def test_what_is_done_by_hand_is_an_event(emu: Emulator) -> None:
     assert len(emu.journal) == 0
 
 
+def test_what_was_dropped_weighs_nothing_any_more(emu: Emulator) -> None:
+    journal = Journal(emu.clock, size=1, budget=10**9)
+    early = journal.open("GET", "/a", "")
+    late = journal.open("GET", "/b", "")
+    journal.answered(early, b"x" * 5000)
+    journal.answered(late, b"y" * 100)
+    for exchange in (early, late):
+        journal.close(exchange)
+    assert journal.entries == [late]
+    assert journal._bytes == 1000 + 100
+    journal.clear()
+    journal.answered(late, b"z" * 100)
+    assert journal._bytes == 0
+
+
 @pytest.mark.parametrize(("size", "budget", "kept"), [(3, 10**9, 3), (10**9, 2500, 2)])
 def test_the_newest_stay_within_the_budget(emu: Emulator, size: int, budget: int, kept: int) -> None:
     journal = Journal(emu.clock, size=size, budget=budget)
