@@ -10,6 +10,7 @@ from fireworks.training.sdk.client import FiretitanSamplingClient
 
 from ftsim.training.utils.errors import TrainerError
 from ftsim.training.utils.promotion import poll
+from ftsim.training.utils.rows import step_name
 
 logger = logging.getLogger(__name__)
 
@@ -74,14 +75,14 @@ def rollout_policy(
     client: Any,
     *,
     longest_prompt: int,
-    step: int,
+    snapshot: str,
     moved: bool,
 ) -> Iterator[Policy]:
     """The policy of `client` on a deployment, which is made if there is none and deleted afterwards.
 
     A deployment that `config.deployment_id` names is left alone at the end. `moved` says that the trainer no longer
     holds the base model: then, or when the deployment was there before, its weights come first (E13), so that
-    sampling goes on with the policy of `step`.
+    sampling goes on with the policy it has; `snapshot` is what they are saved as.
     """
     deployments = connect_deployments(manager)
     job = f"accounts/{manager.account_id}/rlorTrainerJobs/{job_id}"
@@ -105,19 +106,19 @@ def rollout_policy(
         with contextlib.closing(sampler):
             policy = Policy(syncer, sampler, longest_prompt)
             if found or moved or config.weight_sync.weight_sync_before_training:
-                policy.sync(sync_name(config, step))
+                policy.sync(snapshot)
             yield policy
     finally:
         if config.deployment_id is None:
             deployments.delete(deployment_id)
 
 
-def sync_name(config: Any, step: int) -> str:
-    """The name of a snapshot for sampling.
+def sync_name(config: Any, phase: str, step: int) -> str:
+    """The name of a snapshot for sampling, in a phase of the trainer job.
 
     An adapter's is also what the final save would write, so it has that name; a delta's must not be taken for it.
     """
-    return f"step-{step}" if config.lora_rank else f"sync-{step}"
+    return step_name(step, phase, "step" if config.lora_rank else "sync")
 
 
 def deployment_config(manager: Any, config: Any, deployment_id: str, job: str) -> DeploymentConfig:
