@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fireworks.training.sdk import DeploymentManager
 
 from emulator.server import Emulator
 from ftsim.training.recipes import rl_loop
@@ -16,8 +17,9 @@ from ftsim.training.utils.policy import connect_deployments
 from ftsim.training.utils.trainers import connect, job_id_for
 from tests.sdk import BACKGROUND
 
+from .interrupts import interrupt
 from .rl_runs import BASE, STEPS, check_interruptions, configure, job_of, remains, steps
-from .runs import kill_after, run_to_end
+from .runs import kill_after, run_to_end, running
 
 FULL = {"kl_beta": 0.05, "weight_sync": WeightSyncConfig(dcp_save_interval=2, weight_sync_interval=3)}
 
@@ -80,6 +82,21 @@ def test_a_full_run_hot_loads_deltas_and_promotes_a_base(emulator: Emulator, con
     assert not listed["sync-2"].get("promotable")
     for job in (result["job_id"], job_id_for("reference", config.log_path)):
         assert connect().get(job)["state"] == "JOB_STATE_CANCELLED"
+
+
+@pytest.mark.parametrize("lora_rank", [8, 0])
+def test_a_run_killed_as_it_lets_go_leaves_nothing_running(emulator: Emulator, configured: Any, lora_rank: int) -> None:
+    config = configured(lora_rank=lora_rank, epochs=1, kl_beta=0.05)
+    interrupt(rl_loop.main, config, 0, after=False, watched=[(DeploymentManager, "delete")])
+    reference = [] if lora_rank else [job_id_for("reference", config.log_path)]
+    assert set(running(emulator)) == {job_of(rl_loop, config), *reference}
+    rl_loop.main(config)
+    assert not running(emulator)
+    assert not list(emulator.world.deployments)
+    for job_id in reference:
+        connect().resume_and_wait(job_id)
+    rl_loop.main(config)
+    assert not running(emulator)  # nor when the run was complete
 
 
 @pytest.mark.parametrize("replicas", [1, 2])

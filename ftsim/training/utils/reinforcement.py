@@ -13,7 +13,7 @@ from ftsim.training.utils.config import phase_of
 from ftsim.training.utils.metrics import RunLog
 from ftsim.training.utils.policy import Policy, release_deployment, rollout_policy, sync_name
 from ftsim.training.utils.promotion import check_model_is_free
-from ftsim.training.utils.reference import base_model
+from ftsim.training.utils.reference import base_model, release_reference
 from ftsim.training.utils.rollouts import Prompt, load_prompts
 from ftsim.training.utils.schedule import learning_rate
 from ftsim.training.utils.steps import submit
@@ -57,8 +57,7 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
         result: dict[str, Any] = {"job_id": job_id, "steps": len(plan), "model": None, "resumed_from": None}
         if checkpoints.finished(plan[-1].data_consumed):
             log.say("this run is complete already; nothing is trained")
-            if config.deployment_id is None:
-                release_deployment(manager, deployment_id)
+            release_helpers(manager, config, deployment_id)
             if config.trainer_job_id is None:
                 release(manager, job_id)
         else:
@@ -85,14 +84,21 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
                 if done < len(plan):
                     with reference as base, policy as sampling:
                         train_steps(config, client, sampling, base, checkpoints, log, prompts, plan, done, collect)
-                elif config.deployment_id is None:
-                    release_deployment(manager, deployment_id)
+                else:
+                    release_helpers(manager, config, deployment_id)
                 checkpoints.save_step(len(plan), plan[-1].data_consumed, promotable=True)
         if config.output_model_id:
             result["model"] = checkpoints.promote_latest(config.output_model_id, config.base_model)
             log.say(f"model {result['model'].get('name', config.output_model_id)} is ready")
         log.draw("reward.png", {"reward": "sampled for training"}, "mean reward")
     return result
+
+
+def release_helpers(manager: Any, config: Any, deployment_id: str) -> None:
+    """Release what a killed run may have left beside its trainer, once there is nothing more to sample."""
+    if config.deployment_id is None:
+        release_deployment(manager, deployment_id)
+    release_reference(manager, config)
 
 
 def train_steps(
