@@ -1,5 +1,6 @@
 """The RL recipe from end to end: a real deployment samples, a real trainer learns, killed anywhere it ends the same."""
 
+import itertools
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_what_is_sampled_comes_from_the_policy_that_is_trained(
     assert max(gaps) < 1e-4
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_a_policy_has_not_left_itself_before_its_first_step_at_any_temperature(
+    emulator: Emulator, configured: Any, temperature: float
+) -> None:
+    """Its reference is itself, so there is no divergence; all ratios are 1, so advantages add up to the loss: 0."""
+    config = configured(
+        lora_rank=4, epochs=1, max_examples=3, temperature=temperature, kl_beta=0.05, max_completion_tokens=1
+    )
+    different = itertools.count()
+    rl_loop.main(config, reward_fn=lambda text, row: float(next(different)))
+    (entry,) = steps(config)
+    assert entry["kl"] == pytest.approx(0, abs=1e-5)
+    assert entry["loss"] == pytest.approx(0, abs=1e-5)
+    assert entry["grad_norm"] > 0
+
+
 def test_groups_that_are_filtered_count_as_consumed_and_train_nothing(emulator: Emulator, configured: Any) -> None:
     config = configured(epochs=1)
     rl_loop.main(config, filter_fn=lambda group: False)
@@ -182,6 +199,12 @@ def test_a_deployment_named_by_the_configuration_is_left_and_must_fit(emulator: 
         ({"policy_loss": "q-learning"}, "policy_loss 'q-learning' is not one of"),
         ({"completions_per_prompt": 1}, "completions_per_prompt must be at least 2"),
         ({"kl_beta": -1}, "kl_beta must be at least 0"),
+        ({"temperature": 0}, "temperature must be above 0, where samples differ"),
+        ({"temperature": 2.5}, "at most 2, not 2.5"),
+        (
+            {"temperature": 0.5, "weight_sync": WeightSyncConfig(weight_sync_interval=2)},
+            r"temperature=0\.5 needs weight_sync\.weight_sync_interval=1",
+        ),
         ({"prompts_per_step": 0}, "prompts_per_step must be at least 1"),
     ],
 )

@@ -9,6 +9,7 @@ from ftsim.training.utils.advantages import POLICY_LOSSES, Scored, normalised
 from ftsim.training.utils.batches import Step
 from ftsim.training.utils.config import check_at_least, check_choice, check_common
 from ftsim.training.utils.data import load_tokenizer
+from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.policy import Policy
 from ftsim.training.utils.reinforcement import Scores, run
 from ftsim.training.utils.rewards import resolve
@@ -64,7 +65,7 @@ class Config:
     max_completion_tokens: int = 64
     """Longest sample in tokens."""
     temperature: float = 1.0
-    """Sampling temperature."""
+    """Sampling temperature, above 0; other than 1 it samples from a sharper or flatter policy than is trained."""
     rollout_concurrency: int = 64
     """Completion requests in flight at a time."""
     policy_loss: str = "grpo"
@@ -93,7 +94,16 @@ class Config:
         check_common(self)
         check_choice("policy_loss", self.policy_loss, POLICY_LOSSES)
         counts = ("prompts_per_step", "max_completion_tokens", "rollout_concurrency", "deployment_replicas")
-        check_at_least(self, dict.fromkeys(counts, 1) | {"completions_per_prompt": 2, "temperature": 0, "kl_beta": 0})
+        check_at_least(self, dict.fromkeys(counts, 1) | {"completions_per_prompt": 2, "kl_beta": 0})
+        if not 0 < self.temperature <= 2:
+            raise ConfigError(
+                f"temperature must be above 0, where samples differ, and at most 2, not {self.temperature!r}"
+            )
+        if self.temperature != 1 and self.weight_sync.weight_sync_interval > 1:
+            raise ConfigError(
+                f"temperature={self.temperature:g} needs weight_sync.weight_sync_interval=1: log-probabilities at "
+                "temperature 1 are the trainer's, which must be the policy that sampled"
+            )
 
 
 def main(config: Config, reward_fn: RewardFn | None = None, filter_fn: FilterFn | None = None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ftsim.training.utils.data import Example, datum
@@ -62,6 +62,18 @@ def completion_logprobs(client: Any, samples: Sequence[Sample]) -> list[list[flo
     ]
 
 
+def under_policy(client: Any, scored: Sequence[Scored]) -> list[Scored]:
+    """The same with the log-probabilities of the client's own model, at temperature 1.
+
+    At another temperature a sample's own are those of a sharper or flatter distribution, which the trainer's losses and
+    a reference know nothing of: before its first step a policy would seem to have left itself.
+    """
+    found = completion_logprobs(client, [one.sample for one in scored])
+    return [
+        replace(one, sample=replace(one.sample, logprobs=logprobs)) for one, logprobs in zip(scored, found, strict=True)
+    ]
+
+
 def policy_data(
     scored: Sequence[Scored], reference: Sequence[Sequence[float]] | None = None, kl_beta: float = 0.0
 ) -> list[Any]:
@@ -75,7 +87,11 @@ def policy_data(
 
 
 def kl_estimate(scored: Sequence[Scored], reference: Sequence[Sequence[float]]) -> float:
-    """Mean of old - reference over the sampled tokens, in nats: an unbiased estimate of the divergence."""
+    """Mean of old - reference over the sampled tokens, in nats.
+
+    An unbiased estimate of the divergence for what was sampled at temperature 1 by the policy that `old` is of; at
+    another temperature, the mean over what that favours.
+    """
     gaps = [
         old - held
         for one, theirs in zip(scored, reference, strict=True)

@@ -6,7 +6,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftsim.training.utils.advantages import POLICY_LOSSES, Scored, completion_logprobs, kl_estimate, policy_data
+from ftsim.training.utils.advantages import (
+    POLICY_LOSSES,
+    Scored,
+    completion_logprobs,
+    kl_estimate,
+    policy_data,
+    under_policy,
+)
 from ftsim.training.utils.batches import Step, build_plan, steps_done
 from ftsim.training.utils.checkpoints import TrainingCheckpoints
 from ftsim.training.utils.config import phase_of
@@ -155,6 +162,9 @@ def take_step(
         return {"loss": None, "tokens": 0}
     figures: dict[str, Any] = {}
     logprobs = None
+    if config.temperature != 1:
+        with watch("train"):
+            samples = under_policy(client, samples)
     if base is not None:
         with watch("reference"):
             logprobs = completion_logprobs(base, [one.sample for one in samples])
