@@ -135,6 +135,7 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
     from ftsim.process.environment import in_environment
     from ftsim.process.run import OVERRIDING_VARIABLES, RunError, join_server, program_environment
     from ftsim.training.utils.errors import CheckpointError, TrainerError
+    from ftsim.training.utils.sdk import is_refusal
 
     try:
         # The registration lives as long as this process does.
@@ -144,10 +145,11 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
     try:
         with in_environment(program_environment(os.environ, server, {}), OVERRIDING_VARIABLES):
             return main(config), server
-    except (ValueError, TrainerError, CheckpointError) as error:
-        if not type(error).__module__.startswith("ftsim."):
+    except Exception as error:
+        ours = isinstance(error, ValueError | TrainerError | CheckpointError)
+        if not (ours and type(error).__module__.startswith("ftsim.")) and not is_refusal(error):
             raise
-        fail(str(error))
+        fail(" ".join(str(error).split()))
 
 
 def report(result: dict[str, Any], server: "ServerRecord") -> None:

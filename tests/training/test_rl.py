@@ -10,9 +10,10 @@ import pytest
 from fireworks.training.sdk import DeploymentManager
 
 from emulator.server import Emulator
+from ftsim.trainer.losses import LOSSES
 from ftsim.training.recipes import rl_loop
 from ftsim.training.utils import WeightSyncConfig, reinforcement
-from ftsim.training.utils.advantages import POLICY_LOSSES, completion_logprobs
+from ftsim.training.utils.advantages import LOSS_SETTINGS, POLICY_LOSSES, completion_logprobs
 from ftsim.training.utils.errors import ConfigError, TrainerError
 from ftsim.training.utils.policy import connect_deployments
 from ftsim.training.utils.trainers import connect, job_id_for
@@ -172,6 +173,11 @@ def test_every_policy_loss_takes_a_step(emulator: Emulator, configured: Any, los
     assert POLICY_LOSSES[loss][0] in str(sent.request)
 
 
+def test_every_policy_loss_of_the_trainer_can_be_chosen_with_all_its_settings() -> None:
+    assert {name: tuple(loss.keys) for name, loss in LOSSES.items() if "advantages" in loss.tensors} == LOSS_SETTINGS
+    assert {loss for loss, _ in POLICY_LOSSES.values()} == LOSS_SETTINGS.keys()
+
+
 @pytest.mark.parametrize("lora_rank", [8, 0])
 def test_a_failed_hot_load_is_mended_by_a_full_snapshot(emulator: Emulator, configured: Any, lora_rank: int) -> None:
     """E9, E10."""
@@ -197,6 +203,8 @@ def test_a_deployment_named_by_the_configuration_is_left_and_must_fit(emulator: 
     ("settings", "message"),
     [
         ({"policy_loss": "q-learning"}, "policy_loss 'q-learning' is not one of"),
+        ({"loss_config": {"foo": 1}}, r"loss_config\.foo: grpo has no such setting, only clip_low_threshold,"),
+        ({"policy_loss": "reinforce", "loss_config": {"beta": 1}}, "reinforce has no such setting, only none"),
         ({"completions_per_prompt": 1}, "completions_per_prompt must be at least 2"),
         ({"kl_beta": -1}, "kl_beta must be at least 0"),
         ({"temperature": 0}, "temperature must be above 0, where samples differ"),

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
-from ftsim.training.utils.advantages import POLICY_LOSSES, Scored, normalised
+from ftsim.training.utils.advantages import Scored, check_loss, normalised
 from ftsim.training.utils.batches import Step
-from ftsim.training.utils.config import check_at_least, check_choice, check_common
+from ftsim.training.utils.config import check_at_least, check_common
 from ftsim.training.utils.data import load_tokenizer
 from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.policy import Policy
@@ -69,7 +69,7 @@ class Config:
     rollout_concurrency: int = 64
     """Completion requests in flight at a time."""
     policy_loss: str = "grpo"
-    """grpo or ppo, dapo, gspo, cispo, dro, importance_sampling, reinforce."""
+    """grpo or ppo, dapo, gspo, cispo, dro, dppo, importance_sampling, reinforce."""
     loss_config: dict[str, float] = field(default_factory=dict)
     """Settings of the loss on the server, such as {"clip_high_threshold": 1.28}."""
     kl_beta: float = 0.0
@@ -92,7 +92,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_common(self)
-        check_choice("policy_loss", self.policy_loss, POLICY_LOSSES)
+        check_loss(self.policy_loss, self.loss_config)
         counts = ("prompts_per_step", "max_completion_tokens", "rollout_concurrency", "deployment_replicas")
         check_at_least(self, dict.fromkeys(counts, 1) | {"completions_per_prompt": 2, "kl_beta": 0})
         if not 0 < self.temperature <= 2:
