@@ -86,6 +86,23 @@ def test_a_full_run_hot_loads_deltas_and_promotes_a_base(emulator: Emulator, con
         assert connect().get(job)["state"] == "JOB_STATE_CANCELLED"
 
 
+@pytest.mark.parametrize(("lora_rank", "snapshot"), [(4, "step"), (0, "sync")])
+def test_every_save_and_every_hot_load_is_said(
+    emulator: Emulator, configured: Any, capsys: pytest.CaptureFixture[str], lora_rank: int, snapshot: str
+) -> None:
+    rl_loop.main(configured(lora_rank=lora_rank, epochs=1))
+    said = [line.removeprefix("rl ") for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "9 prompts, 1 of them dropped",
+        f"weights {snapshot}-1 are on the deployment",
+        "checkpoint step-2 is saved",
+        f"weights {snapshot}-2 are on the deployment",
+        "checkpoint step-3 is saved",
+        *(["weights step-3 are on the deployment"] if lora_rank else []),
+        "weights step-3 can be promoted",
+    ]
+
+
 @pytest.mark.parametrize("lora_rank", [8, 0])
 def test_a_run_killed_as_it_lets_go_leaves_nothing_running(emulator: Emulator, configured: Any, lora_rank: int) -> None:
     config = configured(lora_rank=lora_rank, epochs=1, kl_beta=0.05)

@@ -93,7 +93,8 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
                         train_steps(config, client, sampling, base, checkpoints, log, prompts, plan, done, collect)
                 else:
                     release_helpers(manager, config, deployment_id)
-                checkpoints.save_step(len(plan), plan[-1].data_consumed, promotable=True)
+                name = checkpoints.save_step(len(plan), plan[-1].data_consumed, promotable=True)
+                log.say(f"weights {name} can be promoted")
         if config.output_model_id:
             result["model"] = checkpoints.promote_latest(config.output_model_id, config.base_model)
             log.say(f"model {result['model'].get('name', config.output_model_id)} is ready")
@@ -146,11 +147,14 @@ def train_steps(
         if number in saved:
             with watch("save"):
                 # Before the snapshot: a finished run is known by a snapshot that is not older than its last state.
-                checkpoints.save_step(number, step.data_consumed)
+                name = checkpoints.save_step(number, step.data_consumed)
+            log.say(f"checkpoint {name} is saved")
         # Nothing samples after the last step, but an adapter's snapshot is what the final promotion takes.
         if (config.lora_rank or not final) and (number in saved or number % sync_every == 0):
             with watch("sync"):
-                policy.sync(sync_name(config, checkpoints.phase, number))
+                name = sync_name(config, checkpoints.phase, number)
+                policy.sync(name)
+            log.say(f"weights {name} are on the deployment")
         log.add({"step": number, "seconds": watch.seconds})
 
 
