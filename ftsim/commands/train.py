@@ -53,6 +53,7 @@ def train(
     from ftsim.process.attendance import default_state_dir
     from ftsim.process.environment import in_environment
 
+    recipe = recipe.removesuffix("_loop")  # what the module is called
     if recipe not in names():
         fail(f"there is no recipe {recipe!r}; there are {', '.join(names())}", 2)
     root = (state_dir or default_state_dir()).expanduser().resolve()

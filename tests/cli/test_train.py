@@ -124,6 +124,8 @@ def test_what_a_recipe_refuses_stays_its_own_error(load: Any) -> None:
         ("nothing", [], None, "there is no recipe 'nothing'; there are sft, dpo, orpo"),
         ("sft", ["lerning_rate=3"], None, "sft: there is no lerning_rate; did you mean learning_rate?"),
         ("sft", ["epochs=0"], None, "sft: epochs must be at least 1"),
+        ("sft_loop", ["epochs=0"], None, "sft: epochs must be at least 1"),
+        ("igpo", ["reward_fn=nowhere"], None, "igpo: reward_fn is not used here"),
         ("sft", [], Path("none.yaml"), "sft: none.yaml cannot be read"),
     ],
 )

@@ -11,7 +11,7 @@ from fireworks.training.sdk.client import FiretitanTrainingClient
 from emulator.server import Emulator
 from ftsim.training.recipes import dpo_loop, rl_loop, sft_loop
 from ftsim.training.utils import WeightSyncConfig
-from ftsim.training.utils.errors import CheckpointError, ConfigError
+from ftsim.training.utils.errors import CheckpointError, ConfigError, TrainerError
 from ftsim.training.utils.trainers import connect
 
 from .interrupts import interrupt
@@ -41,18 +41,22 @@ def states(emulator: Emulator) -> list[str]:
 
 @pytest.mark.parametrize(("recipe", "phase"), [(dpo_loop, "dpo"), (rl_loop, "rl")])
 def test_a_later_phase_saves_under_names_of_its_own_and_goes_on_from_them(
-    emulator: Emulator, configured: Any, recipe: Any, phase: str
+    emulator: Emulator, configured: Any, capsys: pytest.CaptureFixture[str], recipe: Any, phase: str
 ) -> None:
     before = states(emulator)
     assert before == ["sft-step-1", "sft-step-2"]
     config = configured(recipe, phase, init_from_checkpoint="shared:sft-step-2", output_model_id="second")
     interrupt(recipe.main, config, 1, after=False, watched=[(FiretitanTrainingClient, "save_state")])
+    assert f"{phase} starts with the weights of shared:sft-step-2\n" in capsys.readouterr().err
     result = recipe.main(config)
+    assert f"{phase} goes on from {phase}-step-1 after " in capsys.readouterr().err
     assert result["resumed_from"] == f"{phase}-step-1"
     assert states(emulator) == [*before, *(f"{phase}-step-{step}" for step in range(1, result["steps"] + 1))]
     assert f"/{phase}-step-{result['steps']}-" in result["model"]["importedFrom"]
     first = configured(sft_loop, "sft", gradient_accumulation_steps=1, output_model_id="first")
     assert sft_loop.main(first)["resumed_from"] is None  # it is complete, whatever came later
+    with pytest.raises(TrainerError, match="has loraRank 8, the configuration says 4"):
+        sft_loop.main(replace(first, lora_rank=4))
 
 
 @pytest.mark.parametrize("interval", [1, 0])

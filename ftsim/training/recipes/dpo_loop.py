@@ -15,7 +15,7 @@ from ftsim.training.utils.promotion import check_model_is_free
 from ftsim.training.utils.reference import REFERENCES, add_reference
 from ftsim.training.utils.schedule import learning_rate
 from ftsim.training.utils.steps import CustomLoss, submit_custom
-from ftsim.training.utils.trainers import connect, context_length, job_id_for, release, training_client
+from ftsim.training.utils.trainers import close_finished, connect, context_length, job_id_for, training_client
 
 METRICS = ("loss", "accuracy", "margin", "chosen", "rejected")
 
@@ -121,9 +121,8 @@ def main(config: Config) -> dict[str, Any]:
         )
         result: dict[str, Any] = {"job_id": job_id, "steps": len(plan), "model": None, "resumed_from": None}
         if checkpoints.finished(plan[-1].data_consumed):
+            close_finished(manager, config, job_id)
             log.say("this run is complete already; nothing is trained")
-            if config.trainer_job_id is None:
-                release(manager, job_id)
         else:
             if config.output_model_id:
                 check_model_is_free(manager, config.output_model_id)
@@ -132,7 +131,7 @@ def main(config: Config) -> dict[str, Any]:
                 resumed = checkpoints.resume_run(config, len(plan))
                 if resumed:
                     result["resumed_from"] = resumed.source
-                    log.say(f"goes on from {resumed.source} after {resumed.data_consumed} pairs")
+                    log.say(resumed.told("pairs"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
                 train, held_out = add_reference(
                     manager, config, client, max_seq_len, train, held_out, at_start=done == 0

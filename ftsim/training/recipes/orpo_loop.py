@@ -13,7 +13,7 @@ from ftsim.training.utils.preferences import Pair, as_data, load_split
 from ftsim.training.utils.promotion import check_model_is_free
 from ftsim.training.utils.schedule import learning_rate
 from ftsim.training.utils.steps import CustomLoss, submit_custom
-from ftsim.training.utils.trainers import connect, context_length, job_id_for, release, training_client
+from ftsim.training.utils.trainers import close_finished, connect, context_length, job_id_for, training_client
 
 METRICS = ("loss", "nll", "odds_loss", "accuracy", "margin", "chosen", "rejected")
 
@@ -112,9 +112,8 @@ def main(config: Config) -> dict[str, Any]:
         )
         result: dict[str, Any] = {"job_id": job_id, "steps": len(plan), "model": None, "resumed_from": None}
         if checkpoints.finished(plan[-1].data_consumed):
+            close_finished(manager, config, job_id)
             log.say("this run is complete already; nothing is trained")
-            if config.trainer_job_id is None:
-                release(manager, job_id)
         else:
             if config.output_model_id:
                 check_model_is_free(manager, config.output_model_id)
@@ -123,7 +122,7 @@ def main(config: Config) -> dict[str, Any]:
                 resumed = checkpoints.resume_run(config, len(plan))
                 if resumed:
                     result["resumed_from"] = resumed.source
-                    log.say(f"goes on from {resumed.source} after {resumed.data_consumed} pairs")
+                    log.say(resumed.told("pairs"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
                 train_steps(config, client, checkpoints, log, plan, done, train, held_out)
         if config.output_model_id:

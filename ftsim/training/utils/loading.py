@@ -22,6 +22,12 @@ class ResumeInfo:
     data_consumed: int
     source: str
 
+    def told(self, unit: str) -> str:
+        """What to tell the person at the terminal; `unit` is what the data rows are called."""
+        if self.data_consumed:
+            return f"goes on from {self.source} after {self.data_consumed} {unit}"
+        return f"starts with the weights of {self.source}"
+
 
 def wait(future: Any) -> Any:
     """The result of what the SDK returned, which is a future or the result itself."""

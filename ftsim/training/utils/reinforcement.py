@@ -24,7 +24,7 @@ from ftsim.training.utils.reference import base_model, release_reference
 from ftsim.training.utils.rollouts import Prompt, load_prompts
 from ftsim.training.utils.schedule import learning_rate
 from ftsim.training.utils.steps import submit
-from ftsim.training.utils.trainers import connect, context_length, job_id_for, release, training_client
+from ftsim.training.utils.trainers import close_finished, connect, context_length, job_id_for, training_client
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,9 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
         )
         result: dict[str, Any] = {"job_id": job_id, "steps": len(plan), "model": None, "resumed_from": None}
         if checkpoints.finished(plan[-1].data_consumed):
-            log.say("this run is complete already; nothing is trained")
+            close_finished(manager, config, job_id)
             release_helpers(manager, config, deployment_id)
-            if config.trainer_job_id is None:
-                release(manager, job_id)
+            log.say("this run is complete already; nothing is trained")
         else:
             if config.output_model_id:
                 check_model_is_free(manager, config.output_model_id)
@@ -75,7 +74,7 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
                 resumed = checkpoints.resume_run(config, len(plan))
                 if resumed:
                     result["resumed_from"] = resumed.source
-                    log.say(f"goes on from {resumed.source} after {resumed.data_consumed} rows")
+                    log.say(resumed.told("rows"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
                 policy = rollout_policy(
                     manager,
