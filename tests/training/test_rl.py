@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fireworks.training.sdk import DeploymentManager
+from fireworks.training.sdk import DeploymentConfig, DeploymentManager, TrainerJobConfig
 
 from emulator.server import Emulator
 from ftsim.trainer.losses import LOSSES
 from ftsim.training.recipes import rl_loop
 from ftsim.training.utils import WeightSyncConfig, reinforcement
 from ftsim.training.utils.advantages import LOSS_SETTINGS, POLICY_LOSSES, completion_logprobs
-from ftsim.training.utils.errors import ConfigError, TrainerError
+from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.policy import connect_deployments
 from ftsim.training.utils.trainers import connect, job_id_for
 from tests.sdk import BACKGROUND
@@ -206,14 +206,52 @@ def test_a_failed_hot_load_is_mended_by_a_full_snapshot(emulator: Emulator, conf
     assert remains(emulator, rl_loop, mended) == remains(emulator, rl_loop, quiet)
 
 
-def test_a_deployment_named_by_the_configuration_is_left_and_must_fit(emulator: Emulator, configured: Any) -> None:
-    rl_loop.main(configured(epochs=1, deployment_id="mine"))
+def deploy(name: str) -> None:
+    """A deployment as somebody makes it for whatever comes: attached to no trainer."""
+    connect_deployments(connect()).create_or_get(
+        DeploymentConfig(deployment_id=name, base_model=BASE, description="mine", accept_shapeless_risk=True)
+    )
+
+
+@pytest.mark.parametrize("lora_rank", [8, 0])
+def test_a_deployment_named_by_the_configuration_is_attached_and_left(
+    emulator: Emulator, configured: Any, lora_rank: int
+) -> None:
+    deploy("mine")
+    for name in ("first", "second"):  # from no trainer to one, and from that to another
+        config = configured(name, epochs=1, lora_rank=lora_rank, deployment_id="mine")
+        rl_loop.main(config)
+        (left,) = emulator.world.deployments
+        assert left.trainer_job.endswith(f"/{job_of(rl_loop, config)}")
+    assert not emulator.journal.of("delete_deployment")
+
+
+def test_a_deployment_that_is_not_there_or_serves_another_model_is_refused_before_anything_is_made(
+    emulator: Emulator, configured: Any
+) -> None:
+    deploy("mine")
+    other = configured(base_model=BASE.replace("8b", "4b"), deployment_id="mine")
+    for config, message in (
+        (configured(deployment_id="mistyped"), "deployment_id names 'mistyped', which the account has not"),
+        (other, f"mine serves {BASE}, not"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            rl_loop.main(config)
+    assert not emulator.journal.of("create_job")
     assert [one.id for one in emulator.world.deployments] == ["mine"]
-    rl_loop.main(configured("second", epochs=1, deployment_id="mine"))  # re-attached to the other trainer
-    other = configured("third", base_model=BASE.replace("8b", "4b"), deployment_id="mine")
-    with pytest.raises(TrainerError, match="deployment mine serves"):
-        rl_loop.main(other)
-    connect_deployments(connect()).delete("mine")
+
+
+def test_a_deployment_whose_bucket_the_trainer_was_made_for_is_not_attached(
+    emulator: Emulator, configured: Any
+) -> None:
+    """E14: the two ways to share a bucket exclude each other."""
+    deploy("mine")
+    connect().create_and_wait(
+        TrainerJobConfig(base_model=BASE, lora_rank=8, requested_job_id="shared", hot_load_deployment_id="mine")
+    )
+    rl_loop.main(configured(epochs=1, lora_rank=8, trainer_job_id="shared", deployment_id="mine"))
+    assert emulator.journal.of("hot_load")
+    assert [one.trainer_job for one in emulator.world.deployments] == [""]
 
 
 @pytest.mark.parametrize(

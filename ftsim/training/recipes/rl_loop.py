@@ -41,7 +41,7 @@ class Config:
     trainer_job_id: str | None = None
     """Use this job, which exists and is not released at the end; None derives one from log_path."""
     deployment_id: str | None = None
-    """Sample from this deployment, which is then not deleted at the end; None derives one from log_path."""
+    """Sample from this deployment, which exists and is not deleted at the end; None derives one from log_path."""
     deployment_replicas: int = 1
     """Replicas of the deployment."""
     lora_rank: int = 0

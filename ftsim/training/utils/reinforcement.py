@@ -18,7 +18,7 @@ from ftsim.training.utils.batches import Step, build_plan, steps_done
 from ftsim.training.utils.checkpoints import TrainingCheckpoints
 from ftsim.training.utils.config import phase_of
 from ftsim.training.utils.metrics import RunLog
-from ftsim.training.utils.policy import Policy, release_deployment, rollout_policy, sync_name
+from ftsim.training.utils.policy import Policy, check_deployment, release_deployment, rollout_policy, sync_name
 from ftsim.training.utils.promotion import check_model_is_free
 from ftsim.training.utils.reference import base_model, release_reference
 from ftsim.training.utils.rollouts import Prompt, load_prompts
@@ -69,6 +69,7 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
         else:
             if config.output_model_id:
                 check_model_is_free(manager, config.output_model_id)
+            check_deployment(manager, config)
             with training_client(manager, config, job_id, max_seq_len) as client:
                 checkpoints.client = client
                 resumed = checkpoints.resume_run(config, len(plan))
