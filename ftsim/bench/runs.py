@@ -40,7 +40,9 @@ def rl_step(stand: Stand) -> Iterator[Result]:
         client = stack.enter_context(training_client(manager, config, "bench-rl", 1024))
         base = stack.enter_context(base_model(manager, config, client, 1024))
         policy = stack.enter_context(
-            rollout_policy(manager, config, "bench-rl", "bench-rl", client, longest_prompt=512, step=0, moved=False)
+            rollout_policy(
+                manager, config, "bench-rl", "bench-rl", client, longest_prompt=512, snapshot="step-0", moved=False
+            )
         )
         policy.sync("start")
         for step in plan[:RL_STEPS]:

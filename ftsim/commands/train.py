@@ -53,6 +53,7 @@ def train(
     from ftsim.process.attendance import default_state_dir
     from ftsim.process.environment import in_environment
 
+    recipe = recipe.removesuffix("_loop")  # what the module is called
     if recipe not in names():
         fail(f"there is no recipe {recipe!r}; there are {', '.join(names())}", 2)
     root = (state_dir or default_state_dir()).expanduser().resolve()
@@ -135,6 +136,7 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
     from ftsim.process.environment import in_environment
     from ftsim.process.run import OVERRIDING_VARIABLES, RunError, join_server, program_environment
     from ftsim.training.utils.errors import CheckpointError, TrainerError
+    from ftsim.training.utils.sdk import is_refusal
 
     try:
         # The registration lives as long as this process does.
@@ -144,10 +146,11 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
     try:
         with in_environment(program_environment(os.environ, server, {}), OVERRIDING_VARIABLES):
             return main(config), server
-    except (ValueError, TrainerError, CheckpointError) as error:
-        if not type(error).__module__.startswith("ftsim."):
+    except Exception as error:
+        ours = isinstance(error, ValueError | TrainerError | CheckpointError)
+        if not (ours and type(error).__module__.startswith("ftsim.")) and not is_refusal(error):
             raise
-        fail(str(error))
+        fail(" ".join(str(error).split()))
 
 
 def report(result: dict[str, Any], server: "ServerRecord") -> None:

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from emulator.server import Emulator
 from ftsim import curves, data, overrides
 from ftsim.commands import train
 from ftsim.training.recipes import dpo_loop, sft_loop
+from ftsim.training.utils import sdk
 from ftsim.training.utils.errors import ConfigError
+from ftsim.training.utils.policy import connect_deployments
+from ftsim.training.utils.trainers import connect
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,6 +124,8 @@ def test_what_a_recipe_refuses_stays_its_own_error(load: Any) -> None:
         ("nothing", [], None, "there is no recipe 'nothing'; there are sft, dpo, orpo"),
         ("sft", ["lerning_rate=3"], None, "sft: there is no lerning_rate; did you mean learning_rate?"),
         ("sft", ["epochs=0"], None, "sft: epochs must be at least 1"),
+        ("sft_loop", ["epochs=0"], None, "sft: epochs must be at least 1"),
+        ("igpo", ["reward_fn=nowhere"], None, "igpo: reward_fn is not used here"),
         ("sft", [], Path("none.yaml"), "sft: none.yaml cannot be read"),
     ],
 )
@@ -137,6 +143,56 @@ def test_a_wrong_command_says_why_and_starts_nothing(
     assert left.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "state" / "server.json").exists()
+
+
+def _refused(config: Any) -> Any:
+    raise sdk.RequestFailedError("the trainer\nrefuses it", "req-1", "user")  # type: ignore[arg-type]
+
+
+def _missing_job(config: Any) -> Any:
+    return connect().get("nojob")
+
+
+def _missing_deployment(config: Any) -> Any:
+    deployments = connect_deployments(connect())
+    return deployments.reattach_trainer("none", base_model="b", trainer_job_name="j", timeout_s=1)
+
+
+def _mistake(config: Any) -> Any:
+    raise RuntimeError("a fault of the program")
+
+
+@pytest.fixture
+def joined(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train.run` finds an emulator that runs already."""
+    monkeypatch.setattr("ftsim.process.run.join_server", lambda attendance: (None, None))
+    monkeypatch.setattr("ftsim.process.run.program_environment", lambda *given: emu.env())
+
+
+@pytest.mark.usefixtures("joined")
+@pytest.mark.parametrize(
+    ("main", "message"),
+    [
+        (_refused, "ftsim: the trainer refuses it\n"),
+        (_missing_job, "nojob"),
+        (_missing_deployment, "ftsim: Deployment 'none' does not exist\n"),
+    ],
+)
+def test_what_the_service_refuses_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], main: Any, message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        train.run(None, main, tmp_path)
+    said = capsys.readouterr().err
+    assert said.startswith("ftsim: ")
+    assert said.count("\n") == 1
+    assert message in said
+
+
+@pytest.mark.usefixtures("joined")
+def test_a_fault_of_the_program_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        train.run(None, _mistake, tmp_path)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The policy learns to say words again: the share of exact copies among its samples doubles."""
+"""The policy learns to say words again: the share of exact copies among its samples rises."""
 
 from pathlib import Path
 

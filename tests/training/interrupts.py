@@ -26,6 +26,7 @@ SAMPLING_CALLS = (
     (FiretitanSamplingClient, "sample"),
     (DeploymentManager, "create_or_get"),
     (DeploymentManager, "hotload"),
+    (DeploymentManager, "delete"),
 )
 
 
@@ -61,11 +62,11 @@ def counting(
     """Count the calls made inside; with `at`, the program inside is interrupted and nothing is cleaned up."""
     calls = Calls(at, after=after)
     with pytest.MonkeyPatch.context() as patch:
-        for owner, name in watched:
-            patch.setattr(owner, name, calls.through(getattr(owner, name)))
         if at is not None:
             patch.setattr(trainers, "cancel", lambda *args, **more: None)  # the dead release nothing
             patch.setattr(DeploymentManager, "delete", lambda *args, **more: None)
+        for owner, name in watched:
+            patch.setattr(owner, name, calls.through(getattr(owner, name)))
         yield calls
 
 

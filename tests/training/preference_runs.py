@@ -13,7 +13,7 @@ from ftsim.training.utils import WeightSyncConfig
 from ftsim.training.utils.trainers import job_id_for
 
 from .interrupts import counting, interrupt
-from .runs import files, rows
+from .runs import files, rows, running
 
 STEPS = 6
 BASE = "accounts/fireworks/models/qwen3-8b"
@@ -98,4 +98,5 @@ def check_interruptions(
         interrupt(recipe.main, config, at, after=after)
         recipe.main(config)
         assert remains(emulator, name, config) == expected, (at, after)
+        assert not running(emulator), (at, after)
     return expected

@@ -18,7 +18,7 @@ from ftsim.training.utils.trainers import job_id_for
 
 from .interrupts import SAMPLING_CALLS, counting, interrupt
 from .preference_runs import metrics, moments
-from .runs import files, rows
+from .runs import files, rows, running
 
 STEPS = 6
 BASE = "accounts/fireworks/models/qwen3-8b"
@@ -103,5 +103,6 @@ def check_interruptions(
         interrupt(recipe.main, config, at, after=after, watched=SAMPLING_CALLS)
         recipe.main(config)
         assert remains(emulator, recipe, config) == expected, (at, after, calls.made[at])
-    assert not list(emulator.world.deployments)
+        assert not list(emulator.world.deployments), (at, after, calls.made[at])
+        assert not running(emulator), (at, after, calls.made[at])
     return expected

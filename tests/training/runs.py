@@ -63,5 +63,10 @@ def rows(emulator: Emulator, job_id: str) -> dict[str, Path]:
     return {row.id: platform.blobs.path(row.blob) for row in platform.checkpoints.rows(owner)}
 
 
+def running(emulator: Emulator) -> list[str]:
+    """The jobs that still hold accelerators."""
+    return [job.id for job in emulator.world.jobs if job.state == "JOB_STATE_RUNNING"]
+
+
 def files(folder: Path, pattern: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}

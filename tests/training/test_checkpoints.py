@@ -263,6 +263,27 @@ def test_a_name_taken_by_another_phase_is_not_overwritten(plane: FakePlane, tmp_
         manager(plane, tmp_path / "rl").save("step-2", resumable=True, promotable=False, data_consumed=4)
 
 
+def test_a_step_to_come_whose_name_is_taken_is_refused_at_the_start(plane: FakePlane, tmp_path: Path) -> None:
+    """C14: at the last save it would cost the run."""
+    manager(plane, tmp_path / "dpo").save("step-2", resumable=True, promotable=False, data_consumed=16)
+    start = {"init_from_checkpoint": "sft-job:step-2", "saves": [1, 2]}
+    with pytest.raises(CheckpointError, match="already has a checkpoint 'step-2'"):
+        manager(plane, tmp_path / "rl").resume(**start)
+    second = manager(plane, tmp_path / "rl", phase="rl")
+    assert second.resume(**start) == ResumeInfo(0, 0, "sft-job:step-2")
+    assert second.save_step(2, 4) == "rl-step-2"
+    again = manager(plane, tmp_path / "rl", phase="rl")
+    assert again.resume(**start) == ResumeInfo(2, 4, "rl-step-2")
+
+
+def test_steps_whose_cursors_are_forgotten_do_not_hinder_those_to_come(plane: FakePlane, tmp_path: Path) -> None:
+    """C19: only the newest cursors are kept, and a long run's first rows have none."""
+    first = manager(plane, tmp_path)
+    for step in range(1, 30):
+        first.save_step(step, step)
+    assert manager(plane, tmp_path).resume(saves=range(1, 40)) == ResumeInfo(29, 29, "step-29")
+
+
 @pytest.mark.parametrize(
     ("ref", "loaded"), [("other-job:step-4", "cross_job://other-job/step-4"), ("sft-job:step-4", "step-4")]
 )

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,27 @@ def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) ->
         assert log.draw().stat().st_size > 1000
 
 
+def test_a_log_whose_writer_dies_as_it_is_cut_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunLog(tmp_path, "sft") as log:
+        log.begin(0, 4)
+        for step in (1, 2, 3):
+            log.add({"step": step, "loss": 1.0 / step})
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+
+    def die(*paths: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt), RunLog(tmp_path, "sft") as log:
+        log.begin(2, 4)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole
+
+
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with RunLog(tmp_path, "sft"), pytest.raises(ConfigError, match="another process"), RunLog(tmp_path, "sft"):
-        pass
+    with RunLog(tmp_path, "sft") as first:
+        first.begin(0, 1)  # which puts another file in the log's place
+        with pytest.raises(ConfigError, match="another process"), RunLog(tmp_path, "sft"):
+            pass
     with RunLog(tmp_path, "sft"):
         pass
 

@@ -1,23 +1,27 @@
 """The RL recipe from end to end: a real deployment samples, a real trainer learns, killed anywhere it ends the same."""
 
+import itertools
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fireworks.training.sdk import DeploymentConfig, DeploymentManager, TrainerJobConfig
 
 from emulator.server import Emulator
+from ftsim.trainer.losses import LOSSES
 from ftsim.training.recipes import rl_loop
 from ftsim.training.utils import WeightSyncConfig, reinforcement
-from ftsim.training.utils.advantages import POLICY_LOSSES, completion_logprobs
-from ftsim.training.utils.errors import ConfigError, TrainerError
+from ftsim.training.utils.advantages import LOSS_SETTINGS, POLICY_LOSSES, completion_logprobs
+from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.policy import connect_deployments
 from ftsim.training.utils.trainers import connect, job_id_for
 from tests.sdk import BACKGROUND
 
+from .interrupts import interrupt
 from .rl_runs import BASE, STEPS, check_interruptions, configure, job_of, remains, steps
-from .runs import kill_after, run_to_end
+from .runs import kill_after, run_to_end, running
 
 FULL = {"kl_beta": 0.05, "weight_sync": WeightSyncConfig(dcp_save_interval=2, weight_sync_interval=3)}
 
@@ -82,6 +86,38 @@ def test_a_full_run_hot_loads_deltas_and_promotes_a_base(emulator: Emulator, con
         assert connect().get(job)["state"] == "JOB_STATE_CANCELLED"
 
 
+@pytest.mark.parametrize(("lora_rank", "snapshot"), [(4, "step"), (0, "sync")])
+def test_every_save_and_every_hot_load_is_said(
+    emulator: Emulator, configured: Any, capsys: pytest.CaptureFixture[str], lora_rank: int, snapshot: str
+) -> None:
+    rl_loop.main(configured(lora_rank=lora_rank, epochs=1))
+    said = [line.removeprefix("rl ") for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "9 prompts, 1 of them dropped",
+        f"weights {snapshot}-1 are on the deployment",
+        "checkpoint step-2 is saved",
+        f"weights {snapshot}-2 are on the deployment",
+        "checkpoint step-3 is saved",
+        *(["weights step-3 are on the deployment"] if lora_rank else []),
+        "weights step-3 can be promoted",
+    ]
+
+
+@pytest.mark.parametrize("lora_rank", [8, 0])
+def test_a_run_killed_as_it_lets_go_leaves_nothing_running(emulator: Emulator, configured: Any, lora_rank: int) -> None:
+    config = configured(lora_rank=lora_rank, epochs=1, kl_beta=0.05)
+    interrupt(rl_loop.main, config, 0, after=False, watched=[(DeploymentManager, "delete")])
+    reference = [] if lora_rank else [job_id_for("reference", config.log_path)]
+    assert set(running(emulator)) == {job_of(rl_loop, config), *reference}
+    rl_loop.main(config)
+    assert not running(emulator)
+    assert not list(emulator.world.deployments)
+    for job_id in reference:
+        connect().resume_and_wait(job_id)
+    rl_loop.main(config)
+    assert not running(emulator)  # nor when the run was complete
+
+
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_what_is_sampled_comes_from_the_policy_that_is_trained(
     emulator: Emulator, configured: Any, monkeypatch: pytest.MonkeyPatch, replicas: int
@@ -100,6 +136,22 @@ def test_what_is_sampled_comes_from_the_policy_that_is_trained(
         rl_loop.main(configured(epochs=1, deployment_replicas=replicas))
     assert len(gaps) > 20
     assert max(gaps) < 1e-4
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_a_policy_has_not_left_itself_before_its_first_step_at_any_temperature(
+    emulator: Emulator, configured: Any, temperature: float
+) -> None:
+    """Its reference is itself, so there is no divergence; all ratios are 1, so advantages add up to the loss: 0."""
+    config = configured(
+        lora_rank=4, epochs=1, max_examples=3, temperature=temperature, kl_beta=0.05, max_completion_tokens=1
+    )
+    different = itertools.count()
+    rl_loop.main(config, reward_fn=lambda text, row: float(next(different)))
+    (entry,) = steps(config)
+    assert entry["kl"] == pytest.approx(0, abs=1e-5)
+    assert entry["loss"] == pytest.approx(0, abs=1e-5)
+    assert entry["grad_norm"] > 0
 
 
 def test_groups_that_are_filtered_count_as_consumed_and_train_nothing(emulator: Emulator, configured: Any) -> None:
@@ -138,6 +190,11 @@ def test_every_policy_loss_takes_a_step(emulator: Emulator, configured: Any, los
     assert POLICY_LOSSES[loss][0] in str(sent.request)
 
 
+def test_every_policy_loss_of_the_trainer_can_be_chosen_with_all_its_settings() -> None:
+    assert {name: tuple(loss.keys) for name, loss in LOSSES.items() if "advantages" in loss.tensors} == LOSS_SETTINGS
+    assert {loss for loss, _ in POLICY_LOSSES.values()} == LOSS_SETTINGS.keys()
+
+
 @pytest.mark.parametrize("lora_rank", [8, 0])
 def test_a_failed_hot_load_is_mended_by_a_full_snapshot(emulator: Emulator, configured: Any, lora_rank: int) -> None:
     """E9, E10."""
@@ -149,22 +206,68 @@ def test_a_failed_hot_load_is_mended_by_a_full_snapshot(emulator: Emulator, conf
     assert remains(emulator, rl_loop, mended) == remains(emulator, rl_loop, quiet)
 
 
-def test_a_deployment_named_by_the_configuration_is_left_and_must_fit(emulator: Emulator, configured: Any) -> None:
-    rl_loop.main(configured(epochs=1, deployment_id="mine"))
+def deploy(name: str) -> None:
+    """A deployment as somebody makes it for whatever comes: attached to no trainer."""
+    connect_deployments(connect()).create_or_get(
+        DeploymentConfig(deployment_id=name, base_model=BASE, description="mine", accept_shapeless_risk=True)
+    )
+
+
+@pytest.mark.parametrize("lora_rank", [8, 0])
+def test_a_deployment_named_by_the_configuration_is_attached_and_left(
+    emulator: Emulator, configured: Any, lora_rank: int
+) -> None:
+    deploy("mine")
+    for name in ("first", "second"):  # from no trainer to one, and from that to another
+        config = configured(name, epochs=1, lora_rank=lora_rank, deployment_id="mine")
+        rl_loop.main(config)
+        (left,) = emulator.world.deployments
+        assert left.trainer_job.endswith(f"/{job_of(rl_loop, config)}")
+    assert not emulator.journal.of("delete_deployment")
+
+
+def test_a_deployment_that_is_not_there_or_serves_another_model_is_refused_before_anything_is_made(
+    emulator: Emulator, configured: Any
+) -> None:
+    deploy("mine")
+    other = configured(base_model=BASE.replace("8b", "4b"), deployment_id="mine")
+    for config, message in (
+        (configured(deployment_id="mistyped"), "deployment_id names 'mistyped', which the account has not"),
+        (other, f"mine serves {BASE}, not"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            rl_loop.main(config)
+    assert not emulator.journal.of("create_job")
     assert [one.id for one in emulator.world.deployments] == ["mine"]
-    rl_loop.main(configured("second", epochs=1, deployment_id="mine"))  # re-attached to the other trainer
-    other = configured("third", base_model=BASE.replace("8b", "4b"), deployment_id="mine")
-    with pytest.raises(TrainerError, match="deployment mine serves"):
-        rl_loop.main(other)
-    connect_deployments(connect()).delete("mine")
+
+
+def test_a_deployment_whose_bucket_the_trainer_was_made_for_is_not_attached(
+    emulator: Emulator, configured: Any
+) -> None:
+    """E14: the two ways to share a bucket exclude each other."""
+    deploy("mine")
+    connect().create_and_wait(
+        TrainerJobConfig(base_model=BASE, lora_rank=8, requested_job_id="shared", hot_load_deployment_id="mine")
+    )
+    rl_loop.main(configured(epochs=1, lora_rank=8, trainer_job_id="shared", deployment_id="mine"))
+    assert emulator.journal.of("hot_load")
+    assert [one.trainer_job for one in emulator.world.deployments] == [""]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"policy_loss": "q-learning"}, "policy_loss 'q-learning' is not one of"),
+        ({"loss_config": {"foo": 1}}, r"loss_config\.foo: grpo has no such setting, only clip_low_threshold,"),
+        ({"policy_loss": "reinforce", "loss_config": {"beta": 1}}, "reinforce has no such setting, only none"),
         ({"completions_per_prompt": 1}, "completions_per_prompt must be at least 2"),
         ({"kl_beta": -1}, "kl_beta must be at least 0"),
+        ({"temperature": 0}, "temperature must be above 0, where samples differ"),
+        ({"temperature": 2.5}, "at most 2, not 2.5"),
+        (
+            {"temperature": 0.5, "weight_sync": WeightSyncConfig(weight_sync_interval=2)},
+            r"temperature=0\.5 needs weight_sync\.weight_sync_interval=1",
+        ),
         ({"prompts_per_step": 0}, "prompts_per_step must be at least 1"),
     ],
 )

@@ -3,13 +3,14 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ftsim.training.utils.errors import TrainerError
 from ftsim.training.utils.sdk import TrainerJobConfig
-from ftsim.training.utils.trainers import bring_up, job_id_for
+from ftsim.training.utils.trainers import bring_up, close_finished, job_id_for
 
 
 @dataclass
@@ -103,6 +104,15 @@ def test_a_job_made_for_something_else_is_refused(config: dict[str, Any]) -> Non
     """F5."""
     with pytest.raises(TrainerError, match="use a new log_path"):
         run(ScriptedManager(["RUNNING"], config))
+
+
+@pytest.mark.parametrize("change", [{"lora_rank": 0}, {"base_model": "other"}])
+def test_a_complete_run_is_not_taken_for_one_of_other_settings(change: dict[str, Any]) -> None:
+    manager = ScriptedManager(["CANCELLED"], {"baseModel": "base", "loraRank": 8})
+    same = SimpleNamespace(base_model="base", lora_rank=8, trainer_job_id=None)
+    close_finished(manager, same, "job")
+    with pytest.raises(TrainerError, match="use a new log_path for another kind of run"):
+        close_finished(manager, SimpleNamespace(**(vars(same) | change)), "job")
 
 
 def test_the_job_id_belongs_to_the_folder_however_it_is_written(

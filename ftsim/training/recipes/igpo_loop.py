@@ -42,6 +42,8 @@ class Config(rl_loop.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.reward_fn != rl_loop.Config.reward_fn:
+            raise ConfigError("reward_fn is not used here: the outcome is paid for by `environment`; name yours there")
         check_choice("information_gain", self.information_gain, ("probability", "logprob"))
         check_at_least(self, {"max_turns": 1, "gain_weight": 0, "discount": 0})
         if self.discount > 1:

@@ -6,15 +6,14 @@ from typing import Any
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
 from ftsim.training.utils.batches import Step, build_plan, steps_done
 from ftsim.training.utils.checkpoints import TrainingCheckpoints
-from ftsim.training.utils.config import check_at_least, check_common
-from ftsim.training.utils.errors import ConfigError
+from ftsim.training.utils.config import check_at_least, check_common, check_evaluation, phase_of
 from ftsim.training.utils.metrics import RunLog
 from ftsim.training.utils.preference_losses import ACCURACIES, evaluate, orpo_loss
 from ftsim.training.utils.preferences import Pair, as_data, load_split
 from ftsim.training.utils.promotion import check_model_is_free
 from ftsim.training.utils.schedule import learning_rate
 from ftsim.training.utils.steps import CustomLoss, submit_custom
-from ftsim.training.utils.trainers import connect, context_length, job_id_for, release, training_client
+from ftsim.training.utils.trainers import close_finished, connect, context_length, job_id_for, training_client
 
 METRICS = ("loss", "nll", "odds_loss", "accuracy", "margin", "chosen", "rejected")
 
@@ -85,11 +84,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_common(self)
-        check_at_least(self, {"odds_weight": 0, "eval_split": 0, "eval_interval": 0})
-        if self.eval_split >= 1:
-            raise ConfigError("eval_split must be below 1")
-        if self.eval_split and self.eval_dataset:
-            raise ConfigError("eval_split and eval_dataset exclude each other; keep one")
+        check_evaluation(self)
+        check_at_least(self, {"odds_weight": 0})
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -98,7 +94,12 @@ def main(config: Config) -> dict[str, Any]:
     max_seq_len = context_length(manager, config)
     job_id = config.trainer_job_id or job_id_for("orpo", config.log_path)
     checkpoints = TrainingCheckpoints(
-        None, manager, trainer_id=job_id, log_path=config.log_path, lora_rank=config.lora_rank
+        None,
+        manager,
+        trainer_id=job_id,
+        log_path=config.log_path,
+        lora_rank=config.lora_rank,
+        phase=phase_of(config, "orpo"),
     )
     with RunLog(config.log_path, "orpo") as log:
         train, held_out = load_split(config, max_seq_len, log.say)
@@ -111,18 +112,17 @@ def main(config: Config) -> dict[str, Any]:
         )
         result: dict[str, Any] = {"job_id": job_id, "steps": len(plan), "model": None, "resumed_from": None}
         if checkpoints.finished(plan[-1].data_consumed):
+            close_finished(manager, config, job_id)
             log.say("this run is complete already; nothing is trained")
-            if config.trainer_job_id is None:
-                release(manager, job_id)
         else:
             if config.output_model_id:
                 check_model_is_free(manager, config.output_model_id)
             with training_client(manager, config, job_id, max_seq_len) as client:
                 checkpoints.client = client
-                resumed = checkpoints.resume(config.init_from_checkpoint, config.warm_start_from_adapter)
+                resumed = checkpoints.resume_run(config, len(plan))
                 if resumed:
                     result["resumed_from"] = resumed.source
-                    log.say(f"goes on from {resumed.source} after {resumed.data_consumed} pairs")
+                    log.say(resumed.told("pairs"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
                 train_steps(config, client, checkpoints, log, plan, done, train, held_out)
         if config.output_model_id:
@@ -169,11 +169,9 @@ def train_steps(
         if held_out and (final or (config.eval_interval and number % config.eval_interval == 0)):
             log.add({"step": number} | evaluate(client, evaluation(config, held_out)))
         if interval and number % interval == 0 and not final:
-            checkpoints.save(f"step-{number}", resumable=True, promotable=False, data_consumed=step.data_consumed)
-            log.say(f"checkpoint step-{number} is saved")
-    total_rows = plan[-1].data_consumed
-    checkpoints.save(f"step-{len(plan)}", resumable=True, promotable=True, data_consumed=total_rows)
-    log.say(f"checkpoint step-{len(plan)} is saved")
+            log.say(f"checkpoint {checkpoints.save_step(number, step.data_consumed)} is saved")
+    name = checkpoints.save_step(len(plan), plan[-1].data_consumed, promotable=True)
+    log.say(f"checkpoint {name} is saved")
 
 
 def loss_of(config: Config, pairs: list[Pair], count: int) -> CustomLoss:

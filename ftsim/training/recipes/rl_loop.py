@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
-from ftsim.training.utils.advantages import POLICY_LOSSES, Scored, normalised
+from ftsim.training.utils.advantages import Scored, check_loss, normalised
 from ftsim.training.utils.batches import Step
-from ftsim.training.utils.config import check_at_least, check_choice, check_common
+from ftsim.training.utils.config import check_at_least, check_common
 from ftsim.training.utils.data import load_tokenizer
+from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.policy import Policy
 from ftsim.training.utils.reinforcement import Scores, run
 from ftsim.training.utils.rewards import resolve
@@ -40,7 +41,7 @@ class Config:
     trainer_job_id: str | None = None
     """Use this job, which exists and is not released at the end; None derives one from log_path."""
     deployment_id: str | None = None
-    """Sample from this deployment, which is then not deleted at the end; None derives one from log_path."""
+    """Sample from this deployment, which exists and is not deleted at the end; None derives one from log_path."""
     deployment_replicas: int = 1
     """Replicas of the deployment."""
     lora_rank: int = 0
@@ -64,11 +65,11 @@ class Config:
     max_completion_tokens: int = 64
     """Longest sample in tokens."""
     temperature: float = 1.0
-    """Sampling temperature."""
+    """Sampling temperature, above 0; other than 1 it samples from a sharper or flatter policy than is trained."""
     rollout_concurrency: int = 64
     """Completion requests in flight at a time."""
     policy_loss: str = "grpo"
-    """grpo or ppo, dapo, gspo, cispo, dro, importance_sampling, reinforce."""
+    """grpo or ppo, dapo, gspo, cispo, dro, dppo, importance_sampling, reinforce."""
     loss_config: dict[str, float] = field(default_factory=dict)
     """Settings of the loss on the server, such as {"clip_high_threshold": 1.28}."""
     kl_beta: float = 0.0
@@ -91,9 +92,18 @@ class Config:
 
     def __post_init__(self) -> None:
         check_common(self)
-        check_choice("policy_loss", self.policy_loss, POLICY_LOSSES)
+        check_loss(self.policy_loss, self.loss_config)
         counts = ("prompts_per_step", "max_completion_tokens", "rollout_concurrency", "deployment_replicas")
-        check_at_least(self, dict.fromkeys(counts, 1) | {"completions_per_prompt": 2, "temperature": 0, "kl_beta": 0})
+        check_at_least(self, dict.fromkeys(counts, 1) | {"completions_per_prompt": 2, "kl_beta": 0})
+        if not 0 < self.temperature <= 2:
+            raise ConfigError(
+                f"temperature must be above 0, where samples differ, and at most 2, not {self.temperature!r}"
+            )
+        if self.temperature != 1 and self.weight_sync.weight_sync_interval > 1:
+            raise ConfigError(
+                f"temperature={self.temperature:g} needs weight_sync.weight_sync_interval=1: log-probabilities at "
+                "temperature 1 are the trainer's, which must be the policy that sampled"
+            )
 
 
 def main(config: Config, reward_fn: RewardFn | None = None, filter_fn: FilterFn | None = None) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from typing import Any
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
 from ftsim.training.utils.batches import Step, build_plan, split, steps_done
 from ftsim.training.utils.checkpoints import TrainingCheckpoints
-from ftsim.training.utils.config import check_at_least, check_common
+from ftsim.training.utils.config import check_common, check_evaluation, phase_of
 from ftsim.training.utils.data import load_supervised, load_tokenizer
-from ftsim.training.utils.errors import ConfigError, DataError
+from ftsim.training.utils.errors import DataError
 from ftsim.training.utils.metrics import RunLog
 from ftsim.training.utils.promotion import check_model_is_free
 from ftsim.training.utils.schedule import learning_rate
 from ftsim.training.utils.steps import Submitted, mean_loss, submit
-from ftsim.training.utils.trainers import connect, context_length, job_id_for, release, training_client
+from ftsim.training.utils.trainers import close_finished, connect, context_length, job_id_for, training_client
 
 
 @dataclass
@@ -81,11 +81,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_common(self)
-        check_at_least(self, {"eval_split": 0, "eval_interval": 0})
-        if self.eval_split >= 1:
-            raise ConfigError("eval_split must be below 1")
-        if self.eval_split and self.eval_dataset:
-            raise ConfigError("eval_split and eval_dataset exclude each other; keep one")
+        check_evaluation(self)
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -94,7 +90,12 @@ def main(config: Config) -> dict[str, Any]:
     max_seq_len = context_length(manager, config)
     job_id = config.trainer_job_id or job_id_for("sft", config.log_path)
     checkpoints = TrainingCheckpoints(
-        None, manager, trainer_id=job_id, log_path=config.log_path, lora_rank=config.lora_rank
+        None,
+        manager,
+        trainer_id=job_id,
+        log_path=config.log_path,
+        lora_rank=config.lora_rank,
+        phase=phase_of(config, "sft"),
     )
     with RunLog(config.log_path, "sft") as log:
         train, held_out = load_data(config, max_seq_len, log)
@@ -107,18 +108,17 @@ def main(config: Config) -> dict[str, Any]:
         )
         result: dict[str, Any] = {"job_id": job_id, "steps": len(plan), "model": None, "resumed_from": None}
         if checkpoints.finished(plan[-1].data_consumed):
+            close_finished(manager, config, job_id)
             log.say("this run is complete already; nothing is trained")
-            if config.trainer_job_id is None:
-                release(manager, job_id)
         else:
             if config.output_model_id:
                 check_model_is_free(manager, config.output_model_id)
             with training_client(manager, config, job_id, max_seq_len) as client:
                 checkpoints.client = client
-                resumed = checkpoints.resume(config.init_from_checkpoint, config.warm_start_from_adapter)
+                resumed = checkpoints.resume_run(config, len(plan))
                 if resumed:
                     result["resumed_from"] = resumed.source
-                    log.say(f"goes on from {resumed.source} after {resumed.data_consumed} rows")
+                    log.say(resumed.told("rows"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
                 train_steps(config, client, checkpoints, log, plan, done, train, held_out)
         if config.output_model_id:
@@ -181,11 +181,9 @@ def train_steps(
         if held_out and (evaluates or final):
             log.add({"step": number, "eval_loss": mean_loss(client, held_out, config.batch_size)})
         if saves:
-            checkpoints.save(f"step-{number}", resumable=True, promotable=False, data_consumed=step.data_consumed)
-            log.say(f"checkpoint step-{number} is saved")
-    total_rows = plan[-1].data_consumed
-    checkpoints.save(f"step-{len(plan)}", resumable=True, promotable=True, data_consumed=total_rows)
-    log.say(f"checkpoint step-{len(plan)} is saved")
+            log.say(f"checkpoint {checkpoints.save_step(number, step.data_consumed)} is saved")
+    name = checkpoints.save_step(len(plan), plan[-1].data_consumed, promotable=True)
+    log.say(f"checkpoint {name} is saved")
 
 
 def report(log: RunLog, step: Step, rate: float, submitted: Submitted) -> None:

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ftsim.training.utils.config import check_choice
 from ftsim.training.utils.data import Example, datum
+from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.rollouts import Sample
 from ftsim.training.utils.sdk import types
 
@@ -16,6 +18,7 @@ POLICY_LOSSES: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "gspo": ("gspo", {}),
     "cispo": ("cispo", {}),
     "dro": ("dro", {}),
+    "dppo": ("dppo", {}),
     "importance_sampling": ("importance_sampling", {}),
     "reinforce": ("reinforce", {}),
 }
@@ -23,6 +26,31 @@ POLICY_LOSSES: Mapping[str, tuple[str, Mapping[str, float]]] = {
 
 dapo clips higher than lower and caps the loss of bad samples (Yu et al. 2025, "DAPO"; dual clip of Ye et al. 2020).
 """
+
+
+_CLIPS = ("clip_low_threshold", "clip_high_threshold")
+LOSS_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "ppo": (*_CLIPS, "ratio_log_cap"),
+    "dapo": (*_CLIPS, "ratio_log_cap", "eps_clip_c"),
+    "gspo": (*_CLIPS, "seq_ratio_log_cap"),
+    "cispo": (*_CLIPS, "ratio_log_cap"),
+    "dro": ("beta",),
+    "dppo": ("ratio_log_cap", "divergence_threshold"),
+    "importance_sampling": ("ratio_log_cap",),
+    "reinforce": (),
+}
+"""The server's loss -> what `loss_config` may set; it would refuse another name only once samples are paid for."""
+
+
+def check_loss(policy_loss: str, loss_config: Mapping[str, float]) -> None:
+    """Refuse a loss, or a setting of it, that the server has not."""
+    check_choice("policy_loss", policy_loss, POLICY_LOSSES)
+    known = LOSS_SETTINGS[POLICY_LOSSES[policy_loss][0]]
+    for name in loss_config:
+        if name not in known:
+            raise ConfigError(
+                f"loss_config.{name}: {policy_loss} has no such setting, only {', '.join(known) or 'none'}"
+            )
 
 
 @dataclass(frozen=True)
@@ -62,6 +90,18 @@ def completion_logprobs(client: Any, samples: Sequence[Sample]) -> list[list[flo
     ]
 
 
+def under_policy(client: Any, scored: Sequence[Scored]) -> list[Scored]:
+    """The same with the log-probabilities of the client's own model, at temperature 1.
+
+    At another temperature a sample's own are those of a sharper or flatter distribution, which the trainer's losses and
+    a reference know nothing of: before its first step a policy would seem to have left itself.
+    """
+    found = completion_logprobs(client, [one.sample for one in scored])
+    return [
+        replace(one, sample=replace(one.sample, logprobs=logprobs)) for one, logprobs in zip(scored, found, strict=True)
+    ]
+
+
 def policy_data(
     scored: Sequence[Scored], reference: Sequence[Sequence[float]] | None = None, kl_beta: float = 0.0
 ) -> list[Any]:
@@ -75,7 +115,11 @@ def policy_data(
 
 
 def kl_estimate(scored: Sequence[Scored], reference: Sequence[Sequence[float]]) -> float:
-    """Mean of old - reference over the sampled tokens, in nats: an unbiased estimate of the divergence."""
+    """Mean of old - reference over the sampled tokens, in nats.
+
+    An unbiased estimate of the divergence for what was sampled at temperature 1 by the policy that `old` is of; at
+    another temperature, the mean over what that favours.
+    """
     gaps = [
         old - held
         for one, theirs in zip(scored, reference, strict=True)

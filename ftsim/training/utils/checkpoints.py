@@ -7,48 +7,31 @@ other phases on the same job are left alone (C24), and a row is never resumed wi
 import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ftsim.training.utils.config import LABEL, parse_checkpoint_ref
+from ftsim.training.utils.config import LABEL
 from ftsim.training.utils.cursors import Cursors
 from ftsim.training.utils.errors import CheckpointError, ConfigError
+from ftsim.training.utils.lineage import Held, free_name, refuse_lost, refuse_taken, refuse_unknown_past
+from ftsim.training.utils.loading import ResumeInfo, load_adapter, load_checkpoint, load_newest, wait
 from ftsim.training.utils.promotion import http_status, poll, promote
-from ftsim.training.utils.rows import Row, read_rows, step_of
+from ftsim.training.utils.rows import Row, read_rows, step_name, step_of
+
+__all__ = ["ResumeInfo", "TrainingCheckpoints"]
 
 logger = logging.getLogger(__name__)
 
 LIST_WAIT_S = 90.0
-SAVE_TIMEOUT_S = 2700.0
 # 63 less the hyphen and eight hex digits the SDK adds to sampler names (B4).
 NAME_LIMIT = 54
 
 
-@dataclass(frozen=True)
-class ResumeInfo:
-    """Where training goes on: optimizer steps done, raw data rows consumed, and what was loaded."""
-
-    step: int
-    data_consumed: int
-    source: str
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A checkpoint that equals the trainer's present state: the names it goes by, its cursor, its row if listed."""
-
-    names: frozenset[str]
-    data_consumed: int
-    row: Row | None
-
-    def covers(self, name: str, data_consumed: int) -> bool:
-        steps = {step_of(known) for known in self.names} - {None}
-        return data_consumed == self.data_consumed and (name in self.names or step_of(name) in steps)
-
-
 class TrainingCheckpoints:
-    """Drives the checkpoints of one run; errors are `CheckpointError` unless the SDK's own say more."""
+    """Drives the checkpoints of one run; errors are `CheckpointError` unless the SDK's own say more.
+
+    `phase` begins the names of its steps, and keeps them apart from those of other runs on the same job (C14).
+    """
 
     def __init__(
         self,
@@ -58,6 +41,7 @@ class TrainingCheckpoints:
         trainer_id: str,
         log_path: str | os.PathLike[str],
         lora_rank: int = 0,
+        phase: str = "",
         list_wait_s: float = LIST_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -65,14 +49,21 @@ class TrainingCheckpoints:
         self.fw_client = fw_client
         self.trainer_id = trainer_id.rsplit("/", 1)[-1]  # the list path wants the short id (A16)
         self.lora_rank = lora_rank
+        self.phase = phase
         self.cursors = Cursors(log_path)
         self.list_wait_s = list_wait_s
         self._sleep = sleep
-        self._held: _Held | None = None
+        self._held: Held | None = None
         self._snapshots: set[str] = set()
         self._listed_before: set[str] = set()
 
     # -- saving
+
+    def save_step(self, step: int, data_consumed: int, *, promotable: bool = False) -> str:
+        """Save the state after `step`, resumable, under the name it returns."""
+        name = step_name(step, self.phase)
+        self.save(name, resumable=True, promotable=promotable, data_consumed=data_consumed)
+        return name
 
     def save(
         self, name: str, *, resumable: bool = True, promotable: bool = False, data_consumed: int | None = None
@@ -101,11 +92,12 @@ class TrainingCheckpoints:
         self._follow_rename(rows)
         if self._held is not None and self._held.covers(name, data_consumed):
             return
-        save_as = self._free_name(name, rows)
+        refuse_taken([name], rows, self.cursors, self.trainer_id)
+        save_as = free_name(name, rows)
         before = {row.id: row.created for row in rows if row.resumable}
         self.cursors.announce(save_as, data_consumed)
         try:
-            _wait(self.client.save_state(save_as))
+            wait(self.client.save_state(save_as))
         except Exception as error:
             # The reply may be what got lost, not the save (B2).
             row = self._saved_row(before, save_as)
@@ -118,18 +110,7 @@ class TrainingCheckpoints:
         # The name resume would pick is written last; the one asked for stays for its step number (A8).
         names = [save_as, *([row.id] if row is not None and row.id != save_as else [])]
         self.cursors.record(dict.fromkeys(names, data_consumed))
-        self._held = _Held(frozenset([name, *names]), data_consumed, row)
-
-    def _free_name(self, name: str, rows: list[Row]) -> str:
-        """`name`, or `name-rK` when a torn checkpoint of this run has taken it."""
-        taken = {row.id for row in rows}
-        if name in taken and name not in self.cursors.recorded() and name not in self.cursors.announced():
-            raise CheckpointError(
-                f"trainer job {self.trainer_id} already has a checkpoint {name!r} that is not from this log_path: "
-                "use a job of its own for each run, or names with a prefix of their own"
-            )
-        retries = (f"{name}-r{count}" for count in range(2, len(taken) + 3))
-        return name if name not in taken else next(retry for retry in retries if retry not in taken)
+        self._held = Held(frozenset([name, *names]), data_consumed, row)
 
     def _saved_row(self, before: dict[str, int], name: str) -> Row | None:
         """The resumable row that a save added, by set difference on the server's clock (A3, A4)."""
@@ -147,7 +128,7 @@ class TrainingCheckpoints:
         new = [row for row in rows if row.resumable and row.created >= held.row.created and row.id not in known]
         if len(new) == 1:
             self.cursors.record({new[0].id: held.data_consumed})
-            self._held = _Held(held.names | {new[0].id}, held.data_consumed, new[0])
+            self._held = Held(held.names | {new[0].id}, held.data_consumed, new[0])
 
     def _save_sampler(self, name: str) -> None:
         rows = self._rows()
@@ -168,28 +149,42 @@ class TrainingCheckpoints:
     # -- resuming
 
     def resume(
-        self, init_from_checkpoint: str | None = None, warm_start_from_adapter: str | None = None
+        self,
+        init_from_checkpoint: str | None = None,
+        warm_start_from_adapter: str | None = None,
+        *,
+        saves: Iterable[int] = (),
     ) -> ResumeInfo | None:
         """Load what the run goes on from; None for a fresh start.
 
         The newest row of this run wins; only without one does `init_from_checkpoint` ("job-id:checkpoint-name",
         weights only, step 0) or `warm_start_from_adapter` apply. A torn row is passed over for the one before
-        it (C22). Fails closed when the list cannot be read (A15) or a cursor is missing.
+        it (C22). Fails closed when the list cannot be read (A15), a cursor is missing, or another run has taken the
+        name of one of the steps `saves` that are still to come: that would cost the run its last save.
         """
         if init_from_checkpoint and warm_start_from_adapter:
             raise ConfigError("init_from_checkpoint and warm_start_from_adapter exclude each other; keep one")
+        found = self._load(init_from_checkpoint, warm_start_from_adapter)
+        done = found.step if found else 0
+        names = {step_name(step, self.phase) for step in saves if step > done}
+        if names:
+            refuse_taken(names, self._rows(), self.cursors, self.trainer_id)
+        return found
+
+    def resume_run(self, config: Any, steps: int) -> ResumeInfo | None:
+        """`resume` as the configuration of a shipped recipe says, for a run of `steps` steps."""
+        saves = config.weight_sync.saved_steps(steps)
+        return self.resume(config.init_from_checkpoint, config.warm_start_from_adapter, saves=saves)
+
+    def _load(self, init_from_checkpoint: str | None, warm_start_from_adapter: str | None) -> ResumeInfo | None:
         candidates = self._resumable_rows()
         if candidates:
             return self._load_newest(candidates)
         if init_from_checkpoint:
-            job_id, name = parse_checkpoint_ref(init_from_checkpoint)
-            # A job's own fresh checkpoint is not in the durable place that cross-job references look in (C3).
-            source = None if job_id == self.trainer_id else job_id
-            path = self.client.resolve_checkpoint_path(name, source_job_id=source)
-            return _start(init_from_checkpoint, lambda: self.client.load_state(path))
+            return load_checkpoint(self.client, init_from_checkpoint, self.trainer_id)
         if warm_start_from_adapter:
-            return _start(warm_start_from_adapter, lambda: self.client.load_adapter(warm_start_from_adapter))
-        self._refuse_foreign_rows()
+            return load_adapter(self.client, warm_start_from_adapter)
+        refuse_unknown_past(self._rows(), self.cursors, self.trainer_id)
         return None
 
     def finished(self, data_consumed: int) -> bool:
@@ -201,7 +196,7 @@ class TrainingCheckpoints:
         if not candidates or candidates[0][1] != data_consumed:
             return False
         row, consumed = candidates[0]
-        self._held = _Held(self._names_of(row, consumed), consumed, row)
+        self._held = Held(self._names_of(row, consumed), consumed, row)
         return self._own_promotable(self._rows()) is not None
 
     def _resumable_rows(self, missing_job_is_empty: bool = False) -> list[tuple[Row, int]]:
@@ -219,43 +214,16 @@ class TrainingCheckpoints:
             poll(lambda: any(row.id == expected for row in listed()), wait_s=self.list_wait_s, sleep=self._sleep)
             rows = listed()
         found = [(row, known[row.id]) for row in rows if row.id in known]
-        if recorded and not found:
-            listed_now = ", ".join(row.id for row in rows) or "no resumable checkpoint"
-            raise CheckpointError(
-                f"trainer job {self.trainer_id} lists {listed_now}, "
-                f"{self.cursors.path} has the cursors of {', '.join(recorded)}. If they belong to another job, set "
-                "trainer_job_id to it or use a new log_path; if a save was renamed after the run had ended (A9), give "
-                "the listed name the cursor of that save in the file"
-            )
+        if not found:
+            refuse_lost(rows, self.cursors, self.trainer_id)
         return found
 
-    def _refuse_foreign_rows(self) -> None:
-        foreign = [row for row in self._rows() if row.resumable]
-        if foreign and not (foreign[0].id == "step-0" and not self.cursors.announced()):
-            raise CheckpointError(
-                f"trainer job {self.trainer_id} has checkpoints ({foreign[0].id} is the newest) but "
-                f"{self.cursors.path} does not say how many data rows they have seen: restore that file, use a "
-                "new log_path, or name one with init_from_checkpoint to start from it at step 0"
-            )
-
     def _load_newest(self, candidates: list[tuple[Row, int]]) -> ResumeInfo:
-        failures = []
-        for row, consumed in candidates:
-            try:
-                _wait(self.client.load_state_with_optimizer(row.id))
-            except Exception as error:
-                if not _is_refusal(error):
-                    raise
-                logger.warning("checkpoint %s does not load (%s); trying the one before", row.id, error)
-                failures.append(f"{row.id}: {error}")
-                continue
-            names = self._names_of(row, consumed)
-            self.cursors.record({row.id: consumed})
-            self._held = _Held(names, consumed, row)
-            return ResumeInfo(max((step_of(name) or 0 for name in names), default=0), consumed, row.id)
-        raise CheckpointError(
-            f"no checkpoint of trainer job {self.trainer_id} loads; not starting over silently. " + "; ".join(failures)
-        )
+        row, consumed = load_newest(self.client, candidates, self.trainer_id)
+        names = self._names_of(row, consumed)
+        self.cursors.record({row.id: consumed})
+        self._held = Held(names, consumed, row)
+        return ResumeInfo(max((step_of(name) or 0 for name in names), default=0), consumed, row.id)
 
     def _names_of(self, row: Row, consumed: int) -> frozenset[str]:
         """The names one checkpoint has gone by: those that share its cursor (A8)."""
@@ -285,17 +253,8 @@ class TrainingCheckpoints:
             return next(
                 (row for row in promotable if row.id in self._snapshots and row.id not in self._listed_before), None
             )
-        held = self._held
-        if held is not None and held.row is not None:
-            since = held.row.created
-            return next(
-                (
-                    row
-                    for row in promotable
-                    if row.created >= since and any(row.is_save_of(name) for name in held.names)
-                ),
-                None,
-            )
+        if self._held is not None and self._held.row is not None:
+            return self._held.newest_sampler(rows)
         return promotable[0] if promotable else None
 
     # -- shared
@@ -313,22 +272,3 @@ class TrainingCheckpoints:
                 f"the checkpoints of trainer job {self.trainer_id} cannot be listed, so it is unknown what this run "
                 f"has saved: {error}"
             ) from error
-
-
-def _wait(future: Any) -> Any:
-    return future.result(timeout=SAVE_TIMEOUT_S) if hasattr(future, "result") else future
-
-
-def _start(source: str, load: Callable[[], Any]) -> ResumeInfo:
-    try:
-        _wait(load())
-    except Exception as error:
-        if not _is_refusal(error):
-            raise
-        raise CheckpointError(f"{source} cannot be started from: {error}") from error
-    return ResumeInfo(0, 0, source)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether the trainer looked at the checkpoint and refused it; a lost connection says nothing about it."""
-    return isinstance(error, ValueError) or type(error).__name__ == "RequestFailedError"

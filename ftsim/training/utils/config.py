@@ -14,6 +14,8 @@ from ftsim.training.utils.schedule import SCHEDULES
 
 # Stricter than the SDK, which lets a leading or trailing hyphen through (D4).
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# Leaves room for "-step-", a step and "-rK" in a checkpoint's name, which is cut at 54 (B4).
+PREFIX_LIMIT = 32
 _MODEL = re.compile(r"accounts/[^/]+/models/[^/]+")
 _PATHS = frozenset({"log_path", "dataset", "eval_dataset", "tokenizer_model"})
 _WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", NoneType: "None"}
@@ -61,6 +63,8 @@ class WeightSyncConfig:
 
     dcp_save_interval: int = 0
     """Save a resumable checkpoint every N steps; 0 = off, and then nothing but the final save can be resumed."""
+    checkpoint_prefix: str | None = None
+    """What checkpoint names begin with; None = the recipe's name on a job named by trainer_job_id, else nothing."""
     weight_sync_interval: int = 1
     """Hot-load the weights into the deployment every N steps (recipes that sample)."""
     first_checkpoint_type: str = "base"
@@ -78,6 +82,23 @@ class WeightSyncConfig:
             raise ConfigError("weight_sync.weight_sync_interval must be at least 1")
         if self.first_checkpoint_type not in ("base", "delta"):
             raise ConfigError("weight_sync.first_checkpoint_type must be 'base' or 'delta'")
+        prefix = self.checkpoint_prefix
+        if prefix and (not LABEL.fullmatch(prefix) or len(prefix) > PREFIX_LIMIT):
+            raise ConfigError(
+                f"weight_sync.checkpoint_prefix {prefix!r} must be 1 to {PREFIX_LIMIT} of a-z, 0-9 and hyphen, with no "
+                "hyphen at either end"
+            )
+
+    def saved_steps(self, total: int) -> list[int]:
+        """The steps of a run of `total` after which its state is saved."""
+        every = self.dcp_save_interval
+        return [step for step in range(1, total + 1) if step == total or (every and step % every == 0)]
+
+
+def phase_of(config: Any, recipe: str) -> str:
+    """What names of this run's checkpoints begin with: on a job that others train too, they must differ (C14)."""
+    prefix: str | None = config.weight_sync.checkpoint_prefix
+    return prefix if prefix is not None else recipe if config.trainer_job_id else ""
 
 
 def check_types(config: Any, prefix: str = "") -> None:
@@ -137,6 +158,15 @@ def check_at_least(config: Any, bounds: Mapping[str, float]) -> None:
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise ConfigError(f"{name} {value!r} is not one of {', '.join(sorted(choices))}")
+
+
+def check_evaluation(config: Any) -> None:
+    """The checks of a recipe that holds examples out."""
+    check_at_least(config, {"eval_split": 0, "eval_interval": 0})
+    if config.eval_split >= 1:
+        raise ConfigError("eval_split must be below 1")
+    if config.eval_split and config.eval_dataset:
+        raise ConfigError("eval_split and eval_dataset exclude each other; keep one")
 
 
 def check_common(config: Any) -> None:

@@ -7,13 +7,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ftsim.training.utils.errors import ConfigError
 
+FILE_NAME = "metrics.jsonl"
+LOCK_NAME = ".lock"
 LOSSES = {"loss": "training", "eval_loss": "held out"}
 
 
@@ -38,13 +40,14 @@ class RunLog:
     def __enter__(self) -> Self:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self.folder / "metrics.jsonl").open("a+b")
+            self._held = (self.folder / LOCK_NAME).open("ab")
+            self._file = self._open()
         except OSError as error:
             raise ConfigError(f"log_path {self.folder} cannot be written: {error.strerror}") from error
         try:
-            _lock(self._file.fileno())
+            _lock(self._held.fileno())
         except OSError as error:
-            self._file.close()
+            self._close()
             raise ConfigError(f"another process is running with log_path {self.folder}: wait, or end it") from error
         return self
 
@@ -52,7 +55,7 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        self._file.close()
+        self._close()
 
     def say(self, text: str) -> None:
         self.console.print(f"[bold]{self.title}[/bold] {text}", soft_wrap=True)
@@ -60,9 +63,12 @@ class RunLog:
     def begin(self, step: int, total: int) -> None:
         """Forget what was logged beyond `step` by a process that died, and show the bar."""
         kept = [entry for entry in self.entries() if entry.get("step", 0) <= step]
-        self._file.truncate(0)
-        for entry in kept:
-            self._write(entry)
+        # Whole or not at all: whoever dies here must find the log again.
+        fresh = self.folder / f".{FILE_NAME}.new"
+        fresh.write_bytes(b"".join(map(_line, kept)))
+        os.replace(fresh, self.folder / FILE_NAME)
+        self._file.close()
+        self._file = self._open()
         self._task = self._bar.add_task(self.title, total=total, completed=step, note="")
         self._bar.start()
 
@@ -93,8 +99,19 @@ class RunLog:
         return draw_curve(self.entries(), picture, self.title, curves, ylabel)
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(dict(entry)).encode() + b"\n")
+        self._file.write(_line(entry))
         self._file.flush()
+
+    def _open(self) -> BinaryIO:
+        return (self.folder / FILE_NAME).open("a+b")
+
+    def _close(self) -> None:
+        self._file.close()
+        self._held.close()
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(entry)).encode() + b"\n"
 
 
 def draw_curve(entries: list[dict[str, Any]], path: Path, title: str, curves: Mapping[str, str], ylabel: str) -> Path:

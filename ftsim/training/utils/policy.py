@@ -8,8 +8,9 @@ from typing import Any
 from fireworks.training.sdk import DeploymentConfig, DeploymentManager, FixedConcurrencyController, WeightSyncer
 from fireworks.training.sdk.client import FiretitanSamplingClient
 
-from ftsim.training.utils.errors import TrainerError
+from ftsim.training.utils.errors import ConfigError, TrainerError
 from ftsim.training.utils.promotion import poll
+from ftsim.training.utils.rows import step_name
 
 logger = logging.getLogger(__name__)
 
@@ -74,19 +75,19 @@ def rollout_policy(
     client: Any,
     *,
     longest_prompt: int,
-    step: int,
+    snapshot: str,
     moved: bool,
 ) -> Iterator[Policy]:
     """The policy of `client` on a deployment, which is made if there is none and deleted afterwards.
 
-    A deployment that `config.deployment_id` names is left alone at the end. `moved` says that the trainer no longer
-    holds the base model: then, or when the deployment was there before, its weights come first (E13), so that
-    sampling goes on with the policy of `step`.
+    A deployment that `config.deployment_id` names must exist, is attached to the trainer job, and is left so.
+    `moved` says that the trainer no longer holds the base model: then, or when the deployment was there before, its
+    weights come first (E13), saved as `snapshot`, so that sampling goes on with the policy it has.
     """
     deployments = connect_deployments(manager)
     job = f"accounts/{manager.account_id}/rlorTrainerJobs/{job_id}"
     try:
-        found = _bring_up(deployments, deployment_config(manager, config, deployment_id, job), config)
+        found = _bring_up(manager, deployments, deployment_config(manager, config, deployment_id, job), config)
         syncer = WeightSyncer(
             policy_client=client,
             deploy_mgr=deployments,
@@ -105,19 +106,19 @@ def rollout_policy(
         with contextlib.closing(sampler):
             policy = Policy(syncer, sampler, longest_prompt)
             if found or moved or config.weight_sync.weight_sync_before_training:
-                policy.sync(sync_name(config, step))
+                policy.sync(snapshot)
             yield policy
     finally:
         if config.deployment_id is None:
             deployments.delete(deployment_id)
 
 
-def sync_name(config: Any, step: int) -> str:
-    """The name of a snapshot for sampling.
+def sync_name(config: Any, phase: str, step: int) -> str:
+    """The name of a snapshot for sampling, in a phase of the trainer job.
 
     An adapter's is also what the final save would write, so it has that name; a delta's must not be taken for it.
     """
-    return f"step-{step}" if config.lora_rank else f"sync-{step}"
+    return step_name(step, phase, "step" if config.lora_rank else "sync")
 
 
 def deployment_config(manager: Any, config: Any, deployment_id: str, job: str) -> DeploymentConfig:
@@ -140,24 +141,44 @@ def deployment_config(manager: Any, config: Any, deployment_id: str, job: str) -
     )
 
 
-def _bring_up(deployments: Any, wanted: DeploymentConfig, config: Any) -> bool:
-    """Wait for the deployment, made if need be; returns whether it was there before, perhaps with other weights."""
-    found = deployments.get(wanted.deployment_id)
-    info = deployments.create_or_get(wanted)
-    if info.base_model not in (None, "", wanted.base_model):  # E20
-        raise TrainerError(
-            f"deployment {wanted.deployment_id} serves {info.base_model}, not {wanted.base_model}: name another one"
+def check_deployment(manager: Any, config: Any) -> None:
+    """Refuse a `deployment_id` that names nothing, or another model's deployment, before anything is made."""
+    if config.deployment_id is None:
+        return
+    found = connect_deployments(manager).get(config.deployment_id)
+    if found is None:
+        raise ConfigError(
+            f"deployment_id names {config.deployment_id!r}, which the account has not: name a deployment that exists, "
+            "or leave deployment_id out for one of this run's own"
         )
+    if found.base_model not in (None, "", config.base_model):  # E20
+        raise ConfigError(
+            f"deployment_id: {config.deployment_id} serves {found.base_model}, not {config.base_model}: name another"
+        )
+
+
+def _bring_up(manager: Any, deployments: Any, wanted: DeploymentConfig, config: Any) -> bool:
+    """Wait for the deployment, made if it is the run's own; returns whether it was there before, with any weights."""
+    found = deployments.get(wanted.deployment_id)
+    named = config.deployment_id is not None
+    if named and found is None:
+        raise TrainerError(f"deployment {wanted.deployment_id} is gone: name another one")
+    info = found if named else deployments.create_or_get(wanted)
     timeout = config.infra.deployment_timeout_s
     deployments.wait_for_ready(wanted.deployment_id, timeout_s=timeout)
-    if info.hot_load_trainer_job not in (None, "", wanted.hot_load_trainer_job):  # not for an equal one (E16)
+    # Not for an equal one (E16). One of our own is attached as it is made, whether it says so or not.
+    attached, job = info.hot_load_trainer_job or "", wanted.hot_load_trainer_job
+    if attached != job and (attached or (named and not _saves_there(manager, str(job), wanted.deployment_id))):
         deployments.reattach_trainer(
-            wanted.deployment_id,
-            base_model=wanted.base_model,
-            trainer_job_name=wanted.hot_load_trainer_job,
-            timeout_s=timeout,
+            wanted.deployment_id, base_model=wanted.base_model, trainer_job_name=job, timeout_s=timeout
         )
     return found is not None
+
+
+def _saves_there(manager: Any, job: str, deployment_id: str) -> bool:
+    """Whether the trainer was made to save into the bucket of the deployment, which then needs no trainer (E14)."""
+    made = manager.try_get(job.rpartition("/")[2]) or {}
+    return str(made.get("hotLoadDeploymentId") or "").rpartition("/")[2] == deployment_id
 
 
 def release_deployment(manager: Any, deployment_id: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ftsim.training.utils.errors import CheckpointError
 from ftsim.training.utils.preferences import Pair, as_data
-from ftsim.training.utils.trainers import job_id_for, training_client
+from ftsim.training.utils.trainers import job_id_for, release, training_client
 
 FILE_NAME = "reference.json"
 REFERENCES = ("start", "base")
@@ -30,9 +30,19 @@ def base_model(manager: Any, config: Any, client: Any, max_context_length: int) 
     if config.lora_rank:
         yield client.create_base_training_client(config.base_model)
         return
-    job_id = job_id_for("reference", config.log_path)
+    job_id = _job_id(config)
     with training_client(manager, config, job_id, max_context_length, forward_only=True) as reference:
         yield reference
+
+
+def release_reference(manager: Any, config: Any) -> None:
+    """Release the forward-only trainer that a killed full-parameter run may have left."""
+    if not config.lora_rank:
+        release(manager, _job_id(config))
+
+
+def _job_id(config: Any) -> str:
+    return job_id_for("reference", config.log_path)
 
 
 def add_reference(

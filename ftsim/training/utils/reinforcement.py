@@ -6,17 +6,25 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftsim.training.utils.advantages import POLICY_LOSSES, Scored, completion_logprobs, kl_estimate, policy_data
+from ftsim.training.utils.advantages import (
+    POLICY_LOSSES,
+    Scored,
+    completion_logprobs,
+    kl_estimate,
+    policy_data,
+    under_policy,
+)
 from ftsim.training.utils.batches import Step, build_plan, steps_done
 from ftsim.training.utils.checkpoints import TrainingCheckpoints
+from ftsim.training.utils.config import phase_of
 from ftsim.training.utils.metrics import RunLog
-from ftsim.training.utils.policy import Policy, release_deployment, rollout_policy, sync_name
+from ftsim.training.utils.policy import Policy, check_deployment, release_deployment, rollout_policy, sync_name
 from ftsim.training.utils.promotion import check_model_is_free
-from ftsim.training.utils.reference import base_model
+from ftsim.training.utils.reference import base_model, release_reference
 from ftsim.training.utils.rollouts import Prompt, load_prompts
 from ftsim.training.utils.schedule import learning_rate
 from ftsim.training.utils.steps import submit
-from ftsim.training.utils.trainers import connect, context_length, job_id_for, release, training_client
+from ftsim.training.utils.trainers import close_finished, connect, context_length, job_id_for, training_client
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,12 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
     own_id = job_id_for(recipe, config.log_path)
     job_id, deployment_id = config.trainer_job_id or own_id, config.deployment_id or own_id
     checkpoints = TrainingCheckpoints(
-        None, manager, trainer_id=job_id, log_path=config.log_path, lora_rank=config.lora_rank
+        None,
+        manager,
+        trainer_id=job_id,
+        log_path=config.log_path,
+        lora_rank=config.lora_rank,
+        phase=phase_of(config, recipe),
     )
     with RunLog(config.log_path, recipe) as log:
         longest = max_seq_len - config.max_completion_tokens
@@ -50,20 +63,19 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
         )
         result: dict[str, Any] = {"job_id": job_id, "steps": len(plan), "model": None, "resumed_from": None}
         if checkpoints.finished(plan[-1].data_consumed):
+            close_finished(manager, config, job_id)
+            release_helpers(manager, config, deployment_id)
             log.say("this run is complete already; nothing is trained")
-            if config.deployment_id is None:
-                release_deployment(manager, deployment_id)
-            if config.trainer_job_id is None:
-                release(manager, job_id)
         else:
             if config.output_model_id:
                 check_model_is_free(manager, config.output_model_id)
+            check_deployment(manager, config)
             with training_client(manager, config, job_id, max_seq_len) as client:
                 checkpoints.client = client
-                resumed = checkpoints.resume(config.init_from_checkpoint, config.warm_start_from_adapter)
+                resumed = checkpoints.resume_run(config, len(plan))
                 if resumed:
                     result["resumed_from"] = resumed.source
-                    log.say(f"goes on from {resumed.source} after {resumed.data_consumed} rows")
+                    log.say(resumed.told("rows"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
                 policy = rollout_policy(
                     manager,
@@ -72,22 +84,29 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
                     job_id,
                     client,
                     longest_prompt=longest,
-                    step=done,
+                    snapshot=sync_name(config, checkpoints.phase, done),
                     moved=bool(resumed),
                 )
                 reference = base_model(manager, config, client, max_seq_len) if config.kl_beta else nullcontext()
                 if done < len(plan):
                     with reference as base, policy as sampling:
                         train_steps(config, client, sampling, base, checkpoints, log, prompts, plan, done, collect)
-                elif config.deployment_id is None:
-                    release_deployment(manager, deployment_id)
-                final = plan[-1].data_consumed
-                checkpoints.save(f"step-{len(plan)}", resumable=True, promotable=True, data_consumed=final)
+                else:
+                    release_helpers(manager, config, deployment_id)
+                name = checkpoints.save_step(len(plan), plan[-1].data_consumed, promotable=True)
+                log.say(f"weights {name} can be promoted")
         if config.output_model_id:
             result["model"] = checkpoints.promote_latest(config.output_model_id, config.base_model)
             log.say(f"model {result['model'].get('name', config.output_model_id)} is ready")
         log.draw("reward.png", {"reward": "sampled for training"}, "mean reward")
     return result
+
+
+def release_helpers(manager: Any, config: Any, deployment_id: str) -> None:
+    """Release what a killed run may have left beside its trainer, once there is nothing more to sample."""
+    if config.deployment_id is None:
+        release_deployment(manager, deployment_id)
+    release_reference(manager, config)
 
 
 def train_steps(
@@ -108,7 +127,7 @@ def train_steps(
     no other policy to sample from.
     """
     log.begin(done, len(plan))
-    every, sync_every = config.weight_sync.dcp_save_interval, config.weight_sync.weight_sync_interval
+    saved, sync_every = config.weight_sync.saved_steps(len(plan)), config.weight_sync.weight_sync_interval
     for step in plan[done:]:
         watch = Stopwatch()
         number, final = step.index + 1, step.index + 1 == len(plan)
@@ -125,15 +144,17 @@ def train_steps(
         figures = take_step(config, client, base, scores.samples, rate, watch)
         entry = {"step": number, "epoch": step.epoch, "data_consumed": step.data_consumed, "lr": rate}
         log.add(entry | scores.figures | figures)
-        saves = final or (every > 0 and number % every == 0)
-        if saves:
+        if number in saved:
             with watch("save"):
                 # Before the snapshot: a finished run is known by a snapshot that is not older than its last state.
-                checkpoints.save(f"step-{number}", resumable=True, data_consumed=step.data_consumed)
+                name = checkpoints.save_step(number, step.data_consumed)
+            log.say(f"checkpoint {name} is saved")
         # Nothing samples after the last step, but an adapter's snapshot is what the final promotion takes.
-        if (config.lora_rank or not final) and (saves or number % sync_every == 0):
+        if (config.lora_rank or not final) and (number in saved or number % sync_every == 0):
             with watch("sync"):
-                policy.sync(sync_name(config, number))
+                name = sync_name(config, checkpoints.phase, number)
+                policy.sync(name)
+            log.say(f"weights {name} are on the deployment")
         log.add({"step": number, "seconds": watch.seconds})
 
 
@@ -145,6 +166,9 @@ def take_step(
         return {"loss": None, "tokens": 0}
     figures: dict[str, Any] = {}
     logprobs = None
+    if config.temperature != 1:
+        with watch("train"):
+            samples = under_policy(client, samples)
     if base is not None:
         with watch("reference"):
             logprobs = completion_logprobs(base, [one.sample for one in samples])

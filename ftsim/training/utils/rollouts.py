@@ -108,7 +108,8 @@ def sample_all(
 ) -> list[Sample]:
     """One completion per (prompt tokens, seed), all at once, in the order asked.
 
-    Log-probabilities are those of the distribution that was sampled from, so any temperature is accounted for.
+    Log-probabilities are those of the distribution that was sampled from: the policy's own at temperature 1 alone. No
+    token is cut off (top_p 1, no top_k), which would shift them as well.
     """
     futures: list[Future[Any]] = []
     try:

@@ -52,6 +52,11 @@ def step_of(name: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def step_name(step: int, phase: str = "", stem: str = "step") -> str:
+    """The name of what is saved after `step`, such as `step-7` or, in a phase of its own, `dpo-step-7`."""
+    return f"{phase}-{stem}-{step}" if phase else f"{stem}-{step}"
+
+
 def read_row(raw: Mapping[str, Any]) -> Row:
     """A row from one entry of `list_checkpoints`; absent fields mean empty, absent `promotable` means false (A14)."""
     name = str(raw.get("name") or "")

@@ -4,7 +4,9 @@ From 1.2.25 on the SDK brings its own types; before, they live in the external `
 """
 
 import os
+import traceback
 
+import httpx
 from fireworks.training.sdk import FiretitanServiceClient, FireworksClient, TrainerJobConfig, TrainerJobManager
 
 from ftsim.training.utils.errors import ConfigError
@@ -22,6 +24,7 @@ __all__ = [
     "TrainerJobManager",
     "api_key",
     "base_url",
+    "is_refusal",
     "types",
 ]
 
@@ -39,3 +42,16 @@ def api_key() -> str:
 def base_url() -> str:
     """The service's address: FIREWORKS_BASE_URL, which the SDK's managers do not read themselves (WIRE 1.1)."""
     return os.environ.get("FIREWORKS_BASE_URL") or DEFAULT_BASE_URL
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the error is what the service or the SDK says of a request, rather than a fault in the program."""
+    if isinstance(error, httpx.HTTPStatusError) or _of_sdk(type(error).__module__):
+        return True
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    # The managers have no error class of their own for most of what goes wrong (WIRE 1.2).
+    return type(error) is RuntimeError and bool(frames) and _of_sdk(frames[-1].f_globals.get("__name__", ""))
+
+
+def _of_sdk(module: str) -> bool:
+    return module.partition(".")[0] in ("fireworks", "tinker")

@@ -114,8 +114,13 @@ def check_job(job: dict[str, Any], wanted: sdk.TrainerJobConfig) -> None:
             f"(promote_checkpoint --job-id {job_id}); to train on, use a new log_path with "
             f"init_from_checkpoint='{job_id}:<checkpoint>'"
         )
+    check_purpose(job, wanted.base_model, wanted.lora_rank, job_id)
+
+
+def check_purpose(job: dict[str, Any], base_model: str, lora_rank: int, job_id: str | None) -> None:
+    """Refuse a job that was made for another base model or rank (F5): what it holds is another run's."""
     made_for = job.get("trainingConfig") or {}
-    for field, value in (("baseModel", wanted.base_model), ("loraRank", wanted.lora_rank)):
+    for field, value in (("baseModel", base_model), ("loraRank", lora_rank)):
         if field in made_for and made_for[field] != value:
             raise TrainerError(
                 f"trainer job {job_id} has {field} {made_for[field]!r}, the configuration says {value!r}: use a new "
@@ -139,6 +144,15 @@ def release(manager: Any, job_id: str) -> None:
     job = manager.try_get(job_id)
     if job is not None and job.get("state") not in RESUMABLE | TOMBSTONES | LEAVING:
         cancel(manager, job_id)
+
+
+def close_finished(manager: Any, config: Any, job_id: str) -> None:
+    """Release the trainer of a run that is complete; `TrainerError` when the configuration is of another run."""
+    job = manager.try_get(job_id)
+    if job is not None:
+        check_purpose(job, config.base_model, config.lora_rank, job_id)
+    if config.trainer_job_id is None:
+        release(manager, job_id)
 
 
 @contextlib.contextmanager
