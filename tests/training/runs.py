@@ -19,7 +19,8 @@ CONTEXT.set_forkserver_preload(
 
 
 def start(config: Any, env: Mapping[str, str]) -> ForkServerProcess:
-    process = CONTEXT.Process(target=_train, args=(type(config).__module__, config, dict(env)))
+    # The fork server has the environment of whichever test started it, an address of its emulator included.
+    process = CONTEXT.Process(target=_train, args=(type(config).__module__, config, {**os.environ, **env}))
     process.start()
     return process
 
@@ -27,6 +28,7 @@ def start(config: Any, env: Mapping[str, str]) -> ForkServerProcess:
 def _train(module: str, config: Any, env: dict[str, str]) -> None:
     import importlib
 
+    os.environ.clear()
     os.environ.update(env)
     importlib.import_module(module).main(config)
 
