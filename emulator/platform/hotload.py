@@ -116,6 +116,10 @@ class HotLoad:
         """Whether the replicas answer hot-load calls yet (FAILURES E8)."""
         return self._world.clock.now() >= self._manager_ready(deployment)
 
+    def stands(self, deployment: Deployment, pod: Pod) -> bool:
+        """Whether a replica still is one of a deployment that is there."""
+        return self._world.deployments.get(deployment.name) is deployment and any(one is pod for one in deployment.pods)
+
     def ledger(self, account: str, deployment_id: str) -> list[Mapping[str, Any]]:
         """Every snapshot that a replica of the deployment ever loaded or refused, oldest first; raises NotFound."""
         return list(self._deployments.get(account, deployment_id).snapshots)
@@ -134,7 +138,7 @@ class HotLoad:
     def _settle(self, deployment: Deployment, *, look: bool = False) -> None:
         for pod in deployment.pods:
             coming = pod.coming
-            if coming is None or not self._stands(deployment, pod):
+            if coming is None or not self.stands(deployment, pod):
                 continue
             if look and coming["reads"] > 0:
                 coming["reads"] -= 1
@@ -170,7 +174,7 @@ class HotLoad:
                 self._replicas.close(pod.identity)
         before = pod.loads
         with self._world.change():
-            if not self._stands(deployment, pod):  # deleted or scaled down meanwhile, and nothing may bring it back
+            if not self.stands(deployment, pod):  # deleted or scaled down meanwhile, and nothing may bring it back
                 self._replicas.close(pod.identity)
                 return
             self._world.deployments.put(deployment)
@@ -192,9 +196,6 @@ class HotLoad:
             self._note(deployment, pod, identity, row, incremental, error)
         for listener in self._on_unload:
             listener([entry for entry in before if entry not in pod.loads])
-
-    def _stands(self, deployment: Deployment, pod: Pod) -> bool:
-        return self._world.deployments.get(deployment.name) is deployment and any(one is pod for one in deployment.pods)
 
     def _note(
         self, deployment: Deployment, pod: Pod, identity: str, row: Checkpoint | None,
