@@ -45,6 +45,8 @@ KNOWN_TO_HURT: tuple[tuple[Event, ...], ...] = (
     (Train(1), _RESUMABLE, Train(1), Save(False, True), Crash(), Train(1), _BOTH, Promote()),
     (Train(8), _RESUMABLE, Train(2), _RESUMABLE, Crash()),
     (Train(1), _RESUMABLE, Crash(), _RESUMABLE, Train(1), Crash()),
+    (Train(1), _BOTH, Train(1), Save(False, True), Crash(), Promote()),
+    (Train(1), _RESUMABLE, Train(1), Save(False, True), Crash(), Promote()),
 )
 """Histories that have hurt a manager before; they are tried first."""
 
@@ -121,7 +123,7 @@ class CheckpointManagerMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         self.run.play(Crash())
 
-    @precondition(lambda machine: machine.run.promotable is not None)
+    @precondition(lambda machine: machine.run.can_promote)
     @rule()
     def promote(self) -> None:
         self.run.play(Promote())
