@@ -124,6 +124,16 @@ class HotLoad:
         """Every snapshot that a replica of the deployment ever loaded or refused, oldest first; raises NotFound."""
         return list(self._deployments.get(account, deployment_id).snapshots)
 
+    def loaded_by(self, account: str) -> dict[str, list[str]]:
+        """Ids of the deployments that ever loaded a row, by the row's full name."""
+        found: dict[str, list[str]] = {}
+        for deployment in self._world.deployments.of(account):
+            for entry in deployment.snapshots:
+                known = found.setdefault(str(entry["checkpoint"]), [])
+                if not entry["error"] and deployment.id not in known:
+                    known.append(deployment.id)
+        return found
+
     def _enabled(self, account: str, deployment_id: str, base_model: str) -> Deployment:
         found = self._deployments.get(account, deployment_id, look=False)
         if not found.enable_hot_load:
