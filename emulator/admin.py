@@ -77,14 +77,28 @@ async def state(request: Request) -> Response:
 
 
 async def row_facts(request: Request) -> Response:
-    """What a checkpoint list leaves out: size, step, how it was saved, what a delta needs; `?owner=` is a full name."""
+    """What a checkpoint list leaves out: size, step, how it was saved, what a delta needs, which deployments loaded it.
+
+    `?owner=` is the full name of a job or session."""
     platform = platform_of(request)
     owner = request.query_params.get("owner", "")
     if not owner.startswith(f"accounts/{caller(request)}/"):
         raise InvalidArgument("owner: give the full name of a job or session of your account")
     shown = ("name", "size", "step", "saved_as", "previous_snapshot", "lora_rank", "base_model", "blob")
-    described = [{key: getattr(row, key) for key in shown} for row in platform.checkpoints.rows(owner)]
+    loaded = platform.hotload.loaded_by(caller(request))
+    described = [
+        {**{key: getattr(row, key) for key in shown}, "loaded_by": loaded.get(row.name, [])}
+        for row in platform.checkpoints.rows(owner)
+    ]
     return Reply({"now": platform.world.clock.now() / SECOND, "rows": described})
+
+
+async def ledger(request: Request) -> Response:
+    """Every snapshot that a replica of a deployment ever loaded or refused, oldest first."""
+    platform, deployment = platform_of(request), request.path_params["deployment"]
+    entries = platform.hotload.ledger(caller(request), deployment)
+    told = [{**entry, "time": rfc3339(entry["time"])} for entry in entries]
+    return Reply({"now": platform.world.clock.now() / SECOND, "snapshots": told})
 
 
 async def reset(request: Request) -> Response:
@@ -237,6 +251,7 @@ router.add_route("/_ftsim/quirks", quirks, methods=["GET"])
 router.add_route("/_ftsim/quirks", set_quirk, methods=["POST"])
 router.add_route("/_ftsim/quirks", clear_quirks, methods=["DELETE"])
 router.add_route("/_ftsim/jobs/{job}:preempt", preempt, methods=["POST"])
+router.add_route("/_ftsim/deployments/{deployment}/snapshots", ledger, methods=["GET"])
 router.add_route("/_ftsim/journal", journal, methods=["GET"])
 router.add_route("/_ftsim/snapshot", snapshot, methods=["GET"])
 router.add_route("/_ftsim/snapshot", restore, methods=["PUT"])

@@ -102,6 +102,12 @@ def _layers(row: ListedRow, lora: bool | None) -> tuple[Layer, ...]:
         recipe = ("neither", "on a LoRA job TrainingCheckpoints saves adapters; somebody asked the SDK to merge")
     elif row.from_weight_sync and kind is not _K.INFERENCE_ARC_V2:
         recipe = ("neither", "a weight sync wrote it; it counts as promotable=True all the same")
+    elif row.loaded_by and kind is not _K.INFERENCE_ARC_V2:
+        loaders = ", ".join(row.loaded_by)
+        recipe = (
+            "neither, or promotable=True",
+            f"deployment {loaders} loaded it, so a weight sync may have written it; it counts as promotable=True",
+        )
     return (
         Layer("recipe", recipe[0], recipe[1]),
         Layer("SDK", *_sdk(row, kind, lora)),
@@ -113,7 +119,11 @@ def _sdk(row: ListedRow, kind: CheckpointKind, lora: bool | None) -> tuple[str, 
     """The SDK call that left this kind: as the emulator recorded it, else as far as the kind tells."""
     if kind in TRAINING_KINDS:
         return "save_state", "it has no checkpoint_type"
-    by = " (WeightSyncer.save_and_hotload names rows like this)" if row.from_weight_sync else ""
+    by = ""
+    if row.from_weight_sync:
+        by = " (WeightSyncer.save_and_hotload names rows like this)"
+    elif row.loaded_by:
+        by = " (and a hot-load, as WeightSyncer.save_and_hotload does)"
     saved_as = row.facts.get("saved_as")
     if saved_as in ("base", "delta", "merged_base"):
         ignored = ", which a LoRA job ignores" if kind is _K.INFERENCE_LORA and saved_as == "delta" else ""

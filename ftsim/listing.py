@@ -16,7 +16,8 @@ FULL_KINDS = frozenset({CheckpointKind.TRAINING, CheckpointKind.INFERENCE_ARC_V2
 _KEYS = ("checkpoints", "rlorTrainerJobCheckpoints", "trainingSessionCheckpoints")
 _RUN = re.compile(r"(run-[0-9a-f]{32})[-:](.+)")
 _SUFFIX = re.compile(r"(.+)-([0-9a-f]{8})")
-_WEIGHT_SYNC = re.compile(r"weight-sync-[0-9a-f]{32}")
+_WEIGHT_SYNC = re.compile(r"weight-sync-[0-9a-f]{32}|sync-\d+")
+"""What the SDK's managed path calls its weight syncs, and what `rl_loop` does."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,13 @@ class ListedRow:
 
     @property
     def from_weight_sync(self) -> bool:
+        """Whether the name says that a WeightSyncer wrote it."""
         return _WEIGHT_SYNC.fullmatch(self.logical) is not None
+
+    @property
+    def loaded_by(self) -> tuple[str, ...]:
+        """The deployments that ever loaded it, as far as an emulator tells."""
+        return tuple(self.facts.get("loaded_by") or ())
 
     @property
     def local(self) -> str:

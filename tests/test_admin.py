@@ -6,12 +6,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from emulator.clock import parse_rfc3339
+from emulator.platform.deployments import DeploymentSpec
 from emulator.platform.job_spec import JobSpec
 from emulator.server import Emulator
 from tests.doubles import BASE, DictBackend
 from tests.gateway.conftest import Wire
 
 JOB = "accounts/local/rlorTrainerJobs/j1"
+SHAPE = "accounts/fireworks/deploymentShapes/ds-qwen3-8b"
 
 
 @pytest.fixture
@@ -39,6 +42,24 @@ def test_state_and_rows(emu: Emulator, http: httpx.Client) -> None:
     assert (row["name"], row["step"], row["saved_as"]) == (f"{JOB}/checkpoints/step-1", 1, "save_weights")
     assert row["size"] == sum(f.stat().st_size for f in emu.platform.blobs.path(row["blob"]).iterdir())
     assert answer["now"] * 1_000_000 == pytest.approx(emu.clock.now(), abs=60_000_000)
+
+
+def test_the_ledger_tells_every_load_and_the_row_who_loaded_it(emu: Emulator, http: httpx.Client) -> None:
+    wire = Wire(http)
+    wire.run("save_weights_for_sampler", 1, path="one")
+    spec = DeploymentSpec(BASE, enable_hot_load=True, trainer_job=JOB, shape=SHAPE)
+    emu.platform.deployments.create("local", spec, "d1")
+    (saved,) = (row.id for row in emu.world.checkpoints.of(JOB))
+    for identity in (saved, "nowhere"):
+        emu.platform.hotload.start("local", "d1", BASE, identity, None)
+    loaded, refused = http.get("/_ftsim/deployments/d1/snapshots").json()["snapshots"]
+    assert (loaded["identity"], loaded["error"], loaded["checkpoint"]) == (saved, "", f"{JOB}/checkpoints/{saved}")
+    assert refused["identity"] == "nowhere"
+    assert "not found" in refused["error"]
+    assert parse_rfc3339(loaded["time"]) < parse_rfc3339(refused["time"]) < emu.clock.now()
+    (row,) = http.get("/_ftsim/rows", params={"owner": JOB}).json()["rows"]
+    assert row["loaded_by"] == ["d1"]
+    assert http.get("/_ftsim/deployments/none/snapshots").status_code == 404
 
 
 def test_the_clock_only_moves_forward(emu: Emulator, http: httpx.Client) -> None:

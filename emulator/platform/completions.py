@@ -89,7 +89,11 @@ class Completions:
                 return Target.leased(self._replicas.of_model(self._model(account, model)))
             self._hotload.settle(found)
             pod = self._pod(found)
-            return Target(self._replicas.of_pod(pod, found.base_model), found, pod)
+            replica = self._replicas.of_pod(pod, found.base_model)
+            if self._hotload.stands(found, pod):
+                return Target(replica, found, pod)
+            self._replicas.close(pod.identity)  # deleted, scaled down or rolled while it was opened
+            return self.resolve(account, model)
         except NotFound as error:
             raise FailedPrecondition(error.message) from None
         except BackendError as error:

@@ -116,9 +116,23 @@ class HotLoad:
         """Whether the replicas answer hot-load calls yet (FAILURES E8)."""
         return self._world.clock.now() >= self._manager_ready(deployment)
 
+    def stands(self, deployment: Deployment, pod: Pod) -> bool:
+        """Whether a replica still is one of a deployment that is there."""
+        return self._world.deployments.get(deployment.name) is deployment and any(one is pod for one in deployment.pods)
+
     def ledger(self, account: str, deployment_id: str) -> list[Mapping[str, Any]]:
         """Every snapshot that a replica of the deployment ever loaded or refused, oldest first; raises NotFound."""
         return list(self._deployments.get(account, deployment_id).snapshots)
+
+    def loaded_by(self, account: str) -> dict[str, list[str]]:
+        """Ids of the deployments that ever loaded a row, by the row's full name."""
+        found: dict[str, list[str]] = {}
+        for deployment in self._world.deployments.of(account):
+            for entry in deployment.snapshots:
+                known = found.setdefault(str(entry["checkpoint"]), [])
+                if not entry["error"] and deployment.id not in known:
+                    known.append(deployment.id)
+        return found
 
     def _enabled(self, account: str, deployment_id: str, base_model: str) -> Deployment:
         found = self._deployments.get(account, deployment_id, look=False)
@@ -134,7 +148,7 @@ class HotLoad:
     def _settle(self, deployment: Deployment, *, look: bool = False) -> None:
         for pod in deployment.pods:
             coming = pod.coming
-            if coming is None or not self._stands(deployment, pod):
+            if coming is None or not self.stands(deployment, pod):
                 continue
             if look and coming["reads"] > 0:
                 coming["reads"] -= 1
@@ -170,7 +184,7 @@ class HotLoad:
                 self._replicas.close(pod.identity)
         before = pod.loads
         with self._world.change():
-            if not self._stands(deployment, pod):  # deleted or scaled down meanwhile, and nothing may bring it back
+            if not self.stands(deployment, pod):  # deleted or scaled down meanwhile, and nothing may bring it back
                 self._replicas.close(pod.identity)
                 return
             self._world.deployments.put(deployment)
@@ -192,9 +206,6 @@ class HotLoad:
             self._note(deployment, pod, identity, row, incremental, error)
         for listener in self._on_unload:
             listener([entry for entry in before if entry not in pod.loads])
-
-    def _stands(self, deployment: Deployment, pod: Pod) -> bool:
-        return self._world.deployments.get(deployment.name) is deployment and any(one is pod for one in deployment.pods)
 
     def _note(
         self, deployment: Deployment, pod: Pod, identity: str, row: Checkpoint | None,

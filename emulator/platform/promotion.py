@@ -162,7 +162,7 @@ class Promotion:
             base = self._models.base(row.base_model) if row.kind is CheckpointKind.INFERENCE_LORA else None
             return self._backend.describe(staged, base)
         except BackendError as error:
-            raise FailedPrecondition(f"checkpoint {row.id!r} does not open: {error.message}") from error
+            raise FailedPrecondition(f"checkpoint {row.id!r} does not open, save it again: {error.message}") from error
 
     def _register(self, request: PromoteRequest, row: Checkpoint, key: str, found: ModelDescription) -> Model:
         _, model_id = split_resource(request.output_model, "models")

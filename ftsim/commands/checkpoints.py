@@ -2,27 +2,41 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from ftsim.commands.console import ApiKey, AsJson, StateDir, Url, human_age, human_size, yes_no
+from emulator.clock import parse_rfc3339
+from ftsim.commands.console import ApiKey, AsJson, StateDir, Url, fail, human_age, human_size, yes_no
 from ftsim.listing import ListedRow, oldest_first
 
 _SECOND = 1_000_000_000
 
 
 def checkpoints(
-    job: Annotated[str, typer.Argument(help="Trainer job or training session: its id or its full name.")],
+    job: Annotated[
+        str | None, typer.Argument(help="Trainer job or training session: its id or its full name.", show_default=False)
+    ] = None,
+    deployment: Annotated[
+        str | None,
+        typer.Option(help="Instead: every snapshot that this deployment's replicas loaded or refused (emulator only)."),
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
     state_dir: StateDir = None,
 ) -> None:
-    """List the checkpoints of a job."""
+    """List the checkpoints of a job, or what a deployment has loaded."""
     from ftsim.commands.service import connect
 
+    if (job is None) == (deployment is None):
+        fail("of what? give a JOB, or --deployment ID", 2)
+    if job is None:
+        with connect(url, api_key, state_dir) as service:
+            told = service.get(f"/_ftsim/deployments/{str(deployment).rsplit('/', 1)[-1]}/snapshots")
+        show_ledger(str(deployment), told, as_json=as_json)
+        return
     with connect(url, api_key, state_dir) as service:
         rows, now = service.rows(job)
     described = [describe(row, time.time() if now is None else now) for row in oldest_first(rows)]
@@ -32,6 +46,28 @@ def checkpoints(
         show(described)
     else:
         print(f"{job} has no checkpoints")
+
+
+def show_ledger(deployment: str, told: Mapping[str, Any], *, as_json: bool) -> None:
+    """The hot-load ledger of a deployment, oldest first: one line for each replica and load."""
+    if as_json:
+        print(json.dumps({"deployment": deployment, "snapshots": told["snapshots"]}, indent=1))
+        return
+    if not told["snapshots"]:
+        print(f"{deployment} has loaded nothing")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("snapshot", "kind", "replica", "age", "delta of", "refused because"):
+        drawn.add_column(heading, no_wrap=True)
+    for entry in told["snapshots"]:
+        age = told["now"] - parse_rfc3339(entry["time"]) / 1_000_000
+        kind = entry["kind"].removeprefix("CHECKPOINT_TYPE_")
+        drawn.add_row(entry["identity"], kind, entry["replica"], human_age(age), entry["previous"] or "",
+                      Text(entry["error"]))  # fmt: skip
+    _print_wide(drawn)
 
 
 def describe(row: ListedRow, now: float) -> dict[str, Any]:
@@ -50,10 +86,15 @@ def describe(row: ListedRow, now: float) -> dict[str, Any]:
 
 
 def show(described: Sequence[dict[str, Any]]) -> None:
-    """Print rows as a table, as wide as its ids need: those of a session's rows are long, and wanted whole."""
+    """Print rows as a table."""
+    _print_wide(table(described))
+
+
+def _print_wide(drawn: Any) -> None:
+    """As wide as the ids need: those of a session's rows are long, and wanted whole."""
     from rich.console import Console
 
-    drawn, console = table(described), Console()
+    console = Console()
     needed = console.measure(drawn, options=console.options.update(max_width=1000)).maximum
     Console(width=max(console.width, needed)).print(drawn)
 

@@ -93,7 +93,9 @@ def show(found: "Explanation") -> None:
     """Print an explanation."""
     from rich.console import Console
     from rich.markup import escape
+    from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     console.print(f"[bold]{escape(found.row.id)}[/bold]  {found.row.short_type}  {found.row.created_text}\n")
@@ -105,27 +107,29 @@ def show(found: "Explanation") -> None:
     console.print(layers)
     console.print()
     for ability in found.can:
-        console.print(escape(f"it can     {ability}"))
+        console.print(escape(f"it can     {ability}"), soft_wrap=True)
     for ability in found.cannot:
         console.print(escape(f"it cannot  {ability}"))
     for advice in found.advice:
         verb = "promote" if advice.want == "promote" else "resume from"
         console.print(f"\n[bold]to {verb} it{'' if advice.possible else ', save it with'}[/bold]")
-        _print_lines(console, [advice.call, *([f"(in the SDK: {advice.instead})"] if advice.instead else [])])
+        for line in (advice.call, *([f"(in the SDK: {advice.instead})"] if advice.instead else [])):
+            _print_whole(console, line)
         if advice.still:
             console.print("what can still be done:")
-            _print_lines(console, advice.still)
+            for line in advice.still:
+                _print_whole(console, line)
     if found.notes:
         console.print("\n[bold]note[/bold]")
-        _print_lines(console, found.notes)
+        for note in found.notes:
+            console.print(Padding(Text(note), (0, 0, 0, 2)))
 
 
-def _print_lines(console: Any, lines: Sequence[str]) -> None:
-    from rich.padding import Padding
+def _print_whole(console: Any, line: str) -> None:
+    """A command or a call is there to be copied: only the terminal may wrap it."""
     from rich.text import Text
 
-    for line in lines:
-        console.print(Padding(Text(line), (0, 0, 0, 2)))
+    console.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def _plain(row: ListedRow) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Open a blob the way promotion does, and say what it is."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def describe(folder: Path, base: tuple[str, Path] | None = None) -> ModelDescrip
 
     The model is really built from the files; raises `BackendError` saying what is wrong when that fails.
     """
+    _refuse_torn(folder)
     if (folder / peft.CONFIG).exists():
         return _adapter(folder, base)
     if not (folder / "config.json").exists():
@@ -55,6 +57,15 @@ def _facts(model: Any, parameters: int) -> ModelDescription:
         context_length=config.max_position_embeddings,
         moe=any(getattr(config, name, None) for name in _EXPERT_COUNTS),
     )
+
+
+def _refuse_torn(folder: Path) -> None:
+    """A tokenizer with half its file missing would show when somebody opens the model, long after its promotion."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError as error:
+            raise BackendError(f"{folder.name}: {path.name} is not whole: {error}") from error
 
 
 def _refuse_delta(folder: Path) -> None:

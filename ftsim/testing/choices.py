@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition
 
 from ftsim.testing.model import Refusal
+from ftsim.testing.strategies import dns_labels
 
 Row = tuple[str, str]
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -44,6 +45,11 @@ def rows() -> st.SearchStrategy[Row]:
 
 def promotable_rows() -> st.SearchStrategy[Row]:
     return st.runner().flatmap(lambda machine: st.sampled_from(machine.promotable_rows()))
+
+
+def model_ids() -> st.SearchStrategy[str]:
+    """Ids of output models, good and bad: letters that are not allowed, nothing at all, one character too many."""
+    return st.one_of(dns_labels(8), st.text("ab09-_.A /\u00e9", max_size=4), st.integers(62, 65).map("a".__mul__))
 
 
 def some(*states: str) -> Callable[[Method], Method]:

@@ -15,7 +15,7 @@ data_consumed)`, `resume()`, and `promote_latest(output_model_id, base_model)`. 
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -34,6 +34,9 @@ WEATHER = (
 )
 """Quirks of ordinary days. A manager that polls can be given more, such as `Weather("rows.visible_after_lists", 2)`."""
 
+MACHINE_RUNS, MACHINE_STEPS = 25, 8
+"""The bounds of a machine's `TestCase`: some twenty seconds for a manager without a hole."""
+
 _BOTH = Save(resumable=True, promotable=True)
 _RESUMABLE = Save(resumable=True, promotable=False)
 _COARSE = Save(resumable=True, promotable=False, coarse=True)
@@ -45,6 +48,8 @@ KNOWN_TO_HURT: tuple[tuple[Event, ...], ...] = (
     (Train(1), _RESUMABLE, Train(1), Save(False, True), Crash(), Train(1), _BOTH, Promote()),
     (Train(8), _RESUMABLE, Train(2), _RESUMABLE, Crash()),
     (Train(1), _RESUMABLE, Crash(), _RESUMABLE, Train(1), Crash()),
+    (Train(1), _BOTH, Train(1), Save(False, True), Crash(), Promote()),
+    (Train(1), _RESUMABLE, Train(1), Save(False, True), Crash(), Promote()),
 )
 """Histories that have hurt a manager before; they are tried first."""
 
@@ -93,20 +98,38 @@ def _judge(factory: Factory, rank: int, events: Sequence[Event]) -> None:
 
 
 class CheckpointManagerMachine(RuleBasedStateMachine):
-    """The same as a state machine: set `factory`; `weather` are quirks that may set in."""
+    """The same as a state machine: set `factory`; `weather` are quirks that may set in.
+
+    `TestCase.settings` are bounded: MACHINE_RUNS runs of up to MACHINE_STEPS events, a failure not shortened. Ask
+    for more with `Mine.TestCase.settings = settings(Mine.TestCase.settings, max_examples=200)`.
+    """
 
     factory: ClassVar[Factory]
     lora_ranks: ClassVar[Sequence[int]] = (0, 4)
     weather: ClassVar[Sequence[Weather]] = WEATHER
     run: Run
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """An event takes a real trainer and tenths of a second; Hypothesis' own bounds mean half an hour of them."""
+        super().__init_subclass__(**options)
+        cls.TestCase.settings = settings(
+            max_examples=MACHINE_RUNS, stateful_step_count=MACHINE_STEPS, deadline=None, report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.shrink, Phase.explain},
+        )  # fmt: skip
+
     def teardown(self) -> None:
         if hasattr(self, "run"):
             self.run.close()
 
-    @initialize(rank=st.runner().flatmap(lambda machine: st.sampled_from(list(machine.lora_ranks))))
-    def begin(self, rank: int) -> None:
+    @initialize(
+        rank=st.runner().flatmap(lambda machine: st.sampled_from(list(machine.lora_ranks))),
+        past=st.sampled_from([(), *KNOWN_TO_HURT]),
+    )
+    def begin(self, rank: int, past: Sequence[Event]) -> None:
+        """Most runs have one of the well-known histories behind them, which chance alone seldom finds."""
         self.run = Run(type(self).factory, rank)
+        for event in past:
+            self.run.play(event)
 
     @rule(batches=st.integers(1, 3))
     def train(self, batches: int) -> None:
@@ -121,7 +144,7 @@ class CheckpointManagerMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         self.run.play(Crash())
 
-    @precondition(lambda machine: machine.run.promotable is not None)
+    @precondition(lambda machine: machine.run.can_promote)
     @rule()
     def promote(self) -> None:
         self.run.play(Promote())

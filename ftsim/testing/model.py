@@ -20,6 +20,7 @@ TABLE = {
     "INFERENCE_LORA": ("promotable",),
     "INFERENCE_ARC_V2": (),
 }
+MODEL_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 Refusal = tuple[str, ...] | None
 
 
@@ -100,8 +101,12 @@ def predict_load(job: dict[str, Any], source: dict[str, Any] | None, row: dict[s
     return None
 
 
-def predict_promote(world: dict[str, Any], row: dict[str, Any] | None, *, base_is_right: bool, output: str) -> Refusal:
-    """The first thing that is wrong, in the order in which the service looks."""
+def predict_promote(
+    world: dict[str, Any], row: dict[str, Any] | None, *, base_is_right: bool, output: str, blob: str = ""
+) -> Refusal:
+    """The first thing that is wrong, in the order in which the service looks; `blob` is "", missing or truncated."""
+    if not 1 <= len(output) <= 63 or set(output) - MODEL_LETTERS:
+        return ("HTTP 400", "models/") if "/" in output or not output else ("HTTP 400", "invalid model id")
     if row is None:
         return ("HTTP 404",)
     if "promotable" not in TABLE[row["kind"]]:
@@ -110,7 +115,7 @@ def predict_promote(world: dict[str, Any], row: dict[str, Any] | None, *, base_i
         return ("HTTP 400", "base_model")
     if output in world["models"]:
         return ("HTTP 409", "already exists")
-    return None
+    return {"": None, "missing": ("HTTP 404", "not found in GCS"), "truncated": ("HTTP 400", "save it again")}[blob]
 
 
 def plan_sync(job: dict[str, Any]) -> tuple[str, str | None]:

@@ -58,6 +58,8 @@ class Run:
         self.step = self.consumed = self.crashes = self.promotions = 0
         self.resumable: Saved | None = None
         self.promotable: Saved | None = None
+        self.line: list[Saved] = []
+        """The acknowledged saves that led to what the trainer holds; those of a branch that a crash cut off are not."""
         self.stage.manager.create(self.stage.job_config(JOB, rank))
         self._connect()
         if (found := self._resume()) is not None:
@@ -68,7 +70,7 @@ class Run:
 
     def play(self, event: Event) -> None:
         """Let an event happen; one that makes no sense now is skipped."""
-        if (isinstance(event, Save) and self.step == 0) or (isinstance(event, Promote) and self.promotable is None):
+        if (isinstance(event, Save) and self.step == 0) or (isinstance(event, Promote) and not self.can_promote):
             return
         self.events.append(event)
         match event:
@@ -83,6 +85,11 @@ class Run:
             case Weather(quirk, value, where):
                 self.history.append(f"from here the service has the quirk {quirk} = {value!r}")
                 self.stage.emulator.quirks.set(quirk, value, **dict[str, Any](where))
+
+    @property
+    def can_promote(self) -> bool:
+        """Whether a promotion can be judged: something is promotable, or the run goes on from a save that is not."""
+        return self.promotable is not None or self.resumable is not None
 
     # -- what happens to a run
 
@@ -105,6 +112,7 @@ class Run:
             raise self._fault(f"does not save: {call} failed: {error!r}") from error
         truth = self.stage.truth(JOB, self.client)
         saved = Saved(name, self.step, self.consumed, truth, event.promotable)
+        self.line.append(saved)
         if event.resumable:
             self.resumable = saved
         if event.promotable:
@@ -122,19 +130,22 @@ class Run:
         kept = self.resumable
         self.step, self.consumed = (kept.step, kept.consumed) if kept else (0, 0)
         self.promotable = kept if kept and kept.promotable else None
+        while self.line and self.line[-1] is not kept:
+            self.line.pop()
 
     def _promote(self) -> None:
-        assert self.promotable is not None
         self.promotions += 1
         output = f"model-{self.promotions}"
         self.history.append(f"promote_latest({output!r}, base_model)")
         try:
             self.manager.promote_latest(output, NAME)
         except Exception as error:
+            if self.promotable is None:
+                return
             raise self._fault(
                 f"does not promote: {self.promotable.name} is promotable, but promote_latest failed: {error!r}"
             ) from error
-        self._check_promoted(output, self.promotable)
+        self._check_promoted(output)
 
     # -- what must hold
 
@@ -160,17 +171,23 @@ class Run:
         if found.state != wanted.truth.state:
             raise self._fault(f"resumes wrong: the weights are those of {wanted.name}, the optimizer's state is not")
 
-    def _check_promoted(self, output: str, wanted: Saved) -> None:
+    def _check_promoted(self, output: str) -> None:
+        """The newest promotable save; with none since the run came back, an earlier one of its line, or a refusal."""
         from ftsim.sampler.held import fingerprint
 
         made = self.stage.emulator.world.models.get(f"accounts/{self.stage.account}/models/{output}")
         if made is None:
             raise self._fault(f"promotes nothing: promote_latest returned, but there is no model {output}")
-        if fingerprint(self.stage.emulator.platform.blobs.path(made.blob)) != wanted.truth.exported:
-            raise self._fault(
-                f"promotes wrong: {output} was made from a checkpoint of step {made.source_step} that does not hold "
-                f"the weights of {wanted.name}, the newest promotable save of this run"
-            )
+        weights = fingerprint(self.stage.emulator.platform.blobs.path(made.blob))
+        source = f"{output} was made from a checkpoint of step {made.source_step} that"
+        if (wanted := self.promotable) is not None:
+            if weights != wanted.truth.exported:
+                raise self._fault(
+                    f"promotes wrong: {source} does not hold the weights of {wanted.name}, the newest promotable save "
+                    "of this run"
+                )
+        elif weights not in {saved.truth.exported for saved in self.line if saved.promotable}:
+            raise self._fault(f"promotes wrong: {source} belongs to a branch of the run that a crash had cut off")
 
     # -- helpers
 

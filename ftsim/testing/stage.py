@@ -13,6 +13,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from emulator.errors import NotFound
 from emulator.server import Emulator
 from ftsim.testing import ground
@@ -68,6 +70,8 @@ class Stage:
 
     def close(self) -> None:
         self._closing.shutdown(wait=False)
+        if "http" in self.__dict__:
+            self.http.close()
         self.emulator.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -81,6 +85,11 @@ class Stage:
         from fireworks.training.sdk import TrainerJobManager
 
         return TrainerJobManager(api_key=self.emulator.api_key, base_url=self.emulator.url)
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        """For what the vendor's clients refuse to say."""
+        return httpx.Client(base_url=self.emulator.url, headers={"X-Api-Key": self.emulator.api_key})
 
     @cached_property
     def deployments(self) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator.entities import Job, Session
+from emulator.platform.deployments import DeploymentSpec
 from emulator.server import Emulator
 from ftsim.commands.program import program_begins
 from tests.cli.conftest import RUN, Ftsim
@@ -75,6 +76,38 @@ def test_checkpoints_reads_every_page_and_stops_at_an_endless_one(
     assert ftsim("checkpoints", "j1", *on).exit_code == 0
 
 
+def test_checkpoints_tells_what_a_deployment_has_loaded_and_refused(
+    ftsim: Ftsim, on: list[str], job: Job, emu: Emulator
+) -> None:
+    spec = DeploymentSpec(
+        BASE, enable_hot_load=True, trainer_job=job.name, shape="accounts/fireworks/deploymentShapes/ds-qwen3-8b"
+    )
+    emu.platform.deployments.create(emu.account, spec, "d1")
+    assert ftsim("checkpoints", "--deployment", "d1", *on).stdout == "d1 has loaded nothing\n"
+    for identity in ("step-10-0a0a0a0a", "step-20-0a0a0a0a"):
+        emu.platform.hotload.start(emu.account, "d1", BASE, identity, None)
+    loaded, refused = ftsim("checkpoints", "--deployment", "d1", *on).stdout.splitlines()[1:]
+    assert loaded.split()[:2] == ["step-10-0a0a0a0a", "INFERENCE_BASE"]
+    assert "incremental_snapshot_metadata" in refused
+    told = json.loads(ftsim("checkpoints", "--deployment", "d1", "--json", *on).stdout)["snapshots"]
+    assert [bool(entry["error"]) for entry in told] == [False, True]
+    assert "deployment d1 loaded it" in ftsim("explain", "j1:step-10-0a0a0a0a", *on).stdout
+
+
+def test_explain_prints_a_command_that_can_be_pasted(
+    ftsim: Ftsim, on: list[str], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = ftsim("explain", "j1:step-10-0a0a0a0a", "--want", "promote", *on).stdout
+    command = "ftsim promote --job-id j1 --checkpoint-name step-10-0a0a0a0a --output-model-id MODEL_ID --base-model "
+    assert [line for line in said.splitlines() if "promote --job-id" in line] == [f"  {command}{BASE}"]
+    for words in ("j1:step-20-0a0a0a0a", "j1:step-10"):
+        lines = [line.strip() for line in ftsim("explain", words, *on).stdout.splitlines()]
+        calls = [line for line in lines if line.startswith(("TrainingCheckpoints.", "(in the SDK:", "load "))]
+        assert calls
+        assert all(line.count("(") == line.count(")") for line in calls)
+
+
 def test_explain_knows_how_a_row_was_saved(ftsim: Ftsim, on: list[str], job: Job) -> None:
     text = ftsim("explain", "j1:step-20-0a0a0a0a", *on).stdout
     assert 'checkpoint_type="delta"' in text
@@ -134,6 +167,8 @@ def test_explain_reads_a_listing_from_stdin_and_finds_a_run_scoped_row() -> None
         (["explain", "nope", "--from", str(ROWS / "two_sessions.json")], "there are: step-10, step-10-aaaaaaaa"),
         (["explain", "x:y", "--from", "no-such-file.json"], "no-such-file.json"),
         (["explain", "step-10"], "of which job?"),
+        (["checkpoints"], "give a JOB, or --deployment ID"),
+        (["checkpoints", "j1", "--deployment", "d1"], "give a JOB, or --deployment ID"),
         (["checkpoints", "j1", "--url", "http://127.0.0.1:9"], "no key for http://127.0.0.1:9"),
         (["checkpoints", "j1", "--url", "http://127.0.0.1:9", "--api-key", "k"], "does not answer"),
         (["checkpoints", "j1", "--state-dir", "no-such-folder"], "no emulator has used the state folder"),

@@ -100,6 +100,22 @@ def test_what_the_emulator_recorded_beats_what_the_kind_suggests() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "facts", "recipe"),
+    [
+        ("step-4-45dda197", {}, "promotable=True"),
+        ("sync-4-45dda197", {}, "neither"),
+        (f"weight-sync-{'0' * 32}-45dda197", {}, "neither"),
+        ("step-4-45dda197", {"loaded_by": ["d1"]}, "neither, or promotable=True"),
+    ],
+)
+def test_a_weight_sync_is_known_by_its_name_or_by_its_load(name: str, facts: dict[str, object], recipe: str) -> None:
+    found = read({"name": f"{JOB}{name}", "checkpointType": K.INFERENCE_LORA.value, "promotable": True}, facts)
+    layers = explain(found, [found]).layers
+    assert layers[0].value == recipe
+    assert ("WeightSyncer" in layers[1].meaning) is (recipe != "promotable=True")
+
+
+@pytest.mark.parametrize(
     ("listed", "identifier", "said"),
     [
         ("two_sessions", "step-10-bbbbbbbb", "step-10-aaaaaaaa: the same name saved by another session"),

@@ -7,8 +7,10 @@ import httpx
 import pytest
 import torch
 from fireworks.training.sdk import DeploymentConfig, DeploymentManager
+from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrainingClient
 
 from emulator import Emulator
+from emulator.platform.job_spec import JobSpec
 from ftsim.backend import TorchBackend
 
 torch.set_num_threads(1)  # the models are tiny and test processes share cores
@@ -61,3 +63,27 @@ def deploy(manager: DeploymentManager) -> Deploy:
         return info.inference_model
 
     return make
+
+
+Train = Callable[..., FiretitanTrainingClient]
+
+
+@pytest.fixture
+def train(emulator: Emulator) -> Iterator[Train]:
+    """`train("t1", lora_rank=4)` creates a job and connects to it."""
+    services: list[FiretitanServiceClient] = []
+
+    def make(job_id: str = "t1", lora_rank: int = 0, **facts: Any) -> FiretitanTrainingClient:
+        emulator.platform.jobs.create(emulator.account, JobSpec(BASE, lora_rank=lora_rank, **facts), job_id)
+        base = f"{emulator.url}/training/v1/rlorTrainerJobs/{emulator.account}/{job_id}"
+        service = FiretitanServiceClient(base_url=base, api_key=emulator.api_key)
+        services.append(service)
+        return service.create_training_client(base_model=BASE, lora_rank=lora_rank)
+
+    yield make
+    for service in services:
+        service.close()
+
+
+def attached(emulator: Emulator, job_id: str = "t1") -> str:
+    return f"accounts/{emulator.account}/rlorTrainerJobs/{job_id}"

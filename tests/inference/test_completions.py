@@ -13,7 +13,7 @@ from fireworks.types.shared.log_probs import LogProbs
 from fireworks.types.shared.new_log_probs import NewLogProbs
 
 from emulator import Emulator
-from tests.inference.conftest import BASE, SHAPE, Deploy
+from tests.inference.conftest import BASE, Deploy
 
 PROMPT = [300, 301, 302]
 PATHS = ("/inference/v1/completions", "/v1/completions")
@@ -206,31 +206,6 @@ def test_a_chat_stream_says_the_same_in_deltas(http: httpx.Client) -> None:
     assert [chunk["finish_reason"] for chunk in chunks] == [None] * (len(chunks) - 1) + [whole["finish_reason"]]
     assert len(chunks) > 4
     assert lines[-1] == "[DONE]"
-
-
-def test_a_promoted_model_serves_and_deploys(
-    emulator: Emulator, manager: DeploymentManager, http: httpx.Client, deploy: Deploy
-) -> None:
-    from emulator.entities import Model
-
-    world, blobs = emulator.world, emulator.platform.blobs
-    staged = blobs.stage()
-    blobs.copy_into(emulator.platform.models.folder(emulator.platform.models.get(BASE)), staged)
-    blobs.commit(staged, "local/models/mine")
-    with world.change():
-        now = world.clock.now()
-        world.models.put(
-            Model(emulator.account, "mine", "HF_BASE_MODEL", now, now, "local/models/mine", base_model=BASE,
-                  context_length=4096)
-        )  # fmt: skip
-    mine = f"accounts/{emulator.account}/models/mine"
-    same = [complete(http, model=name, temperature=0)["choices"][0]["text"] for name in (BASE, mine)]
-    assert same[0] == same[1]
-    from fireworks.training.sdk import DeploymentConfig
-
-    manager.create_or_get(DeploymentConfig("d2", mine, deployment_shape=SHAPE, enable_hot_load=False))
-    name = f"accounts/{emulator.account}/deployments/d2"
-    assert complete(http, model=name, temperature=0)["choices"][0]["text"] == same[0]
 
 
 def test_a_completion_may_hang_until_the_load_is_done(

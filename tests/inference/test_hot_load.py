@@ -1,7 +1,7 @@
 """Hot-loading through the SDK's manager and syncer: what loads, what is refused, what each switch does (FAILURES E)."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,31 +12,8 @@ from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrain
 
 from emulator import Emulator
 from emulator.platform.job_spec import JobSpec
-from tests.inference.conftest import BASE, HOT_LOAD, Deploy
+from tests.inference.conftest import BASE, HOT_LOAD, Deploy, Train, attached
 from tests.inference.test_managed import step
-
-Train = Callable[..., FiretitanTrainingClient]
-
-
-@pytest.fixture
-def train(emulator: Emulator) -> Iterator[Train]:
-    """`train("t1", lora_rank=4)` creates a job and connects to it."""
-    services: list[FiretitanServiceClient] = []
-
-    def make(job_id: str = "t1", lora_rank: int = 0, **facts: Any) -> FiretitanTrainingClient:
-        emulator.platform.jobs.create(emulator.account, JobSpec(BASE, lora_rank=lora_rank, **facts), job_id)
-        base = f"{emulator.url}/training/v1/rlorTrainerJobs/{emulator.account}/{job_id}"
-        service = FiretitanServiceClient(base_url=base, api_key=emulator.api_key)
-        services.append(service)
-        return service.create_training_client(base_model=BASE, lora_rank=lora_rank)
-
-    yield make
-    for service in services:
-        service.close()
-
-
-def attached(emulator: Emulator, job_id: str = "t1") -> str:
-    return f"accounts/{emulator.account}/rlorTrainerJobs/{job_id}"
 
 
 def save(client: FiretitanTrainingClient, name: str, kind: str = "base") -> str:

@@ -25,7 +25,6 @@ from rich.table import Table
 from ftsim.testing import profiles
 
 BATCHES = 8
-UNBROKEN_BATCHES = 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,10 @@ MUTANTS = (
     _promotion("a taken id is taken over", "_reserved", "known is not None and not same", "False"),
     _promotion("the newest blob is copied", "_source", "self._checkpoints.folder(row)",
                "self._checkpoints.folder([r for r in self._checkpoints.rows(row.owner) if r.kind == row.kind][-1])"),
+    _promotion("a lost blob is found all the same", "_source", "if lost or legacy:", "if legacy:"),
+    _promotion("any model id will do", "_row", "check_model_id(model_id, ", "max(model_id, "),
+    Mutant("half a tokenizer promotes", "ftsim.models.describe", "describe", "_refuse_torn(folder)", "pass",
+           "platform"),
     _promotion("a refusal gives no advice", "_refusal", "save with {_HOW_TO_SAVE}{ready}", "no"),
     _promotion("a refusal names no kind", "_refusal", "is {short}, {what}, which is", "is"),
     # saving and loading
@@ -245,7 +248,7 @@ def main(names: list[str]) -> int:
         print(f"no such mutant: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     for check in sorted({mutant.check for mutant in chosen}):
-        CHECKS[check](UNBROKEN_BATCHES)  # what cries wolf proves nothing
+        CHECKS[check](BATCHES)  # the very batches that are to notice: what cries wolf proves nothing
         print(f"passes unbroken  {check}", file=sys.stderr, flush=True)
     table = Table("mutant", "check", "s", "noticed by", title=f"{len(chosen)} rules broken, one at a time")
     survived = 0

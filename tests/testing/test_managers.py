@@ -7,6 +7,8 @@ import pytest
 
 from ftsim.testing import CheckpointManagerMachine, ManagerFault, check_checkpoint_manager
 from ftsim.testing.profiles import batches, run_machine
+from ftsim.testing.runs import play
+from ftsim.testing.strategies import Crash, Event, Promote, Save, Train
 from ftsim.training.utils.checkpoints import ResumeInfo, TrainingCheckpoints
 
 no_wait = partial(TrainingCheckpoints, sleep=lambda seconds: None)
@@ -56,6 +58,13 @@ class OldestFirst(TrainingCheckpoints):
         )
 
 
+class NewestOfTheJob(TrainingCheckpoints):
+    """Takes the newest promotable row of the job, saved by a branch that a crash has cut off or not."""
+
+    def _own_promotable(self, rows: Any) -> Any:
+        return next((row for row in rows if row.promotable), None)
+
+
 @pytest.mark.parametrize(
     ("manager", "fault"),
     [
@@ -63,6 +72,7 @@ class OldestFirst(TrainingCheckpoints):
         (Weightsonly, "the optimizer's state is not"),
         (OffByOne, "trained twice"),
         (OldestFirst, "promotes wrong"),
+        (NewestOfTheJob, "promotes wrong"),
     ],
 )
 def test_a_manager_with_a_hole_is_found_out(manager: type[TrainingCheckpoints], fault: str) -> None:
@@ -70,3 +80,22 @@ def test_a_manager_with_a_hole_is_found_out(manager: type[TrainingCheckpoints], 
         check_checkpoint_manager(partial(manager, sleep=lambda seconds: None), runs=20)
     assert 2 <= len(caught.value.history) <= 7
     assert "The history of the run:\n  1. a " in str(caught.value)
+
+
+CUT_OFF = (Train(1), Save(resumable=False, promotable=True), Crash(), Promote())
+BEFORE: dict[str, tuple[tuple[Event, ...], str]] = {
+    "the save it came back to": ((Train(1), Save(True, True)), "does not hold the weights of step-1"),
+    "nothing": ((Train(1), Save(True, False)), "a crash had cut off"),
+    "an earlier save": ((Train(1), Save(False, True), Train(1), Save(True, False)), "a crash had cut off"),
+}
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("promotable", BEFORE)
+def test_a_branch_that_a_crash_cut_off_is_not_to_be_promoted(rank: int, promotable: str) -> None:
+    before, fault = BEFORE[promotable]
+    found = play(partial(NewestOfTheJob, sleep=lambda seconds: None), rank, (*before, *CUT_OFF))
+    assert found is not None
+    assert found.kind == "promotes wrong"
+    assert fault in found.fault
+    assert play(no_wait, rank, (*before, *CUT_OFF)) is None

@@ -1,0 +1,43 @@
+"""What was promoted serves and deploys like any other model, with the weights that were trained (WIRE 1.11, 9.13)."""
+
+from typing import Any
+
+import httpx
+import pytest
+from fireworks.training.sdk import DeploymentConfig, DeploymentManager, FireworksClient
+
+from emulator import Emulator
+from tests.inference.conftest import BASE, SHAPE, Train
+from tests.inference.test_managed import TOKENS, datum, step
+
+
+def rows(http: httpx.Client, model: str) -> list[dict[str, Any]]:
+    """A row for every token of the prompt and of eight that are sampled after it."""
+    body = {"model": model, "prompt": TOKENS, "max_tokens": 8, "seed": 5, "ignore_eos": True, "echo": True}
+    answer = http.post("/inference/v1/completions", json={**body, "logprobs": True})
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["choices"][0]["logprobs"]["content"])
+
+
+@pytest.mark.parametrize("lora_rank", [0, 8])
+def test_a_promoted_model_serves_and_deploys_with_the_trained_weights(
+    emulator: Emulator, manager: DeploymentManager, http: httpx.Client, train: Train, lora_rank: int
+) -> None:
+    client = train(lora_rank=lora_rank)
+    for _ in range(2):
+        step(client)
+    row = client.save_weights_for_sampler_ext("final", checkpoint_type="base").snapshot_name
+    FireworksClient(api_key=emulator.api_key, base_url=emulator.url).promote_checkpoint(
+        name=f"accounts/{emulator.account}/rlorTrainerJobs/t1/checkpoints/{row}", output_model_id="mine",
+        base_model=BASE,
+    )  # fmt: skip
+    mine = f"accounts/{emulator.account}/models/mine"
+    manager.create_or_get(DeploymentConfig("d2", mine, deployment_shape=SHAPE, enable_hot_load=False))
+    untrained = rows(http, BASE)
+    for name in (mine, f"accounts/{emulator.account}/deployments/d2"):
+        found = rows(http, name)
+        tokens = [int(entry["token_id"]) for entry in found]
+        assert tokens[: len(TOKENS)] == TOKENS
+        forward = client.forward([datum(tokens)], "cross_entropy").result().loss_fn_outputs[0]["logprobs"].data
+        assert [entry["logprob"] for entry in found[1:]] == pytest.approx(list(forward), abs=1e-4)
+        assert max(abs(a["logprob"] - b["logprob"]) for a, b in zip(found, untrained, strict=True)) > 0.01
