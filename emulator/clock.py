@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -34,6 +35,18 @@ class Clock:
             if seconds * SECOND > FURTHEST - self._wall_ns() // 1000 - self._offset:
                 raise ValueError(f"the clock cannot show what is {seconds} seconds ahead: it ends in the year 9900")
             self._offset += int(seconds * SECOND)
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """Inside, time passes by `advance` alone, however long things take; afterwards it has passed all the same."""
+        with self._lock:
+            wall_ns, stopped = self._wall_ns, self._wall_ns()
+            self._wall_ns = lambda: stopped
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wall_ns = wall_ns
 
     def catch_up(self, moment: int) -> None:
         """Be at `moment` at least: a state from another machine, or from a future that a test had moved to."""

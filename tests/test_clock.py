@@ -19,6 +19,18 @@ def test_time_is_moved_forward_only() -> None:
         clock.advance(-1)
 
 
+def test_a_standing_clock_moves_when_it_is_told_to_and_is_right_again_afterwards() -> None:
+    wall = [1_000_000_000]
+    clock = Clock(lambda: wall[0])
+    before = clock.now()
+    with clock.standing():
+        wall[0] += 3_600 * 1_000_000_000
+        assert clock.now() == before + 1
+        clock.advance(0.2)
+        assert clock.now() == before + SECOND // 5
+    assert clock.now() == before + 3600 * SECOND + SECOND // 5
+
+
 def test_a_saved_world_is_continued_after_its_last_moment() -> None:
     clock = Clock(lambda: 0)
     clock.start_after(77)

@@ -97,7 +97,7 @@ class Stage:
 
     def weights(self, client: Any) -> str:
         """A digest of what the trainer trains for this client, read from its memory."""
-        from ftsim.testing.ground import digest
+        from ftsim.sampler.held import digest
 
         return digest({name: value.detach() for name, value in self.live(client).trained.items()})
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from emulator.server import Emulator
+from ftsim.sampler.held import digest
 from ftsim.testing.tiny import tiny_model
 from ftsim.trainer.live import LiveModel
 
@@ -49,16 +50,6 @@ def look(held: LiveModel) -> Truth:
         adapter = {_peft_name(name): value.detach() for name, value in held.trained.items()}
         touched = any(bool(value.any()) for name, value in adapter.items() if ".lora_B" in name)
         return Truth(_state(held), digest(adapter), held.step, touched, fresh, _merge(held, adapter))
-
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, as `ftsim.sampler.held.fingerprint` reads them from files."""
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name]
-        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        total.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 def _state(held: LiveModel) -> str:

@@ -1,5 +1,6 @@
 """One run under a checkpoint manager, event by event, on a real emulator; after each, what is left of it is checked."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -52,6 +53,9 @@ class Run:
         self.rank = rank
         self.stage = on or stage()
         self.stage.reset()
+        self._standing = contextlib.ExitStack()
+        """While open, the platform's time does not pass by itself: a history is the same on a machine that is busy."""
+        self._standing.enter_context(self.stage.emulator.clock.standing())
         self.log_path = Path(tempfile.mkdtemp(prefix="ftsim-run-"))
         self.history = [f"a {f'LoRA run of rank {rank}' if rank else 'full-parameter run'} begins"]
         self.events: list[Event] = []
@@ -60,12 +64,20 @@ class Run:
         self.promotable: Saved | None = None
         self.line: list[Saved] = []
         """The acknowledged saves that led to what the trainer holds; those of a branch that a crash cut off are not."""
-        self.stage.manager.create(self.stage.job_config(JOB, rank))
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        self.stage.manager.create(self.stage.job_config(JOB, self.rank))
         self._connect()
         if (found := self._resume()) is not None:
             raise self._fault(f"resumes wrong: resume() returned {found!r} before anything was saved")
 
     def close(self) -> None:
+        self._standing.close()
         shutil.rmtree(self.log_path, ignore_errors=True)
 
     def play(self, event: Event) -> None:
@@ -85,6 +97,8 @@ class Run:
             case Weather(quirk, value, where):
                 self.history.append(f"from here the service has the quirk {quirk} = {value!r}")
                 self.stage.emulator.quirks.set(quirk, value, **dict[str, Any](where))
+                if quirk.endswith("_s") and quirk != "clock.skew_s":  # somebody may now wait for seconds to pass
+                    self._standing.close()
 
     @property
     def can_promote(self) -> bool:
@@ -172,7 +186,10 @@ class Run:
             raise self._fault(f"resumes wrong: the weights are those of {wanted.name}, the optimizer's state is not")
 
     def _check_promoted(self, output: str) -> None:
-        """The newest promotable save; with none since the run came back, an earlier one of its line, or a refusal."""
+        """The newest promotable save; with none since the run came back, weights that its line had, or a refusal.
+
+        By weights, since a row that was saved after the one that was resumed from may hold the very same.
+        """
         from ftsim.sampler.held import fingerprint
 
         made = self.stage.emulator.world.models.get(f"accounts/{self.stage.account}/models/{output}")
@@ -186,7 +203,7 @@ class Run:
                     f"promotes wrong: {source} does not hold the weights of {wanted.name}, the newest promotable save "
                     "of this run"
                 )
-        elif weights not in {saved.truth.exported for saved in self.line if saved.promotable}:
+        elif weights not in {saved.truth.exported for saved in self.line}:
             raise self._fault(f"promotes wrong: {source} belongs to a branch of the run that a crash had cut off")
 
     # -- helpers

@@ -1,5 +1,6 @@
 """Our own checkpoint manager has no hole; managers with well-known holes are found out."""
 
+import time
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,34 @@ def test_a_manager_with_a_hole_is_found_out(manager: type[TrainingCheckpoints], 
         check_checkpoint_manager(partial(manager, sleep=lambda seconds: None), runs=20)
     assert 2 <= len(caught.value.history) <= 7
     assert "The history of the run:\n  1. a " in str(caught.value)
+
+
+class ComparesText(TrainingCheckpoints):
+    """Takes the createTime that sorts last as text for the newest (FAILURES A1), and is slow on top."""
+
+    def save(self, *args: Any, **options: Any) -> Any:
+        time.sleep(0.5)
+        return super().save(*args, **options)
+
+    def _resumable_rows(self, missing_job_is_empty: bool = False) -> Any:
+        stamps = {row["name"].rsplit("/", 1)[1]: row["createTime"]
+                  for row in self.fw_client.list_checkpoints(self.trainer_id)}  # fmt: skip
+        found = super()._resumable_rows(missing_job_is_empty)
+        return sorted(found, key=lambda pair: stamps[pair[0].id], reverse=True)
+
+
+def test_a_history_is_the_same_on_a_machine_that_is_slow() -> None:
+    """The second save falls into the second of the first, though a whole second has passed by the wall clock."""
+    coarse, precise = Save(True, False, coarse=True), Save(True, False)
+    found = play(ComparesText, 0, (Train(1), coarse, Train(1), precise, Crash()))
+    assert found is not None
+    assert found.fault.startswith("resumes wrong: at step 1")
+
+
+def test_a_promotable_twin_of_the_save_that_a_run_came_back_to_may_be_promoted() -> None:
+    twin = (Train(1), Save(True, False), Save(False, True), Crash(), Promote())
+    assert play(no_wait, 0, twin) is None
+    assert play(partial(NewestOfTheJob, sleep=lambda seconds: None), 0, twin) is None
 
 
 CUT_OFF = (Train(1), Save(resumable=False, promotable=True), Crash(), Promote())
