@@ -103,6 +103,7 @@ async def _retrieve(site: Site, raw: bytes) -> Response:
         return scripted
     if not promise.done and not platform.futures.closing:
         await _settled(promise)
+        platform.futures.check(promise)
     return Reply(promise.payload) if promise.payload is not None else Reply(answers.try_again(promise))
 
 

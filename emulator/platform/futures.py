@@ -94,15 +94,21 @@ class Futures:
                 f"request {request_id[:80]!r} not found on this trainer: it was never submitted here, or the trainer "
                 "was restarted since; reconnect and load a checkpoint"
             )
-        job, quirks = owner.rsplit("/", 1)[-1], self._world.quirks
-        if promise is not None and promise.done:
-            ttl = quirks.value("futures.ttl_s", job=job)
-            late = ttl > 0 and self._world.clock.now() > promise.done_at + int(ttl * SECOND)
-            if late or quirks.spend("futures.expire_next", job=job, endpoint=promise.verb):
-                self._forget(promise)
-        if promise is None or promise.request_id not in self._promises:
-            raise Gone(f"the result of request {request_id[:80]!r} has expired")
+        if promise is None:
+            raise _gone(request_id)
+        self.check(promise)
         return promise
+
+    def check(self, promise: Promise) -> None:
+        """Raises Gone for a result that is kept no longer; to be asked again when it was waited for."""
+        if not promise.done:
+            return
+        job, quirks = promise.owner.rsplit("/", 1)[-1], self._world.quirks
+        ttl = quirks.value("futures.ttl_s", job=job)
+        late = ttl > 0 and self._world.clock.now() > promise.done_at + int(ttl * SECOND)
+        if late or quirks.spend("futures.expire_next", job=job, endpoint=promise.verb):
+            self._forget(promise)
+            raise _gone(promise.request_id)
 
     def resolve(self, promise: Promise, result: Mapping[str, Any]) -> None:
         self._settle(promise, orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -155,6 +161,10 @@ class Futures:
             self._gone[promise.request_id] = promise.owner
             if len(self._gone) > KEEP_GONE:
                 self._gone.popitem(last=False)
+
+
+def _gone(request_id: str) -> Gone:
+    return Gone(f"the result of request {request_id[:80]!r} has expired")
 
 
 def blame(error: BaseException) -> tuple[str, Category]:

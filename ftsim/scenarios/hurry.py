@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -13,27 +14,30 @@ import anyio
 class HurriedTime:
     """`time` whose sleeps move this clock and call `advance` instead of waiting; `slept` is what they add up to.
 
-    `meanwhile` is called in every sleep, for what must have happened before the sleeper goes on.
+    `meanwhile` is called in every sleep, for what must have happened before the sleeper goes on. A thread or task sees
+    its own sleeps only: a heartbeat that goes round and round must not use up the patience of a call beside it.
     """
 
     def __init__(self, advance: Callable[[float], None]) -> None:
         self._advance = advance
         self.slept = 0.0
+        self._mine: ContextVar[float] = ContextVar("slept", default=0.0)
         self.meanwhile: Callable[[], None] = lambda: None
 
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
+        self._mine.set(self._mine.get() + seconds)
         self._advance(seconds)
         self.meanwhile()
 
     def time(self) -> float:
-        return time.time() + self.slept
+        return time.time() + self._mine.get()
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.slept
+        return time.monotonic() + self._mine.get()
 
     def perf_counter(self) -> float:
-        return time.perf_counter() + self.slept
+        return time.perf_counter() + self._mine.get()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
