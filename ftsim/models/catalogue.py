@@ -6,16 +6,14 @@ share weights; what differs between them is the context length and the tokenizer
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cache as memoise
 from pathlib import Path
 from typing import Any
 
 from ftsim.assets import FOLDER
+from ftsim.models.once import write_once
 
 PREFIX = "accounts/fireworks/models/"
 SHIPPED_FILES = ("config.json", "model.safetensors")
@@ -119,24 +117,11 @@ def _find(name: str) -> Facts | None:
 def base_folder(name: str, cache: Path) -> Path:
     """A complete Hugging Face folder of `name` under `cache`, float32, written once; raises `UnknownModelError`.
 
-    Safe when several processes ask at once: each writes aside and the first rename wins.
+    Safe when several processes ask at once.
     """
     about = facts(name)
     target = Path(cache) / f"{name.removeprefix(PREFIX)}-{_assets_digest(about.architecture)}"
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        _write(about, aside)
-        aside.chmod(0o755)
-        os.rename(aside, target)
-    except OSError:
-        if not target.is_dir():
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return target
+    return write_once(target, lambda folder: _write(about, folder))
 
 
 def _write(about: Facts, folder: Path) -> None:

@@ -6,15 +6,13 @@ library's own "not found in cache" error instead of a tiny model under a big nam
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ftsim.assets import FOLDER
 from ftsim.models import catalogue as models
 from ftsim.models import tokenizer
+from ftsim.models.once import write_once
 
 IMAGE_PROCESSOR_FAMILIES = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "moonshotai/Kimi-K2.5", "moonshotai/Kimi-K2.6")
 """Their repositories also carry an image processor config."""
@@ -28,23 +26,9 @@ def repositories() -> dict[str, models.Facts]:
 def build(folder: Path) -> dict[str, str]:
     """Write the cache under `folder` (once) and return the environment that makes programs use it.
 
-    Safe when several processes ask at once: each writes aside and the first rename wins.
+    Safe when several processes ask at once.
     """
-    target = folder / _contents_digest()
-    if not target.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=folder))
-        try:
-            for name, facts in repositories().items():
-                _write_repository(aside / ("models--" + name.replace("/", "--")), name, facts)
-            aside.chmod(0o755)
-            os.rename(aside, target)
-        except OSError:
-            if not target.is_dir():
-                raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    return environment(target)
+    return environment(write_once(folder / _contents_digest(), _write_repositories))
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -55,6 +39,11 @@ def environment(folder: Path) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
+
+
+def _write_repositories(folder: Path) -> None:
+    for name, facts in repositories().items():
+        _write_repository(folder / ("models--" + name.replace("/", "--")), name, facts)
 
 
 def _write_repository(folder: Path, name: str, facts: models.Facts) -> None:

@@ -12,8 +12,12 @@ pytestmark = pytest.mark.learning
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_mean_outcome_and_what_turns_find_out_rise(tmp_path: Path, seed: int) -> None:
-    logged = entries(igpo_loop, "search", tmp_path, lora_rank=8, seed=seed, **RL | {"epochs": 1})
+@pytest.mark.parametrize(("lora_rank", "learning_rate"), [(8, 3e-3), (0, 1e-3)])
+def test_the_mean_outcome_and_what_turns_find_out_rise(
+    tmp_path: Path, lora_rank: int, learning_rate: float, seed: int
+) -> None:
+    settings = RL | {"epochs": 1, "learning_rate": learning_rate}
+    logged = entries(igpo_loop, "search", tmp_path, lora_rank=lora_rank, seed=seed, **settings)
     start, end = sampled(logged, "reward")
     gain, most = sampled(logged, "gain")
     print(f"mean outcome {start:.3f} -> {end:.3f}, gain per episode {gain:.3f} -> {most:.3f}")

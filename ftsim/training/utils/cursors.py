@@ -6,11 +6,11 @@ The control plane has no place for it, so it is the one local file a run depends
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ftsim.training.utils.errors import CheckpointError
+from ftsim.training.utils.files import replace_file
 
 FILE_NAME = "dataloader.json"
 KEEP = 20
@@ -48,7 +48,8 @@ class Cursors:
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.folder):
             kept = {name: value for name, value in self.recorded().items() if name not in changes}
-            self._replace(dict([*kept.items(), *changes.items()][-KEEP:]))
+            newest = dict([*kept.items(), *changes.items()][-KEEP:])
+            replace_file(self.path, json.dumps(newest, indent=1).encode())
 
     def _load(self) -> dict[str, int]:
         try:
@@ -63,19 +64,6 @@ class Cursors:
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise self._damaged(f"{name!r} maps to {value!r}, not to a number of rows")
         return loaded
-
-    def _replace(self, cursors: dict[str, int]) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=f".{FILE_NAME}-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(cursors, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
 
     def _damaged(self, reason: str) -> CheckpointError:
         return CheckpointError(

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ftsim.training.utils.errors import ConfigError
+from ftsim.training.utils.files import replace_file
 
 FILE_NAME = "metrics.jsonl"
 LOCK_NAME = ".lock"
@@ -64,9 +65,7 @@ class RunLog:
         """Forget what was logged beyond `step` by a process that died, and show the bar."""
         kept = [entry for entry in self.entries() if entry.get("step", 0) <= step]
         # Whole or not at all: whoever dies here must find the log again.
-        fresh = self.folder / f".{FILE_NAME}.new"
-        fresh.write_bytes(b"".join(map(_line, kept)))
-        os.replace(fresh, self.folder / FILE_NAME)
+        replace_file(self.folder / FILE_NAME, b"".join(map(_line, kept)))
         self._file.close()
         self._file = self._open()
         self._task = self._bar.add_task(self.title, total=total, completed=step, note="")

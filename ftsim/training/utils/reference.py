@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ftsim.training.utils.errors import CheckpointError
+from ftsim.training.utils.files import replace_file
 from ftsim.training.utils.preferences import Pair, as_data
 from ftsim.training.utils.trainers import job_id_for, release, training_client
 
@@ -76,7 +75,7 @@ def add_reference(
         else:
             with base_model(manager, config, client, max_context_length) as reference:
                 found = _answers(reference, pairs, config.batch_size)
-        _write(path, {"key": key, "logprobs": found})
+        replace_file(path, json.dumps({"key": key, "logprobs": found}).encode())
     answers = iter(found)
     return (
         [pair and replace(pair, reference=next(answers)) for pair in train],
@@ -116,10 +115,3 @@ def _read(path: Path, key: str, count: int) -> list[list[float]] | None:
         return None
     found = kept.get("logprobs")
     return found if isinstance(found, list) and len(found) == count else None
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{FILE_NAME}-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-    os.replace(temporary, path)
