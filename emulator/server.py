@@ -1,6 +1,5 @@
 """`Emulator`: the app on a loopback port in a thread, over a state folder or in memory."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -11,11 +10,8 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import uvicorn
 from filelock import FileLock, Timeout
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from emulator import journal_file
 from emulator.backend import Backend
@@ -25,6 +21,7 @@ from emulator.clock import Clock
 from emulator.entrance import Entrance
 from emulator.errors import FailedPrecondition, StorageFailed, Unavailable
 from emulator.journal import Journal
+from emulator.listener import Listener, listen
 from emulator.platform.platform import Platform
 from emulator.quirks import Quirks
 from emulator.store import Store
@@ -35,48 +32,6 @@ API_KEY = "fw-ftsim-local"
 SERVER_FILE = "server.json"
 KEPT_JOURNALS = 8
 START_S = 20.0
-
-
-class _Protocol(HttpToolsProtocol):
-    """Never logs a request, whatever the program around does to uvicorn's loggers: queries may carry keys."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.access_log = False
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that says when it listens and stops at once instead of at the next tick."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._leave = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
-        self.up.set()
-
-    async def main_loop(self) -> None:
-        while not self.should_exit:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._leave.wait(), 0.5)
-            await self.on_tick(10)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        for connection in list(self.server_state.connections):  # a transport must not outlive its loop
-            connection.transport.abort()
-        await asyncio.sleep(0)
-
-    def stop(self) -> None:
-        """Ask the server to end; from any thread."""
-        self.should_exit = True
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._leave.set)
 
 
 class Emulator:
@@ -137,7 +92,9 @@ class Emulator:
         """
         with contextlib.ExitStack() as undo:
             root = self._open_folder(undo)
-            sock = self._listen(undo)
+            sock, self.url = listen(self._host, self._port)
+            undo.callback(sock.close)
+            self.port = sock.getsockname()[1]
             durable = self._state_dir is not None
             store = Store(root / "metadata.sqlite" if durable else None)
             world = World(clock=self._clock, store=store, seed=self._seed)
@@ -239,31 +196,10 @@ class Emulator:
         undo.callback(lock.release)
         return root
 
-    def _listen(self, undo: contextlib.ExitStack) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio looks at the protocol number
-        undo.callback(sock.close)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((self._host, self._port))
-        except (OSError, OverflowError) as error:  # a port that is none overflows
-            reason = getattr(error, "strerror", None) or error
-            raise Unavailable(f"cannot listen on {self._host}:{self._port}: {reason}") from error
-        sock.listen(1024)
-        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
-        self.port = sock.getsockname()[1]
-        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
-        return sock
-
     def _serve(self, sock: socket.socket, undo: contextlib.ExitStack) -> None:
         """Answer health; then import the application, which answers everything, those who came meanwhile first."""
         entrance = Entrance(self.journal)
-        config = uvicorn.Config(
-            entrance, log_config=None, access_log=False, lifespan="off", server_header=False,
-            timeout_graceful_shutdown=2, timeout_keep_alive=75, loop="asyncio", http=_Protocol, ws="none",
-        )  # fmt: skip
-        server = _Server(config)
+        server = Listener(entrance)
         thread = threading.Thread(target=server.run, args=([sock],), name="emulator", daemon=True)
         thread.start()
         undo.callback(thread.join, 15)

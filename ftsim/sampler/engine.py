@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,17 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
+from ftsim.sampler import prefill
 from ftsim.sampler.kvcache import RowCache
+from ftsim.sampler.lexicon import Lexicon
 from ftsim.sampler.row import Row
-from ftsim.sampler.sampling import Settings, choose, wide
-from ftsim.sampler.speech import UNFINISHED, Speech, spelt
+from ftsim.sampler.sampling import Settings, choose, likeliest, wide
+from ftsim.sampler.speech import Speech
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_ROWS = 256
-PREFILL_TOKENS = 8192
 CACHE_POSITIONS = 1 << 21
 """Positions (rows times the longest row) beyond which requests wait."""
 
@@ -49,7 +50,7 @@ class Sampler:
     ) -> None:
         """`ends` are the token ids that finish a turn; `context` is the longest prompt plus completion, in tokens."""
         self._model = model
-        self._tokenizer = tokenizer
+        self._lexicon = Lexicon(tokenizer)
         self._ends = frozenset(ends)
         self._context = context
         self._vocabulary = model.get_input_embeddings().num_embeddings
@@ -58,7 +59,6 @@ class Sampler:
         self._swaps: deque[_Swap] = deque()
         self._closed = False
         self._served = 0
-        self._pieces: dict[int, tuple[str, bytes | None]] = {}
         self._joining: list[Row] = []
         """Neither waiting nor running: a prefill that fails must still answer them."""
         self._rows: list[Row] = []
@@ -94,7 +94,7 @@ class Sampler:
                 Row(
                     request, future, Random(seed), min(request.max_tokens, self._context - len(prompt)),
                     time.perf_counter(), len(self._rows) + len(self._waiting) + 1, tell,
-                    None if tell is None else Speech(self._text, request.stop, self._ends),
+                    None if tell is None else Speech(self._lexicon.text, request.stop, self._ends),
                 )
             )  # fmt: skip
             self._changed.notify()
@@ -184,7 +184,7 @@ class Sampler:
                     break
                 joined.append(self._waiting.popleft())
         self._joining = joined
-        for group in _prefill_groups(joined):
+        for group in prefill.groups(joined):
             self._prefill(group)
         self._joining = []
 
@@ -192,7 +192,7 @@ class Sampler:
         """Run the prompts of a group (equal prompts stand together and are computed once) and draw first tokens."""
         started = time.perf_counter()
         prompts = [rows[0].request.prompt for rows in group]
-        hidden, layers = _run_prompts(self._model, prompts)
+        hidden, layers = prefill.run(self._model, prompts)
         joined: list[Row] = []
         last: list[Tensor] = []
         for index, rows in enumerate(group):
@@ -200,9 +200,10 @@ class Sampler:
             for order, row in enumerate(rows):
                 row.prefill_started, row.prefilled, row.shared = started, time.perf_counter(), order > 0
                 if row.request.echo or row.request.echo_last is not None:
-                    row.prompt_rows = self._echo(row.request, hidden[index])
+                    echoed = prefill.echo(self._model, row.request, hidden[index])
+                    row.prompt_rows = [self._lexicon.named(token) for token in echoed]
                     if row.tell is not None and row.prompt_rows:
-                        row.tell(row.prompt_rows, self._decode([token.token_id for token in row.prompt_rows]))
+                        row.tell(row.prompt_rows, self._lexicon.text([token.token_id for token in row.prompt_rows]))
                 if row.limit < 1:
                     self._finish(row, "length")
                     continue
@@ -231,7 +232,7 @@ class Sampler:
         rows = self._rows[first:]
         logits = wide(logits).cpu()
         choice = choose(logits, settings, torch.tensor([row.random.random() for row in rows], dtype=torch.float64))
-        tops = _tops(logits, max(row.request.top_logprobs for row in rows))
+        tops = likeliest(logits, max(row.request.top_logprobs for row in rows))
         now = time.perf_counter()
         finished: set[int] = set()
         drawn = zip(choice.tokens.tolist(), choice.logprobs.tolist(), choice.sampling_logprobs.tolist(), strict=True)
@@ -241,7 +242,7 @@ class Sampler:
             row.first = row.first or now
             reason = self._ended(row, token)
             if row.tell is not None and row.speech is not None and not row.future.cancelled():
-                row.tell([self._named(row.tokens[-1])], row.speech.add(token))
+                row.tell([self._lexicon.named(row.tokens[-1])], row.speech.add(token))
             if row.future.cancelled() or reason:
                 finished.add(first + index)
                 self._finish(row, reason or "stop")
@@ -255,7 +256,7 @@ class Sampler:
         if token in self._ends and not row.request.ignore_eos:
             return "stop"
         if row.request.stop:
-            text = self._decode([held.token_id for held in row.tokens[-row.tail :]])
+            text = self._lexicon.text([held.token_id for held in row.tokens[-row.tail :]])
             if any(stop in text for stop in row.request.stop):
                 return "stop"
         return "length" if len(row.tokens) >= row.limit else ""  # also when the context is full
@@ -265,77 +266,12 @@ class Sampler:
             return
         ids = [token.token_id for token in row.tokens]
         spoken = ids[:-1] if ids and ids[-1] in self._ends else ids
-        text = self._decode(spoken)
+        text = self._lexicon.text(spoken)
         for stop in row.request.stop:
             text = text.partition(stop)[0]
-        tokens = [self._named(token) for token in row.tokens]
+        tokens = [self._lexicon.named(token) for token in row.tokens]
         result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
         row.future.set_result(result)
-
-    def _echo(self, request: GenerateRequest, hidden: Tensor) -> list[GeneratedToken]:
-        """One row per echoed prompt token; the first token of a prompt has no condition: 0.0 (WIRE 3.1)."""
-        prompt = list(request.prompt)
-        count = len(prompt) if request.echo_last is None else max(0, min(request.echo_last, len(prompt)))
-        start = len(prompt) - count
-        rows: list[GeneratedToken] = []
-        if count and start == 0:
-            alone = [(prompt[0], 0.0)] if request.top_logprobs else []  # a row without any voids the column (WIRE 3.1)
-            rows.append(self._named(GeneratedToken(prompt[0], "", 0.0, None, alone)))
-        for begin in range(max(start, 1), len(prompt), 1024):
-            wanted = torch.tensor(prompt[begin : begin + 1024])
-            logits = wide(self._model.lm_head(hidden[begin - 1 : begin - 1 + len(wanted)])).cpu()
-            logprobs = torch.log_softmax(logits, -1).gather(1, wanted[:, None])[:, 0].float().tolist()
-            tops = _tops(logits, request.top_logprobs) or [[] for _ in prompt]
-            rows += [
-                self._named(GeneratedToken(token, "", logprob, None, top))
-                for token, logprob, top in zip(wanted.tolist(), logprobs, tops, strict=False)
-            ]
-        return rows
-
-    def _named(self, token: GeneratedToken) -> GeneratedToken:
-        """The token with its text, looked up: decoding costs more than computing it."""
-        text, raw = self._piece(token.token_id)
-        return replace(token, text=text, raw=raw)
-
-    def _piece(self, token: int) -> tuple[str, bytes | None]:
-        if token not in self._pieces:
-            text = self._decode([token])
-            spelling = str(self._tokenizer.convert_ids_to_tokens(token)) if UNFINISHED in text else ""
-            self._pieces[token] = text, (spelt(spelling) if spelling else None)
-        return self._pieces[token]
-
-    def _text(self, tokens: Sequence[int]) -> str:
-        return self._piece(tokens[0])[0] if len(tokens) == 1 else self._decode(tokens)
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
-
-
-def _run_prompts(
-    model: "PreTrainedModel", prompts: Sequence[Sequence[int]]
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Last hidden states (B, T, H) and per-layer cache (B, H, T, D); padding stands on the right, unseen."""
-    from transformers import DynamicCache
-
-    longest = max(len(prompt) for prompt in prompts)
-    tokens = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=model.device)
-    cache = DynamicCache()
-    backbone: Any = model.base_model
-    hidden = backbone(input_ids=tokens, past_key_values=cache, use_cache=True).last_hidden_state
-    return hidden, [(layer.keys, layer.values) for layer in cache.layers]
-
-
-def _prefill_groups(rows: Sequence[Row]) -> list[list[list[Row]]]:
-    """Rows by prompt, shortest first, in groups of at most PREFILL_TOKENS padded positions."""
-    alike: dict[tuple[int, ...], list[Row]] = {}
-    for row in rows:
-        alike.setdefault(tuple(row.request.prompt), []).append(row)
-    groups: list[list[list[Row]]] = []
-    for prompt in sorted(alike, key=len):
-        if not groups or (len(groups[-1]) + 1) * len(prompt) > PREFILL_TOKENS:
-            groups.append([])
-        groups[-1].append(alike[prompt])
-    return groups
 
 
 def _settings(rows: Sequence[Row]) -> Settings:
@@ -344,11 +280,3 @@ def _settings(rows: Sequence[Row]) -> Settings:
         torch.tensor([row.request.top_p for row in rows], dtype=torch.float32),
         torch.tensor([row.request.top_k for row in rows], dtype=torch.long),
     )
-
-
-def _tops(logits: Tensor, count: int) -> list[list[tuple[int, float]]]:
-    """The `count` likeliest tokens of every row with their raw log-probabilities."""
-    if count < 1:
-        return []
-    best, ids = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), dim=-1)
-    return [list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), best.float().tolist(), strict=True)]

@@ -48,6 +48,14 @@ def wide(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def likeliest(logits: Tensor, count: int) -> list[list[tuple[int, float]]]:
+    """The `count` likeliest tokens of every row of `logits` (B, V) with their raw log-probabilities."""
+    if count < 1:
+        return []
+    best, ids = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), dim=-1)
+    return [list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), best.float().tolist(), strict=True)]
+
+
 def _behaviour(logits: Tensor, settings: Settings) -> Tensor:
     """Log-probabilities (B, V) after temperature, then top-k, then top-p over what top-k left."""
     temperature = torch.where(settings.temperature == 0, 1.0, settings.temperature)

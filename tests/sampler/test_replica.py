@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
-from ftsim.sampler import engine as sampler
+from ftsim.sampler import prefill
 from ftsim.sampler.replica import TorchReplica
 from ftsim.trainer.trainer import TorchTrainer
 from tests.sampler.conftest import QWEN
@@ -238,14 +238,14 @@ def test_a_delta_folder_of_other_shards_is_refused(
 def test_a_prefill_that_fails_answers_its_requests_and_the_next_ones_are_served(
     own: TorchReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompts, broken = sampler._run_prompts, iter([True])
+    run, broken = prefill.run, iter([True])
 
     def once_broken(*args: Any) -> Any:
         if next(broken, False):
             raise RuntimeError("out of memory")
-        return prompts(*args)
+        return run(*args)
 
-    monkeypatch.setattr(sampler, "_run_prompts", once_broken)
+    monkeypatch.setattr(prefill, "run", once_broken)
     request = GenerateRequest(own.encode("Nora said"), max_tokens=4, seed=1)
     with pytest.raises(BackendError, match="generation failed: out of memory"):
         own.generate(request).result(timeout=30)
