@@ -269,7 +269,7 @@ class DictTrainer:
 
 
 class DictReplica:
-    """A serving copy. `before` is called before each token that is told, in a thread; it may wait, and raise."""
+    """A serving copy. `before` is called before each token, in a thread; it may wait, and raise."""
 
     def __init__(self, base: list[float], before: Callable[[int], None] | None = None) -> None:
         self._before = before
@@ -312,7 +312,7 @@ class DictReplica:
         echoed = [self._token(token % SIZE, logits, None) for token in request.prompt] if request.echo else []
         measured = {"server-processing-time": time.perf_counter() - began}
         result = Generation(tokens, "".join(token.text for token in tokens), "length", echoed, measured)
-        if self._before is None or tell is None:
+        if self._before is None:
             _recite(result, future, tell, lambda at: None)
         else:
             threading.Thread(target=_recite, args=(result, future, tell, self._before), daemon=True).start()
@@ -353,13 +353,14 @@ def _recite(result: Generation, future: "Future[Generation]", tell: Tell | None,
     except BackendError as error:
         future.set_exception(error)
     else:
-        future.set_result(result)
+        if future.set_running_or_notify_cancel():
+            future.set_result(result)
 
 
 class DictBackend:
     """The factory. `calls` tells what trainers were asked to do, in order; `unknown` are names without weights.
 
-    `before_token` slows streamed generations down, or breaks them (see DictReplica).
+    `before_token` slows generations down, or breaks them (see DictReplica).
     """
 
     def __init__(self, root: Path, unknown: Sequence[str] = ()) -> None:

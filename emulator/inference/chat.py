@@ -42,7 +42,7 @@ async def create(request: Request) -> Response:
         head = _head(request, sent.model, "chat.completion.chunk")
         teller = _Teller(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)])
         return await stream(request, on, sent, live, teller, head, len(prompt))
-    results = await finished(live)
+    results = await finished(request, live)
     metrics = perf_metrics(on, results)
     content = {
         **_head(request, sent.model, "chat.completion"),

@@ -44,7 +44,7 @@ async def create(request: Request) -> Response:
     if sent.stream:
         teller = _Teller(sent, prompts, on.replica)
         return await stream(request, on, sent, live, teller, _head(request, sent.model), tokens)
-    results = await finished(live)
+    results = await finished(request, live)
     choices = [
         choice(index, result, prompts[index // sent.n], sent, on.replica) for index, result in enumerate(results)
     ]

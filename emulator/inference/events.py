@@ -12,7 +12,7 @@ from emulator.backend import Generation
 from emulator.clock import Clock
 from emulator.errors import PlatformError
 from emulator.inference.live import Ended, Live, Said
-from emulator.inference.requests import Sampling, correlated, named, perf_metrics, usage
+from emulator.inference.requests import Sampling, attended, correlated, named, perf_metrics, usage
 from emulator.platform.completions import Target
 from emulator.web import platform_of
 
@@ -54,11 +54,13 @@ async def stream(
 ) -> EventStream:
     """An answer that begins with the first token; `head` stands in every chunk, `prompts` is tokens of all prompts.
 
-    A choice that fails before any token fails the request (raises Internal); later it ends the stream with an error.
+    A choice that fails before any token fails the request (raises Internal), a client that leaves before any ends it
+    (raises Cancelled); later a failure ends the stream with an error.
     """
     began = Clock.elapsed()
     try:
-        first = await live.news()
+        async with attended(request, live):
+            first = await live.news()
     except BaseException:
         live.close()
         raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation
 from emulator.clock import Clock
-from emulator.errors import Internal
+from emulator.errors import Cancelled, Internal
 from emulator.platform.completions import Completions, Target
 
 SIBLINGS_S = 0.02
@@ -52,6 +52,7 @@ class Live:
         self._over = asyncio.Event()
         self._looked = False
         self._woken = False
+        self._left = False
         self._heard: deque[Said | tuple[int, Future[Generation]]] = deque()
         self._began = Clock.elapsed()
         self._futures: list[Future[Generation]] = []
@@ -68,7 +69,10 @@ class Live:
         self._open = len(asked)
 
     async def news(self) -> list[Said | Ended]:
-        """What happened since the last call, in order, at least one thing; raises Internal when a choice failed."""
+        """What happened since the last call, in order, at least one thing.
+
+        Raises Internal when a choice failed, Cancelled after `leave`.
+        """
         if self._looked:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), PAUSE_S)
@@ -77,6 +81,8 @@ class Live:
             await self._changed.wait()
             self._changed.clear()
             self._over.clear()
+            if self._left:
+                raise Cancelled("the client has left before it was answered")
             self._woken = False  # before looking: what is heard from now on wakes again
             if taken := list(self._take()):
                 return taken
@@ -91,6 +97,13 @@ class Live:
         if self._seeded:
             await asyncio.sleep(max(0.0, SIBLINGS_S - (Clock.elapsed() - self._began)))
         self._flight.close()
+
+    def leave(self) -> None:
+        """Nobody waits any more: close, and end whoever asks for news."""
+        self._left = True
+        self.close()
+        self._changed.set()
+        self._over.set()
 
     def close(self) -> None:
         for future in self._futures:

@@ -1,8 +1,9 @@
 """What completions and chat completions have in common: parsing, waiting for replicas, answering."""
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -148,16 +149,33 @@ def begin(
     return Live(platform_of(request).completions, on, each, key, told=sent.stream)
 
 
-async def finished(live: Live) -> list[Generation]:
-    """All choices, when the last one is done; raises Internal."""
+async def finished(request: Request, live: Live) -> list[Generation]:
+    """All choices, when the last one is done; raises Internal, and Cancelled when the client leaves."""
     results: dict[int, Generation] = {}
     try:
-        while live.open:
-            results |= {one.index: one.result for one in await live.news() if isinstance(one, Ended)}
-        await live.land()
+        async with attended(request, live):
+            while live.open:
+                results |= {one.index: one.result for one in await live.news() if isinstance(one, Ended)}
+            await live.land()
     finally:
         live.close()
     return [results[index] for index in sorted(results)]
+
+
+@contextlib.asynccontextmanager
+async def attended(request: Request, live: Live) -> AsyncIterator[None]:
+    """While an answer has not begun, only the socket says that nobody waits for it: then `live` is left."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        live.leave()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:

@@ -135,6 +135,24 @@ def test_a_client_that_leaves_ends_the_generation(paced: Emulator, slow: httpx.C
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("choices", [1, 3])
+@pytest.mark.parametrize(("stream", "tokens"), [(False, 2), (True, 0)])
+def test_a_client_that_gives_up_waiting_ends_the_generation(
+    paced: Emulator, slow: httpx.Client, pace: Pace, path: str, choices: int, stream: bool, tokens: int
+) -> None:
+    pace.allow(tokens)
+    with pytest.raises(httpx.ReadTimeout):
+        slow.post(path, json=body(path, stream=stream, n=choices), timeout=0.3)
+    (exchange,) = paced.journal
+    until(lambda: exchange.ended)
+    assert exchange.status == 499
+    pace.allow()
+    time.sleep(0.05)
+    assert pace.drawn <= tokens + 1
+    assert slow.post(path, json=body(path, stream=False)).status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_a_failure_in_the_middle_is_an_event_and_the_end(slow: httpx.Client, pace: Pace, path: str) -> None:
     pace.failing_at = 2
     pace.allow()
