@@ -12,11 +12,11 @@ pytestmark = pytest.mark.learning
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("lora_rank", "learning_rate"), [(8, 3e-3), (0, 1e-3)])
+@pytest.mark.parametrize(("lora_rank", "learning_rate", "epochs"), [(8, 3e-3, 1), (0, 1e-3, 2)])
 def test_the_mean_outcome_and_what_turns_find_out_rise(
-    tmp_path: Path, lora_rank: int, learning_rate: float, seed: int
+    tmp_path: Path, lora_rank: int, learning_rate: float, epochs: int, seed: int
 ) -> None:
-    settings = RL | {"epochs": 1, "learning_rate": learning_rate}
+    settings = RL | {"learning_rate": learning_rate, "epochs": epochs}
     logged = entries(igpo_loop, "search", tmp_path, lora_rank=lora_rank, seed=seed, **settings)
     start, end = sampled(logged, "reward")
     gain, most = sampled(logged, "gain")
