@@ -97,7 +97,8 @@ async def ledger(request: Request) -> Response:
     """Every snapshot that a replica of a deployment ever loaded or refused, oldest first."""
     platform, deployment = platform_of(request), request.path_params["deployment"]
     entries = platform.hotload.ledger(caller(request), deployment)
-    told = [{**entry, "time": rfc3339(entry["time"])} for entry in entries]
+    shown = ("identity", "replica", "checkpoint", "kind", "previous", "error")
+    told = [{**{key: getattr(entry, key) for key in shown}, "time": rfc3339(entry.created)} for entry in entries]
     return Reply({"now": platform.world.clock.now() / SECOND, "snapshots": told})
 
 

@@ -133,7 +133,7 @@ class Operation:
 class Pod:
     """One replica as the hot-load status shows it (WIRE 3.3).
 
-    `loads` are the blobs applied to the base model so far, in order; `coming` is a load that is not done yet.
+    `coming` is a load that is not done yet; those that are stand in the deployment's ledger (SnapshotLoad).
     """
 
     identity: str
@@ -144,7 +144,6 @@ class Pod:
     target: str | None = None
     message: str = ""
     healthy: bool = True
-    loads: list[dict[str, str]] = field(default_factory=list)
     coming: dict[str, Any] | None = None
     stale_target: str | None = None
     stale_reads: int = 0
@@ -152,7 +151,7 @@ class Pod:
 
 @dataclass
 class Deployment:
-    """A deployment (WIRE 1.12, 4.2). `request` keeps what is only echoed, `snapshots` every load there was."""
+    """A deployment (WIRE 1.12, 4.2). `request` keeps what is only echoed."""
 
     account: str
     id: str
@@ -173,12 +172,42 @@ class Deployment:
     generation: int = 0
     deleted: int | None = None
     request: dict[str, Any] = field(default_factory=dict)
-    snapshots: list[dict[str, Any]] = field(default_factory=list)
     pods: list[Pod] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return f"accounts/{self.account}/deployments/{self.id}"
+
+
+@dataclass
+class SnapshotLoad:
+    """A snapshot that a replica loaded, or refused with `error` (WIRE 3.3); together a deployment's ledger.
+
+    `checkpoint` is the row's full name, empty when nobody knew the identity; `how` is base, delta or adapter. `blob` is
+    there as long as the replica's weights are made of it: its base, all deltas since, its adapter.
+    """
+
+    account: str
+    deployment: str
+    number: int
+    created: int
+    replica: str
+    identity: str
+    checkpoint: str = ""
+    kind: str = ""
+    previous: str | None = None
+    error: str = ""
+    how: str = ""
+    blob: str = ""
+    form: str = ""
+
+    @property
+    def owner(self) -> str:
+        return f"accounts/{self.account}/deployments/{self.deployment}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.owner}/snapshots/{self.number}"
 
 
 @dataclass

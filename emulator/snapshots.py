@@ -22,13 +22,23 @@ from pydantic import TypeAdapter, ValidationError
 
 from emulator import journal_file
 from emulator.clock import FURTHEST
-from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Run, SamplingRoute, Session
+from emulator.entities import (
+    Checkpoint,
+    Deployment,
+    Job,
+    Model,
+    Operation,
+    Run,
+    SamplingRoute,
+    Session,
+    SnapshotLoad,
+)  # fmt: skip
 from emulator.errors import InvalidArgument, StorageFailed
 from emulator.ids import Ids
 from emulator.platform import holds
 from emulator.platform.platform import Platform
+from emulator.world import FORMAT
 
-FORMAT = 1
 LIMIT = 16 * 1024**3
 MEMBERS = 200_000
 _TEXT_LIMIT = 256 * 1024**2
@@ -38,7 +48,8 @@ _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     kind: TypeAdapter(cls)
     for kind, cls in (
         ("job", Job), ("checkpoint", Checkpoint), ("model", Model), ("operation", Operation),
-        ("deployment", Deployment), ("session", Session), ("run", Run), ("sampling_route", SamplingRoute),
+        ("deployment", Deployment), ("snapshot_load", SnapshotLoad), ("session", Session), ("run", Run),
+        ("sampling_route", SamplingRoute),
     )
 }  # fmt: skip
 
@@ -182,13 +193,7 @@ def _original(key: str) -> str:
 
 def _moved(body: dict[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
     """A body that points at where its blobs are now."""
-    moved = body | ({"blob": places.get(body["blob"], body["blob"])} if body.get("blob") else {})
-    if body.get("pods"):
-        moved["pods"] = [
-            pod | {"loads": [load | {"blob": places.get(load["blob"], load["blob"])} for load in pod["loads"]]}
-            for pod in body["pods"]
-        ]
-    return moved
+    return body | ({"blob": places.get(body["blob"], body["blob"])} if body.get("blob") else {})
 
 
 def _add(archive: zipfile.ZipFile, key: str, folder: Path) -> dict[str, tuple[int, str]]:

@@ -7,7 +7,19 @@ from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from emulator.clock import Clock
-from emulator.entities import Checkpoint, Deployment, Job, Model, Operation, Pod, Run, SamplingRoute, Session
+from emulator.entities import (
+    Checkpoint,
+    Deployment,
+    Job,
+    Model,
+    Operation,
+    Pod,
+    Run,
+    SamplingRoute,
+    Session,
+    SnapshotLoad,
+)  # fmt: skip
+from emulator.errors import FailedPrecondition
 from emulator.ids import Ids
 from emulator.kinds import CheckpointKind
 from emulator.quirk_table import QUIRKS
@@ -23,6 +35,10 @@ class Entity(Protocol):
     def name(self) -> str: ...
 
 
+FORMAT = 2
+"""Of what is stored; it counts up when entities change their fields."""
+
+
 class Change(NamedTuple):
     """What happened to an entity: `created`, `changed` or `deleted` (gone, or a tombstone)."""
 
@@ -34,6 +50,7 @@ class Change(NamedTuple):
 Watcher = Callable[[list[Change], list[dict[str, Any] | None]], None]
 """Told of every stored change, and of each entity's fields after it, None when it is gone."""
 
+_BOOT: Key = ("meta", "boot")
 E = TypeVar("E", bound=Any)
 
 
@@ -65,6 +82,10 @@ class Table(Generic[E]):
     def of(self, parent: str) -> list[E]:
         """The entities of one owner (or account), oldest first."""
         return list(self._children.get(parent, {}).values())
+
+    def count(self, parent: str) -> int:
+        """How many `of` would give."""
+        return len(self._children.get(parent, {}))
 
     def put(self, entity: E) -> E:
         """Add or change an entity; it reaches the store when the change ends."""
@@ -137,7 +158,10 @@ class World:
     """Tables, clock, ids, quirks. Reads need the lock only when they combine several entities."""
 
     def __init__(self, *, clock: Clock | None = None, store: Store | None = None, seed: int = 0) -> None:
-        """Load what `store` holds; raises StorageFailed when it cannot be written."""
+        """Load what `store` holds.
+
+        Raises StorageFailed when it cannot be written, FailedPrecondition when it is of another format.
+        """
         self.clock = clock or Clock()
         self.store = store or Store()
         self.lock = threading.RLock()
@@ -149,6 +173,7 @@ class World:
         self.models: Table[Model] = Table(self, "model", Model)
         self.operations: Table[Operation] = Table(self, "operation", Operation)
         self.deployments: Table[Deployment] = Table(self, "deployment", Deployment)
+        self.loads: Table[SnapshotLoad] = Table(self, "snapshot_load", SnapshotLoad)
         self.sessions: Table[Session] = Table(self, "session", Session)
         self.runs: Table[Run] = Table(self, "run", Run)
         self.routes: Table[SamplingRoute] = Table(self, "sampling_route", SamplingRoute)
@@ -163,8 +188,8 @@ class World:
     @property
     def _tables(self) -> dict[str, Table[Any]]:
         tables: tuple[Table[Any], ...] = (
-            self.jobs, self.checkpoints, self.models, self.operations, self.deployments, self.sessions, self.runs,
-            self.routes,
+            self.jobs, self.checkpoints, self.models, self.operations, self.deployments, self.loads, self.sessions,
+            self.runs, self.routes,
         )  # fmt: skip
         return {table._kind: table for table in tables}
 
@@ -191,7 +216,7 @@ class World:
             restored = Ids.at(ids)
             kept = {kind: list(entities.get(kind, ())) for kind in self._tables}
             rows = {(kind, e.name): dataclasses.asdict(e) for kind, found in kept.items() for e in found}
-            self.store.replace({**rows, ("meta", "boot"): {"count": restored.boot}})
+            self.store.replace({**rows, _BOOT: {"count": restored.boot, "format": FORMAT}})
             self.quirks.clear()
             self._dirty.clear()
             self.ids = restored
@@ -206,8 +231,14 @@ class World:
         return not any(len(table) for table in self._tables.values())
 
     def _boot(self) -> int:
-        boot = int((self.store.read("meta", "boot") or {"count": -1})["count"]) + 1
-        self.store.write({("meta", "boot"): {"count": boot}})
+        kept = self.store.read(*_BOOT) or {"count": -1, "format": FORMAT}
+        if kept.get("format", 1) != FORMAT:
+            raise FailedPrecondition(
+                f"the state is of format {kept.get('format', 1)}, this emulator reads {FORMAT}: "
+                "use the version that wrote it, or an empty folder"
+            )
+        boot = int(kept["count"]) + 1
+        self.store.write({_BOOT: {"count": boot, "format": FORMAT}})
         return boot
 
     @contextmanager

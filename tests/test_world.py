@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from emulator.entities import Checkpoint, Job
-from emulator.errors import StorageFailed
+from emulator.errors import FailedPrecondition, StorageFailed
 from emulator.kinds import CheckpointKind
 from emulator.store import Store
 from emulator.transitions import Pending
-from emulator.world import World
+from emulator.world import FORMAT, World
 
 OWNER = "accounts/a/rlorTrainerJobs/j"
 
@@ -107,3 +107,12 @@ def test_one_seed_gives_the_same_ids_and_reset_gives_others() -> None:
     one.reset()
     assert names(one) == []
     assert one.quirks.active() == []
+
+
+def test_a_store_of_another_format_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    old = Store(tmp_path / "db")
+    old.write({("meta", "boot"): {"count": 3}})
+    with pytest.raises(FailedPrecondition, match=f"the state is of format 1, this emulator reads {FORMAT}"):
+        World(store=old)
+    assert old.read("meta", "boot") == {"count": 3}
+    old.close()

@@ -100,7 +100,7 @@ class Checkpoints:
             self._blobs.delete(key)
             raise
         if replaced is not None:
-            holds.delete(self._world, self._blobs, replaced.blob)
+            holds.delete(self._world, self._blobs, [replaced.blob])
         if torn:
             _tear(self._blobs.path(key), torn)
         return row
@@ -130,8 +130,7 @@ class Checkpoints:
             rows = self._world.checkpoints.of(owner)
             for row in rows:
                 self._world.checkpoints.remove(row.name)
-        for row in rows:
-            holds.delete(self._world, self._blobs, row.blob)
+        holds.delete(self._world, self._blobs, [row.blob for row in rows])
 
     def at(self, shelf: Shelf, name: str) -> Checkpoint | None:
         """The row that a save of this name has left on a shelf."""
@@ -190,7 +189,7 @@ class Checkpoints:
             for row in rows:
                 if row.expires and now >= row.expires:
                     table.remove(row.name)
-                    holds.delete(self._world, self._blobs, row.blob)
+                    holds.delete(self._world, self._blobs, [row.blob])
                 elif row.renames_to and now >= row.renames_at:
                     table.remove(row.name)
                     row.id, row.renames_to = row.renames_to, ""

@@ -89,7 +89,7 @@ class Completions:
                 return Target.leased(self._replicas.of_model(self._model(account, model)))
             self._hotload.settle(found)
             pod = self._pod(found)
-            replica = self._replicas.of_pod(pod, found.base_model)
+            replica = self._replicas.of_pod(found, pod)
             if self._hotload.stands(found, pod):
                 return Target(replica, found, pod)
             self._replicas.close(pod.identity)  # deleted, scaled down or rolled while it was opened

@@ -9,7 +9,7 @@ from emulator.catalogue import Catalogue, versioned
 from emulator.entities import Deployment, Pod
 from emulator.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from emulator.names import check_dns_label, resource
-from emulator.platform import buckets
+from emulator.platform import buckets, holds
 from emulator.platform.models import Models
 from emulator.platform.paging import Page, Query
 from emulator.transitions import Pending, Progression
@@ -25,7 +25,8 @@ MUTABLE: Mapping[str, Any] = {
 }  # fmt: skip
 """Fields that PATCH may change, and what each is when it was never given."""
 
-Listener = Callable[[Pod], None]
+Listener = Callable[[Pod, Sequence[str]], None]
+"""Told of a replica that has ended, and of the blobs that it no longer needs."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Deployments:
         self._catalogue = catalogue
         self._models = models
         self._on_pod_gone: list[Listener] = []
-        self._gone: list[Pod] = []
+        self._gone: list[tuple[Pod, list[str]]] = []
         self.loading: Callable[[Deployment], bool] = lambda deployment: False
 
     def on_pod_gone(self, listener: Listener) -> None:
@@ -140,6 +141,8 @@ class Deployments:
             self._resize(found, 0)
             if hard:
                 self._world.deployments.remove(found.name)
+                for load in self._world.loads.of(found.name):
+                    self._world.loads.remove(load.name)
                 return
             now = self._world.clock.now()
             found.state, found.pending, found.updated, found.deleted = DELETED, None, now, found.deleted or now
@@ -275,7 +278,8 @@ class Deployments:
                 new.stale_target, new.stale_reads = gone.current or gone.target or "unknown", reads
 
     def _resize(self, deployment: Deployment, replicas: int) -> None:
-        self._gone += deployment.pods[replicas:]
+        for pod in deployment.pods[replicas:]:
+            self._gone.append((pod, holds.release(self._world, holds.held(self._world, deployment, pod))))
         deployment.replicas = replicas
         deployment.pods = deployment.pods[:replicas]
         while len(deployment.pods) < replicas:
@@ -284,16 +288,16 @@ class Deployments:
     @contextmanager
     def _change(self) -> Iterator[None]:
         """A change of the world; replicas that it ended are closed after it, without its lock."""
-        gone: list[Pod] = []
+        gone: list[tuple[Pod, list[str]]] = []
         try:
             with self._world.change():
                 yield
                 gone = self._gone
         finally:
             self._gone = []
-        for pod in gone:
+        for pod, keys in gone:
             for listener in self._on_pod_gone:
-                listener(pod)
+                listener(pod, keys)
 
     def new_pod(self, deployment: Deployment) -> Pod:
         """A replica that serves the base model."""

@@ -1,33 +1,40 @@
 """Which blobs are needed: those of rows and models, and what a replica loaded and has to find after a restart."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable
 
 from emulator.blobs import Blobs
+from emulator.entities import Deployment, Pod, SnapshotLoad
 from emulator.world import World
 
 
 def needed(world: World) -> set[str]:
     """The keys of all blobs that an entity points at."""
-    own = {entity.blob for table in (world.checkpoints, world.models) for entity in table}
-    return {key for key in own | set(_loaded(world)) if key}
+    return {entity.blob for table in (world.checkpoints, world.models, world.loads) for entity in table if entity.blob}
 
 
-def delete(world: World, blobs: Blobs, key: str) -> None:
-    """Delete a blob whose row is gone, unless a replica holds it; then `let_go` deletes it."""
-    if not _held(world, key):
+def delete(world: World, blobs: Blobs, keys: Iterable[str]) -> None:
+    """Delete blobs whose rows are gone, but those a replica holds; `let_go` deletes these later."""
+    held = {load.blob for load in world.loads}
+    for key in set(keys) - held:
         blobs.delete(key)
 
 
-def let_go(world: World, blobs: Blobs, loads: Iterable[Mapping[str, str]]) -> None:
+def let_go(world: World, blobs: Blobs, keys: Collection[str]) -> None:
     """Delete what a replica no longer needs and no row has (any more)."""
-    for key in {entry["blob"] for entry in loads}:
-        if not _held(world, key) and all(row.blob != key for row in world.checkpoints):
-            blobs.delete(key)
+    if keys:
+        delete(world, blobs, set(keys) - {row.blob for row in world.checkpoints})
 
 
-def _held(world: World, key: str) -> bool:
-    return any(loaded == key for loaded in _loaded(world))
+def held(world: World, deployment: Deployment, pod: Pod) -> list[SnapshotLoad]:
+    """What a replica's weights are made of, in the order in which it was loaded."""
+    return [load for load in world.loads.of(deployment.name) if load.blob and load.replica == pod.identity]
 
 
-def _loaded(world: World) -> Iterator[str]:
-    return (entry["blob"] for deployment in world.deployments for pod in deployment.pods for entry in pod.loads)
+def release(world: World, loads: Iterable[SnapshotLoad]) -> list[str]:
+    """Note that a replica is made of these no more, inside `World.change()`; their blobs are for `let_go` after it."""
+    keys = []
+    for load in loads:
+        keys.append(load.blob)
+        load.blob = ""
+        world.loads.put(load)
+    return keys

@@ -8,10 +8,10 @@ from typing import Any
 
 from emulator.backend import BackendError
 from emulator.clock import SECOND
-from emulator.entities import Checkpoint, Deployment, Pod
+from emulator.entities import Checkpoint, Deployment, Pod, SnapshotLoad
 from emulator.errors import FailedPrecondition, InvalidArgument, NotFound
 from emulator.kinds import CheckpointKind, resumable
-from emulator.platform import buckets
+from emulator.platform import buckets, holds
 from emulator.platform.deployments import FAILED, Deployments
 from emulator.platform.models import Models
 from emulator.platform.replicas import Load, Replicas
@@ -51,13 +51,13 @@ class HotLoad:
         self._deployments = deployments
         self._replicas = replicas
         self._models = models
-        self._on_unload: list[Callable[[Sequence[Mapping[str, str]]], None]] = []
+        self._on_unload: list[Callable[[Sequence[str]], None]] = []
         self._busy: dict[str, int] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
 
-    def on_unload(self, listener: Callable[[Sequence[Mapping[str, str]]], None]) -> None:
-        """Call `listener` with the loads of a replica that a new snapshot has replaced."""
+    def on_unload(self, listener: Callable[[Sequence[str]], None]) -> None:
+        """Call `listener` with the blobs that a replica is no longer made of."""
         self._on_unload.append(listener)
 
     def start(
@@ -120,17 +120,17 @@ class HotLoad:
         """Whether a replica still is one of a deployment that is there."""
         return self._world.deployments.get(deployment.name) is deployment and any(one is pod for one in deployment.pods)
 
-    def ledger(self, account: str, deployment_id: str) -> list[Mapping[str, Any]]:
+    def ledger(self, account: str, deployment_id: str) -> list[SnapshotLoad]:
         """Every snapshot that a replica of the deployment ever loaded or refused, oldest first; raises NotFound."""
-        return list(self._deployments.get(account, deployment_id).snapshots)
+        return self._world.loads.of(self._deployments.get(account, deployment_id).name)
 
     def loaded_by(self, account: str) -> dict[str, list[str]]:
         """Ids of the deployments that ever loaded a row, by the row's full name."""
         found: dict[str, list[str]] = {}
         for deployment in self._world.deployments.of(account):
-            for entry in deployment.snapshots:
-                known = found.setdefault(str(entry["checkpoint"]), [])
-                if not entry["error"] and deployment.id not in known:
+            for load in self._world.loads.of(deployment.name):
+                known = found.setdefault(load.checkpoint, [])
+                if not load.error and deployment.id not in known:
                     known.append(deployment.id)
         return found
 
@@ -171,7 +171,7 @@ class HotLoad:
         try:
             row = self._row(deployment, identity)
             load = self._plan(deployment, pod, row, incremental)
-            replica = self._replicas.of_pod(pod, deployment.base_model)
+            replica = self._replicas.of_pod(deployment, pod)
             quirks = self._world.quirks
             in_place = quirks.value("hotload.delta_apply", deployment=deployment.id) == "inplace"
             self._replicas.apply(
@@ -182,7 +182,7 @@ class HotLoad:
             crash = isinstance(refusal, Refused) and refusal.crash
             if crash:
                 self._replicas.close(pod.identity)
-        before = pod.loads
+        freed: list[str] = []
         with self._world.change():
             if not self.stands(deployment, pod):  # deleted or scaled down meanwhile, and nothing may bring it back
                 self._replicas.close(pod.identity)
@@ -191,37 +191,37 @@ class HotLoad:
             pod.coming = None
             pod.stage, pod.target, pod.message = ("error" if error else "done"), identity, error
             if error and crash:
+                freed = self._release(deployment, pod, "")
                 fresh = self._deployments.new_pod(deployment)
-                pod.identity, pod.started, pod.current, pod.adapter, pod.loads = (
-                    fresh.identity,
-                    fresh.started,
-                    None,
-                    False,
-                    [],
-                )
+                pod.identity, pod.started, pod.current, pod.adapter = fresh.identity, fresh.started, None, False
             elif load is not None and not error:
+                freed = self._release(deployment, pod, load.how)
                 pod.current, pod.adapter = identity, load.how == "adapter"
-                kept = [] if load.how == "base" else [entry for entry in pod.loads if entry["how"] != "adapter"]
-                pod.loads = [*kept, load.entry()]
-            self._note(deployment, pod, identity, row, incremental, error)
+            self._note(deployment, pod, identity, row, incremental, load, error)
         for listener in self._on_unload:
-            listener([entry for entry in before if entry not in pod.loads])
+            listener(freed)
+
+    def _release(self, deployment: Deployment, pod: Pod, how: str) -> list[str]:
+        """Let go of what a replica is made of: an adapter or delta takes an adapter's place, the rest everything's."""
+        kept = () if how in ("", "base") else ("base", "delta")
+        return holds.release(
+            self._world, [load for load in holds.held(self._world, deployment, pod) if load.how not in kept]
+        )
 
     def _note(
         self, deployment: Deployment, pod: Pod, identity: str, row: Checkpoint | None,
-        incremental: Incremental | None, error: str,
+        incremental: Incremental | None, load: Load | None, error: str,
     ) -> None:  # fmt: skip
-        deployment.snapshots.append(
-            {
-                "identity": identity,
-                "replica": pod.identity,
-                "checkpoint": row.name if row else "",
-                "kind": row.kind.value if row else "",
-                "previous": incremental.previous if incremental else None,
-                "time": self._world.clock.now(),
-                "error": error,
-            }
-        )
+        taken = load if not error else None
+        self._world.loads.put(
+            SnapshotLoad(
+                account=deployment.account, deployment=deployment.id, number=self._world.loads.count(deployment.name),
+                created=self._world.clock.now(), replica=pod.identity, identity=identity,
+                checkpoint=row.name if row else "", kind=row.kind.value if row else "",
+                previous=incremental.previous if incremental else None, error=error,
+                how=taken.how if taken else "", blob=taken.blob if taken else "", form=taken.form if taken else "",
+            )
+        )  # fmt: skip
 
     def _row(self, deployment: Deployment, identity: str) -> Checkpoint:
         row = buckets.find(self._world, deployment, identity)

@@ -46,16 +46,16 @@ class Platform:
         self.trainers = Trainers(world, backend, self.owners, self.models, self.futures)
         self.pool = Pool(world, self.sessions, self.trainers, self.models)
         self.training = Training(world, blobs, self.checkpoints, self.owners, self.models)
-        self.replicas = Replicas(blobs, self.models, backend)
+        self.replicas = Replicas(world, blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)
         self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
         self.samplers = Samplers(world, self.sessions, self.checkpoints, self.replicas, self.models)
         self.completions = Completions(
             world, self.deployments, self.hotload, self.replicas, self.models, self.samplers
         )  # fmt: skip
-        self.deployments.on_pod_gone(lambda pod: self.replicas.close(pod.identity))
-        self.deployments.on_pod_gone(lambda pod: holds.let_go(world, blobs, pod.loads))
-        self.hotload.on_unload(lambda loads: holds.let_go(world, blobs, loads))
+        self.deployments.on_pod_gone(lambda pod, _: self.replicas.close(pod.identity))
+        self.deployments.on_pod_gone(lambda _, keys: holds.let_go(world, blobs, keys))
+        self.hotload.on_unload(lambda keys: holds.let_go(world, blobs, keys))
         self.deployments.loading = self.hotload.loading
 
     def reset(self) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from emulator.backend import Backend, BackendError, BaseModel, Replica, Transition
 from emulator.blobs import Blobs
-from emulator.entities import Pod
+from emulator.entities import Deployment, Pod
 from emulator.errors import NotFound
+from emulator.platform import holds
 from emulator.platform.models import ADDON, Models
+from emulator.world import World
 
 SHARED_KEPT = 4
 """Replicas of models that are served without a deployment, kept open."""
@@ -24,9 +26,6 @@ class Load:
     blob: str
     identity: str
     form: str = "arc_v2"
-
-    def entry(self) -> dict[str, str]:
-        return {"how": self.how, "blob": self.blob, "identity": self.identity, "form": self.form}
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Lease:
 class Replicas:
     """Open replicas by pod identity or model name. Opening takes a lock per key, so that nobody else waits."""
 
-    def __init__(self, blobs: Blobs, models: Models, backend: Backend) -> None:
+    def __init__(self, world: World, blobs: Blobs, models: Models, backend: Backend) -> None:
+        self._world = world
         self._blobs = blobs
         self._models = models
         self._backend = backend
@@ -59,12 +59,15 @@ class Replicas:
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def of_pod(self, pod: Pod, base_model: str) -> Replica:
+    def of_pod(self, deployment: Deployment, pod: Pod) -> Replica:
         """The replica of a pod, with everything the pod has loaded; raises NotFound, BackendError."""
         with self._locked(pod.identity):
             if (held := self._open.get(pod.identity)) is not None:
                 return held
-            replica = self._open[pod.identity] = self._loaded(base_model, [Load(**entry) for entry in pod.loads])
+            loads = [
+                Load(one.how, one.blob, one.identity, one.form) for one in holds.held(self._world, deployment, pod)
+            ]
+            replica = self._open[pod.identity] = self._loaded(deployment.base_model, loads)
             return replica
 
     def of_model(self, name: str, *loads: Load) -> Lease:

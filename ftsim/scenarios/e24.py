@@ -37,7 +37,7 @@ def _across_a_load(stage: Stage, model: str, snapshot: str) -> tuple[list[float]
     """Log-probabilities of a fixed answer before the load, and of the same request with a load in its middle."""
     before = _answer(stage, model)
     found = stage.emulator.platform.deployments.get(stage.account, serving.DEPLOYMENT)
-    replica: Any = stage.emulator.platform.replicas.of_pod(found.pods[0], found.base_model)
+    replica: Any = stage.emulator.platform.replicas.of_pod(found, found.pods[0])
     while replica._sampler._rows:  # what was answered may still be on its way out
         time.sleep(0.0005)
     with ThreadPoolExecutor(1) as pool:

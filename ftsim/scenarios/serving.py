@@ -101,7 +101,7 @@ def told(stage: Stage) -> str:
 def weights(stage: Stage) -> list[str]:
     """A digest of the weights that each replica really has."""
     found = stage.emulator.platform.deployments.get(stage.account, DEPLOYMENT)
-    return [stage.emulator.platform.replicas.of_pod(pod, found.base_model).fingerprint() for pod in found.pods]
+    return [stage.emulator.platform.replicas.of_pod(found, pod).fingerprint() for pod in found.pods]
 
 
 def everywhere(stage: Stage, snapshot: str, within_s: float = 600.0) -> float:

@@ -124,11 +124,14 @@ class HotLoadMachine(PlatformMachine):
     def check_replica(self, job: str) -> None:
         """A replica's weights are a base, or were reached from one by unbroken deltas."""
         held = self.world["jobs"][job]["pod"]
-        replica = self.stage.emulator.platform.replicas.of_pod(self.pod(job), NAME)
+        replica = self.stage.emulator.platform.replicas.of_pod(self.deployment(job), self.pod(job))
         assert replica.fingerprint() == ground.served(held["held"], held["adapter"])
 
+    def deployment(self, job: str) -> Any:
+        return self.stage.emulator.platform.deployments.get(self.stage.account, job)
+
     def pod(self, job: str) -> Any:
-        return self.stage.emulator.platform.deployments.get(self.stage.account, job).pods[0]
+        return self.deployment(job).pods[0]
 
     def syncer(self, job: str) -> Any:
         client, _ = self.client(job)

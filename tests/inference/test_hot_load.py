@@ -37,7 +37,7 @@ def headers(emulator: Emulator, deployment: str = "d1") -> dict[str, str]:
 
 def fingerprints(emulator: Emulator, deployment: str = "d1") -> list[str]:
     found = emulator.platform.deployments.get(emulator.account, deployment)
-    return [emulator.platform.replicas.of_pod(pod, found.base_model).fingerprint() for pod in found.pods]
+    return [emulator.platform.replicas.of_pod(found, pod).fingerprint() for pod in found.pods]
 
 
 def test_the_syncer_loads_a_base_and_then_deltas(
@@ -56,8 +56,59 @@ def test_the_syncer_loads_a_base_and_then_deltas(
         assert first == second
         held.add(first)
     assert len(held) == 3
-    kinds = [row["kind"][-4:] for row in emulator.platform.hotload.ledger(emulator.account, "d1")]
+    kinds = [load.kind[-4:] for load in emulator.platform.hotload.ledger(emulator.account, "d1")]
     assert kinds == ["BASE"] * 2 + ["C_V2"] * 4
+
+
+def test_a_load_stores_no_more_after_a_long_history(
+    emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train
+) -> None:
+    client = train()
+    deploy(hot_load_trainer_job=attached(emulator))
+    syncer = WeightSyncer(client, manager, "d1", BASE)
+    stored: list[int] = []
+    emulator.world.watchers.append(lambda _, bodies: stored.append(len(json.dumps(bodies, default=str))))
+
+    def sync(name: str) -> int:
+        stored.clear()
+        syncer.save_and_hotload(name)
+        return sum(stored)
+
+    sync("base")
+    first, *_, last = [sync(f"step-{number:02}") for number in range(20)]
+    emulator.world.watchers.pop()
+    assert last <= first + 40  # numbers have more digits
+    assert len(emulator.platform.hotload.ledger(emulator.account, "d1")) == 21
+
+
+def test_files_last_as_long_as_a_row_or_a_replica_that_is_made_of_them(
+    emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train
+) -> None:
+    client = train()
+    deploy(hot_load_trainer_job=attached(emulator))
+    platform, blobs = emulator.platform, emulator.platform.blobs
+
+    def load(name: str, previous: str | None) -> str:
+        snapshot = save(client, name, "delta" if previous else "base")
+        manager.hotload_and_wait(
+            "d1", BASE, snapshot, incremental_snapshot_metadata=after(previous) if previous else None
+        )
+        return snapshot
+
+    def there() -> int:
+        return sum(blobs.exists(key) for key in keys)
+
+    load("two", load("one", None))
+    keys = [row.blob for row in platform.checkpoints.rows(attached(emulator))]
+    platform.checkpoints.forget(attached(emulator))
+    assert there() == len(keys) == 2
+    load("three", None)
+    assert there() == 0
+    keys = [row.blob for row in platform.checkpoints.rows(attached(emulator))]
+    platform.checkpoints.forget(attached(emulator))
+    assert there() == len(keys) == 1
+    manager.delete("d1")
+    assert there() == 0
 
 
 def test_a_status_has_exactly_the_fields_of_the_contract(
@@ -150,7 +201,7 @@ def test_a_refused_snapshot_is_an_error_about_itself_and_leaves_what_was_served(
     assert says in pod["loading_state"]["error"]
     assert fingerprints(emulator) == before
     assert manager.warmup(model, max_retries=1)
-    assert emulator.platform.hotload.ledger(emulator.account, "d1")[-1]["error"]
+    assert emulator.platform.hotload.ledger(emulator.account, "d1")[-1].error
 
 
 def test_an_adapter_with_incremental_metadata_kills_the_replica(

@@ -93,8 +93,9 @@ def test_managed_life_leaves_nothing_and_takes_under_a_second(
         sampler = service.create_sampling_client()
         assert sampler.sample(prompt, 2, types.SamplingParams(max_tokens=4)).result().sequences
         (deployment,) = emulator.world.deployments
-        assert [row["kind"].rpartition("INFERENCE_")[2] for row in deployment.snapshots] == ["BASE", "ARC_V2"]
-        assert not any(row["error"] for row in deployment.snapshots)
+        loads = emulator.world.loads.of(deployment.name)
+        assert [load.kind.rpartition("INFERENCE_")[2] for load in loads] == ["BASE", "ARC_V2"]
+        assert not any(load.error for load in loads)
         service.close()
         assert not list(emulator.world.deployments)
         return time.process_time() - started

@@ -12,6 +12,7 @@ import pytest
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, Generation, SavedState, Tell, Transition
 from emulator.names import Shelf
+from emulator.platform import holds
 from emulator.platform.checkpoints import Origin
 from emulator.platform.deployments import DeploymentSpec
 from emulator.platform.job_spec import JobSpec
@@ -188,7 +189,8 @@ def test_a_load_that_ends_late_brings_nothing_back(
     else:
         deployments.scale(account, "d1", 1)
     (pod,) = deployments.get(account, "d1").pods
-    assert (pod.current, pod.coming, pod.loads) == (None, None, [])
+    assert (pod.current, pod.coming) == (None, None)
+    assert not holds.held(emulator.world, deployments.get(account, "d1"), pod)
     assert load(http, account).status_code == 200
     assert [replica.fingerprint() for replica in backend.open_ones()] == [pack(weights).hex()]
 

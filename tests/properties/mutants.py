@@ -125,8 +125,8 @@ MUTANTS = (
     _hot_load("a delta loads as a base", "_plan", 'if how == "delta":', "if False:"),
     _hot_load("a failed load is taken for done", "_carry_out", "elif load is not None and not error:",
               "if load is not None:"),
-    _hot_load("a restart forgets a delta", "_carry_out", "pod.loads = [*kept, load.entry()]",
-           "pod.loads = kept or [load.entry()]"),
+    _hot_load("a restart forgets a delta", "_note", "blob=taken.blob if taken else",
+              "blob=taken.blob if taken and taken.how != 'delta' else"),
     # the client side
     Mutant("our manager resumes the oldest", "ftsim.training.utils.rows", "read_rows", "reverse=True",
            "reverse=False", "manager"),
