@@ -59,7 +59,18 @@ def held_out(logged: list[dict[str, Any]], name: str) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def sampled(logged: list[dict[str, Any]], name: str) -> tuple[float, float]:
-    """The mean of a figure over the first tenth of the steps and over the last fifth: single steps see few prompts."""
-    values = [entry[name] for entry in logged if name in entry]
-    return mean(values[: max(1, len(values) // 10)]), mean(values[-max(1, len(values) // 5) :])
+def untrained(recipe: ModuleType, data_set: str, folder: Path, seed: int) -> dict[str, float]:
+    """Means of what is logged when the base samples an answer to every prompt: a run that updates nothing."""
+    settings = RL | {"learning_rate": 0.0, "epochs": 1, "lora_rank": 8, "seed": seed}
+    logged = entries(recipe, data_set, folder, **settings)
+    return {name: mean(_values(logged, name)) for name in ("reward", "gain") if _values(logged, name)}
+
+
+def at_the_end(logged: list[dict[str, Any]], name: str) -> float:
+    """The mean of a figure over the last fifth of the steps: single steps see few prompts."""
+    values = _values(logged, name)
+    return mean(values[-max(1, len(values) // 5) :])
+
+
+def _values(logged: list[dict[str, Any]], name: str) -> list[float]:
+    return [entry[name] for entry in logged if name in entry]

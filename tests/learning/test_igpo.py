@@ -6,7 +6,7 @@ import pytest
 
 from ftsim.training.recipes import igpo_loop
 
-from .runs import RL, SEEDS, entries, sampled
+from .runs import RL, SEEDS, at_the_end, entries, untrained
 
 pytestmark = pytest.mark.learning
 
@@ -16,11 +16,11 @@ pytestmark = pytest.mark.learning
 def test_the_mean_outcome_and_what_turns_find_out_rise(
     tmp_path: Path, lora_rank: int, learning_rate: float, epochs: int, seed: int
 ) -> None:
+    base = untrained(igpo_loop, "search", tmp_path / "base", seed)
     settings = RL | {"learning_rate": learning_rate, "epochs": epochs}
     logged = entries(igpo_loop, "search", tmp_path, lora_rank=lora_rank, seed=seed, **settings)
-    start, end = sampled(logged, "reward")
-    gain, most = sampled(logged, "gain")
-    print(f"mean outcome {start:.3f} -> {end:.3f}, gain per episode {gain:.3f} -> {most:.3f}")
-    assert start < 0.7
-    assert end > max(start + 0.15, 0.75)
-    assert most > gain
+    outcome, gain = at_the_end(logged, "reward"), at_the_end(logged, "gain")
+    print(f"mean outcome {base['reward']:.3f} -> {outcome:.3f}, gain per episode {base['gain']:.3f} -> {gain:.3f}")
+    assert base["reward"] < 0.5
+    assert outcome > max(base["reward"] + 0.25, 0.7)
+    assert gain > base["gain"]
