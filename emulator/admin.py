@@ -134,7 +134,7 @@ async def quirks(request: Request) -> Response:
     """Every switch there is, and those turned on."""
     known = platform_of(request).world.quirks
     table = [
-        {"name": q.name, "default": q.default, "doc": q.doc, "failures": q.failures, "choices": q.choices}
+        {key: getattr(q, key) for key in ("name", "by", "default", "doc", "failures", "choices")}
         for q in known.table.values()
     ]
     return Reply({"table": table, "active": [_setting(setting) for setting in known.active()]})

@@ -39,9 +39,10 @@ class Faults:
             await self._app(scope, receive, send)
             return
         name, subject = endpoint(scope["method"], path)
+        about = {key: subject.get(key, "") for key in ("job", "deployment", "checkpoint")}
 
         def spend(quirk: str) -> Any:
-            return self._quirks.spend(quirk, endpoint=name, **subject)
+            return self._quirks.spend(quirk, endpoint=name, **about)
 
         if (delay := spend("http.delay_s")) > 0:
             await asyncio.sleep(delay)

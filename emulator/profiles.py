@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from emulator.errors import InvalidArgument
-from emulator.quirks import SELECTORS, Quirk, Quirks, Setting, check_selectors, unknown_quirk
+from emulator.quirks import SELECTORS, Quirk, Quirks, Setting, unknown_quirk
 
 BUILT_IN = Path(__file__).with_name("profiles.yaml")
 _BUDGETS = ("times", "for_s", "chance")
@@ -43,20 +43,20 @@ def parse(text: str, table: Mapping[str, Quirk]) -> Wish:
     value, *options = _OPTION.split(rest)
     given = dict(zip(options[::2], options[1::2], strict=True))
     for option in given.values():
-        _refuse_options_in(name, option)
+        _refuse_options_in(table[name], option)
     budget = {key: _number(name, key, given[key]) for key in _BUDGETS if key in given}
     try:
         typed = table[name].check(_typed(table[name], value))
     except InvalidArgument:
-        _refuse_options_in(name, value)
+        _refuse_options_in(table[name], value)
         raise
     return Wish(name, typed, budget, {key: given[key] for key in SELECTORS if key in given})
 
 
-def _refuse_options_in(quirk: str, text: str) -> None:
+def _refuse_options_in(quirk: Quirk, text: str) -> None:
     """Raises InvalidArgument when the text goes on with `@something=`, which then is no selector that there is."""
     for key in _OTHER_OPTION.findall(text):
-        check_selectors(quirk, {key: ""})
+        quirk.check_selectors({key: ""})
 
 
 def names() -> dict[str, str]:

@@ -22,7 +22,7 @@ from emulator.errors import InvalidArgument
 
 MOST = 1e9
 """Seconds, calls, bytes: more than anybody waits for, and little enough to be added to a time."""
-SELECTORS = ("account", "job", "deployment", "checkpoint", "session", "model", "endpoint")
+SELECTORS = ("account", "job", "deployment", "checkpoint", "endpoint")
 
 
 def unknown(what: str, name: str, known: Iterable[str], where_listed: str = "") -> InvalidArgument:
@@ -37,25 +37,28 @@ def unknown_quirk(name: str, table: Iterable[str]) -> InvalidArgument:
     return unknown("quirk", name, table, "docs/quirks.md and `GET /_ftsim/quirks` list them all")
 
 
-def check_selectors(quirk: str, where: Mapping[str, str]) -> None:
-    """Raises InvalidArgument for a selector that there is none of, and for an endpoint that no call goes to."""
-    for key in sorted(set(where) - set(SELECTORS)):
-        raise unknown(f"selector of quirk {quirk}:", key, SELECTORS)
-    if "endpoint" in where and not endpoints.is_known(where["endpoint"]):
-        raise unknown(f"endpoint of quirk {quirk}:", where["endpoint"], endpoints.NAMES)
-
-
 @dataclass(frozen=True)
 class Quirk:
     """A declared switch. `default` fixes the type; `choices` closes the set of values; `failures` are catalogue ids."""
 
     name: str
+    by: tuple[str, ...]
+    """What it can be selected by: the code that asks says exactly these of its subject."""
     default: Any
     doc: str
     failures: tuple[str, ...] = ()
     choices: tuple[Any, ...] = ()
     bounds: tuple[float, float] = (0, MOST)
     """The least and the largest number; the default is allowed in any case."""
+
+    def check_selectors(self, where: Mapping[str, str]) -> None:
+        """Raises InvalidArgument for a selector by which it would never strike: another one, or an unknown endpoint."""
+        for key in sorted(set(where) - set(self.by)):
+            if not self.by:
+                raise InvalidArgument(f"quirk {self.name} cannot be selected by {key[:80]!r}: it holds for everything")
+            raise unknown(f"selector of quirk {self.name}:", key, self.by)
+        if "endpoint" in where and not endpoints.is_known(where["endpoint"]):
+            raise unknown(f"endpoint of quirk {self.name}:", where["endpoint"], endpoints.NAMES)
 
     def check(self, value: Any) -> Any:
         """The value in the declared type; raises InvalidArgument."""
@@ -125,16 +128,21 @@ class Quirks:
             raise InvalidArgument(f"quirk {name}: times is {times!r}, give how many calls it strikes, 1 or more")
         if for_s is not None and not 0 < for_s <= MOST:
             raise InvalidArgument(f"quirk {name}: for_s is {for_s!r}, give seconds between 0 and {MOST:g}")
-        check_selectors(name, where)
+        declared = self._declared(name)
+        declared.check_selectors(where)
         until = None if for_s is None else self._clock.now() + int(for_s * SECOND)
-        setting = Setting(self, name, self._declared(name).check(value), where, times, until, chance)
+        setting = Setting(self, name, declared.check(value), where, times, until, chance)
         with self._lock:
             self._settings.append(setting)
         self._tell("quirk", name, value=setting.value, where=where, times=times, for_s=for_s, chance=chance)
         return setting
 
     def value(self, name: str, **subject: str) -> Any:
-        """The value in force for this subject, or the default."""
+        """The value in force for this subject, or the default.
+
+        Raises LookupError for an undeclared switch, and unless the subject says what the switch is declared to be
+        selected by, all of it and nothing else: a selector must never be able to miss by the asker's omission.
+        """
         return self._look(name, subject, spend=False)
 
     def spend(self, name: str, **subject: str) -> Any:
@@ -174,9 +182,11 @@ class Quirks:
         return self.table[name]
 
     def _look(self, name: str, subject: Mapping[str, str], *, spend: bool) -> Any:
-        default = self._declared(name).default
+        declared = self._declared(name)
+        if len(subject) != len(declared.by) or not all(key in subject for key in declared.by):
+            raise LookupError(f"quirk {name} is declared to be selected by {declared.by}, not by {tuple(subject)}")
         if not self._settings:
-            return default
+            return declared.default
         now = self._clock.now()
         with self._lock:
             for setting in reversed(self._settings):
@@ -185,7 +195,7 @@ class Quirks:
                         setting.left -= 1
                     self._tell("touched", name, value=setting.value)
                     return setting.value
-        return default
+        return declared.default
 
     def _strikes(self, setting: Setting) -> bool:
         return setting.chance >= 1.0 or self._draw() < setting.chance

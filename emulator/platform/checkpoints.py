@@ -59,7 +59,7 @@ class Checkpoints:
     def check_free(self, shelf: Shelf, name: str, step: int) -> None:
         """A resumable save under a taken name is refused unless it is that very step again (FAILURES B1)."""
         row = self.at(shelf, name)
-        rule = self._world.quirks.value("save.on_duplicate", checkpoint=name)
+        rule = self._world.quirks.value("save.on_duplicate", job=shelf.owner.rsplit("/", 1)[-1], checkpoint=name)
         if row is None or rule == "overwrite":
             return
         if not resumable(row.kind) or row.step != step or rule == "strict":

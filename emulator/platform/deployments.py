@@ -204,7 +204,7 @@ class Deployments:
 
     def _start(self, deployment: Deployment) -> None:
         """CREATING and then READY with replicas; at once by default."""
-        quirks, subject = self._world.quirks, {"account": deployment.account, "deployment": deployment.id}
+        quirks, subject = self._world.quirks, {"deployment": deployment.id}
         wait = Progression(
             quirks.value("deployments.create_reads", **subject), quirks.value("deployments.create_s", **subject)
         )

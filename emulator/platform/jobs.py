@@ -75,7 +75,7 @@ class Jobs:
         if spec.hot_load_deployment:
             check_trainer(self._world, account, spec.hot_load_deployment)
         found = resolve(spec, self._models, self._catalogue, quirks, account)
-        subject = {"account": account, "job": job_id}
+        subject = {"job": job_id}
         idle = quirks.value("jobs.inactivity_s", **subject) if spec.inactivity_s is None else spec.inactivity_s
         with self._world.change():
             self._refuse_taken(account, job_id)
@@ -120,7 +120,7 @@ class Jobs:
     def health(self, account: str, job_id: str) -> int:
         """The HTTP status of the trainer's healthz: 503 while the job does not run (FAILURES F2, F8)."""
         job = self.get(account, job_id)
-        subject = {"account": account, "job": job_id}
+        subject = {"job": job_id}
         return int(self._world.quirks.spend("jobs.healthz", **subject)) if job.state == RUNNING else 503
 
     def list(self, account: str, query: Query[Job] = Query()) -> Page[Job]:
@@ -147,8 +147,8 @@ class Jobs:
             raise FailedPrecondition(f"cannot cancel job in state: {DELETED}")
         if job.state not in CANCELLABLE:
             return job
-        settles_in = "JOB_STATE_" + self._world.quirks.value("jobs.cancel_settles_in", account=account, job=job_id)
-        wait = Progression(after_s=self._world.quirks.value("jobs.cancel_s", account=account, job=job_id))
+        settles_in = "JOB_STATE_" + self._world.quirks.value("jobs.cancel_settles_in", job=job_id)
+        wait = Progression(after_s=self._world.quirks.value("jobs.cancel_s", job=job_id))
         self._stop(job, settles_in, "cancelled", wait)
         return job
 
@@ -160,7 +160,7 @@ class Jobs:
         if job.state not in RESUMABLE:
             hint = ": create a job under a new id" if job.state == DELETED else ""
             raise FailedPrecondition(f"cannot resume job in state: {job.state}{hint}")
-        subject = {"account": account, "job": job_id}
+        subject = {"job": job_id}
         reads = self._world.quirks.spend("jobs.resume_flip_after_reads", **subject)
         with self._world.change():
             job.last_activity = self._world.clock.now()
@@ -202,7 +202,7 @@ class Jobs:
         job = self.get(account, job_id)
         if job.state != RUNNING:
             raise FailedPrecondition(f"only a running job can be preempted, {job.name} is {job.state}")
-        job.stale_reads = self._world.quirks.spend("jobs.stale_running_reads", account=account, job=job_id)
+        job.stale_reads = self._world.quirks.spend("jobs.stale_running_reads", job=job_id)
         self._stop(job, FAILED, "trainer was preempted: resume the job and load its last resumable checkpoint")
         return job
 
@@ -246,7 +246,7 @@ class Jobs:
 
     def _enter(self, job: Job, state: str) -> None:
         """Put a job into a state, and on the way to the next one; PENDING and CREATING pass at once by default."""
-        quirks, subject = self._world.quirks, {"account": job.account, "job": job.id}
+        quirks, subject = self._world.quirks, {"job": job.id}
         now = self._world.clock.now()
         job.pending = None
         if state == PENDING:
@@ -271,7 +271,7 @@ class Jobs:
 
     def _shown(self, job: Job) -> Job:
         """What one look of a client sees (FAILURES F2, F7)."""
-        script = self._world.quirks.value("jobs.state_script", account=job.account, job=job.id)
+        script = self._world.quirks.value("jobs.state_script", job=job.id)
         if job.stale_reads > 0:
             job.stale_reads -= 1
             return dataclasses.replace(job, state=RUNNING, message="", status_code="OK")

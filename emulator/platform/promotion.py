@@ -39,6 +39,11 @@ class PromoteRequest:
     knows_operations: bool = False
     wants_operation: bool = False
 
+    @property
+    def subject(self) -> dict[str, str]:
+        """What its quirks are selected by."""
+        return {"account": self.account, "job": self.owner.rsplit("/", 1)[-1], "checkpoint": self.checkpoint}
+
 
 class Promotion:
     """Turns promotable rows into models."""
@@ -57,7 +62,7 @@ class Promotion:
 
     def promote(self, request: PromoteRequest) -> Model | Operation:
         """Check, copy, open, register; raises a PlatformError, and then nothing of it stays."""
-        mode = self._world.quirks.value("promote.async", account=request.account)
+        mode = self._world.quirks.value("promote.async", **request.subject)
         if request.knows_operations and mode == "unsupported":
             raise InvalidArgument('unknown field "async_promotion" in PromoteCheckpointRequest')
         row = self._row(request)
@@ -65,7 +70,7 @@ class Promotion:
         with self._reserved(request, row) as done:
             model = done or self._copy(request, row)
         if request.wants_operation and mode == "operation":
-            wait = self._world.quirks.value("promote.duration_s", account=request.account)
+            wait = self._world.quirks.value("promote.duration_s", **request.subject)
             metadata = {"statusMessage": f"copying {row.id} to {model.name}"}
             return self._operations.start(request.account, {"model": model.name}, metadata, wait)
         return model
@@ -74,7 +79,7 @@ class Promotion:
         """The row to promote, if it can be; the model id is looked at first, as the service does."""
         try:
             account, model_id = split_resource(request.output_model, "models")
-            check_model_id(model_id, self._world.quirks.value("models.id_rule", account=request.account))
+            check_model_id(model_id, self._world.quirks.value("models.id_rule", **request.subject))
             if account != request.account:
                 raise InvalidArgument(f"output_model {request.output_model!r} is not in account {request.account}")
         except InvalidArgument:
@@ -83,7 +88,7 @@ class Promotion:
         row = self._checkpoints.find(self._checkpoints.owner(request.owner), request.checkpoint)
         if not promotable(row.kind):
             raise FailedPrecondition(self._refusal(row))
-        if self._world.quirks.spend("rows.promotable_flips", checkpoint=row.id):
+        if self._world.quirks.spend("rows.promotable_flips", **request.subject):
             raise FailedPrecondition(f"checkpoint {row.id!r} is not promotable any more: list the checkpoints again")
         return row
 
@@ -100,7 +105,7 @@ class Promotion:
 
     def _check_base(self, request: PromoteRequest, row: Checkpoint) -> None:
         if not request.base_model:
-            if self._world.quirks.value("promote.base_model", account=request.account) == "required":
+            if self._world.quirks.value("promote.base_model", **request.subject) == "required":
                 raise InvalidArgument(f"base_model is required: {row.id!r} was trained from {row.base_model}")
             return
         split_resource(request.base_model, "models")
@@ -115,7 +120,7 @@ class Promotion:
         name = request.output_model
         with self._world.lock:
             known = self._world.models.get(name)
-            rule = self._world.quirks.value("promote.on_existing", account=request.account)
+            rule = self._world.quirks.value("promote.on_existing", **request.subject)
             same = known is not None and known.source_checkpoint == row.name and rule == "same_source_ok"
             if name in self._busy or (known is not None and not same):
                 source = f", promoted from {known.source_checkpoint}" if known else " (a promotion is under way)"
@@ -146,10 +151,9 @@ class Promotion:
 
     def _source(self, request: PromoteRequest, row: Checkpoint) -> Path:
         """The blob, unless a quirk has lost it (FAILURES D3, D12)."""
-        job = row.owner.rsplit("/", 1)[-1]
         quirks = self._world.quirks
-        lost = quirks.spend("promote.blob", checkpoint=row.id, job=job) == "missing"
-        legacy = quirks.value("jobs.legacy_bucket", job=job) and not request.deployment
+        lost = quirks.spend("promote.blob", **request.subject) == "missing"
+        legacy = quirks.value("jobs.legacy_bucket", job=request.subject["job"]) and not request.deployment
         if lost or legacy:
             raise NotFound(f'checkpoint "{row.id}" not found in GCS')
         return self._checkpoints.folder(row)
@@ -166,7 +170,7 @@ class Promotion:
 
     def _register(self, request: PromoteRequest, row: Checkpoint, key: str, found: ModelDescription) -> Model:
         _, model_id = split_resource(request.output_model, "models")
-        wait = Progression(after_s=self._world.quirks.value("promote.duration_s", account=request.account))
+        wait = Progression(after_s=self._world.quirks.value("promote.duration_s", **request.subject))
         adapter = row.kind is CheckpointKind.INFERENCE_LORA
         with self._world.change():
             now = self._world.clock.now()
@@ -183,7 +187,7 @@ class Promotion:
 
     def _orphan(self, request: PromoteRequest) -> None:
         """A bad model id loses the blob for every later promotion too (FAILURES D3, case c)."""
-        if self._world.quirks.spend("promote.blob", checkpoint=request.checkpoint) != "orphaned_after_bad_id":
+        if self._world.quirks.spend("promote.blob", **request.subject) != "orphaned_after_bad_id":
             return
         row = self._world.checkpoints.get(f"{request.owner}/checkpoints/{request.checkpoint}")
         if row is not None:

@@ -241,7 +241,7 @@ class Training:
         source = self._world.jobs.get(row.owner)
         if source is not None and source.request_state_cleared:
             raise NotFound(f"Trainer job not found or not running: the request state of {row.owner} was cleared")
-        lag = self._world.quirks.value("dcp.durable_after_s", checkpoint=row.id)
+        lag = self._world.quirks.value("dcp.durable_after_s", job=row.owner.rsplit("/", 1)[-1], checkpoint=row.id)
         if lag > 0 and self._world.clock.now() < row.created + int(lag * SECOND):
             raise NotFound(f"checkpoint {row.id!r} not found on {row.owner}")
 

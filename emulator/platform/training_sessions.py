@@ -168,7 +168,7 @@ class TrainingSessions:
                         self._world.runs.remove(run.name)
             self._tell(self._on_purge, session)
             return False
-        idle = self._world.quirks.value("sessions.inactivity_s", account=session.account, job=session.id)
+        idle = self._world.quirks.value("sessions.inactivity_s", job=session.id)
         if session.running and idle and now > max(session.last_activity, self._started) + int(idle * SECOND):
             with self._world.change():
                 self._enter(session, EXPIRED)

@@ -95,12 +95,13 @@ def quirks() -> str:
         'Set them from Python (`emulator.quirks.set(name, value, times=1, job="j1")`), in a test '
         "(`@pytest.mark.quirk(name, value)`), on the command line (`ftsim serve --quirk name=value@job=j1,times=1`), "
         "over HTTP (`POST /_ftsim/quirks`), or several at once with a profile (`ftsim serve --profile chaos`). "
-        "Selectors: account, job (or training session), deployment, checkpoint, session, model, endpoint. "
+        "A quirk can be selected by what its line says; a job is also a training session, a checkpoint also a snapshot "
+        "that a replica loads. Another selector is refused, for it would never strike. "
         "Budgets: `times`, `for_s` (seconds of the emulator's clock), `chance`; without one a quirk holds for ever. "
         "Ids are those of [failures.md](failures.md).\n\n"
     )
-    rows = [(f"`{q.name}`", _type(q), q.doc, ", ".join(q.failures)) for q in QUIRKS]
-    return head + _table(("name", "values", "what it does", "failures"), rows)
+    rows = [(f"`{q.name}`", _type(q), q.doc, ", ".join(q.by), ", ".join(q.failures)) for q in QUIRKS]
+    return head + _table(("name", "values", "what it does", "selected by", "failures"), rows)
 
 
 def _default(entry: Entry) -> str:

@@ -206,8 +206,9 @@ def test_a_marker_turns_a_quirk_on_for_one_test(run: object) -> None:
             quirks = fireworks_emulator.quirks
             assert quirks.value("jobs.pending_s", job="slow") == 3600.0
             assert quirks.value("jobs.pending_s", job="quick") == 0.0
-            assert quirks.spend("promote.base_model") == "inferred"
-            assert quirks.spend("promote.base_model") == "required"
+            row = {"account": "local", "job": "slow", "checkpoint": "step-1"}
+            assert quirks.spend("promote.base_model", **row) == "inferred"
+            assert quirks.spend("promote.base_model", **row) == "required"
 
         def test_off(fireworks_emulator):
             assert fireworks_emulator.quirks.active() == []
