@@ -140,8 +140,8 @@ class Quirks:
     def value(self, name: str, **subject: str) -> Any:
         """The value in force for this subject, or the default.
 
-        Raises LookupError for an undeclared switch, and unless the subject says what the switch is declared to be
-        selected by, all of it and nothing else: a selector must never be able to miss by the asker's omission.
+        Raises InvalidArgument for an undeclared switch, LookupError unless the subject says what the switch is declared
+        to be selected by, all of it and nothing else: no selector may miss because the asker left it out.
         """
         return self._look(name, subject, spend=False)
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from emulator.clock import parse_rfc3339
-from emulator.platform.deployments import DeploymentSpec
+from emulator.platform.deployment_spec import DeploymentSpec
 from emulator.platform.job_spec import JobSpec
 from emulator.server import Emulator
 from tests.doubles import BASE, DictBackend

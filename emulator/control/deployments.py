@@ -14,7 +14,8 @@ from emulator.control.requests import Body, list_query, read_body
 from emulator.control.wire import listing
 from emulator.entities import Deployment
 from emulator.errors import InvalidArgument
-from emulator.platform.deployments import MUTABLE, DeploymentSpec
+from emulator.platform.deployment_spec import DeploymentSpec
+from emulator.platform.deployments import MUTABLE
 from emulator.web import Reply, platform_of
 
 router = Router()

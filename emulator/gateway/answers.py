@@ -11,7 +11,7 @@ from emulator.clock import SECOND
 from emulator.entities import Checkpoint
 from emulator.errors import SERVERLESS, spoken
 from emulator.platform.futures import Promise
-from emulator.platform.trainers import PARTS, LiveModel
+from emulator.platform.trainer import PARTS, LiveModel
 from emulator.web import Reply
 
 CLIENT_CONFIG: Mapping[str, Any] = {

@@ -12,7 +12,7 @@ from emulator.gateway.routes import answer
 from emulator.names import Shelf
 from emulator.platform.futures import Promise
 from emulator.platform.platform import Platform
-from emulator.platform.trainers import Trainer
+from emulator.platform.trainer import Trainer
 from emulator.web import platform_of
 
 _UNSERVED = frozenset({"create_sampling_session", "asample", "sample", "create_sampling_route", "weight_sync"})

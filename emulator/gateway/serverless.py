@@ -13,7 +13,7 @@ from emulator.gateway.routes import answer
 from emulator.names import Shelf, resource
 from emulator.platform.futures import Promise
 from emulator.platform.platform import Platform
-from emulator.platform.trainers import Trainer
+from emulator.platform.trainer import Trainer
 from emulator.web import Reply, caller, parse, platform_of
 
 BASE = SERVERLESS.rstrip("/")

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from emulator.entities import Checkpoint
 from emulator.platform.futures import Promise
 from emulator.platform.platform import Platform
-from emulator.platform.trainers import Trainer
+from emulator.platform.trainer import Trainer
 
 
 class Site(Protocol):

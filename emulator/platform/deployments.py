@@ -2,23 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.catalogue import Catalogue, versioned
+from emulator.catalogue import Catalogue
 from emulator.entities import Deployment, Pod
 from emulator.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from emulator.names import check_dns_label, resource
-from emulator.platform import buckets, holds
+from emulator.platform import buckets, deployment_spec, holds
+from emulator.platform.deployment_spec import DeploymentSpec
 from emulator.platform.models import Models
 from emulator.platform.paging import Page, Query
 from emulator.transitions import Pending, Progression
 from emulator.world import World
 
 CREATING, READY, UPDATING, FAILED, DELETED = "CREATING", "READY", "UPDATING", "FAILED", "DELETED"
-TRANSITIONS = ("", "ASYNC", "SYNC")
-MOST_REPLICAS = 16
-_UNSET_TRANSITIONS = ("HOT_LOAD_TRANSITION_TYPE_UNSPECIFIED", "UNSPECIFIED")
 MUTABLE: Mapping[str, Any] = {
     "min_replica_count": 0, "max_replica_count": 1, "enable_hot_load": False, "hot_load_trainer_job": "",
     "hot_load_transition_type": "", "hot_load_bucket_url": "", "description": "", "display_name": "", "annotations": {},
@@ -27,28 +24,6 @@ MUTABLE: Mapping[str, Any] = {
 
 Listener = Callable[[Pod, Sequence[str]], None]
 """Told of a replica that has ended, and of the blobs that it no longer needs."""
-
-
-@dataclass(frozen=True)
-class DeploymentSpec:
-    """A create request; `request` is the body as it was sent, echoed by GET."""
-
-    base_model: str
-    description: str = ""
-    display_name: str = ""
-    min_replicas: int = 0
-    max_replicas: int = 1
-    enable_hot_load: bool = False
-    for_training: bool = False
-    bucket_type: str = ""
-    bucket_url: str = ""
-    trainer_job: str = ""
-    transition: str = ""
-    shape: str = ""
-    accelerator_type: str = ""
-    accept_shapeless_risk: bool = False
-    skip_shape_validation: bool = False
-    request: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Deployments:
@@ -71,7 +46,7 @@ class Deployments:
         world = self._world
         deployment_id = deployment_id or f"deployment-{world.ids.base36(8)}"
         check_dns_label(deployment_id, "deploymentId")
-        shape = self._check(account, spec, deployment_id)
+        shape = deployment_spec.check(spec, self._models, self._catalogue, world.quirks, account)
         with self._change():
             if (known := world.deployments.get(resource(account, "deployments", deployment_id))) is not None:
                 raise AlreadyExists(f"{known.name} already exists ({known.state}): get it, or choose another id")
@@ -79,7 +54,7 @@ class Deployments:
             made = Deployment(
                 account=account, id=deployment_id, base_model=spec.base_model, created=now, updated=now,
                 enable_hot_load=spec.enable_hot_load, trainer_job=spec.trainer_job, shape=shape,
-                bucket_type=spec.bucket_type or "FW_HOSTED", transition=_transition(spec.transition),
+                bucket_type=spec.bucket_type or "FW_HOSTED", transition=deployment_spec.transition(spec.transition),
                 min_replicas=spec.min_replicas, max_replicas=spec.max_replicas, request=dict(spec.request),
                 replicas=_wanted(spec.min_replicas, spec.max_replicas),
             )  # fmt: skip
@@ -164,44 +139,6 @@ class Deployments:
             raise FailedPrecondition(f"{found.name} is {found.state}")
         return found
 
-    def _check(self, account: str, spec: DeploymentSpec, deployment_id: str) -> str:
-        """Refuse what the service refuses; returns the pinned shape version, "" without a shape (FAILURES E22)."""
-        if not spec.base_model:
-            raise InvalidArgument("baseModel is required: give accounts/<account>/models/<model>")
-        self._models.visible(account, spec.base_model)
-        if spec.bucket_type not in ("", "FW_HOSTED", "MINIO", "S3", "NEBIUS", "BUCKET_TYPE_UNSPECIFIED"):
-            raise InvalidArgument(f"hotLoadBucketType {spec.bucket_type[:40]!r} is unknown: use FW_HOSTED")
-        _check_counts(spec.min_replicas, spec.max_replicas)
-        if (spec.trainer_job or spec.bucket_url) and not spec.enable_hot_load:
-            raise InvalidArgument("hotLoadTrainerJob and hotLoadBucketUrl need enableHotLoad: true")
-        if not spec.description and self._world.quirks.value("deployments.require_description", account=account):
-            raise InvalidArgument("description is required")
-        if not spec.shape:
-            if not spec.accelerator_type or spec.accelerator_type == "ACCELERATOR_TYPE_UNSPECIFIED":
-                raise InvalidArgument("give a deploymentShape, or an acceleratorType for a deployment without a shape")
-            return ""
-        return self._shape(account, spec)
-
-    def _shape(self, account: str, spec: DeploymentSpec) -> str:
-        if spec.accelerator_type:
-            raise InvalidArgument("acceleratorType cannot be given with a deploymentShape: the shape has its own")
-        if spec.accept_shapeless_risk:
-            raise InvalidArgument("acceptShapelessRisk cannot be combined with a deploymentShape")
-        if not spec.shape.startswith("accounts/") or "/deploymentShapes/" not in spec.shape:
-            raise InvalidArgument(
-                f"invalid deploymentShape {spec.shape[:200]!r}: give accounts/<account>/deploymentShapes/<shape>"
-            )
-        shape, version = self._catalogue.deployment_shape(spec.shape)
-        private = self._world.quirks.value("deployments.private_shapes", account=account)
-        if private and not spec.for_training:
-            raise InvalidArgument(f"deploymentShape {spec.shape[:200]!r} is private: set forTraining to use it")
-        root = self._models.root(spec.base_model)
-        if not spec.skip_shape_validation and shape.base_model not in (spec.base_model, root):
-            raise InvalidArgument(
-                f"{shape.name} is for {shape.base_model}, the deployment's baseModel is {spec.base_model}"
-            )
-        return versioned(shape, version)
-
     def _start(self, deployment: Deployment) -> None:
         """CREATING and then READY with replicas; at once by default."""
         quirks, subject = self._world.quirks, {"deployment": deployment.id}
@@ -234,10 +171,12 @@ class Deployments:
     def _apply(self, deployment: Deployment, values: Mapping[str, Any]) -> None:
         low = values.get("min_replica_count", deployment.min_replicas)
         high = values.get("max_replica_count", deployment.max_replicas)
-        _check_counts(low, high)
+        deployment_spec.check_counts(low, high)
         before = (deployment.trainer_job, deployment.transition or "ASYNC")
         deployment.trainer_job = values.get("hot_load_trainer_job", deployment.trainer_job)
-        deployment.transition = _transition(values.get("hot_load_transition_type", deployment.transition))
+        deployment.transition = deployment_spec.transition(
+            values.get("hot_load_transition_type", deployment.transition)
+        )
         deployment.enable_hot_load = values.get("enable_hot_load", deployment.enable_hot_load)
         if deployment.enable_hot_load:
             moved = deployment.trainer_job != before[0]
@@ -307,18 +246,3 @@ class Deployments:
 
 def _wanted(low: int, high: int) -> int:
     return max(1, low) if high > 0 else 0
-
-
-def _check_counts(low: int, high: int) -> None:
-    if not 0 <= low <= high <= MOST_REPLICAS:
-        raise InvalidArgument(
-            f"minReplicaCount {low} and maxReplicaCount {high}: "
-            f"use 0 <= minReplicaCount <= maxReplicaCount <= {MOST_REPLICAS}"
-        )
-
-
-def _transition(value: str) -> str:
-    name = "" if value in _UNSET_TRANSITIONS else value
-    if name not in TRANSITIONS:
-        raise InvalidArgument(f"hotLoadTransitionType {value[:40]!r} is unknown: use ASYNC or SYNC")
-    return name

@@ -10,7 +10,8 @@ from emulator.errors import InvalidArgument, NotFound, PlatformError
 from emulator.names import Shelf
 from emulator.platform.futures import Promise
 from emulator.platform.models import Models
-from emulator.platform.trainers import Trainer, Trainers
+from emulator.platform.trainer import Trainer
+from emulator.platform.trainers import Trainers
 from emulator.platform.training_sessions import TrainingSessions
 from emulator.world import World
 

@@ -15,7 +15,7 @@ from emulator.platform.checkpoints import Checkpoints, Origin
 from emulator.platform.futures import Promise
 from emulator.platform.models import ADDON, Models
 from emulator.platform.owners import Owners
-from emulator.platform.trainers import Answer, LiveModel, Trainer, refuse_forward_only
+from emulator.platform.trainer import Answer, LiveModel, Trainer, refuse_forward_only
 from emulator.world import World
 
 ADAM = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator.entities import Job, Session
-from emulator.platform.deployments import DeploymentSpec
+from emulator.platform.deployment_spec import DeploymentSpec
 from emulator.server import Emulator
 from ftsim.commands.program import program_begins
 from tests.cli.conftest import RUN, Ftsim

@@ -14,7 +14,7 @@ from emulator.backend import BackendError, BaseModel, GenerateRequest, Generatio
 from emulator.names import Shelf
 from emulator.platform import holds
 from emulator.platform.checkpoints import Origin
-from emulator.platform.deployments import DeploymentSpec
+from emulator.platform.deployment_spec import DeploymentSpec
 from emulator.platform.job_spec import JobSpec
 from emulator.platform.promotion import PromoteRequest
 from emulator.platform.replicas import SHARED_KEPT
