@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SHOWN_EXCHANGES = 20
 _MARKER = (
     "quirk(name, value, *, times=None, for_s=None, **selectors): a failure of production for this test's "
-    "fireworks_emulator, see docs/failures.md; by account, job, deployment, checkpoint, session, model, endpoint"
+    "fireworks_emulator; docs/quirks.md lists names, values, and what each can be selected by, such as job or endpoint"
 )
 _EMULATOR = "fireworks_emulator"
 
