@@ -238,6 +238,11 @@ class HotLoad:
         if self._models.root(row.base_model) != self._models.root(deployment.base_model):
             raise Refused(f"{row.id} is of {row.base_model}, {deployment.name} serves {deployment.base_model}")
         how = _HOW[row.kind]
+        if how == "adapter" and row.base_model != self._models.beneath(deployment.base_model):
+            raise Refused(
+                f"{row.id} is an adapter on {row.base_model}, {deployment.name} serves {deployment.base_model}: "
+                f"on other weights it is another policy, deploy {row.base_model}"
+            )
         if incremental is not None and how == "adapter":  # FAILURES E12
             raise Refused(
                 f"the replica crashed: KeyError, {row.id} is an adapter without per-tensor checksums", crash=True

@@ -75,6 +75,11 @@ class Models:
             name = model.base_model
         return name
 
+    def beneath(self, name: str) -> str:
+        """The model whose full weights a name stands for: itself, or what it is an adapter on; raises NotFound."""
+        model = self.get(name)
+        return model.base_model if model.kind == ADDON else name
+
     def folder(self, model: Model) -> Path:
         """The files of a model that was promoted, or of one with a folder behind it; raises NotFound."""
         if model.blob:

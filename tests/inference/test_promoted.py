@@ -5,9 +5,10 @@ from typing import Any
 import httpx
 import pytest
 from fireworks.training.sdk import DeploymentConfig, DeploymentManager, FireworksClient
+from fireworks.training.sdk.client import FiretitanTrainingClient
 
 from emulator import Emulator
-from tests.inference.conftest import BASE, SHAPE, Train
+from tests.inference.conftest import BASE, SHAPE, Train, attached
 from tests.inference.test_managed import TOKENS, datum, step
 
 
@@ -17,6 +18,16 @@ def rows(http: httpx.Client, model: str) -> list[dict[str, Any]]:
     answer = http.post("/inference/v1/completions", json={**body, "logprobs": True})
     assert answer.status_code == 200, answer.text
     return list(answer.json()["choices"][0]["logprobs"]["content"])
+
+
+def promote(emulator: Emulator, client: FiretitanTrainingClient, name: str, job: str = "t1", base: str = BASE) -> str:
+    """Train a step, save, promote; the model's full name."""
+    step(client)
+    row = client.save_weights_for_sampler_ext(name, checkpoint_type="base").snapshot_name
+    FireworksClient(api_key=emulator.api_key, base_url=emulator.url).promote_checkpoint(
+        name=f"{attached(emulator, job)}/checkpoints/{row}", output_model_id=name, base_model=base
+    )
+    return f"accounts/{emulator.account}/models/{name}"
 
 
 @pytest.mark.parametrize("lora_rank", [0, 8])
@@ -41,3 +52,23 @@ def test_a_promoted_model_serves_and_deploys_with_the_trained_weights(
         forward = client.forward([datum(tokens)], "cross_entropy").result().loss_fn_outputs[0]["logprobs"].data
         assert [entry["logprob"] for entry in found[1:]] == pytest.approx(list(forward), abs=1e-4)
         assert max(abs(a["logprob"] - b["logprob"]) for a, b in zip(found, untrained, strict=True)) > 0.01
+
+
+def test_an_adapter_is_loaded_onto_the_weights_it_was_trained_on_alone(
+    emulator: Emulator, manager: DeploymentManager, http: httpx.Client, train: Train
+) -> None:
+    mine = promote(emulator, train(), "mine")
+    client = train("t2", lora_rank=4, base=mine)
+    step(client)
+    row = client.save_weights_for_sampler_ext("adapter", checkpoint_type="base").snapshot_name
+    settings = {"deployment_shape": SHAPE, "min_replica_count": 1, "hot_load_trainer_job": attached(emulator, "t2")}
+    for name, base in (("d1", BASE), ("d2", mine)):
+        manager.create_or_get(DeploymentConfig(name, base, **settings))
+    assert not manager.hotload_and_wait("d1", BASE, row)
+    (pod,) = manager.hotload_check_status("d1", BASE)["replicas"]
+    assert f"adapter on {mine}" in pod["loading_state"]["error"]
+    assert manager.hotload_and_wait("d2", mine, row)
+    found = rows(http, f"accounts/{emulator.account}/deployments/d2")
+    tokens = [int(entry["token_id"]) for entry in found]
+    forward = client.forward([datum(tokens)], "cross_entropy").result().loss_fn_outputs[0]["logprobs"].data
+    assert [entry["logprob"] for entry in found[1:]] == pytest.approx(list(forward), abs=1e-4)
