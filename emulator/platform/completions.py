@@ -57,7 +57,7 @@ class Completions:
         """The deployment that a name means, None for a model or sampler; raises InvalidArgument, PermissionDenied."""
         if is_sampler(model):
             return None
-        name = model.rpartition("#")[2]
+        named, _, name = model.rpartition("#")
         parts = name.split("/")
         if len(parts) != 4 or parts[0] != "accounts" or parts[2] not in ("deployments", "models"):
             raise InvalidArgument(
@@ -74,6 +74,10 @@ class Completions:
             raise InvalidArgument(error.message) from None  # a 404 would be retried as "not loaded yet" (WIRE 3.2)
         if found.state in (DELETED, FAILED):
             raise InvalidArgument(f"{found.name} is {found.state}")
+        if named and named != found.base_model:
+            raise InvalidArgument(
+                f"{found.name} serves {found.base_model}, not {named[:200]}: give the deployment alone, or another one"
+            )
         return found
 
     def resolve(self, account: str, model: str) -> Target:

@@ -100,11 +100,23 @@ class Models:
             return self._world.models.put(model)
 
     def delete(self, name: str) -> None:
-        """Remove a promoted model and its files; raises PermissionDenied for a catalogue model, NotFound."""
+        """Remove a promoted model and its files.
+
+        Raises PermissionDenied for a catalogue model, FailedPrecondition for one that is deployed, NotFound.
+        """
         with self._world.change():
             model = self._own(name)
+            self._refuse_deployed(model)
             self._world.models.remove(name)
         self._blobs.delete(model.blob)
+
+    def _refuse_deployed(self, model: Model) -> None:
+        """A replica that starts anew opens the model again: without it a restart would end what is served."""
+        for deployment in self._world.deployments.of(model.account):
+            served = self._world.models.get(deployment.base_model)
+            below = served.base_model if served is not None and served.kind == ADDON else ""
+            if deployment.deleted is None and model.name in (deployment.base_model, below):
+                raise FailedPrecondition(f"{model.name} is served by {deployment.name}: delete the deployment first")
 
     def _settled(self, model: Model) -> Model:
         if model.pending is not None and model.pending.look(self._world.clock.now()):

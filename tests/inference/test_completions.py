@@ -146,6 +146,12 @@ def test_models_are_named_by_deployment_by_both_or_alone(
     assert complete(http, model=name, temperature=0)["model"] == name
 
 
+def test_a_deployment_does_not_answer_for_a_model_that_it_does_not_serve(http: httpx.Client, deploy: Deploy) -> None:
+    model = f"accounts/fireworks/models/qwen3-8b#{deploy()}"
+    answer = http.post(PATHS[0], json={"model": model, "prompt": PROMPT})
+    assert (answer.status_code, f"serves {BASE}, not accounts" in answer.text) == (400, True)
+
+
 def test_a_deployment_scaled_to_zero_says_so(
     emulator: Emulator, manager: DeploymentManager, http: httpx.Client, deploy: Deploy
 ) -> None:

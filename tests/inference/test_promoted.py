@@ -72,3 +72,27 @@ def test_an_adapter_is_loaded_onto_the_weights_it_was_trained_on_alone(
     tokens = [int(entry["token_id"]) for entry in found]
     forward = client.forward([datum(tokens)], "cross_entropy").result().loss_fn_outputs[0]["logprobs"].data
     assert [entry["logprob"] for entry in found[1:]] == pytest.approx(list(forward), abs=1e-4)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_model_is_not_deleted_under_a_deployment(
+    emulator: Emulator, manager: DeploymentManager, http: httpx.Client, train: Train, lora_rank: int
+) -> None:
+    mine = promote(emulator, train(), "mine")
+    deployed = promote(emulator, train("t2", lora_rank, mine), "child", "t2", mine) if lora_rank else mine
+    manager.create_or_get(DeploymentConfig("d2", deployed, deployment_shape=SHAPE, enable_hot_load=False))
+    refused = http.delete(f"/v1/{mine}")
+    assert (refused.status_code, "deployments/d2: delete the deployment first" in refused.text) == (400, True)
+    http.delete(f"/v1/accounts/{emulator.account}/deployments/d2")
+    assert http.delete(f"/v1/{mine}").status_code == 200
+
+
+def test_an_adapter_is_not_served_once_the_model_beneath_it_is_deleted(
+    emulator: Emulator, http: httpx.Client, train: Train
+) -> None:
+    mine = promote(emulator, train(), "mine")
+    child = promote(emulator, train("t2", 4, mine), "child", "t2", mine)
+    rows(http, child)
+    http.delete(f"/v1/{mine}")
+    answer = http.post("/inference/v1/completions", json={"model": child, "prompt": TOKENS})
+    assert (answer.status_code, f"{mine}' not found" in answer.text) == (400, True)
