@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SHOWN_EXCHANGES = 20
 _MARKER = (
     "quirk(name, value, *, times=None, for_s=None, **selectors): a failure of production for this test's "
-    "fireworks_emulator, see docs/failures.md; by account, job, deployment, checkpoint, session, model, endpoint"
+    "fireworks_emulator, see docs/quirks.md; by account, job, deployment, checkpoint, endpoint, whichever it looks at"
 )
 _EMULATOR = "fireworks_emulator"
 
