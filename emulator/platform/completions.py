@@ -13,7 +13,7 @@ from emulator.entities import Deployment, Pod
 from emulator.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from emulator.platform.deployments import DELETED, FAILED, Deployments
 from emulator.platform.hotload import HotLoad
-from emulator.platform.models import ADDON, Models
+from emulator.platform.models import READY, Models
 from emulator.platform.replicas import Lease, Replicas
 from emulator.platform.samplers import Samplers, is_sampler
 from emulator.world import World
@@ -153,8 +153,8 @@ class Completions:
             raise PermissionDenied(f"{name[:200]} belongs to another account")
         if model.kind == "EMBEDDING_MODEL":
             raise InvalidArgument(f"{name} is an embedding model and does not complete text")
-        if model.kind != ADDON and model.state != "READY":
-            raise FailedPrecondition(f"{name} is {model.state}")
+        if model.state != READY:
+            raise FailedPrecondition(f"{name} is {model.state}: wait until it is {READY}")
         return name
 
     def _pod(self, deployment: Deployment) -> Pod:

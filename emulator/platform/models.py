@@ -39,10 +39,15 @@ class Models:
         )
 
     def visible(self, account: str, name: str) -> Model:
-        """As `get`, for what an account may build on; raises PermissionDenied for what another account has promoted."""
+        """As `get`, for what an account may build on.
+
+        Raises PermissionDenied for what another account has promoted, FailedPrecondition for what is not READY yet.
+        """
         model = self.get(name)
         if model.blob and model.account != account:
             raise PermissionDenied(f"{name[:200]} belongs to another account than {account!r}")
+        if model.state != READY:  # FAILURES D7
+            raise FailedPrecondition(f"{name} is {model.state}: wait until it is {READY}")
         return model
 
     def list(self, account: str, query: Query[Model] = Query()) -> Page[Model]:

@@ -96,3 +96,19 @@ def test_an_adapter_is_not_served_once_the_model_beneath_it_is_deleted(
     http.delete(f"/v1/{mine}")
     answer = http.post("/inference/v1/completions", json={"model": child, "prompt": TOKENS})
     assert (answer.status_code, f"{mine}' not found" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_model_is_used_once_it_is_ready(emulator: Emulator, http: httpx.Client, train: Train, lora_rank: int) -> None:
+    emulator.quirks.set("promote.duration_s", 60.0)
+    mine = promote(emulator, train(lora_rank=lora_rank), "mine")
+    uses = {
+        "/inference/v1/completions": {"model": mine, "prompt": TOKENS, "max_tokens": 1},
+        f"/v1/accounts/{emulator.account}/deployments?deploymentId=d1": {"baseModel": mine, "deploymentShape": SHAPE},
+        f"/v1/accounts/{emulator.account}/rlorTrainerJobs?rlorTrainerJobId=t2": {"trainingConfig": {"baseModel": mine}},
+    }
+    early = [http.post(url, json=body) for url, body in uses.items()]
+    assert [(answer.status_code, "is UPLOADING" in answer.text) for answer in early] == [(400, True)] * 3
+    emulator.clock.advance(61)
+    ready = [http.post(url, json=body).status_code for url, body in uses.items()]
+    assert ready == [200, 200, 400 if lora_rank else 200]  # no job trains on an adapter
