@@ -74,11 +74,8 @@ class Models:
 
     def root(self, name: str) -> str:
         """The catalogue model that a model descends from."""
-        seen: set[str] = set()
-        while (model := self._world.models.get(name)) is not None and model.base_model and name not in seen:
-            seen.add(name)
-            name = model.base_model
-        return name
+        model = self._world.models.get(name)
+        return name if model is None or not model.root else model.root
 
     def beneath(self, name: str) -> str:
         """The model whose full weights a name stands for: itself, or what it is an adapter on; raises NotFound."""

@@ -112,3 +112,14 @@ def test_a_model_is_used_once_it_is_ready(emulator: Emulator, http: httpx.Client
     emulator.clock.advance(61)
     ready = [http.post(url, json=body).status_code for url, body in uses.items()]
     assert ready == [200, 200, 400 if lora_rank else 200]  # no job trains on an adapter
+
+
+def test_a_model_outlives_the_one_it_was_trained_from(
+    emulator: Emulator, manager: DeploymentManager, http: httpx.Client, train: Train
+) -> None:
+    mine = promote(emulator, train(), "mine")
+    child = promote(emulator, train("t2", base=mine), "child", "t2", mine)
+    before = rows(http, child)
+    assert http.delete(f"/v1/{mine}").status_code == 200
+    manager.create_or_get(DeploymentConfig("d1", child, deployment_shape=SHAPE, enable_hot_load=False))
+    assert rows(http, f"accounts/{emulator.account}/deployments/d1") == before
