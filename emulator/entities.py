@@ -85,7 +85,10 @@ class Checkpoint:
 
 @dataclass
 class Model:
-    """A model resource that came from a promotion or an upload (WIRE 1.5, 5.7); catalogue models are not stored."""
+    """A model resource that came from a promotion or an upload (WIRE 1.5, 5.7); catalogue models are not stored.
+
+    `root` is the catalogue model that it descends from, through models some of which may be deleted by now.
+    """
 
     account: str
     id: str
@@ -95,6 +98,7 @@ class Model:
     blob: str
     state: str = "READY"
     base_model: str = ""
+    root: str = ""
     lora_rank: int = 0
     target_modules: list[str] = field(default_factory=list)
     model_type: str = ""

@@ -35,7 +35,7 @@ class Entity(Protocol):
     def name(self) -> str: ...
 
 
-FORMAT = 2
+FORMAT = 3
 """Of what is stored; it counts up when entities change their fields."""
 
 

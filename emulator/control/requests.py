@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel, to_snake
+from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
 from emulator.errors import InvalidArgument
@@ -32,17 +33,21 @@ async def read_body(request: Request, cls: type[M]) -> tuple[M, dict[str, Any]]:
     try:
         return cls.model_validate(raw), raw
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(_as_sent(raw, first["loc"]))
-        raise InvalidArgument(f"invalid field {field[:120]!r}: {first['msg']}") from None
+        found = [(_as_sent(raw, one), one["msg"]) for one in error.errors()]
+        field = found[0][0]
+        said = dict.fromkeys(message for other, message in found if other == field)  # several where it may be several
+        raise InvalidArgument(f"invalid field {'.'.join(field)[:120]!r}: {'; or '.join(said)}") from None
 
 
-def _as_sent(raw: Any, path: tuple[int | str, ...]) -> list[str]:
-    """The path to a field in the spelling that the request used."""
+def _as_sent(raw: Any, error: ErrorDetails) -> list[str]:
+    """The path to a field in the spelling that the request used, without what a type of several calls its members."""
     names = []
-    for part in path:
+    for part in error["loc"]:
         name = to_snake(part) if isinstance(part, str) and isinstance(raw, dict) and part not in raw else part
-        raw = raw.get(name) if isinstance(raw, dict) else None
+        there = name in raw if isinstance(raw, dict) else isinstance(raw, list) and isinstance(name, int)
+        if not there and error["type"] != "missing":
+            break
+        raw = raw[name] if there else None
         names.append(str(name))
     return names
 

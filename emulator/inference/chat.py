@@ -1,6 +1,6 @@
 """/inference/v1/chat/completions and /v1/chat/completions, through the model's own chat template (WIRE 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -22,6 +22,7 @@ from emulator.web import platform_of
 
 router = Router()
 DEFAULT_MAX_TOKENS = 2048
+ROLES = ("system", "user", "assistant", "tool")
 
 
 class CreateChatCompletion(Sampling):
@@ -35,6 +36,7 @@ class CreateChatCompletion(Sampling):
 async def create(request: Request) -> Response:
     sent, raw = await read_body(request, CreateChatCompletion)
     refuse_absent(raw)
+    _refuse_unread(sent.messages)
     on = await target(request, sent.model)
     prompt = await run_in_threadpool(_render, on.replica, sent)
     live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS)], sent, raw)
@@ -70,6 +72,17 @@ def _head(request: Request, model: str, kind: str) -> dict[str, Any]:
 
 def _call_id(request: Request) -> str:
     return platform_of(request).world.ids.hex(12)
+
+
+def _refuse_unread(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Name what a chat template would leave out without a word; raises InvalidArgument."""
+    for at, message in enumerate(messages):
+        if (role := message.get("role")) not in ROLES:
+            raise InvalidArgument(f"messages.{at}.role is {str(role)[:40]!r}: use one of {', '.join(ROLES)}")
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if (kind := part.get("type") if isinstance(part, dict) else None) != "text":
+                raise InvalidArgument(f"messages.{at}.content has a part of type {str(kind)[:40]!r}: only text is read")
 
 
 def _render(replica: Replica, sent: CreateChatCompletion) -> list[int]:

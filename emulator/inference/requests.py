@@ -34,6 +34,8 @@ _ABSENT_SETTINGS: Mapping[str, tuple[Any, ...]] = {
     "typical_p": (1,),
     "mirostat_target": (0,),
     "response_format": ({"type": "text"},),
+    "reasoning_effort": ("medium", True),
+    "thinking": ({"type": "enabled"},),
     "functions": ([],),
     "tool_choice": ("auto", "none"),
 }

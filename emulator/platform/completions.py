@@ -13,7 +13,7 @@ from emulator.entities import Deployment, Pod
 from emulator.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from emulator.platform.deployments import DELETED, FAILED, Deployments
 from emulator.platform.hotload import HotLoad
-from emulator.platform.models import ADDON, Models
+from emulator.platform.models import READY, Models
 from emulator.platform.replicas import Lease, Replicas
 from emulator.platform.samplers import Samplers, is_sampler
 from emulator.world import World
@@ -57,7 +57,7 @@ class Completions:
         """The deployment that a name means, None for a model or sampler; raises InvalidArgument, PermissionDenied."""
         if is_sampler(model):
             return None
-        name = model.rpartition("#")[2]
+        named, _, name = model.rpartition("#")
         parts = name.split("/")
         if len(parts) != 4 or parts[0] != "accounts" or parts[2] not in ("deployments", "models"):
             raise InvalidArgument(
@@ -74,6 +74,10 @@ class Completions:
             raise InvalidArgument(error.message) from None  # a 404 would be retried as "not loaded yet" (WIRE 3.2)
         if found.state in (DELETED, FAILED):
             raise InvalidArgument(f"{found.name} is {found.state}")
+        if named and named != found.base_model:
+            raise InvalidArgument(
+                f"{found.name} serves {found.base_model}, not {named[:200]}: give the deployment alone, or another one"
+            )
         return found
 
     def resolve(self, account: str, model: str) -> Target:
@@ -149,8 +153,8 @@ class Completions:
             raise PermissionDenied(f"{name[:200]} belongs to another account")
         if model.kind == "EMBEDDING_MODEL":
             raise InvalidArgument(f"{name} is an embedding model and does not complete text")
-        if model.kind != ADDON and model.state != "READY":
-            raise FailedPrecondition(f"{name} is {model.state}")
+        if model.state != READY:
+            raise FailedPrecondition(f"{name} is {model.state}: wait until it is {READY}")
         return name
 
     def _pod(self, deployment: Deployment) -> Pod:

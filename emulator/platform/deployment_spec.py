@@ -47,8 +47,7 @@ def check(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Qu
     if spec.bucket_type not in ("", "FW_HOSTED", "MINIO", "S3", "NEBIUS", "BUCKET_TYPE_UNSPECIFIED"):
         raise InvalidArgument(f"hotLoadBucketType {spec.bucket_type[:40]!r} is unknown: use FW_HOSTED")
     check_counts(spec.min_replicas, spec.max_replicas)
-    if (spec.trainer_job or spec.bucket_url) and not spec.enable_hot_load:
-        raise InvalidArgument("hotLoadTrainerJob and hotLoadBucketUrl need enableHotLoad: true")
+    check_bucket(spec.enable_hot_load, spec.trainer_job, spec.bucket_url)
     if not spec.description and quirks.value("deployments.require_description", account=account):
         raise InvalidArgument("description is required")
     if not spec.shape:
@@ -77,6 +76,12 @@ def _shape(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Q
             f"{shape.name} is for {shape.base_model}, the deployment's baseModel is {spec.base_model}"
         )
     return versioned(shape, version)
+
+
+def check_bucket(enabled: bool, trainer_job: str, bucket_url: str) -> None:
+    """Raises InvalidArgument for a bucket that nobody would load from."""
+    if (trainer_job or bucket_url) and not enabled:
+        raise InvalidArgument("hotLoadTrainerJob and hotLoadBucketUrl need enableHotLoad: true")
 
 
 def check_counts(low: int, high: int) -> None:

@@ -173,15 +173,17 @@ class Deployments:
         high = values.get("max_replica_count", deployment.max_replicas)
         deployment_spec.check_counts(low, high)
         before = (deployment.trainer_job, deployment.transition or "ASYNC")
+        asked = values.get("hot_load_bucket_url", "")
+        enabled = values.get("enable_hot_load", deployment.enable_hot_load)
+        deployment_spec.check_bucket(enabled, values.get("hot_load_trainer_job", ""), asked)
         deployment.trainer_job = values.get("hot_load_trainer_job", deployment.trainer_job)
         deployment.transition = deployment_spec.transition(
             values.get("hot_load_transition_type", deployment.transition)
         )
-        deployment.enable_hot_load = values.get("enable_hot_load", deployment.enable_hot_load)
-        if deployment.enable_hot_load:
+        deployment.enable_hot_load = enabled
+        if enabled:
             moved = deployment.trainer_job != before[0]
-            asked = values.get("hot_load_bucket_url", "")
-            if moved or asked:
+            if moved or asked or not deployment.bucket_url:
                 deployment.bucket_url = "" if moved else deployment.bucket_url
                 deployment.bucket_url = buckets.attach(self._world, deployment, asked)
         deployment.request |= {name: values[name] for name in ("description", "annotations") if name in values}
@@ -190,7 +192,7 @@ class Deployments:
         deployment.updated = self._world.clock.now()
         if (low, high) != (deployment.min_replicas, deployment.max_replicas):
             deployment.min_replicas, deployment.max_replicas = low, high
-            self._resize(deployment, _wanted(low, high))
+            self._resize(deployment, min(max(deployment.replicas, _wanted(low, high)), high))
         if (
             deployment.trainer_job,
             deployment.transition or "ASYNC",
@@ -207,10 +209,10 @@ class Deployments:
         deployment.pending = Pending.start(READY, wait, self._world.clock.now())
 
     def _roll(self, deployment: Deployment) -> None:
-        old = deployment.pods
+        old, count = deployment.pods, deployment.replicas
         self._resize(deployment, 0)
         deployment.generation += 1
-        self._resize(deployment, _wanted(deployment.min_replicas, deployment.max_replicas))
+        self._resize(deployment, count)
         reads = self._world.quirks.value("hotload.stale_error_reads", deployment=deployment.id)
         for new, gone in zip(deployment.pods, old, strict=False):
             if reads:  # FAILURES E3

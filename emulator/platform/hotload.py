@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +69,7 @@ class HotLoad:
         found = self._enabled(account, deployment_id, base_model)
         if self._world.quirks.value("hotload.unknown_identity", deployment=found.id) == "404":
             self._row(found, identity)
-        with self._exclusive(found):
+        with self._lock_of(found):
             self._settle(found)
             if not found.pods:
                 raise FailedPrecondition(f"{found.name} has no replicas to load onto: scale it up first")
@@ -98,15 +97,13 @@ class HotLoad:
         found = self._enabled(account, deployment_id, base_model)
         if not any(pod.coming for pod in found.pods):
             return found
-        with self._exclusive(found):
-            self._settle(found, look=True)
+        self._settle_unless_busy(found, look=True)
         return found
 
     def settle(self, deployment: Deployment) -> None:
         """Carry out the loads whose time has come."""
         if any(pod.coming and pod.coming["reads"] <= 0 for pod in deployment.pods):
-            with self._exclusive(deployment):
-                self._settle(deployment)
+            self._settle_unless_busy(deployment)
 
     def loading(self, deployment: Deployment) -> bool:
         """Whether a replica is on its way to another snapshot."""
@@ -144,6 +141,18 @@ class HotLoad:
                 "send the deployment's baseModel"
             )
         return found
+
+    def _settle_unless_busy(self, deployment: Deployment, *, look: bool = False) -> None:
+        """As `_settle`, but whoever only looks sees a load that somebody else carries out, and does not wait for it.
+
+        A SYNC load takes as long as what is in flight (FAILURES E24).
+        """
+        lock = self._lock_of(deployment)
+        if lock.acquire(blocking=False):
+            try:
+                self._settle(deployment, look=look)
+            finally:
+                lock.release()
 
     def _settle(self, deployment: Deployment, *, look: bool = False) -> None:
         for pod in deployment.pods:
@@ -238,6 +247,11 @@ class HotLoad:
         if self._models.root(row.base_model) != self._models.root(deployment.base_model):
             raise Refused(f"{row.id} is of {row.base_model}, {deployment.name} serves {deployment.base_model}")
         how = _HOW[row.kind]
+        if how == "adapter" and row.base_model != self._models.beneath(deployment.base_model):
+            raise Refused(
+                f"{row.id} is an adapter on {row.base_model}, {deployment.name} serves {deployment.base_model}: "
+                f"on other weights it is another policy, deploy {row.base_model}"
+            )
         if incremental is not None and how == "adapter":  # FAILURES E12
             raise Refused(
                 f"the replica crashed: KeyError, {row.id} is an adapter without per-tensor checksums", crash=True
@@ -275,6 +289,6 @@ class HotLoad:
                 pod.healthy, pod.stage, pod.target = False, "error", identity
                 pod.message = "the replica crashed: a snapshot was sent before its hot-load manager was up"
 
-    def _exclusive(self, deployment: Deployment) -> AbstractContextManager[Any]:
+    def _lock_of(self, deployment: Deployment) -> threading.RLock:
         with self._lock:
             return self._locks.setdefault(deployment.name, threading.RLock())

@@ -39,10 +39,15 @@ class Models:
         )
 
     def visible(self, account: str, name: str) -> Model:
-        """As `get`, for what an account may build on; raises PermissionDenied for what another account has promoted."""
+        """As `get`, for what an account may build on.
+
+        Raises PermissionDenied for what another account has promoted, FailedPrecondition for what is not READY yet.
+        """
         model = self.get(name)
         if model.blob and model.account != account:
             raise PermissionDenied(f"{name[:200]} belongs to another account than {account!r}")
+        if model.state != READY:  # FAILURES D7
+            raise FailedPrecondition(f"{name} is {model.state}: wait until it is {READY}")
         return model
 
     def list(self, account: str, query: Query[Model] = Query()) -> Page[Model]:
@@ -69,11 +74,13 @@ class Models:
 
     def root(self, name: str) -> str:
         """The catalogue model that a model descends from."""
-        seen: set[str] = set()
-        while (model := self._world.models.get(name)) is not None and model.base_model and name not in seen:
-            seen.add(name)
-            name = model.base_model
-        return name
+        model = self._world.models.get(name)
+        return name if model is None or not model.root else model.root
+
+    def beneath(self, name: str) -> str:
+        """The model whose full weights a name stands for: itself, or what it is an adapter on; raises NotFound."""
+        model = self.get(name)
+        return model.base_model if model.kind == ADDON else name
 
     def folder(self, model: Model) -> Path:
         """The files of a model that was promoted, or of one with a folder behind it; raises NotFound."""
@@ -95,11 +102,23 @@ class Models:
             return self._world.models.put(model)
 
     def delete(self, name: str) -> None:
-        """Remove a promoted model and its files; raises PermissionDenied for a catalogue model, NotFound."""
+        """Remove a promoted model and its files.
+
+        Raises PermissionDenied for a catalogue model, FailedPrecondition for one that is deployed, NotFound.
+        """
         with self._world.change():
             model = self._own(name)
+            self._refuse_deployed(model)
             self._world.models.remove(name)
         self._blobs.delete(model.blob)
+
+    def _refuse_deployed(self, model: Model) -> None:
+        """A replica that starts anew opens the model again: without it a restart would end what is served."""
+        for deployment in self._world.deployments.of(model.account):
+            served = self._world.models.get(deployment.base_model)
+            below = served.base_model if served is not None and served.kind == ADDON else ""
+            if deployment.deleted is None and model.name in (deployment.base_model, below):
+                raise FailedPrecondition(f"{model.name} is served by {deployment.name}: delete the deployment first")
 
     def _settled(self, model: Model) -> Model:
         if model.pending is not None and model.pending.look(self._world.clock.now()):

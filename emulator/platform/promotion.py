@@ -181,7 +181,7 @@ class Promotion:
                     pending=None if wait.immediate else Pending.start(READY, wait, now), model_type=found.model_type,
                     parameter_count=found.parameter_count, context_length=found.context_length, moe=found.moe,
                     lora_rank=found.lora_rank, target_modules=list(found.target_modules), display_name=model_id,
-                    source_checkpoint=row.name, source_step=row.step,
+                    source_checkpoint=row.name, source_step=row.step, root=self._models.root(row.base_model),
                 )
             )  # fmt: skip
 

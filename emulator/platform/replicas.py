@@ -75,8 +75,9 @@ class Replicas:
 
         Raises NotFound, BackendError.
         """
-        # The model's files are part of the key: another model may be promoted under a name that was given free.
-        key = "/".join((name, self._models.get(name).blob, *(load.blob for load in loads)))
+        # The files are part of the key: another model may be promoted under a name that was given free.
+        beneath = self._models.get(self._models.beneath(name))
+        key = "/".join((name, self._models.get(name).blob, beneath.blob, *(load.blob for load in loads)))
         with self._locked(key):
             if key not in self._open:
                 self._open[key] = self._loaded(name, loads)

@@ -15,6 +15,7 @@ from ftsim.quiet import quiet
 
 Format = Literal["arc_v1", "arc_v2", "arc_v3"]
 _ARC3_ENVELOPE = b"ARC3_ENVELOPE\0"
+_INSTEAD = "send a full snapshot (checkpoint_type base)"
 
 
 def write_delta(
@@ -45,7 +46,7 @@ def apply_delta(
     by tensor it makes new ones, so that nothing that was held ever changes.
     """
     if not held or sorted(held) != sorted(path.name for path in delta.glob("*.safetensors")):
-        raise BackendError(f"{delta.name} is no delta of what is held: its weight files are others")
+        raise BackendError(f"the delta is none of what is held, its weight files are others: {_INSTEAD}")
     return {name: _applied(tensors, delta / name, format) for name, tensors in held.items()}
 
 
@@ -59,7 +60,7 @@ def _applied(held: Mapping[str, Tensor], shard: Path, format: Format) -> dict[st
             made = delta_decompress_dict_from_file(src=dict(held), diff_file=str(shard), compression_format=format)
     except Exception as error:  # the codec raises RuntimeError around its own kinds, KeyError, safetensors errors
         why = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-        raise BackendError(f"{shard.parent.name} does not apply to what is held: {why}") from error
+        raise BackendError(f"the delta does not apply to what is held, {_INSTEAD}: {why}") from error
     return {name: made[name] for name in held}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from emulator.clock import parse_rfc3339
-from ftsim.commands.console import ApiKey, AsJson, StateDir, Url, fail, human_age, human_size, yes_no
+from ftsim.commands.console import ApiKey, AsJson, StateDir, Url, fail, human_age, human_size, print_wide, yes_no
 from ftsim.listing import ListedRow, oldest_first
 
 _SECOND = 1_000_000_000
@@ -67,7 +67,7 @@ def show_ledger(deployment: str, told: Mapping[str, Any], *, as_json: bool) -> N
         kind = entry["kind"].removeprefix("CHECKPOINT_TYPE_")
         drawn.add_row(entry["identity"], kind, entry["replica"], human_age(age), entry["previous"] or "",
                       Text(entry["error"]))  # fmt: skip
-    _print_wide(drawn)
+    print_wide(drawn)
 
 
 def describe(row: ListedRow, now: float) -> dict[str, Any]:
@@ -87,16 +87,7 @@ def describe(row: ListedRow, now: float) -> dict[str, Any]:
 
 def show(described: Sequence[dict[str, Any]]) -> None:
     """Print rows as a table."""
-    _print_wide(table(described))
-
-
-def _print_wide(drawn: Any) -> None:
-    """As wide as the ids need: those of a session's rows are long, and wanted whole."""
-    from rich.console import Console
-
-    console = Console()
-    needed = console.measure(drawn, options=console.options.update(max_width=1000)).maximum
-    Console(width=max(console.width, needed)).print(drawn)
+    print_wide(table(described))
 
 
 def table(described: Sequence[dict[str, Any]]) -> Any:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -44,6 +44,15 @@ def fail(message: str, status: int = 1) -> NoReturn:
     """Say on stderr who speaks and what is wrong, and leave."""
     print(f"ftsim: {message.removeprefix('ftsim: ')}", file=sys.stderr)
     raise SystemExit(status)
+
+
+def print_wide(table: Any) -> None:
+    """As wide as the names in it need: they are long, and wanted whole."""
+    from rich.console import Console
+
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    Console(width=max(console.width, needed)).print(table)
 
 
 def yes_no(value: bool) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftsim.commands.console import ApiKey, AsJson, StateDir, Url, fail
+from ftsim.commands.console import ApiKey, AsJson, StateDir, Url, fail, print_wide
 
 if TYPE_CHECKING:
     from ftsim.commands.service import Service
@@ -45,17 +45,16 @@ def list_models(
 
 
 def _show(models: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "kind", "state", "trained from"):
-        drawn.add_column(heading, overflow="fold")
+        drawn.add_column(heading, no_wrap=True)
     for model in models:
         adapter = model.get("peftDetails") or {}
         source = adapter.get("baseModel") or model.get("importedFrom") or ""
         drawn.add_row(model.get("name"), model.get("kind"), model.get("state"), source)
-    Console().print(drawn)
+    print_wide(drawn)
 
 
 @app.command("pull")

@@ -33,6 +33,9 @@ def promote(
         elif not api_key:
             fail(f"no key for {url}: give --api-key or set FIREWORKS_API_KEY")
         stack.enter_context(in_environment({"FIREWORKS_BASE_URL": url, "FIREWORKS_API_KEY": api_key or ""}))
-        from ftsim.training.promote_checkpoint import main
+        from ftsim.training.promote_checkpoint import REFUSALS, carry_out
 
-        raise SystemExit(main(arguments))
+        try:
+            carry_out(arguments)
+        except REFUSALS as error:
+            fail(" ".join(str(error).split()))

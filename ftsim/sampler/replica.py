@@ -5,8 +5,9 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class TorchReplica:
         self._place = tempfile.TemporaryDirectory(prefix="ftsim-replica-", ignore_cleanup_errors=True)
         self._count = 0
         self._loading = threading.Lock()
+        self._closed = False
         self._device = device
         self._dtype = dtype
         self._held = Held(place := self._take(folder))
@@ -60,7 +62,7 @@ class TorchReplica:
 
     def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights in `folder` (Hugging Face layout) from now on; raises `BackendError`."""
-        with self._loading:
+        with self._alone():
             held = self._take(folder)
             self._serve(Held(held), None, self._open(held), transition)
 
@@ -74,7 +76,7 @@ class TorchReplica:
         in_place: bool = False,
     ) -> None:
         """Apply an arc delta to the full weights held now; with `in_place` a failure spoils them (FAILURES E11)."""
-        with self._loading:
+        with self._alone():
             try:
                 held = self._held.after(folder, compression_format)  # type: ignore[arg-type]
             except BackendError:
@@ -90,7 +92,7 @@ class TorchReplica:
 
     def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights held now with this PEFT adapter from now on; raises `BackendError`."""
-        with self._loading:
+        with self._alone():
             adapter = self._take(folder, _ADAPTER_FILES)
             peft.read_config(adapter)
             whole = self._held.written(self._fresh)
@@ -121,7 +123,7 @@ class TorchReplica:
 
     def fingerprint(self) -> str:
         """SHA-256 over the names, types, shapes and bytes of all tensors held, adapter included."""
-        with self._loading:
+        with self._alone():
             digest = hashlib.sha256()
             digest.update(self._held.fingerprint().encode())
             if self._adapter is not None:
@@ -129,8 +131,18 @@ class TorchReplica:
             return digest.hexdigest()
 
     def close(self) -> None:
-        self._sampler.close()
-        self._place.cleanup()
+        self._sampler.close()  # first: a load may wait for its requests
+        with self._loading:
+            self._closed = True
+            self._place.cleanup()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One load at a time, and none whose files go meanwhile; raises `BackendError` once this is closed."""
+        with self._loading:
+            if self._closed:
+                raise BackendError("this replica is shut down", "server")
+            yield
 
     def _serve(self, held: Held, adapter: Path | None, model: "PreTrainedModel", transition: Transition) -> None:
         self._sampler.swap(model, transition)
@@ -178,7 +190,10 @@ class TorchReplica:
     def _fresh(self) -> Path:
         self._count += 1
         folder = Path(self._place.name) / str(self._count)
-        folder.mkdir()
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise BackendError(f"the weights cannot be stored: {error.strerror or error}", "server") from error
         return folder
 
     def _take(self, source: Path, names: Sequence[str] = ()) -> Path:

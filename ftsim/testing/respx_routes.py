@@ -1,15 +1,19 @@
 """https://api.fireworks.ai, answered in this process by an emulator's own application.
 
 respx sees what goes through httpx: control plane, inference, hot-load. Trainer traffic does not (docs/failures.md,
-"Two facts"), so requests to loopback addresses pass through to the emulator's port.
+"Two facts"), so requests to loopback addresses pass through to the emulator's port. The SDK's asynchronous client is
+httpx with aiohttp below it, where respx does not look: its requests are shown to the same routes.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import httpx
 import respx
 from anyio.from_thread import start_blocking_portal
+from httpx_aiohttp import AiohttpTransport
+from respx.models import PassThrough
 
 from emulator.app import create_app
 from emulator.server import Emulator
@@ -27,6 +31,7 @@ def answered_by(emulator: Emulator, service: str = SERVICE) -> Iterator[respx.Ro
     with (
         start_blocking_portal() as portal,
         respx.mock(assert_all_called=False, assert_all_mocked=True) as router,
+        _aiohttp_too(router),
     ):
 
         async def answer(request: httpx.Request) -> httpx.Response:
@@ -45,6 +50,22 @@ def answered_by(emulator: Emulator, service: str = SERVICE) -> Iterator[respx.Ro
         finally:
             emulator.keys.clear()
             emulator.keys.update(keys)
+
+
+@contextmanager
+def _aiohttp_too(router: respx.Router) -> Iterator[None]:
+    """Without it these requests would reach the service itself, whatever the routes say."""
+    send = AiohttpTransport.handle_async_request
+
+    async def routed(self: AiohttpTransport, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        try:
+            return await router.async_handler(request)
+        except PassThrough:
+            return await send(self, request)
+
+    with mock.patch.object(AiohttpTransport, "handle_async_request", routed):
+        yield
 
 
 def _presented(request: httpx.Request) -> list[str]:

@@ -13,6 +13,9 @@ from ftsim.training.utils.errors import CheckpointError, ConfigError
 from ftsim.training.utils.promotion import promote
 from ftsim.training.utils.rows import Row, read_rows
 
+REFUSALS = (ConfigError, CheckpointError, RuntimeError, ValueError)
+"""What the script and the vendor's client raise for what cannot be done."""
+
 
 def choose(rows: list[Row], name: str | None) -> Row:
     """The newest promotable row, or the one `name` means: its full id, or an unambiguous name without the suffix."""
@@ -36,26 +39,31 @@ def _describe(rows: list[Row]) -> str:
     return ", ".join(f"{row.id} ({row.type})" for row in rows) or "none"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the script; returns the exit status."""
+def carry_out(arguments: Sequence[str] | None = None) -> None:
+    """Promote what the arguments say, and tell of it; raises one of REFUSALS."""
     parser = argparse.ArgumentParser(prog="promote_checkpoint.py", description="Promote a checkpoint to a model.")
     parser.add_argument("--job-id", required=True, help="trainer job")
     parser.add_argument("--output-model-id", required=True, help="id of the model to make")
     parser.add_argument("--base-model", required=True, help="resource name of the model the job trained")
     parser.add_argument("--checkpoint-name", help="checkpoint to promote; the newest promotable one by default")
     options = parser.parse_args(arguments)
+    check_output_model_id(options.output_model_id)
+    client = sdk.FireworksClient(api_key=sdk.api_key(), base_url=sdk.base_url())
+    # The list path wants the short id, people often have the full name (A16).
+    job_id = options.job_id.rstrip("/").rsplit("/", 1)[-1]
+    row = choose(read_rows(client.list_checkpoints(job_id)), options.checkpoint_name)
+    print(f"promoting {row.name} to {options.output_model_id}")
+    model = promote(client, row, options.output_model_id, options.base_model)
+    print(f"{model.get('name', options.output_model_id)}: {model.get('kind', 'model')}, {model.get('state', 'READY')}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script; returns the exit status."""
     try:
-        check_output_model_id(options.output_model_id)
-        client = sdk.FireworksClient(api_key=sdk.api_key(), base_url=sdk.base_url())
-        # The list path wants the short id, people often have the full name (A16).
-        job_id = options.job_id.rstrip("/").rsplit("/", 1)[-1]
-        row = choose(read_rows(client.list_checkpoints(job_id)), options.checkpoint_name)
-        print(f"promoting {row.name} to {options.output_model_id}")
-        model = promote(client, row, options.output_model_id, options.base_model)
-    except (ConfigError, CheckpointError, RuntimeError, ValueError) as error:
+        carry_out(arguments)
+    except REFUSALS as error:
         print(f"promote_checkpoint: {error}", file=sys.stderr)
         return 1
-    print(f"{model.get('name', options.output_model_id)}: {model.get('kind', 'model')}, {model.get('state', 'READY')}")
     return 0
 
 

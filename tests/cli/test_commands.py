@@ -241,6 +241,32 @@ def test_promote_refuses_a_delta_and_says_which_would_do(ftsim: Ftsim, on: list[
 
 
 @pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"--output-model-id": "My_Model"}, "'My_Model' is not a model id"),
+        ({"--base-model": "accounts/fireworks/models/qwen3-4b"}, "is not what 'step-10-0a0a0a0a' was trained from"),
+        ({"--job-id": "nowhere"}, "'nowhere' not found"),
+    ],
+)
+def test_promote_says_in_one_line_what_was_refused(
+    ftsim: Ftsim, on: list[str], job: Job, change: dict[str, str], says: str
+) -> None:
+    words = {"--job-id": "j1", "--output-model-id": "made", "--base-model": BASE, **change}
+    done = ftsim("promote", *(word for pair in words.items() for word in pair), *on)
+    (line,) = done.stderr.splitlines()
+    assert (done.exit_code, line.startswith("ftsim: "), says in line) == (1, True, True)
+
+
+def test_a_models_name_stands_in_one_piece_however_narrow_the_terminal(
+    ftsim: Ftsim, on: list[str], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    words = ["--job-id", "j1", "--output-model-id", "a-model-with-a-rather-long-name", "--base-model", BASE]
+    assert ftsim("promote", *words, *on).exit_code == 0
+    assert "accounts/acct1/models/a-model-with-a-rather-long-name" in ftsim("models", "list", *on).stdout
+
+
+@pytest.mark.parametrize(
     ("words", "program"),
     [
         (["s.py", "--state-dir", "x"], ["s.py", "--state-dir", "x"]),

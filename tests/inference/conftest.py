@@ -70,15 +70,15 @@ Train = Callable[..., FiretitanTrainingClient]
 
 @pytest.fixture
 def train(emulator: Emulator) -> Iterator[Train]:
-    """`train("t1", lora_rank=4)` creates a job and connects to it."""
+    """`train("t1", lora_rank=4)` creates a job and connects to it; `base` is what it trains."""
     services: list[FiretitanServiceClient] = []
 
-    def make(job_id: str = "t1", lora_rank: int = 0, **facts: Any) -> FiretitanTrainingClient:
-        emulator.platform.jobs.create(emulator.account, JobSpec(BASE, lora_rank=lora_rank, **facts), job_id)
-        base = f"{emulator.url}/training/v1/rlorTrainerJobs/{emulator.account}/{job_id}"
-        service = FiretitanServiceClient(base_url=base, api_key=emulator.api_key)
+    def make(job_id: str = "t1", lora_rank: int = 0, base: str = BASE, **facts: Any) -> FiretitanTrainingClient:
+        emulator.platform.jobs.create(emulator.account, JobSpec(base, lora_rank=lora_rank, **facts), job_id)
+        gateway = f"{emulator.url}/training/v1/rlorTrainerJobs/{emulator.account}/{job_id}"
+        service = FiretitanServiceClient(base_url=gateway, api_key=emulator.api_key)
         services.append(service)
-        return service.create_training_client(base_model=BASE, lora_rank=lora_rank)
+        return service.create_training_client(base_model=base, lora_rank=lora_rank)
 
     yield make
     for service in services:

@@ -117,6 +117,10 @@ def test_the_request_id_comes_back(http: httpx.Client) -> None:
         ({"include_routing_matrix": True}, 400, "include_routing_matrix"),
         ({"prompt": []}, 400, "prompt"),
         ({"prompt": [99999]}, 400, "outside"),
+        ({"prompt": [1.5]}, 400, "'prompt': input should be a valid string; or input should be a valid integer"),
+        ({"logprobs": 25}, 400, "'logprobs': input should be a valid boolean"),
+        ({"logprobs": 25}, 400, "or input should be less than or equal to 20"),
+        ({"reasoning_effort": "none"}, 400, "reasoning_effort"),
         ({"temperature": -1}, 400, "temperature"),
         ({"top_p": 1.1}, 400, "top_p"),
         ({"max_tokens": 5, "max_completion_tokens": 5}, 400, "max_completion_tokens"),
@@ -144,6 +148,12 @@ def test_models_are_named_by_deployment_by_both_or_alone(
 ) -> None:
     name = form.format(m=BASE, d=deploy())
     assert complete(http, model=name, temperature=0)["model"] == name
+
+
+def test_a_deployment_does_not_answer_for_a_model_that_it_does_not_serve(http: httpx.Client, deploy: Deploy) -> None:
+    model = f"accounts/fireworks/models/qwen3-8b#{deploy()}"
+    answer = http.post(PATHS[0], json={"model": model, "prompt": PROMPT})
+    assert (answer.status_code, f"serves {BASE}, not accounts" in answer.text) == (400, True)
 
 
 def test_a_deployment_scaled_to_zero_says_so(
@@ -183,6 +193,25 @@ def test_a_completion_during_a_load_gets_what_the_switch_says(
 
 
 CHAT = [{"role": "user", "content": "What is the opposite of hot?"}]
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"content": "x"}, "messages.1.role is 'None': use one of system, user, assistant, tool"),
+        ({"role": "developer", "content": "x"}, "messages.1.role is 'developer'"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "part of type 'image_url'"),
+        ({"role": "user", "content": ["x"]}, "part of type 'None'"),
+    ],
+)
+def test_a_message_that_the_template_would_leave_out_is_refused(
+    http: httpx.Client, message: dict[str, Any], says: str
+) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "hi"}]}, message]
+    answer = http.post(
+        PATHS[0].replace("/completions", "/chat/completions"), json={"model": BASE, "messages": messages}
+    )
+    assert (answer.status_code, says in answer.json()["message"]) == (400, True)
 
 
 @pytest.mark.parametrize("path", ["/inference/v1/chat/completions", "/v1/chat/completions"])

@@ -134,6 +134,34 @@ def test_scaling_to_zero_keeps_the_deployment_ready_and_without_replicas(
     assert http.patch(url(emulator, "d1") + ":scale", json={"replicaCount": 4}).status_code == 400
 
 
+def test_a_patch_or_a_roll_leaves_as_many_replicas_as_there_were(
+    emulator: Emulator, deploy: Deploy, http: httpx.Client
+) -> None:
+    deploy(hot_load_trainer_job=job(emulator, "t1"), max_replica_count=4)
+    assert http.patch(url(emulator, "d1") + ":scale", json={"replicaCount": 3}).json()["replicaCount"] == 3
+    assert http.patch(url(emulator, "d1"), json={"maxReplicaCount": 5}).json()["replicaCount"] == 3
+    assert http.patch(url(emulator, "d1"), json={"hotLoadTrainerJob": job(emulator, "t2")}).json()["replicaCount"] == 3
+    assert http.patch(url(emulator, "d1"), json={"maxReplicaCount": 2}).json()["replicaCount"] == 2
+    http.patch(url(emulator, "d1"), json={"minReplicaCount": 0})
+    assert http.patch(url(emulator, "d1") + ":scale", json={"replicaCount": 0}).json()["replicaCount"] == 0
+    assert http.patch(url(emulator, "d1"), json={"hotLoadTrainerJob": job(emulator, "t3")}).json()["replicaCount"] == 0
+    assert http.patch(url(emulator, "d1"), json={"maxReplicaCount": 1}).json()["replicaCount"] == 1
+
+
+def test_hot_load_that_is_enabled_later_has_a_bucket_and_needs_its_trainer(
+    emulator: Emulator, deploy: Deploy, http: httpx.Client
+) -> None:
+    deploy(enable_hot_load=False)
+    attach = {"hotLoadTrainerJob": job(emulator, "t1")}
+    refused = http.patch(url(emulator, "d1"), json=attach)
+    assert (refused.status_code, "need enableHotLoad" in refused.text) == (400, True)
+    nobody = {"enableHotLoad": True, "hotLoadTrainerJob": f"accounts/{emulator.account}/rlorTrainerJobs/none"}
+    assert http.patch(url(emulator, "d1"), json=nobody).status_code == 400
+    own = http.patch(url(emulator, "d1"), json={"enableHotLoad": True}).json()
+    assert own["hotLoadBucketUrl"].endswith("/d1/")
+    assert http.patch(url(emulator, "d1"), json=attach).json()["hotLoadBucketUrl"].endswith("/trainer-t1/")
+
+
 def test_a_patch_without_mask_may_replace_everything(
     emulator: Emulator, manager: DeploymentManager, deploy: Deploy, http: httpx.Client
 ) -> None:

@@ -22,6 +22,7 @@ from emulator.server import Emulator
 from tests.doubles import BASE, SIZE, DictBackend, DictReplica, pack, write_base
 
 SHAPE = "accounts/fireworks/deploymentShapes/ds-qwen3-8b"
+HOT_LOAD = "/hot_load/v1/models/hot_load"
 GENERATION_S = 0.005
 
 
@@ -213,9 +214,34 @@ def test_a_replica_that_a_completion_opens_too_late_does_not_stay(
     assert backend.open_ones() == []
 
 
+def test_whoever_looks_or_samples_does_not_wait_for_a_load_under_way(
+    emulator: Emulator, backend: LaggingBackend, http: httpx.Client
+) -> None:
+    save(emulator, "step-1", [0.0, 0.0, 5.0, 0.0])
+    found = emulator.platform.deployments.create(emulator.account, spec(emulator.account), "d1")
+    backend.held = "applying"
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load, http, emulator.account)
+        assert backend.reached.wait(20)
+        (seen,) = stages(http, emulator.account)
+        assert ask(http, found.name).status_code == 200
+        assert not loading.done()
+        backend.go.set()
+        assert loading.result(20).status_code == 200
+    assert (seen, stages(http, emulator.account)) == ("loading", ["done"])
+
+
+def stages(http: httpx.Client, account: str) -> list[str]:
+    answer = http.get(HOT_LOAD, headers=headers(account))
+    return [replica["loading_state"]["stage"] for replica in answer.json()["replicas"]]
+
+
 def load(http: httpx.Client, account: str) -> httpx.Response:
-    headers = {"fireworks-deployment": f"accounts/{account}/deployments/d1", "fireworks-model": BASE}
-    return http.post("/hot_load/v1/models/hot_load", headers=headers, json={"identity": "step-1"})
+    return http.post(HOT_LOAD, headers=headers(account), json={"identity": "step-1"})
+
+
+def headers(account: str) -> dict[str, str]:
+    return {"fireworks-deployment": f"accounts/{account}/deployments/d1", "fireworks-model": BASE}
 
 
 def until(holds: Callable[[], Any], within_s: float = 20.0) -> bool:

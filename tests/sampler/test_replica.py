@@ -1,8 +1,10 @@
 """What a replica holds: base weights, deltas, adapters; what a failed load leaves; requests in flight during a load."""
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +224,39 @@ def test_a_closed_replica_refuses_and_fails_what_runs(bases: Callable[[str], Pat
         future.result()
     with pytest.raises(BackendError, match="shut down"):
         replica.generate(GenerateRequest([1]))
+    with pytest.raises(BackendError, match="shut down"):
+        replica.load_base(bases(QWEN), "late")
+
+
+def test_a_replica_that_is_closed_during_a_load_keeps_its_files_until_the_load_ends(
+    bases: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = TorchReplica(bases(QWEN))
+    opened, reached, go = replica._open, threading.Event(), threading.Event()
+
+    def held_open(folder: Path) -> object:
+        reached.set()
+        assert go.wait(20)
+        return opened(folder)
+
+    monkeypatch.setattr(replica, "_open", held_open)
+    with ThreadPoolExecutor(2) as pool:
+        loading = pool.submit(replica.load_base, bases(QWEN), "late")
+        assert reached.wait(20)
+        closing = pool.submit(replica.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.2)
+        go.set()
+        with pytest.raises(BackendError, match="shut down"):
+            loading.result(20)
+        closing.result(20)
+    assert not Path(replica._place.name).exists()
+
+
+def test_a_disk_that_takes_no_weights_is_an_error_of_the_load(own: TorchReplica, bases: Callable[[str], Path]) -> None:
+    own._place.cleanup()
+    with pytest.raises(BackendError, match="cannot be stored"):
+        own.load_base(bases(QWEN), "late")
 
 
 def test_a_delta_folder_of_other_shards_is_refused(

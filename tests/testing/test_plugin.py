@@ -176,6 +176,19 @@ def test_the_service_itself_is_answered_in_process(run: object) -> None:
                     return await client.get("https://api.fireworks.ai/v1/accounts", headers={"x-api-key": "any key"})
             assert asyncio.run(ask()).json()["accounts"]
 
+        def test_the_vendors_asynchronous_client(fireworks_api, fireworks_emulator):
+            from fireworks import AsyncFireworks
+
+            async def ask(**settings):
+                async with AsyncFireworks(api_key="any key", max_retries=0, **settings) as client:
+                    return await client.get("/v1/accounts", cast_to=object)
+            assert asyncio.run(ask())["accounts"]
+            assert asyncio.run(ask(base_url=fireworks_emulator.url))["accounts"]
+            assert [c.request.url.host for c in fireworks_api.calls] == ["api.fireworks.ai", "127.0.0.1"]
+            with pytest.raises(Exception) as refused:
+                asyncio.run(ask(base_url="https://example.com"))
+            assert "not mocked" in str(refused.value.__cause__ or refused.value)
+
         def test_hot_load(fireworks_api):
             answer = httpx.get(
                 "https://api.fireworks.ai/hot_load/v1/models/hot_load",
@@ -192,7 +205,7 @@ def test_the_service_itself_is_answered_in_process(run: object) -> None:
                 httpx.get("https://example.com/")
         """
     )
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=7)
 
 
 def test_a_marker_turns_a_quirk_on_for_one_test(run: object) -> None:
