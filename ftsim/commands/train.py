@@ -104,12 +104,13 @@ def defaults(recipe: str, given: dict[str, Any], config_class: Any) -> dict[str,
     from ftsim.training.utils.trainers import job_id_for
 
     base, log_path = given.get("base_model", BASE_MODEL), given.get("log_path", f"runs/{recipe}")
+    named = isinstance(log_path, str)  # else it is refused in a moment
     known = {field.name for field in fields(config_class)}
     tree: dict[str, Any] = {
         "log_path": log_path,
         "base_model": base,
         # The same for every rerun, another one for another run.
-        "output_model_id": job_id_for(recipe, log_path)[: len(recipe) + 9],
+        "output_model_id": job_id_for(recipe, log_path)[: len(recipe) + 9] if named else None,
         "lora_rank": 8,
         "weight_sync": {"dcp_save_interval": 10},
     }

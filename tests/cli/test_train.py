@@ -127,17 +127,21 @@ def test_what_a_recipe_refuses_stays_its_own_error(load: Any) -> None:
         ("sft_loop", ["epochs=0"], None, "sft: epochs must be at least 1"),
         ("igpo", ["reward_fn=nowhere"], None, "igpo: reward_fn is not used here"),
         ("sft", [], Path("none.yaml"), "sft: none.yaml cannot be read"),
+        ("sft", [], Path("nowhere.yaml"), "sft: log_path: None does not fit"),
     ],
 )
 def test_a_wrong_command_says_why_and_starts_nothing(
     load: Any,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     recipe: str,
     words: list[str],
     file: Path | None,
     message: str,
 ) -> None:
+    (tmp_path / "nowhere.yaml").write_text("log_path:\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
         train.train(recipe, words, file, False, tmp_path / "state")
     assert left.value.code == 2
@@ -158,6 +162,10 @@ def _missing_deployment(config: Any) -> Any:
     return deployments.reattach_trainer("none", base_model="b", trainer_job_name="j", timeout_s=1)
 
 
+def _malformed_shape(config: Any) -> Any:
+    return connect().resolve_training_profile("nope")
+
+
 def _mistake(config: Any) -> Any:
     raise RuntimeError("a fault of the program")
 
@@ -175,6 +183,7 @@ def joined(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (_refused, "ftsim: the trainer refuses it\n"),
         (_missing_job, "nojob"),
+        (_malformed_shape, "'nope' is not a valid training shape"),
         (_missing_deployment, "ftsim: Deployment 'none' does not exist\n"),
     ],
 )

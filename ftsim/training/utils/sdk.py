@@ -50,7 +50,9 @@ def is_refusal(error: BaseException) -> bool:
         return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     # The managers have no error class of their own for most of what goes wrong (WIRE 1.2).
-    return type(error) is RuntimeError and bool(frames) and _of_sdk(frames[-1].f_globals.get("__name__", ""))
+    return (
+        type(error) in (RuntimeError, ValueError) and bool(frames) and _of_sdk(frames[-1].f_globals.get("__name__", ""))
+    )
 
 
 def _of_sdk(module: str) -> bool:
