@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,6 +57,8 @@ def train(
     recipe = recipe.removesuffix("_loop")  # what the module is called
     if recipe not in names():
         fail(f"there is no recipe {recipe!r}; there are {', '.join(names())}", 2)
+    if os.getcwd() not in sys.path:  # functions that settings name, found as by `python -m`
+        sys.path.insert(0, os.getcwd())
     root = (state_dir or default_state_dir()).expanduser().resolve()
     with contextlib.ExitStack() as stack:
         # Before anything imports the hub library, which reads them once.

@@ -16,6 +16,7 @@ from ftsim.training.recipes import dpo_loop, sft_loop
 from ftsim.training.utils import sdk
 from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.policy import connect_deployments
+from ftsim.training.utils.rewards import resolve
 from ftsim.training.utils.trainers import connect
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +101,20 @@ def test_nothing_given_is_a_run_on_shipped_data(load: Any) -> None:
     assert (config.lora_rank, config.weight_sync.dcp_save_interval, config.log_path) == (8, 10, "runs/sft")
     assert load("sft")[0].output_model_id == config.output_model_id
     assert load("sft", "log_path=other")[0].output_model_id != config.output_model_id
+
+
+def test_functions_that_settings_name_are_found_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command lies elsewhere, and Python looks beside the command."""
+    (tmp_path / "rewards_of_mine.py").write_text("def price(text, row):\n    return 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    found: list[Any] = []
+    monkeypatch.setattr(train, "run", lambda config, *_: (resolve(config.reward_fn, "reward_fn"), None))
+    monkeypatch.setattr(train, "report", lambda result, server: found.append(result))
+    train.train("rl", ["reward_fn=rewards_of_mine:price"], None, False, tmp_path / "state")
+    assert [one.__name__ for one in found] == ["price"]
 
 
 def test_what_is_given_wins(load: Any, tmp_path: Path) -> None:

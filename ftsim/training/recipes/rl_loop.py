@@ -21,7 +21,7 @@ class Config:
     """A reinforcement run. `log_path` identifies it: the same path resumes, another one is another run."""
 
     log_path: str
-    """Folder for dataloader.json, metrics.jsonl and reward.png."""
+    """Folder for dataloader.json, rows.json, metrics.jsonl and reward.png."""
     base_model: str
     """Resource name of the model to train."""
     dataset: str
