@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from emulator.server import Emulator
@@ -181,6 +182,10 @@ def _malformed_shape(config: Any) -> Any:
     return connect().resolve_training_profile("nope")
 
 
+def _lost_reply(config: Any) -> Any:
+    raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+
 def _mistake(config: Any) -> Any:
     raise RuntimeError("a fault of the program")
 
@@ -198,6 +203,7 @@ def joined(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (_refused, "ftsim: the trainer refuses it\n"),
         (_missing_job, "nojob"),
+        (_lost_reply, "ftsim: peer closed connection"),
         (_malformed_shape, "'nope' is not a valid training shape"),
         (_missing_deployment, "ftsim: Deployment 'none' does not exist\n"),
     ],
