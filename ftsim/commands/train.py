@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,6 +57,8 @@ def train(
     recipe = recipe.removesuffix("_loop")  # what the module is called
     if recipe not in names():
         fail(f"there is no recipe {recipe!r}; there are {', '.join(names())}", 2)
+    if os.getcwd() not in sys.path:  # functions that settings name, found as by `python -m`
+        sys.path.insert(0, os.getcwd())
     root = (state_dir or default_state_dir()).expanduser().resolve()
     with contextlib.ExitStack() as stack:
         # Before anything imports the hub library, which reads them once.
@@ -104,12 +107,13 @@ def defaults(recipe: str, given: dict[str, Any], config_class: Any) -> dict[str,
     from ftsim.training.utils.trainers import job_id_for
 
     base, log_path = given.get("base_model", BASE_MODEL), given.get("log_path", f"runs/{recipe}")
+    named = isinstance(log_path, str)  # else it is refused in a moment
     known = {field.name for field in fields(config_class)}
     tree: dict[str, Any] = {
         "log_path": log_path,
         "base_model": base,
         # The same for every rerun, another one for another run.
-        "output_model_id": job_id_for(recipe, log_path)[: len(recipe) + 9],
+        "output_model_id": job_id_for(recipe, log_path)[: len(recipe) + 9] if named else None,
         "lora_rank": 8,
         "weight_sync": {"dcp_save_interval": 10},
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from emulator.server import Emulator
@@ -16,6 +17,7 @@ from ftsim.training.recipes import dpo_loop, sft_loop
 from ftsim.training.utils import sdk
 from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.policy import connect_deployments
+from ftsim.training.utils.rewards import resolve
 from ftsim.training.utils.trainers import connect
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +104,20 @@ def test_nothing_given_is_a_run_on_shipped_data(load: Any) -> None:
     assert load("sft", "log_path=other")[0].output_model_id != config.output_model_id
 
 
+def test_functions_that_settings_name_are_found_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command lies elsewhere, and Python looks beside the command."""
+    (tmp_path / "rewards_of_mine.py").write_text("def price(text, row):\n    return 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    found: list[Any] = []
+    monkeypatch.setattr(train, "run", lambda config, *_: (resolve(config.reward_fn, "reward_fn"), None))
+    monkeypatch.setattr(train, "report", lambda result, server: found.append(result))
+    train.train("rl", ["reward_fn=rewards_of_mine:price"], None, False, tmp_path / "state")
+    assert [one.__name__ for one in found] == ["price"]
+
+
 def test_what_is_given_wins(load: Any, tmp_path: Path) -> None:
     config, _ = load("dpo", "weight_sync.dcp_save_interval=0", "output_model_id=null", "eval_split=0.2", "beta=0.5")
     assert isinstance(config, dpo_loop.Config)
@@ -127,17 +143,21 @@ def test_what_a_recipe_refuses_stays_its_own_error(load: Any) -> None:
         ("sft_loop", ["epochs=0"], None, "sft: epochs must be at least 1"),
         ("igpo", ["reward_fn=nowhere"], None, "igpo: reward_fn is not used here"),
         ("sft", [], Path("none.yaml"), "sft: none.yaml cannot be read"),
+        ("sft", [], Path("nowhere.yaml"), "sft: log_path: None does not fit"),
     ],
 )
 def test_a_wrong_command_says_why_and_starts_nothing(
     load: Any,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     recipe: str,
     words: list[str],
     file: Path | None,
     message: str,
 ) -> None:
+    (tmp_path / "nowhere.yaml").write_text("log_path:\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
         train.train(recipe, words, file, False, tmp_path / "state")
     assert left.value.code == 2
@@ -158,6 +178,14 @@ def _missing_deployment(config: Any) -> Any:
     return deployments.reattach_trainer("none", base_model="b", trainer_job_name="j", timeout_s=1)
 
 
+def _malformed_shape(config: Any) -> Any:
+    return connect().resolve_training_profile("nope")
+
+
+def _lost_reply(config: Any) -> Any:
+    raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+
 def _mistake(config: Any) -> Any:
     raise RuntimeError("a fault of the program")
 
@@ -175,6 +203,8 @@ def joined(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (_refused, "ftsim: the trainer refuses it\n"),
         (_missing_job, "nojob"),
+        (_lost_reply, "ftsim: peer closed connection"),
+        (_malformed_shape, "'nope' is not a valid training shape"),
         (_missing_deployment, "ftsim: Deployment 'none' does not exist\n"),
     ],
 )

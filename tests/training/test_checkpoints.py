@@ -225,6 +225,34 @@ def test_a_lost_connection_is_not_a_torn_checkpoint(plane: FakePlane, tmp_path: 
         manager(plane, tmp_path, trainer).resume()
 
 
+def test_a_run_killed_in_a_save_that_is_torn_goes_on_from_the_one_before(plane: FakePlane, tmp_path: Path) -> None:
+    """C22: the torn row is this run's own, though nobody lived to record it."""
+    first = manager(plane, tmp_path)
+    first.save("step-2", data_consumed=16)
+    first.cursors.announce("step-4", 32)
+    plane.add("step-4")
+    for session in ("bbbbbbbb", "cccccccc"):  # the second rerun finds what a rerun killed at once has left
+        trainer = FakeTrainer(plane, session_id=session, broken=frozenset({"step-4"}))
+        again = manager(plane, tmp_path, trainer)
+        assert again.resume(saves=[2, 4, 6]) == ResumeInfo(2, 16, "step-2")
+    again.save("step-4", data_consumed=32)
+    assert cursor_file(tmp_path)["step-4-r2"] == 32
+
+
+def test_a_row_that_shows_after_its_run_was_resumed_without_it_is_still_its_own(
+    plane: FakePlane, tmp_path: Path
+) -> None:
+    """A6."""
+    first = manager(plane, tmp_path)
+    first.save("step-2", data_consumed=16)
+    first.cursors.announce("step-4", 32)
+    again = manager(plane, tmp_path, FakeTrainer(plane, session_id="bbbbbbbb"))
+    assert again.resume(saves=[2, 4]) == ResumeInfo(2, 16, "step-2")
+    plane.add("step-4")
+    again.save("step-4", data_consumed=32)
+    assert cursor_file(tmp_path)["step-4-r2"] == 32
+
+
 def test_cursors_of_another_job_are_refused(plane: FakePlane, tmp_path: Path) -> None:
     """C13."""
     (tmp_path / "dataloader.json").write_text('{"step-4": 32}')
@@ -343,6 +371,28 @@ def test_promotion_waits_for_the_row(plane: FakePlane, tmp_path: Path) -> None:
     checkpoints.save("step-4", resumable=True, promotable=True, data_consumed=32)
     checkpoints.promote_latest("model", "base")
     assert plane.promoted == ["step-4-aaaaaaaa"]
+
+
+def test_promotion_waits_for_the_last_save_although_earlier_ones_of_the_session_are_listed(
+    plane: FakePlane, tmp_path: Path
+) -> None:
+    """A6: a recipe that samples has saved a snapshot for each sync before its final one."""
+    trainer = FakeTrainer(plane)
+    trainer.save_weights_for_sampler_ext("sync-1", "base")
+    checkpoints = manager(plane, tmp_path, trainer)
+    plane.lag = 6
+    checkpoints.save("step-4", resumable=False, promotable=True)
+    checkpoints.promote_latest("model", "base")
+    assert plane.promoted == ["step-4-aaaaaaaa"]
+
+
+def test_a_snapshot_of_the_session_after_the_last_save_is_the_newest(plane: FakePlane, tmp_path: Path) -> None:
+    trainer = FakeTrainer(plane)
+    checkpoints = manager(plane, tmp_path, trainer)
+    checkpoints.save("step-4", resumable=False, promotable=True)
+    trainer.save_weights_for_sampler_ext("step-5", "base")
+    checkpoints.promote_latest("model", "base")
+    assert plane.promoted == ["step-5-aaaaaaaa"]
 
 
 def test_promotion_without_a_promotable_row_says_what_to_save(plane: FakePlane, tmp_path: Path) -> None:

@@ -34,6 +34,16 @@ def test_an_announced_cursor_is_no_checkpoint_until_it_is_recorded(tmp_path: Pat
     assert (cursors.recorded(), cursors.announced()) == ({"step-4": 32}, {})
 
 
+def test_what_was_begun_and_never_recorded_stays_known_beside_other_saves(tmp_path: Path) -> None:
+    cursors = Cursors(tmp_path)
+    cursors.announce("step-4", 32)
+    cursors.record({"step-2": 16})
+    cursors.announce("step-4-r2", 32)
+    assert cursors.announced() == {"step-4": 32, "step-4-r2": 32}
+    cursors.announce("step-4", 40)
+    assert cursors.announced()["step-4"] == 40
+
+
 @pytest.mark.parametrize(
     "text",
     ["", '{"step-1": 8', "[]", "null", '{"step-1": null}', '{"step-1": "4.5"}', '{"step-1": 4.5}',

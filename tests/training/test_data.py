@@ -35,6 +35,7 @@ def assistant(content: Any = "ho", **more: Any) -> dict[str, Any]:
         (b'{"messages": [', "not JSON"),
         (b"\xff\xfe", "not UTF-8"),
         (b"[" * 100_000, "not JSON"),
+        (rb'{"prompt": "a", "completion": "b\ud83d"}', "half of a character"),
         ([], "a JSON object is wanted, not a list"),
         (None, "not null"),
         ({"text": "x"}, "neither 'messages' nor"),

@@ -1,5 +1,6 @@
 """The IGPO recipe from end to end: several turns, paid for what they find out, killed anywhere it ends the same."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from emulator.server import Emulator
 from ftsim.training.recipes import igpo_loop
 from ftsim.training.utils.environments import Reply
-from ftsim.training.utils.errors import ConfigError
+from ftsim.training.utils.errors import ConfigError, DataError
 from ftsim.training.utils.trainers import connect
 
 from .rl_runs import STEPS, check_interruptions, configure, remains, steps
@@ -69,6 +70,14 @@ def test_a_fork_brings_its_own_environment(emulator: Emulator, configured: Any) 
     igpo_loop.main(config, environment=stubborn)
     assert {len(said) for said in heard} == {1, 2}
     assert all((entry["turns"], entry["reward"]) == (2, 2) for entry in steps(config))
+
+
+def test_an_environment_that_pays_no_number_ends_the_run_before_anything_is_trained(
+    emulator: Emulator, configured: Any
+) -> None:
+    with pytest.raises(DataError, match=r"line \d: it was rewarded with nan"):
+        igpo_loop.main(configured(), environment=lambda row, said: Reply(None, math.nan))
+    assert not emulator.journal.of("optim_step")
 
 
 def test_an_episode_ends_where_the_context_does(emulator: Emulator, configured: Any) -> None:

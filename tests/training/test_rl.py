@@ -276,6 +276,14 @@ def test_a_configuration_that_cannot_run_is_refused(configured: Any, settings: d
         configured(**settings)
 
 
+def test_a_late_list_does_not_promote_the_weights_of_an_earlier_sync(emulator: Emulator, configured: Any) -> None:
+    """A6: a full-parameter run's first snapshot is promotable too."""
+    config = configured(lora_rank=0, epochs=1, output_model_id="late")
+    with emulator.quirks.set("rows.visible_after_s", 0.5):
+        result = rl_loop.main(config)
+    assert "/checkpoints/step-3-" in result["model"]["importedFrom"]
+
+
 @pytest.mark.parametrize(
     "reference", ["nowhere", "no.such.module:reward", "ftsim.training.utils.rewards:missing", "math:pi"]
 )

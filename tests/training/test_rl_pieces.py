@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftsim.training.utils.advantages import Scored, discounted, kl_estimate, normalised, policy_data
+from ftsim.training.utils.advantages import Scored, check_loss, discounted, kl_estimate, normalised, policy_data
 from ftsim.training.utils.environments import Reply, search
 from ftsim.training.utils.episodes import Episode, information_gains
-from ftsim.training.utils.errors import DataError
+from ftsim.training.utils.errors import ConfigError, DataError
 from ftsim.training.utils.rewards import answer_of, exact_match, has_signal, keep_all
-from ftsim.training.utils.rollouts import Group, Prompt, Sample, load_prompts, sampling_seed
+from ftsim.training.utils.rollouts import Group, Prompt, Sample, load_prompts, paid, sampling_seed
 
 ROW = {"ground_truth": "red", "facts": {"box": "red", "key": "blue"}}
 PROMPT = Prompt("here", [{"role": "user", "content": "Hm?"}], ROW, (1, 2, 3))
@@ -79,6 +79,23 @@ def test_seeds_differ_between_places_and_between_runs() -> None:
 )
 def test_only_the_exact_answer_after_the_thought_is_rewarded(completion: str, reward: float) -> None:
     assert exact_match(completion, ROW) == reward
+
+
+def test_a_row_without_what_is_rewarded_is_refused() -> None:
+    with pytest.raises(DataError, match=r"lacks 'ground_truth', by which answers are rewarded; it has \['messages'\]"):
+        exact_match("red", {"messages": []})
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf, None, "much"])
+def test_a_reward_that_is_no_number_names_its_row(reward: Any) -> None:
+    with pytest.raises(DataError, match=rf"p\.jsonl, line 3: it was rewarded with {reward!r}"):
+        paid(reward, Prompt("p.jsonl, line 3", [], {}))
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, "1", True])
+def test_a_setting_of_a_loss_is_a_finite_number(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"loss_config\.ratio_log_cap must be a finite number"):
+        check_loss("grpo", {"ratio_log_cap": value})
 
 
 def test_equal_rewards_are_no_signal() -> None:

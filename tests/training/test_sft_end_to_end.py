@@ -163,6 +163,16 @@ def test_bad_data_creates_no_job(emulator: Emulator, tmp_path: Path, tokenizer_f
     assert not emulator.journal.of("create_job")
 
 
+def test_a_job_whose_create_lost_its_reply_is_found_and_used(
+    emulator: Emulator, tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    """F6."""
+    config = configure(tmp_path, tokenizer_folder, max_examples=4, epochs=1)
+    with emulator.quirks.set("http.lose_reply", "after", endpoint="create_job", times=1):
+        assert main(config)["steps"] == 1
+    assert len(emulator.world.jobs) == 1
+
+
 def test_a_taken_model_id_creates_no_job(emulator: Emulator, tmp_path: Path, tokenizer_folder: Path) -> None:
     main(configure(tmp_path, tokenizer_folder, "one", output_model_id="tuned", max_examples=4))
     emulator.journal.clear()

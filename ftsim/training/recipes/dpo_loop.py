@@ -8,6 +8,7 @@ from ftsim.training.utils.batches import Step, build_plan, steps_done
 from ftsim.training.utils.checkpoints import TrainingCheckpoints
 from ftsim.training.utils.config import check_at_least, check_choice, check_common, check_evaluation, phase_of
 from ftsim.training.utils.errors import ConfigError
+from ftsim.training.utils.identity import check_rows
 from ftsim.training.utils.metrics import RunLog
 from ftsim.training.utils.preference_losses import ACCURACIES, dpo_loss, evaluate
 from ftsim.training.utils.preferences import Pair, as_data, load_split
@@ -25,7 +26,7 @@ class Config:
     """A preference run. `log_path` identifies it: the same path resumes, another one is another run."""
 
     log_path: str
-    """Folder for dataloader.json, reference.json, metrics.jsonl, loss.png and accuracy.png."""
+    """Folder for dataloader.json, rows.json, reference.json, metrics.jsonl, loss.png and accuracy.png."""
     base_model: str
     """Resource name of the model to train."""
     dataset: str
@@ -133,6 +134,7 @@ def main(config: Config) -> dict[str, Any]:
                     result["resumed_from"] = resumed.source
                     log.say(resumed.told("pairs"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
+                check_rows(config, done)
                 train, held_out = add_reference(
                     manager, config, client, max_seq_len, train, held_out, at_start=done == 0
                 )

@@ -7,6 +7,7 @@ from ftsim.training.utils import InfraConfig, WeightSyncConfig
 from ftsim.training.utils.batches import Step, build_plan, steps_done
 from ftsim.training.utils.checkpoints import TrainingCheckpoints
 from ftsim.training.utils.config import check_at_least, check_common, check_evaluation, phase_of
+from ftsim.training.utils.identity import check_rows
 from ftsim.training.utils.metrics import RunLog
 from ftsim.training.utils.preference_losses import ACCURACIES, evaluate, orpo_loss
 from ftsim.training.utils.preferences import Pair, as_data, load_split
@@ -23,7 +24,7 @@ class Config:
     """A preference run. `log_path` identifies it: the same path resumes, another one is another run."""
 
     log_path: str
-    """Folder for dataloader.json, metrics.jsonl, loss.png and accuracy.png."""
+    """Folder for dataloader.json, rows.json, metrics.jsonl, loss.png and accuracy.png."""
     base_model: str
     """Resource name of the model to train."""
     dataset: str
@@ -124,6 +125,7 @@ def main(config: Config) -> dict[str, Any]:
                     result["resumed_from"] = resumed.source
                     log.say(resumed.told("pairs"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
+                check_rows(config, done)
                 train_steps(config, client, checkpoints, log, plan, done, train, held_out)
         if config.output_model_id:
             result["model"] = checkpoints.promote_latest(config.output_model_id, config.base_model)

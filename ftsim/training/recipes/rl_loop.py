@@ -13,7 +13,7 @@ from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.policy import Policy
 from ftsim.training.utils.reinforcement import Scores, run
 from ftsim.training.utils.rewards import resolve
-from ftsim.training.utils.rollouts import FilterFn, Group, Prompt, RewardFn, sample_all, sampling_seed
+from ftsim.training.utils.rollouts import FilterFn, Group, Prompt, RewardFn, paid, sample_all, sampling_seed
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Config:
     """A reinforcement run. `log_path` identifies it: the same path resumes, another one is another run."""
 
     log_path: str
-    """Folder for dataloader.json, metrics.jsonl and reward.png."""
+    """Folder for dataloader.json, rows.json, metrics.jsonl and reward.png."""
     base_model: str
     """Resource name of the model to train."""
     dataset: str
@@ -143,5 +143,7 @@ def roll_out(
     groups = []
     for at, row in enumerate(rows):
         mine = samples[at * count : (at + 1) * count]
-        groups.append(Group(prompts[row], mine, [float(reward(one.text, prompts[row].row)) for one in mine]))
+        groups.append(
+            Group(prompts[row], mine, [paid(reward(one.text, prompts[row].row), prompts[row]) for one in mine])
+        )
     return groups

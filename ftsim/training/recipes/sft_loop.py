@@ -10,6 +10,7 @@ from ftsim.training.utils.checkpoints import TrainingCheckpoints
 from ftsim.training.utils.config import check_common, check_evaluation, phase_of
 from ftsim.training.utils.data import load_supervised, load_tokenizer
 from ftsim.training.utils.errors import DataError
+from ftsim.training.utils.identity import check_rows
 from ftsim.training.utils.metrics import RunLog
 from ftsim.training.utils.promotion import check_model_is_free
 from ftsim.training.utils.schedule import learning_rate
@@ -22,7 +23,7 @@ class Config:
     """A supervised run. `log_path` identifies it: the same path resumes, another one is another run."""
 
     log_path: str
-    """Folder for dataloader.json, metrics.jsonl and loss.png."""
+    """Folder for dataloader.json, rows.json, metrics.jsonl and loss.png."""
     base_model: str
     """Resource name of the model to train."""
     dataset: str
@@ -120,6 +121,7 @@ def main(config: Config) -> dict[str, Any]:
                     result["resumed_from"] = resumed.source
                     log.say(resumed.told("rows"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
+                check_rows(config, done)
                 train_steps(config, client, checkpoints, log, plan, done, train, held_out)
         if config.output_model_id:
             result["model"] = checkpoints.promote_latest(config.output_model_id, config.base_model)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 from ftsim.training.utils.config import check_choice
@@ -46,11 +47,13 @@ def check_loss(policy_loss: str, loss_config: Mapping[str, float]) -> None:
     """Refuse a loss, or a setting of it, that the server has not."""
     check_choice("policy_loss", policy_loss, POLICY_LOSSES)
     known = LOSS_SETTINGS[POLICY_LOSSES[policy_loss][0]]
-    for name in loss_config:
+    for name, value in loss_config.items():
         if name not in known:
             raise ConfigError(
                 f"loss_config.{name}: {policy_loss} has no such setting, only {', '.join(known) or 'none'}"
             )
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise ConfigError(f"loss_config.{name} must be a finite number, not {value!r}")
 
 
 @dataclass(frozen=True)

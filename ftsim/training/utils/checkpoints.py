@@ -54,8 +54,8 @@ class TrainingCheckpoints:
         self.list_wait_s = list_wait_s
         self._sleep = sleep
         self._held: Held | None = None
-        self._snapshots: set[str] = set()
-        self._listed_before: set[str] = set()
+        self._snapshot: str | None = None
+        self._listed_before: dict[str, int] = {}
 
     # -- saving
 
@@ -136,15 +136,15 @@ class TrainingCheckpoints:
         wanted = f"{name}-{session}"
         if session and any(row.id == wanted and row.promotable for row in rows):
             # Only this session's own save counts: another's of the same name holds other weights (A12).
-            self._snapshots.add(name)
+            self._snapshot = name
             return
-        self._listed_before = {row.id for row in rows}
+        self._listed_before = {row.id: row.created for row in rows}
         try:
             self.client.save_weights_for_sampler_ext(name, checkpoint_type="base")
         except Exception as error:
             if not (session and any(row.id == wanted and row.promotable for row in self._rows())):
                 raise CheckpointError(f"sampler checkpoint {name} was not saved: {error}") from error
-        self._snapshots.add(name)
+        self._snapshot = name
 
     # -- resuming
 
@@ -246,13 +246,14 @@ class TrainingCheckpoints:
         promotable = [row for row in rows if row.promotable]
         session = self._session()
         by_session = [row for row in promotable if session and row.id.endswith(f"-{session}")]
-        if by_session:
+        saved = self._snapshot
+        # While the last save is not listed, what the session saved before it is not the newest (A6).
+        if by_session and (saved is None or any(row.id == f"{saved}-{session}" for row in by_session)):
             return by_session[0]
-        if self._snapshots:
+        if saved is not None:
             # Saved here, but listed without the suffix the SDK sent.
-            return next(
-                (row for row in promotable if row.id in self._snapshots and row.id not in self._listed_before), None
-            )
+            before = self._listed_before.get(saved, -1)
+            return next((row for row in promotable if row.id == saved and row.created > before), None)
         if self._held is not None and self._held.row is not None:
             return self._held.newest_sampler(rows)
         return promotable[0] if promotable else None

@@ -1,6 +1,7 @@
 """Configuration shared by the recipes, and the checks they have in common."""
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -148,9 +149,11 @@ def parse_checkpoint_ref(ref: str) -> tuple[str, str]:
 
 
 def check_at_least(config: Any, bounds: Mapping[str, float]) -> None:
-    """Refuse any named field of `config` below its bound; fields that are None are skipped."""
+    """Refuse any named field of `config` below its bound or infinite; fields that are None are skipped."""
     for name, least in bounds.items():
         value = getattr(config, name)
+        if value == math.inf:
+            raise ConfigError(f"{name} must be finite, not {value!r}")
         if value is not None and not value >= least:
             raise ConfigError(f"{name} must be at least {least:g}, not {value!r}")
 
@@ -200,3 +203,11 @@ def check_common(config: Any) -> None:
     check_at_least(config, {"learning_rate": 0, "min_lr_ratio": 0, "max_seq_len": 2, "max_examples": 1})
     if config.min_lr_ratio > 1:
         raise ConfigError("min_lr_ratio must lie between 0 and 1")
+    check_at_least(config, {"lora_alpha": 1} | dict.fromkeys(("beta1", "beta2", "weight_decay", "grad_clip_norm"), 0))
+    for name in ("beta1", "beta2"):
+        if getattr(config, name) >= 1:
+            raise ConfigError(f"{name} must be below 1, not {getattr(config, name)!r}")
+    if not 0 < config.eps < math.inf:
+        raise ConfigError(f"eps must be above 0 and finite, not {config.eps!r}")
+    if not -(2**63) <= config.seed < 2**63:
+        raise ConfigError(f"seed must fit in 64 bits, not {config.seed!r}")

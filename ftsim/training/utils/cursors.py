@@ -37,7 +37,7 @@ class Cursors:
         return {name.removeprefix(_PENDING): value for name, value in self._load().items() if name.startswith(_PENDING)}
 
     def announce(self, name: str, data_consumed: int) -> None:
-        """Note that a save under `name` begins; earlier announcements are void."""
+        """Note that a save under `name` begins."""
         self._update({_PENDING + name: data_consumed})
 
     def record(self, names: dict[str, int]) -> None:
@@ -45,9 +45,11 @@ class Cursors:
         self._update(names)
 
     def _update(self, changes: dict[str, int]) -> None:
+        # Other announcements stay: what a dead process had begun to save may be torn (C22), or show later (A6).
+        replaced = {form for name in changes for form in (name, _PENDING + name.removeprefix(_PENDING))}
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.folder):
-            kept = {name: value for name, value in self.recorded().items() if name not in changes}
+            kept = {name: value for name, value in self._load().items() if name not in replaced}
             newest = dict([*kept.items(), *changes.items()][-KEEP:])
             replace_file(self.path, json.dumps(newest, indent=1).encode())
 

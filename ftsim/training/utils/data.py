@@ -68,8 +68,13 @@ def read_objects(path: str | Path, parse: Callable[[Row, str], T], *, max_exampl
 def _json_object(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line.decode("utf-8-sig"))
+        if b"\\u" in line:  # JSON may spell half a character, which no tokenizer takes
+            json.dumps(row, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 (byte {error.start})") from error
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise DataError(f"{where}: {half!r} is half of a character, a surrogate without the other half") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):

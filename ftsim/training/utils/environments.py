@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ftsim.training.utils.rewards import answer_of
+from ftsim.training.utils.rewards import answer_of, field_of
 
 
 class Reply(NamedTuple):
@@ -33,6 +33,6 @@ def search(row: Mapping[str, Any], said: Sequence[str]) -> Reply:
         return Reply("Say 'look: thing' or 'answer: colour'.")
     verb, what = move.groups()
     if verb == "answer":
-        return Reply(None, float(what == row["ground_truth"]))
-    colour = row["facts"].get(what)
+        return Reply(None, float(what == field_of(row, "ground_truth")))
+    colour = field_of(row, "facts").get(what)
     return Reply(f"The {what} is {colour}." if colour else f"There is no {what} here.")

@@ -11,7 +11,7 @@ from ftsim.training.utils.batches import Step
 from ftsim.training.utils.environments import Environment
 from ftsim.training.utils.errors import ConfigError
 from ftsim.training.utils.policy import Policy
-from ftsim.training.utils.rollouts import Prompt, Sample, prompt_tokens, sample_all, sampling_seed
+from ftsim.training.utils.rollouts import Prompt, Sample, paid, prompt_tokens, sample_all, sampling_seed
 
 
 @dataclass
@@ -59,7 +59,7 @@ def play(
 def _take_turn(one: Episode, sample: Sample, tokenizer: Any, environment: Environment) -> None:
     one.samples.append(sample)
     reply = environment(one.prompt.row, [taken.text for taken in one.samples])
-    one.outcome += reply.reward
+    one.outcome += paid(reply.reward, one.prompt)
     if reply.text is None:
         one.over = True
         return

@@ -64,8 +64,8 @@ def check_model_is_free(fw_client: Any, model_id: str) -> None:
     """Refuse an id that would be refused only after hours of training (D5)."""
     if find_model(fw_client, model_id) is not None:
         raise ConfigError(
-            f"output_model_id {model_id!r} is taken: the account has a model of that name which this run did not "
-            "make; choose another id, or delete that model"
+            f"output_model_id {model_id!r} is taken: the account has a model of that name, which what this run "
+            "ends with cannot replace; choose another id, or delete that model"
         )
 
 

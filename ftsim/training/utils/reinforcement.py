@@ -17,6 +17,7 @@ from ftsim.training.utils.advantages import (
 from ftsim.training.utils.batches import Step, build_plan, steps_done
 from ftsim.training.utils.checkpoints import TrainingCheckpoints
 from ftsim.training.utils.config import phase_of
+from ftsim.training.utils.identity import check_rows
 from ftsim.training.utils.metrics import RunLog
 from ftsim.training.utils.policy import Policy, check_deployment, release_deployment, rollout_policy, sync_name
 from ftsim.training.utils.promotion import check_model_is_free
@@ -77,6 +78,7 @@ def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str,
                     result["resumed_from"] = resumed.source
                     log.say(resumed.told("rows"))
                 done = steps_done(plan, resumed.data_consumed) if resumed else 0
+                check_rows(config, done)
                 policy = rollout_policy(
                     manager,
                     config,

@@ -4,13 +4,20 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ftsim.training.utils.errors import ConfigError
+from ftsim.training.utils.errors import ConfigError, DataError
 from ftsim.training.utils.rollouts import Group
 
 
 def exact_match(completion: str, row: Mapping[str, Any]) -> float:
     """1 when the answer is the row's `ground_truth` and nothing else, else 0."""
-    return float(answer_of(completion) == str(row["ground_truth"]).strip())
+    return float(answer_of(completion) == str(field_of(row, "ground_truth")).strip())
+
+
+def field_of(row: Mapping[str, Any], name: str) -> Any:
+    """A field of a row that whoever pays cannot do without; raises `DataError`."""
+    if name not in row:
+        raise DataError(f"a row of the data set lacks {name!r}, by which answers are rewarded; it has {sorted(row)}")
+    return row[name]
 
 
 def answer_of(completion: str) -> str:

@@ -1,6 +1,7 @@
 """Prompts with a ground truth, and what a policy says to them: one sample per (row, step, place), fixed by the seed."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -90,6 +91,17 @@ def prompt_tokens(messages: Messages, tokenizer: Any, where: str) -> list[int]:
     except Exception as error:
         raise DataError(f"{where}: the tokenizer's chat template refuses it ({error})") from error
     return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def paid(reward: Any, prompt: Prompt) -> float:
+    """What a reward function or an environment gave, as a number; `DataError` names the row it was given for."""
+    try:
+        number = float(reward)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{prompt.where}: it was rewarded with {reward!r}, which is no finite number")
+    return number
 
 
 def sampling_seed(seed: int, *place: int) -> int:

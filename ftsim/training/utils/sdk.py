@@ -45,12 +45,14 @@ def base_url() -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the error is what the service or the SDK says of a request, rather than a fault in the program."""
-    if isinstance(error, httpx.HTTPStatusError) or _of_sdk(type(error).__module__):
+    """Whether the error is what became of a request, by the service or the SDK, rather than a fault in the program."""
+    if isinstance(error, httpx.HTTPError) or _of_sdk(type(error).__module__):
         return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     # The managers have no error class of their own for most of what goes wrong (WIRE 1.2).
-    return type(error) is RuntimeError and bool(frames) and _of_sdk(frames[-1].f_globals.get("__name__", ""))
+    return (
+        type(error) in (RuntimeError, ValueError) and bool(frames) and _of_sdk(frames[-1].f_globals.get("__name__", ""))
+    )
 
 
 def _of_sdk(module: str) -> bool:
