@@ -144,10 +144,13 @@ class Trainers:
 
 def _lora_spec(rank: int, config: Mapping[str, Any]) -> LoraSpec:
     try:
+        seed = None if config.get("seed") is None else int(config["seed"])
+        if seed is not None and not -(2**63) <= seed < 2**63:
+            raise ValueError(f"seed is {seed}, give one of 64 bits")
         return LoraSpec(
             rank=rank,
             alpha=float(config.get("alpha", 32.0)),
-            seed=None if config.get("seed") is None else int(config["seed"]),
+            seed=seed,
             train_attn=bool(config.get("train_attn", True)),
             train_mlp=bool(config.get("train_mlp", True)),
             train_unembed=bool(config.get("train_unembed", True)),

@@ -27,6 +27,7 @@ API = "/training/v1/rlorTrainerJobs/local/j1/api/v1/"
         (8, {"lora_config": {"rank": 16}}, "requested LoRA rank 16, but trainer was initialized with 8"),
         (8, {"lora_config": {"rank": "8"}}, "lora_config.rank is '8'"),
         (8, {"lora_config": {"rank": 8, "alpha": "big"}}, "lora_config"),
+        (8, {"lora_config": {"rank": 8, "seed": 2**64}}, "seed is 18446744073709551616, give one of 64 bits"),
         (0, {"base_model": "accounts/fireworks/models/qwen3-4b"}, f"this trainer holds {BASE}"),
         (0, {"session_id": "ses-unknown"}, "session 'ses-unknown' not found"),
     ],

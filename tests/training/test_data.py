@@ -6,6 +6,7 @@ import pytest
 
 from ftsim.training.utils.data import datum, fit, load_supervised, load_tokenizer, read_jsonl, tokenize
 from ftsim.training.utils.errors import ConfigError, DataError
+from ftsim.training.utils.rollouts import load_prompts
 
 CHAT = {"messages": [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "In room two."}]}
 
@@ -155,6 +156,18 @@ def test_a_template_that_refuses_a_row_names_the_line(tmp_path: Path, tokenizer:
     plain = type("Plain", (), {"apply_chat_template": None})()
     with pytest.raises(DataError, match=r"line 1: the tokenizer's chat template refuses it"):
         tokenize(read_jsonl(path)[0], plain)
+
+
+def test_a_message_that_the_template_leaves_out_is_named(tmp_path: Path, tokenizer: Any) -> None:
+    briefed = {"role": "developer", "content": " Be kind. "}
+    (row,) = read_jsonl(write(tmp_path, chat(briefed, user(), assistant())))
+    with pytest.raises(DataError, match=r"line 1: .* leaves out message 0 \(developer\): give it another role"):
+        tokenize(row, tokenizer)
+    prompts = write(tmp_path, {"messages": [briefed, user()], "ground_truth": "x"})
+    with pytest.raises(DataError, match=r"leaves out message 0 \(developer\)"):
+        load_prompts(str(prompts), tokenizer, 100)
+    (known,) = read_jsonl(write(tmp_path, chat(briefed | {"role": "system"}, user(), assistant())))
+    assert "Be kind." in tokenizer.decode(tokenize(known, tokenizer).tokens)
 
 
 def test_a_tokenizer_that_does_not_load_is_a_configuration_error(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from ftsim.training.utils.sdk import types
 T = TypeVar("T")
 Row = Mapping[str, Any]
 ROLES = ("system", "developer", "user", "assistant", "tool")
+_VERBATIM = ("system", "developer", "user")
+"""Whose words a template repeats; thoughts are left out on purpose, results of tools may be written as JSON."""
 
 
 @dataclass(frozen=True)
@@ -173,13 +175,13 @@ def _segments(row: TextRow, tokenizer: Any) -> list[tuple[str, bool]]:
     """The row as text, cut where training starts and stops."""
     if not row.messages:
         return [(row.prompt, False), (row.completion, True)]
-    text = _render(row, tokenizer, len(row.messages), generation=False)
+    text = render(row.messages, tokenizer, row.where, generation=False)
     segments: list[tuple[str, bool]] = []
     done = 0
     for index, message in enumerate(row.messages):
         if index < row.train_from or not trained_on(message):
             continue
-        prompt = _render(row, tokenizer, index, generation=True)
+        prompt = render(row.messages[:index], tokenizer, row.where, generation=True)
         if not text.startswith(prompt):
             raise DataError(
                 f"{row.where}: the chat template does not render message {index} after its own prompt, so its "
@@ -191,13 +193,22 @@ def _segments(row: TextRow, tokenizer: Any) -> list[tuple[str, bool]]:
     return [(piece, train) for piece, train in [*segments, (text[done:], False)] if piece]
 
 
-def _render(row: TextRow, tokenizer: Any, count: int, *, generation: bool) -> str:
+def render(messages: Sequence[Mapping[str, Any]], tokenizer: Any, where: str, *, generation: bool) -> str:
+    """A conversation as text, up to where the model speaks next with `generation`.
+
+    `DataError` when the chat template refuses it, and when it leaves out what somebody but the assistant says: many
+    templates know no `developer` and pass over such a message without a word.
+    """
     try:
-        text: str = tokenizer.apply_chat_template(
-            list(row.messages[:count]), tokenize=False, add_generation_prompt=generation
-        )
+        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation)
     except Exception as error:
-        raise DataError(f"{row.where}: the tokenizer's chat template refuses it ({error})") from error
+        raise DataError(f"{where}: the tokenizer's chat template refuses it ({error})") from error
+    for index, message in enumerate(messages):
+        if message["role"] in _VERBATIM and message["content"].strip() not in text:
+            raise DataError(
+                f"{where}: the tokenizer's chat template leaves out message {index} ({message['role']}): give it "
+                "another role, such as system, or use a tokenizer whose template has this one"
+            )
     return text
 
 

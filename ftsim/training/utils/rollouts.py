@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftsim.training.utils.data import ROLES, read_objects
+from ftsim.training.utils.data import ROLES, read_objects, render
 from ftsim.training.utils.errors import DataError
 from ftsim.training.utils.sdk import types
 
@@ -85,11 +85,8 @@ def _prompt(row: Mapping[str, Any], where: str) -> Prompt:
 
 
 def prompt_tokens(messages: Messages, tokenizer: Any, where: str) -> list[int]:
-    """The conversation as the model reads it before its next turn; `DataError` when the chat template refuses it."""
-    try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-    except Exception as error:
-        raise DataError(f"{where}: the tokenizer's chat template refuses it ({error})") from error
+    """The conversation as the model reads it before its next turn; `DataError` as `render`."""
+    text = render(messages, tokenizer, where, generation=True)
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 
