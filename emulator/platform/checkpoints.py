@@ -185,16 +185,19 @@ class Checkpoints:
     def _settle(self, rows: Sequence[Checkpoint]) -> None:
         """Drop rows that have expired (FAILURES B5); give others their lasting names, replacing what had these (A9)."""
         now, table = self._world.clock.now(), self._world.checkpoints
+        expired: list[str] = []
         with self._world.change():
             for row in rows:
                 if row.expires and now >= row.expires:
                     table.remove(row.name)
-                    holds.delete(self._world, self._blobs, [row.blob])
+                    expired.append(row.blob)
                 elif row.renames_to and now >= row.renames_at:
                     table.remove(row.name)
                     row.id, row.renames_to = row.renames_to, ""
                     table.remove(row.name)
                     table.put(row)
+        if expired:
+            holds.delete(self._world, self._blobs, expired)
 
     def _hidden(self, job: str, name: str, now: int) -> Pending | None:
         subject = {"job": job, "checkpoint": name}

@@ -13,7 +13,7 @@ from emulator.entities import Deployment, Pod
 from emulator.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from emulator.platform.deployments import DELETED, FAILED, Deployments
 from emulator.platform.hotload import HotLoad
-from emulator.platform.models import READY, Models
+from emulator.platform.models import Models
 from emulator.platform.replicas import Lease, Replicas
 from emulator.platform.samplers import Samplers, is_sampler
 from emulator.world import World
@@ -147,14 +147,12 @@ class Completions:
         return int.from_bytes(hashlib.sha256(f"{seed}/{occurrence}".encode()).digest()[:7], "big")
 
     def _model(self, account: str, name: str) -> str:
-        owner = name.split("/")[1]
-        model = self._models.get(name)
+        owner, kind = name.split("/")[1], self._models.get(name).kind
         if owner not in (account, "fireworks"):
             raise PermissionDenied(f"{name[:200]} belongs to another account")
-        if model.kind == "EMBEDDING_MODEL":
+        if kind == "EMBEDDING_MODEL":
             raise InvalidArgument(f"{name} is an embedding model and does not complete text")
-        if model.state != READY:
-            raise FailedPrecondition(f"{name} is {model.state}: wait until it is {READY}")
+        self._models.visible(account, name)
         return name
 
     def _pod(self, deployment: Deployment) -> Pod:
