@@ -1,6 +1,6 @@
 """A pretend Fireworks training platform: HTTP surface, state, rules. Never imports torch, never imports ftsim.
 
-Start reading in `emulator.kinds`.
+Start reading in `emulator.core.kinds`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,7 @@
 """What the pretend platform may ask of whatever really computes.
 
 The emulator never imports torch. It talks to a `Backend`, and everything that crosses this line is plain data: strings,
-numbers, lists, mappings and folders on disk. `ftsim.backend` implements it with real models, tests with dicts.
+numbers, lists, mappings and folders on disk. `ftsim.compute.backend` implements it with real models, tests with dicts.
 
 Threading: calls to one `Trainer` come from one thread at a time, in `seq_id` order; to a `Replica` from many.
 Errors: raise `BackendError`; the gateway turns it into a failed future (WIRE 2.6), never into a broken connection.

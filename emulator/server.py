@@ -13,19 +13,19 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from emulator import journal_file
 from emulator.backend import Backend
-from emulator.blobs import Blobs
-from emulator.catalogue import Catalogue
-from emulator.clock import Clock
-from emulator.entrance import Entrance
-from emulator.errors import FailedPrecondition, StorageFailed, Unavailable
-from emulator.journal import Journal
-from emulator.listener import Listener, listen
+from emulator.core.clock import Clock
+from emulator.core.errors import FailedPrecondition, StorageFailed, Unavailable
+from emulator.http.entrance import Entrance
+from emulator.http.listener import Listener, listen
+from emulator.journal import file as journal_file
+from emulator.journal.journal import Journal
+from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.platform import Platform
-from emulator.quirks import Quirks
-from emulator.store import Store
-from emulator.world import World
+from emulator.quirks.engine import Quirks
+from emulator.state.blobs import Blobs
+from emulator.state.store import Store
+from emulator.state.world import World
 
 ACCOUNT = "local"
 API_KEY = "fw-ftsim-local"
@@ -126,27 +126,27 @@ class Emulator:
 
     def snapshot(self, file: str | Path | None = None) -> Path:
         """Save the whole platform, without what lives on trainers only; None puts it beside its own files."""
-        from emulator import snapshots
+        from emulator.platform import archive
 
         if file is None:
             folder = self.platform.blobs.root.parent / "snapshots"
             folder.mkdir(exist_ok=True)
             file = folder / f"{self.clock.now()}.zip"
-        return snapshots.save(self.platform, Path(file))
+        return archive.save(self.platform, Path(file))
 
     def bundle(self, file: str | Path, notes: Mapping[str, str] | None = None) -> Path:
         """A snapshot with the journal in it, and `notes` as text files; no key is in any of them but the blobs."""
-        from emulator import snapshots
+        from emulator.platform import archive
 
         journal = journal_file.write(self.journal, seed=self.world.ids.seed, account=self.account)
         texts = {name: [self.journal.redactor.bytes(text.encode())] for name, text in (notes or {}).items()}
-        return snapshots.save(self.platform, Path(file), {"journal.jsonl": journal, **texts})
+        return archive.save(self.platform, Path(file), {"journal.jsonl": journal, **texts})
 
     def restore(self, file: str | Path) -> None:
         """Replace everything by a snapshot; trainers start anew, quirks are off. Raises InvalidArgument."""
-        from emulator import snapshots
+        from emulator.platform import archive
 
-        snapshots.restore(self.platform, Path(file))
+        archive.restore(self.platform, Path(file))
         self.journal.clear()
 
     @property
@@ -208,7 +208,7 @@ class Emulator:
         if not server.up.wait(START_S):
             raise Unavailable(f"the emulator did not start within {START_S:g} s")
         undo.callback(entrance.give_up)
-        from emulator.app import create_app  # here, and nowhere above: it is what a start waits for
+        from emulator.http.app import create_app
 
         app = create_app(self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit)
         app.state.connections = server.server_state.connections

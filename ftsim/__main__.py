@@ -1,5 +1,5 @@
 """`python -m ftsim` is the command `ftsim`."""
 
-from ftsim.cli import main
+from ftsim.cli.main import main
 
 main()

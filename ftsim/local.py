@@ -5,7 +5,7 @@ from typing import Any
 
 from emulator.backend import Backend
 from emulator.server import Emulator as BareEmulator
-from ftsim.backend import TorchBackend
+from ftsim.compute.backend import TorchBackend
 
 
 def Emulator(  # noqa: N802

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import typer
 
-from ftsim import cli, data
+from ftsim.cli import main as cli
+from ftsim.compute import data
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

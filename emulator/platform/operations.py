@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from emulator.entities import Operation
-from emulator.errors import NotFound
-from emulator.names import resource
-from emulator.transitions import Pending, Progression
-from emulator.world import World
+from emulator.core.errors import NotFound
+from emulator.core.lifecycle import Pending, Progression
+from emulator.core.names import resource
+from emulator.state.entities import Operation
+from emulator.state.world import World
 
 DONE = "done"
 

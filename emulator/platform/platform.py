@@ -1,27 +1,27 @@
 """Builds the services over one world and hands them to the routes."""
 
 from emulator.backend import Backend
-from emulator.blobs import Blobs
-from emulator.catalogue import Catalogue
-from emulator.platform import holds
-from emulator.platform.checkpoints import Checkpoints
-from emulator.platform.completions import Completions
-from emulator.platform.deployments import Deployments
-from emulator.platform.downloads import Downloads
-from emulator.platform.futures import Futures
-from emulator.platform.hotload import HotLoad
-from emulator.platform.jobs import Jobs
-from emulator.platform.models import Models
+from emulator.platform.checkpoints.checkpoints import Checkpoints
+from emulator.platform.checkpoints.promotion import Promotion
+from emulator.platform.deployments.completions import Completions
+from emulator.platform.deployments.deployments import Deployments
+from emulator.platform.deployments.hotload import HotLoad
+from emulator.platform.deployments.replicas import Replicas
+from emulator.platform.deployments.samplers import Samplers
+from emulator.platform.jobs.jobs import Jobs
+from emulator.platform.models.catalogue import Catalogue
+from emulator.platform.models.downloads import Downloads
+from emulator.platform.models.models import Models
 from emulator.platform.operations import Operations
-from emulator.platform.owners import Owners
-from emulator.platform.pool import Pool
-from emulator.platform.promotion import Promotion
-from emulator.platform.replicas import Replicas
-from emulator.platform.samplers import Samplers
-from emulator.platform.trainers import Trainers
-from emulator.platform.training import Training
-from emulator.platform.training_sessions import TrainingSessions
-from emulator.world import World
+from emulator.platform.trainers.futures import Futures
+from emulator.platform.trainers.owners import Owners
+from emulator.platform.trainers.pool import Pool
+from emulator.platform.trainers.trainers import Trainers
+from emulator.platform.trainers.training import Training
+from emulator.platform.trainers.training_sessions import TrainingSessions
+from emulator.state import references as holds
+from emulator.state.blobs import Blobs
+from emulator.state.world import World
 
 
 class Platform:

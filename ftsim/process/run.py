@@ -20,7 +20,7 @@ from typing import NoReturn
 import httpx
 
 import ftsim
-from ftsim.models import hub
+from ftsim.compute.models import hub
 from ftsim.process.attendance import Attendance, Client, ServerRecord
 
 SHIMS = Path(__file__).parent / "shims"

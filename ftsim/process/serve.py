@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from emulator.errors import PlatformError
+from emulator.core.errors import PlatformError
 from emulator.server import API_KEY, Emulator
 from ftsim import local
 from ftsim.process.attendance import Attendance, OccupiedError, default_state_dir
@@ -74,7 +74,7 @@ def _turn_on(emulator: Emulator, profile: str | None, quirks: Sequence[str]) -> 
     """Raises InvalidArgument, which is a PlatformError."""
     if not profile and not quirks:
         return
-    from emulator import profiles
+    from emulator.quirks import profiles
 
     if profile:
         profiles.apply(emulator.quirks, profile)

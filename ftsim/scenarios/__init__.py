@@ -82,7 +82,7 @@ def attempt(scenario: Scenario) -> Outcome:
 @cache
 def shared_backend() -> Any:
     """One backend per process, so that base models are prepared once."""
-    from ftsim.backend import TorchBackend
+    from ftsim.compute.backend import TorchBackend
 
     backend = TorchBackend(device="cpu", dtype="float32")
     backend.warm()

@@ -1,6 +1,6 @@
 """Waiting for a row "not older than the save" ends at the row before, when text is compared and the list lags."""
 
-from emulator.clock import rfc3339
+from emulator.core.clock import rfc3339
 from ftsim.scenarios.report import Report, claim
 from ftsim.scenarios.stage import Stage, newest_as_text, train
 

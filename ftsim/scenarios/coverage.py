@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.quirk_table import QUIRKS
-from emulator.quirks import Quirk
+from emulator.quirks.engine import Quirk
+from emulator.quirks.table import QUIRKS
 from ftsim.scenarios import scenarios
 
 BEGIN, END = "<!-- generated: coverage -->", "<!-- end of generated -->"
@@ -91,7 +91,7 @@ def quirks() -> str:
     """docs/quirks.md."""
     head = (
         "# Quirks\n\nThe failures of production that an emulator can be told to have. Generated from "
-        "`emulator/quirk_table.py` by `python -m ftsim.scenarios.coverage`.\n\n"
+        "`emulator/quirks/table.py` by `python -m ftsim.scenarios.coverage`.\n\n"
         'Set them from Python (`emulator.quirks.set(name, value, times=1, job="j1")`), in a test '
         "(`@pytest.mark.quirk(name, value)`), on the command line (`ftsim serve --quirk name=value@job=j1,times=1`), "
         "over HTTP (`POST /_ftsim/quirks`), or several at once with a profile (`ftsim serve --profile chaos`). "

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from emulator.journal import Exchange
+from emulator.journal.journal import Exchange
 
 _SHOWN = 400
 

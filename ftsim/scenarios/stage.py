@@ -14,12 +14,12 @@ from typing import Any
 
 import httpx
 
-from emulator.clock import SECOND, Clock
-from emulator.entities import Checkpoint, Job
-from emulator.journal import Exchange
-from emulator.platform.job_spec import JobSpec
-from emulator.quirks import Quirks
+from emulator.core.clock import SECOND, Clock
+from emulator.journal.journal import Exchange
+from emulator.platform.jobs.spec import JobSpec
+from emulator.quirks.engine import Quirks
 from emulator.server import Emulator
+from emulator.state.entities import Checkpoint, Job
 from ftsim.scenarios.hurry import HurriedTime, hurried
 from ftsim.testing.tiny import NAME, tiny_model
 
@@ -97,7 +97,7 @@ class Stage:
 
     def weights(self, client: Any) -> str:
         """A digest of what the trainer trains for this client, read from its memory."""
-        from ftsim.sampler.held import digest
+        from ftsim.compute.sampler.held import digest
 
         return digest({name: value.detach() for name, value in self.live(client).trained.items()})
 

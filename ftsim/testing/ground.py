@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from emulator.server import Emulator
-from ftsim.sampler.held import digest
+from ftsim.compute.sampler.held import digest
+from ftsim.compute.trainer.live import LiveModel
 from ftsim.testing.tiny import tiny_model
-from ftsim.trainer.live import LiveModel
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from emulator.clock import parse_rfc3339
+from emulator.core.clock import parse_rfc3339
 from ftsim.testing import ground, model
 from ftsim.testing.choices import Row, check, refusal_of
 from ftsim.testing.stage import Stage, stage
@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
 
     def check_files(self, folder: Any, row: dict[str, Any]) -> str | None:
         """Compare files with the trainer's memory; returns the digest of merged weights."""
-        from ftsim.sampler.held import fingerprint
+        from ftsim.compute.sampler.held import fingerprint
 
         if row["kind"] == "INFERENCE_BASE" and row["truth"].merged is not None:
             ground.check_close(folder, row["truth"].merged)

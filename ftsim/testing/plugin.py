@@ -79,7 +79,7 @@ def fireworks_session() -> "Iterator[Emulator]":
 @pytest.fixture(scope="session")
 def _hub_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A hub cache of small tokenizers, as under `ftsim run`."""
-    from ftsim.models import hub
+    from ftsim.compute.models import hub
 
     return hub.build(tmp_path_factory.mktemp("hub"))
 

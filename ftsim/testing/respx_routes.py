@@ -15,7 +15,7 @@ from anyio.from_thread import start_blocking_portal
 from httpx_aiohttp import AiohttpTransport
 from respx.models import PassThrough
 
-from emulator.app import create_app
+from emulator.http.app import create_app
 from emulator.server import Emulator
 
 SERVICE = "https://api.fireworks.ai"

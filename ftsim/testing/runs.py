@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emulator.clock import SECOND
+from emulator.core.clock import SECOND
 from ftsim.testing.ground import Truth
 from ftsim.testing.stage import BATCHES, Stage, stage, take_step
 from ftsim.testing.strategies import Crash, Event, Promote, Save, Train, Weather
@@ -190,7 +190,7 @@ class Run:
 
         By weights, since a row that was saved after the one that was resumed from may hold the very same.
         """
-        from ftsim.sampler.held import fingerprint
+        from ftsim.compute.sampler.held import fingerprint
 
         made = self.stage.emulator.world.models.get(f"accounts/{self.stage.account}/models/{output}")
         if made is None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from emulator.errors import NotFound
+from emulator.core.errors import NotFound
 from emulator.server import Emulator
 from ftsim.testing import ground
 from ftsim.testing.tiny import NAME, tiny_model
@@ -31,7 +31,7 @@ class Stage:
     def __init__(self, backend: Any = None) -> None:
         import torch
 
-        from ftsim.backend import TorchBackend
+        from ftsim.compute.backend import TorchBackend
 
         torch.set_num_threads(1)
         logging.getLogger("fireworks").setLevel(logging.CRITICAL)  # refusals are looked for here

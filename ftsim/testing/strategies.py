@@ -9,8 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from emulator.clock import SECOND, rfc3339
-from emulator.kinds import CAPABILITIES, CheckpointKind
+from emulator.core.clock import SECOND, rfc3339
+from emulator.core.kinds import CAPABILITIES, CheckpointKind
 
 PRECISIONS = (0, 3, 6, 9)
 _EPOCH_2026 = 1_767_225_600 * SECOND

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from emulator.backend import SavedState
-from emulator.entities import Checkpoint, Job, Session
-from emulator.names import Shelf
-from emulator.platform.checkpoints import Origin
-from emulator.platform.job_spec import JobSpec
+from emulator.core.names import Shelf
+from emulator.platform.checkpoints.checkpoints import Origin
+from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
-from ftsim.cli import app
+from emulator.state.entities import Checkpoint, Job, Session
+from ftsim.cli.main import app
 from tests.doubles import BASE, DictBackend, write_adapter, write_base, write_delta, write_training
 
 Ftsim = Callable[..., Result]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from emulator.entities import Job, Session
-from emulator.platform.deployment_spec import DeploymentSpec
+from emulator.platform.deployments.spec import DeploymentSpec
 from emulator.server import Emulator
-from ftsim.commands.program import program_begins
+from emulator.state.entities import Job, Session
+from ftsim.cli.program import program_begins
 from tests.cli.conftest import RUN, Ftsim
 from tests.doubles import BASE
 
@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "fireworks", "fastapi", "httpx", "rich.table",
 
 
 def test_the_command_is_light_until_a_command_runs() -> None:
-    code = f"import sys, ftsim.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    code = f"import sys, ftsim.cli.main; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ftsim import cli, docs
+from ftsim.cli import main as cli
+from ftsim.tools import docs
 
 PAGES = Path(__file__).parents[2] / "docs"
 

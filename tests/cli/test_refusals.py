@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from emulator.entities import Job
-from emulator.errors import FailedPrecondition
-from ftsim import cli
+from emulator.core.errors import FailedPrecondition
+from emulator.state.entities import Job
+from ftsim.cli import main as cli
 from tests.cli.conftest import Ftsim
 from tests.doubles import BASE
 

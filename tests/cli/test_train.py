@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from emulator.server import Emulator
-from ftsim import curves, data, overrides
-from ftsim.commands import train
+from ftsim.cli import overrides, train
+from ftsim.compute import data
+from ftsim.inspect import curves
 from ftsim.training.recipes import dpo_loop, sft_loop
 from ftsim.training.utils import sdk
 from ftsim.training.utils.errors import ConfigError

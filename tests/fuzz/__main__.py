@@ -16,9 +16,9 @@ import httpx
 
 from emulator.server import Emulator
 from tests.doubles import BASE, DictBackend
-from tests.gateway.conftest import Wire
+from tests.http.gateway.conftest import Wire
+from tests.inspect.test_replay import train
 from tests.journal.test_journal import JOBS
-from tests.journal.test_replay import train
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 EXISTING = {

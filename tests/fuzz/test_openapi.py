@@ -8,13 +8,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
-from emulator import openapi
-from emulator.app import create_app
-from emulator.gateway import routes as gateway
+from emulator.http import openapi
+from emulator.http.app import create_app
+from emulator.http.gateway import routes as gateway
 from emulator.server import Emulator
 from tests.doubles import DictBackend
+from tests.inspect.test_replay import train
 from tests.journal.test_journal import JOBS
-from tests.journal.test_replay import train
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from emulator import journal_file
-from emulator.errors import InvalidArgument
-from emulator.journal import Event, Journal
-from emulator.platform.job_spec import JobSpec
+from emulator.core.errors import InvalidArgument
+from emulator.journal import file as journal_file
+from emulator.journal.journal import Event, Journal
+from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
-from ftsim.cli import app
+from ftsim.cli.main import app
 from tests.doubles import BASE, DictBackend
-from tests.gateway.conftest import Wire, batch
+from tests.http.gateway.conftest import Wire, batch
 
 JOBS = "/v1/accounts/local/rlorTrainerJobs"
 JOB = "accounts/local/rlorTrainerJobs/j1"

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from ftsim import curves
+from ftsim.inspect import curves
 from ftsim.training.recipes import dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
 
 from .runs import RL, entries

@@ -8,9 +8,9 @@ from statistics import mean
 from types import ModuleType
 from typing import Any
 
-from ftsim import data
+from ftsim.compute import data
+from ftsim.compute.models.tokenizer import write_folder
 from ftsim.local import Emulator
-from ftsim.models.tokenizer import write_folder
 from ftsim.training.utils import WeightSyncConfig
 
 BASE = "accounts/fireworks/models/qwen3-8b"

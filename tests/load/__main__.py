@@ -20,7 +20,7 @@ import httpx
 
 from emulator.server import Emulator
 from tests.doubles import BASE, DictBackend
-from tests.gateway.conftest import batch
+from tests.http.gateway.conftest import batch
 
 JOBS = "/v1/accounts/local/rlorTrainerJobs"
 TRAINERS = 8

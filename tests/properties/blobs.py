@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from emulator.kinds import CheckpointKind
+from emulator.core.kinds import CheckpointKind
 
 Files = dict[str, bytes]
 CONFIG = json.dumps({"model_type": "qwen3", "hidden_size": 8}).encode()

@@ -40,23 +40,23 @@ class Mutant:
 
 
 def _kinds(name: str, function: str, old: str, new: str, check: str = "detection") -> Mutant:
-    return Mutant(name, "emulator.kinds", function, old, new, check)
+    return Mutant(name, "emulator.core.kinds", function, old, new, check)
 
 
 def _promotion(name: str, function: str, old: str, new: str) -> Mutant:
-    return Mutant(name, "emulator.platform.promotion", f"Promotion.{function}", old, new, "platform")
+    return Mutant(name, "emulator.platform.checkpoints.promotion", f"Promotion.{function}", old, new, "platform")
 
 
 def _hot_load(name: str, function: str, old: str, new: str) -> Mutant:
-    return Mutant(name, "emulator.platform.hotload", f"HotLoad.{function}", old, new, "hot load")
+    return Mutant(name, "emulator.platform.deployments.hotload", f"HotLoad.{function}", old, new, "hot load")
 
 
 def _saving(name: str, function: str, old: str, new: str, check: str = "platform") -> Mutant:
-    return Mutant(name, "emulator.platform.training", f"Training.{function}", old, new, check)
+    return Mutant(name, "emulator.platform.trainers.training", f"Training.{function}", old, new, check)
 
 
 def _rows(name: str, function: str, old: str, new: str, check: str = "platform") -> Mutant:
-    return Mutant(name, "emulator.platform.checkpoints", f"Checkpoints.{function}", old, new, check)
+    return Mutant(name, "emulator.platform.checkpoints.checkpoints", f"Checkpoints.{function}", old, new, check)
 
 
 MUTANTS = (
@@ -77,11 +77,11 @@ MUTANTS = (
     _kinds("LoRA is full-parameter", "_training", "return CheckpointKind.TRAINING_LORA",
            "return CheckpointKind.TRAINING"),
     # lists
-    Mutant("a page repeats its first row", "emulator.platform.paging", "page", "bisect_right(items, read_token(token)",
-           "bisect_right(items, read_token(token) - 1", "paging"),
-    Mutant("a full last page is not the last", "emulator.platform.paging", "page", "end < len(items)",
+    Mutant("a page repeats its first row", "emulator.platform.queries.paging", "page",
+           "bisect_right(items, read_token(token)", "bisect_right(items, read_token(token) - 1", "paging"),
+    Mutant("a full last page is not the last", "emulator.platform.queries.paging", "page", "end < len(items)",
            "end < len(items) - 1", "platform"),
-    Mutant("times lose their fraction", "emulator.clock", "parse_rfc3339",
+    Mutant("times lose their fraction", "emulator.core.clock", "parse_rfc3339",
            'fraction.ljust(6, "0")[:6]', 'fraction[:6]', "time"),
     # promotion
     _promotion("everything promotes", "_row", "if not promotable(row.kind):", "if False:"),
@@ -91,7 +91,7 @@ MUTANTS = (
                "self._checkpoints.folder([r for r in self._checkpoints.rows(row.owner) if r.kind == row.kind][-1])"),
     _promotion("a lost blob is found all the same", "_source", "if lost or legacy:", "if legacy:"),
     _promotion("any model id will do", "_row", "check_model_id(model_id, ", "max(model_id, "),
-    Mutant("half a tokenizer promotes", "ftsim.models.describe", "describe", "_refuse_torn(folder)", "pass",
+    Mutant("half a tokenizer promotes", "ftsim.compute.models.describe", "describe", "_refuse_torn(folder)", "pass",
            "platform"),
     _promotion("a refusal gives no advice", "_refusal", "save with {_HOW_TO_SAVE}{ready}", "no"),
     _promotion("a refusal names no kind", "_refusal", "is {short}, {what}, which is", "is"),
@@ -99,27 +99,27 @@ MUTANTS = (
     _rows("a taken name is overwritten", "check_free", "or row.step != step", ""),
     _rows("a load takes the newest row", "resolve", "self.saved(source, reference.checkpoint)",
           "self.rows(source.owner)[-1]"),
-    Mutant("cross_job:// means this job", "emulator.platform.jobs", "Jobs.source", "reference.job or job_id", "job_id",
-           "platform"),
+    Mutant("cross_job:// means this job", "emulator.platform.jobs.jobs", "Jobs.source",
+           "reference.job or job_id", "job_id", "platform"),
     _rows("sampler weights load as a state", "resolve", "if not resumable(row.kind):", "if False:"),
     _saving("a load forgets the moments", "_load_state", "optimizer=kept", "optimizer=False"),
     _saving("weights alone bring the moments", "_load_state", "optimizer=kept", "optimizer=True"),
-    Mutant("a load forgets the step", "ftsim.checkpoints.dcp", "load",
+    Mutant("a load forgets the step", "ftsim.compute.checkpoints.dcp", "load",
            'held.step = description["step"]', "pass", "platform"),
-    Mutant("an untouched adapter merges", "ftsim.checkpoints.hf", "save_merged", "lora.changes_nothing(held.model)",
-           "False", "platform"),
+    Mutant("an untouched adapter merges", "ftsim.compute.checkpoints.hf", "save_merged",
+           "lora.changes_nothing(held.model)", "False", "platform"),
     # the life of jobs
-    Mutant("a tombstone stays for ever", "emulator.platform.jobs", "Jobs._settle",
+    Mutant("a tombstone stays for ever", "emulator.platform.jobs.jobs", "Jobs._settle",
            "now > job.deleted + RETENTION_S * SECOND",
            "False", "platform"),
-    Mutant("a second delete prolongs", "emulator.platform.jobs", "Jobs.delete", "if job.state == DELETED:",
+    Mutant("a second delete prolongs", "emulator.platform.jobs.jobs", "Jobs.delete", "if job.state == DELETED:",
            "if False:", "platform"),
-    Mutant("a restart turns rows round", "emulator.world", "_birth", "int(entity.created)",
+    Mutant("a restart turns rows round", "emulator.state.world", "_birth", "int(entity.created)",
            "-int(entity.created)", "platform"),
     # the chain of deltas
-    Mutant("a delta is against the first base", "ftsim.checkpoints.sampler", "_delta",
+    Mutant("a delta is against the first base", "ftsim.compute.checkpoints.sampler", "_delta",
            "held.snapshot = Snapshot(identity, tensors)", "pass", "hot load"),
-    Mutant("a delta hides its base", "ftsim.checkpoints.sampler", "_delta", "return previous.identity",
+    Mutant("a delta hides its base", "ftsim.compute.checkpoints.sampler", "_delta", "return previous.identity",
            "return identity", "hot load"),
     _hot_load("any previous snapshot will do", "_plan", "if incremental.previous != pod.current:", "if False:"),
     _hot_load("a delta loads as a base", "_plan", 'if how == "delta":', "if False:"),

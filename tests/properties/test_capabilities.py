@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.kinds import CAPABILITIES, SAVINGS, CheckpointKind, promotable, resumable
+from emulator.core.kinds import CAPABILITIES, SAVINGS, CheckpointKind, promotable, resumable
 from ftsim.training.utils.rows import read_row
 
 TABLE = {

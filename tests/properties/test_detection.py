@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
-from emulator.kinds import CheckpointKind, detect, read_shard
+from emulator.core.kinds import CheckpointKind, detect, read_shard
 from tests.properties import blobs
 from tests.properties.blobs import Blob
 

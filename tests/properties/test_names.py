@@ -9,10 +9,10 @@ from fireworks.training.sdk.fireworks_client import validate_output_model_id
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from emulator import names
-from emulator.blobs import Blobs
-from emulator.errors import InvalidArgument
-from emulator.ids import Ids
+from emulator.core import names
+from emulator.core.errors import InvalidArgument
+from emulator.core.ids import Ids
+from emulator.state.blobs import Blobs
 from ftsim.testing.strategies import checkpoint_names, dns_labels
 
 near_names = st.text("abz019-_./:A \n\x00é", max_size=70) | st.text(max_size=70) | checkpoint_names()

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.errors import InvalidArgument
-from emulator.platform.paging import Page, page
+from emulator.core.errors import InvalidArgument
+from emulator.platform.queries.paging import Page, page
 
 positions = st.sets(st.integers(0, 10**17), max_size=40).map(sorted)
 sizes = st.integers(0, 45)

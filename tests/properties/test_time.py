@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from emulator.clock import SECOND, Clock, parse_rfc3339, rfc3339
+from emulator.core.clock import SECOND, Clock, parse_rfc3339, rfc3339
 from ftsim.testing.strategies import PRECISIONS, moments, rows
 from ftsim.training.utils.rows import parse_time, read_rows
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.quirk_table import QUIRKS
+from emulator.quirks.table import QUIRKS
 from ftsim.scenarios import coverage, scenarios
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from emulator import profiles
+from emulator.quirks import profiles
 from ftsim.scenarios import shared_backend
 from ftsim.scenarios.stage import BASE, Stage, train
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ftsim.scenarios
-from ftsim.cli import app
+from ftsim.cli.main import app
 from ftsim.scenarios import Scenario, attempt
 from ftsim.scenarios.report import Report, ScenarioFailed, claim, refusal, still_upstream
 from ftsim.scenarios.stage import Stage

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from emulator.server import Emulator
-from ftsim.backend import TorchBackend
-from ftsim.models.tokenizer import write_folder
+from ftsim.compute.backend import TorchBackend
+from ftsim.compute.models.tokenizer import write_folder
 from ftsim.training.utils.data import load_tokenizer
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from emulator.server import Emulator
-from ftsim import data
+from ftsim.compute import data
 from ftsim.training.utils import WeightSyncConfig
 from ftsim.training.utils.trainers import job_id_for
 

@@ -11,8 +11,8 @@ from torch.distributed.checkpoint import FileSystemReader, state_dict_loader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from emulator.server import Emulator
-from ftsim import data
-from ftsim.quiet import quiet
+from ftsim.compute import data
+from ftsim.compute.quiet import quiet
 from ftsim.training.utils import WeightSyncConfig
 from ftsim.training.utils.trainers import job_id_for
 

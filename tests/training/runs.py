@@ -14,7 +14,7 @@ from emulator.server import Emulator
 # The children are forked from a server that has paid for the imports once.
 CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["transformers", "ftsim.training.recipes.sft_loop", "matplotlib.figure", "ftsim.trainer.trainer", "peft"]
+    ["transformers", "ftsim.training.recipes.sft_loop", "matplotlib.figure", "ftsim.compute.trainer.trainer", "peft"]
 )
 
 

@@ -104,7 +104,7 @@ def test_the_reference_of_a_fine_tuned_start_is_that_start(
 
 
 def _chosen_only(folder: Path) -> Path:
-    from ftsim import data
+    from ftsim.compute import data
 
     path = folder / "chosen.jsonl"
     lines = data.path("preference-train").read_text("utf-8").splitlines()[:16]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emulator.server import Emulator
-from ftsim.models import corpus
+from ftsim.compute.models import corpus
 from ftsim.process.run import run_program
 from ftsim.training.utils.checkpoints import TrainingCheckpoints
 from ftsim.training.utils.trainers import connect, job_id_for, training_client

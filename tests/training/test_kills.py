@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from emulator.server import Emulator
-from ftsim.backend import TorchBackend
+from ftsim.compute.backend import TorchBackend
 from ftsim.training.utils.trainers import job_id_for
 
 from .runs import CONTEXT, files, rows, start

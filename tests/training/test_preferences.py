@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ftsim import data
+from ftsim.compute import data
 from ftsim.training.utils.errors import DataError
 from ftsim.training.utils.preferences import load_preferences
 

@@ -10,7 +10,7 @@ import pytest
 from fireworks.training.sdk import DeploymentConfig, DeploymentManager, TrainerJobConfig
 
 from emulator.server import Emulator
-from ftsim.trainer.losses import LOSSES
+from ftsim.compute.trainer.losses import LOSSES
 from ftsim.training.recipes import rl_loop
 from ftsim.training.utils import WeightSyncConfig, reinforcement
 from ftsim.training.utils.advantages import LOSS_SETTINGS, POLICY_LOSSES, completion_logprobs

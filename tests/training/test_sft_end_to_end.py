@@ -10,7 +10,7 @@ import pytest
 from fireworks.training.sdk import TrainerJobConfig
 
 from emulator.server import Emulator
-from ftsim.backend import TorchBackend
+from ftsim.compute.backend import TorchBackend
 from ftsim.training import promote_checkpoint
 from ftsim.training.recipes.sft_loop import Config, main
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
@@ -21,7 +21,7 @@ from tests.sdk import BACKGROUND
 from .runs import files, kill_after, rows, run_to_end
 
 SHAPES = "accounts/fireworks/trainingShapes/qwen3-8b-"
-DATA = Path(__file__).parents[2] / "ftsim" / "data" / "chat-train.jsonl"
+DATA = Path(__file__).parents[2] / "ftsim" / "compute" / "data" / "chat-train.jsonl"
 STEPS = 12
 
 

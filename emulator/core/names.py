@@ -1,0 +1,120 @@
+"""Grammar of resource names: accounts, models, jobs, checkpoints, deployments, operations (WIRE 1, 5.1, 5.2).
+
+The grammar is strict on purpose: a full name where a short id is wanted does not resolve (FAILURES A16).
+"""
+
+import re
+from dataclasses import dataclass
+
+from emulator.core.errors import InvalidArgument
+
+_ACCOUNT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_MODEL_ID = re.compile(r"[a-z0-9-]{1,63}")
+_CATALOGUE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CROSS_JOB = re.compile(r"cross_job://([^/]+)/([^/]+)")
+_RUN_PATH = re.compile(r"([^/]+)/(run-[0-9a-f]{32})/([^/]+)")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What load_weights was given: a checkpoint's name, and the job or (account and) run that saved it.
+
+    None for both: the asking model's own.
+    """
+
+    checkpoint: str
+    job: str | None = None
+    run: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where a model's saves are listed: among its owner's rows, after the name of its run if it has one (WIRE 5.1)."""
+
+    owner: str
+    run: str = ""
+
+    def ids(self, name: str) -> tuple[str, ...]:
+        """The ids that a save of this name may be listed under: with a dash, or a colon as older planes wrote it."""
+        return (f"{self.run}-{name}", f"{self.run}:{name}") if self.run else (name,)
+
+    def path(self, name: str) -> str:
+        """What a save answers, and load_weights takes."""
+        return f"{self.owner.split('/')[1]}/{self.run}/{name}" if self.run else name
+
+
+def resource(account: str, collection: str, identifier: str) -> str:
+    """`accounts/{account}/{collection}/{identifier}`."""
+    return f"accounts/{account}/{collection}/{identifier}"
+
+
+def split_resource(name: str, collection: str) -> tuple[str, str]:
+    """Account and id of a full resource name; raises InvalidArgument when it is not one of `collection`."""
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "accounts" or parts[2] != collection or not parts[1] or not parts[3]:
+        raise InvalidArgument(f"invalid resource name {name[:200]!r}: expected accounts/<account>/{collection}/<id>")
+    return parts[1], parts[3]
+
+
+def check_dns_label(identifier: str, what: str) -> str:
+    """1 to 63 of a-z, 0-9 and inner hyphens; raises InvalidArgument."""
+    if not _DNS_LABEL.fullmatch(identifier):
+        raise InvalidArgument(
+            f"invalid {what} {identifier[:80]!r}: use 1 to 63 lowercase letters, digits and hyphens, "
+            "beginning and ending with a letter or digit"
+        )
+    return identifier
+
+
+def check_model_id(identifier: str, rule: str = "sdk") -> str:
+    """The output model id of a promotion; `rule` is `sdk` or `dns_label` (FAILURES D4)."""
+    if rule == "dns_label":
+        return check_dns_label(identifier, "model id")
+    if not _MODEL_ID.fullmatch(identifier):
+        raise InvalidArgument(
+            f"invalid model id {identifier[:80]!r}: use 1 to 63 lowercase letters, digits and hyphens"
+        )
+    return identifier
+
+
+def check_catalogue_id(identifier: str, what: str) -> str:
+    """Ids of shapes, versions and shared models; raises InvalidArgument."""
+    if not _CATALOGUE_ID.fullmatch(identifier):
+        raise InvalidArgument(f"invalid {what} {identifier[:80]!r}")
+    return identifier
+
+
+def check_checkpoint_name(name: str, *, strict: bool = False, longest: int = 128) -> str:
+    """A name that can be a folder; `strict` also demands what the SDK's load side does (FAILURES B3)."""
+    if not _CHECKPOINT.fullmatch(name) or ".." in name or len(name) > longest:
+        raise InvalidArgument(
+            f"invalid checkpoint name {name[:80]!r}: use 1 to {longest} letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit"
+        )
+    return check_dns_label(name, "checkpoint name") if strict else name
+
+
+def is_loadable(name: str) -> bool:
+    """Whether the SDK's load side accepts this checkpoint name (FAILURES B3, B4)."""
+    return _DNS_LABEL.fullmatch(name) is not None
+
+
+def is_account(identifier: str) -> bool:
+    return _ACCOUNT.fullmatch(identifier) is not None
+
+
+def parse_reference(path: str) -> Reference:
+    """The forms of WIRE 5.2 that a trainer accepts; raises InvalidArgument for every other."""
+    if match := _CROSS_JOB.fullmatch(path):
+        check_dns_label(match[1], "job id")
+        return Reference(check_checkpoint_name(match[2]), job=match[1])
+    if match := _RUN_PATH.fullmatch(path):
+        return Reference(check_checkpoint_name(match[3]), run=(match[1], match[2]))
+    if "/" in path or ":" in path:
+        raise InvalidArgument(
+            f"cannot load {path[:120]!r}: give a checkpoint name of this job or run; of another one "
+            "cross_job://<job-id>/<name> (dedicated trainers), <account>/run-<32 hex digits>/<name> (serverless)"
+        )
+    return Reference(check_checkpoint_name(path))

@@ -1,0 +1,261 @@
+"""The control API of a running emulator, `/_ftsim/...`, and its health: for tests and the command line."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Router
+
+from emulator.core.clock import SECOND, rfc3339
+from emulator.core.errors import InvalidArgument, NotFound
+from emulator.http.entrance import HEALTHY
+from emulator.http.web import Reply, body, caller, platform_of
+from emulator.journal import file as journal_file
+from emulator.journal.journal import Exchange, Journal
+from emulator.journal.redact import Redactor
+from emulator.platform import archive
+from emulator.quirks.engine import Setting
+
+SHOWN_BYTES = 4096
+router = Router()
+routers = (router,)
+
+
+async def healthz(_request: Request) -> Response:
+    """Up: answers as soon as the socket does."""
+    return Reply(HEALTHY)
+
+
+async def readyz(request: Request) -> Response:
+    """200 once trainers open without a long first import; asking begins that import."""
+    backend = platform_of(request).backend
+    if backend.ready():
+        return Reply({"status": "ready"})
+    if not getattr(request.app.state, "warming", False):
+        request.app.state.warming = True
+        threading.Thread(target=backend.warm, name="warm", daemon=True).start()
+    return Reply({"status": "warming"}, 503)
+
+
+async def state(request: Request) -> Response:
+    """What the world holds, in short."""
+    platform = platform_of(request)
+    world = platform.world
+    jobs = [
+        {
+            "name": job.name, "state": job.state, "base_model": job.base_model, "lora_rank": job.lora_rank,
+            "live_models": platform.trainers.live_models(job.name),
+            "checkpoints": [{"id": r.id, "kind": r.kind, "step": r.step} for r in world.checkpoints.of(job.name)],
+        }
+        for job in world.jobs
+    ]  # fmt: skip
+    sessions = [
+        {
+            "name": s.name,
+            "state": s.state,
+            "base_model": s.base_model,
+            "live_models": platform.trainers.live_models(s.name),
+        }
+        for s in world.sessions
+    ]
+    return Reply(
+        {
+            "time": rfc3339(world.clock.now()),
+            "seed": world.ids.seed,
+            "jobs": jobs,
+            "sessions": sessions,
+            "models": [model.name for model in world.models],
+            "deployments": [{"name": d.name, "state": d.state} for d in world.deployments],
+            "operations": [operation.name for operation in world.operations],
+            "quirks": [_setting(setting) for setting in world.quirks.active()],
+        }
+    )
+
+
+async def row_facts(request: Request) -> Response:
+    """What a checkpoint list leaves out: size, step, how it was saved, what a delta needs, which deployments loaded it.
+
+    `?owner=` is the full name of a job or session."""
+    platform = platform_of(request)
+    owner = request.query_params.get("owner", "")
+    if not owner.startswith(f"accounts/{caller(request)}/"):
+        raise InvalidArgument("owner: give the full name of a job or session of your account")
+    shown = ("name", "size", "step", "saved_as", "previous_snapshot", "lora_rank", "base_model", "blob")
+    loaded = platform.hotload.loaded_by(caller(request))
+    described = [
+        {**{key: getattr(row, key) for key in shown}, "loaded_by": loaded.get(row.name, [])}
+        for row in platform.checkpoints.rows(owner)
+    ]
+    return Reply({"now": platform.world.clock.now() / SECOND, "rows": described})
+
+
+async def ledger(request: Request) -> Response:
+    """Every snapshot that a replica of a deployment ever loaded or refused, oldest first."""
+    platform, deployment = platform_of(request), request.path_params["deployment"]
+    entries = platform.hotload.ledger(caller(request), deployment)
+    shown = ("identity", "replica", "checkpoint", "kind", "previous", "error")
+    told = [{**{key: getattr(entry, key) for key in shown}, "time": rfc3339(entry.created)} for entry in entries]
+    return Reply({"now": platform.world.clock.now() / SECOND, "snapshots": told})
+
+
+async def reset(request: Request) -> Response:
+    platform_of(request).reset()
+    _journal(request).clear()
+    return Reply({})
+
+
+async def seed(request: Request) -> Response:
+    """Forget everything and start again from another seed."""
+    value = (await body(request)).get("seed")
+    if type(value) is not int:
+        raise InvalidArgument("seed: give a number")
+    platform_of(request).world.ids.seed = value
+    return await reset(request)
+
+
+async def advance(request: Request) -> Response:
+    """Move the emulator's time forward by `advance_s` seconds."""
+    seconds = (await body(request)).get("advance_s")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise InvalidArgument("advance_s: give seconds, 0 or more")
+    clock = platform_of(request).world.clock
+    try:
+        clock.advance(seconds)
+    except ValueError as error:
+        raise InvalidArgument(f"advance_s: {error}") from None
+    return Reply({"time": rfc3339(clock.now())})
+
+
+async def quirks(request: Request) -> Response:
+    """Every switch there is, and those turned on."""
+    known = platform_of(request).world.quirks
+    table = [
+        {key: getattr(q, key) for key in ("name", "by", "default", "doc", "failures", "choices")}
+        for q in known.table.values()
+    ]
+    return Reply({"table": table, "active": [_setting(setting) for setting in known.active()]})
+
+
+async def set_quirk(request: Request) -> Response:
+    """Turn a switch on: `{"name", "value", "times"?, "for_s"?, "chance"?, "where"?: {selector: id}}`."""
+    asked = await body(request)
+    where, times, for_s = asked.get("where") or {}, asked.get("times"), asked.get("for_s")
+    chance = asked.get("chance", 1.0)
+    if not isinstance(asked.get("name"), str) or "value" not in asked or not isinstance(where, Mapping):
+        raise InvalidArgument('give {"name": ..., "value": ...}, and "times", "for_s", "where" if you like')
+    if (times is not None and type(times) is not int) or (for_s is not None and type(for_s) not in (int, float)):
+        raise InvalidArgument("times and for_s are numbers")
+    if type(chance) not in (int, float):
+        raise InvalidArgument("chance is a number")
+    selectors = {str(key): str(value) for key, value in where.items()}
+    setting = platform_of(request).world.quirks.set(
+        asked["name"], asked["value"], times=times, for_s=for_s, chance=chance, **selectors
+    )
+    return Reply(_setting(setting))
+
+
+async def clear_quirks(request: Request) -> Response:
+    """Turn all switches off, or those of one name (`?name=`)."""
+    known, name = platform_of(request).world.quirks, request.query_params.get("name")
+    for setting in known.active():
+        if name in (None, setting.name):
+            setting.off()
+    return Reply({})
+
+
+async def preempt(request: Request) -> Response:
+    """Take a job's machine away (FAILURES F1)."""
+    found = platform_of(request).jobs.preempt(caller(request), request.path_params["job"])
+    return Reply({"name": found.name, "state": found.state})
+
+
+async def journal(request: Request) -> Response:
+    """The newest exchanges, oldest first; `?endpoint=` filters, `?limit=` counts; `?format=lines` is the whole file."""
+    if request.query_params.get("format") == "lines":
+        platform = platform_of(request)
+        lines = journal_file.write(_journal(request), seed=platform.world.ids.seed, account=platform.account)
+        return Response(await run_in_threadpool(lambda: b"".join(lines)), media_type="application/x-ndjson")
+    limit, endpoint = request.query_params.get("limit", "100"), request.query_params.get("endpoint")
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+        raise InvalidArgument("limit: give a number")
+    kept = [entry for entry in _journal(request) if endpoint in (None, entry.endpoint)]
+    return Reply({"exchanges": [_exchange(entry) for entry in kept[-int(limit) :]] if int(limit) else []})
+
+
+async def snapshot(request: Request) -> Response:
+    """The whole platform as an archive, with the journal in it."""
+    platform, journal = platform_of(request), _journal(request)
+    file = platform.blobs.stage() / "state.zip"
+    lines = journal_file.write(journal, seed=platform.world.ids.seed, account=platform.account)
+    await run_in_threadpool(archive.save, platform, file, {"journal.jsonl": lines})
+    forget = BackgroundTask(platform.blobs.discard, file.parent)
+    return FileResponse(file, media_type="application/zip", background=forget)
+
+
+async def restore(request: Request) -> Response:
+    """Replace everything by the archive in the body."""
+    platform = platform_of(request)
+    folder = platform.blobs.stage()
+    try:
+        with (folder / "state.zip").open("wb") as file:
+            async for chunk in request.stream():
+                file.write(chunk)
+        await run_in_threadpool(archive.restore, platform, folder / "state.zip")
+    finally:
+        platform.blobs.discard(folder)
+    _journal(request).clear()
+    return Reply({})
+
+
+async def openapi(request: Request) -> Response:
+    """Every route, and what it answers."""
+    return Reply(request.app.openapi())
+
+
+async def unknown(request: Request) -> Response:
+    raise NotFound(f"the control API has no {request.path_params['path'][:80]!r}")
+
+
+def _journal(request: Request) -> Journal:
+    found = request.app.state.journal
+    assert isinstance(found, Journal)
+    return found
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    return {"name": setting.name, "value": setting.value, "where": dict(setting.where), "left": setting.left,
+            "chance": setting.chance,
+            "until": None if setting.until is None else rfc3339(setting.until)}  # fmt: skip
+
+
+def _exchange(entry: Exchange) -> dict[str, Any]:
+    shown = {key: value for key, value in asdict(entry).items() if not key.startswith("_")}
+    clean = Redactor()
+    text = {key: clean.bytes(shown[key][:SHOWN_BYTES]).decode("utf-8", "replace") for key in ("request", "response")}
+    touched = {key: [one._asdict() for one in getattr(entry, key)] for key in ("changes", "quirks")}
+    words = {"query": clean.text(entry.query), "endpoint": entry.endpoint, "at": rfc3339(entry.at)}
+    return {**shown, **text, **touched, **words}
+
+
+router.add_route("/healthz", healthz, methods=["GET"])
+router.add_route("/readyz", readyz, methods=["GET"])
+router.add_route("/_ftsim/state", state, methods=["GET"])
+router.add_route("/_ftsim/rows", row_facts, methods=["GET"])
+router.add_route("/_ftsim/reset", reset, methods=["POST"])
+router.add_route("/_ftsim/seed", seed, methods=["POST"])
+router.add_route("/_ftsim/clock", advance, methods=["POST"])
+router.add_route("/_ftsim/quirks", quirks, methods=["GET"])
+router.add_route("/_ftsim/quirks", set_quirk, methods=["POST"])
+router.add_route("/_ftsim/quirks", clear_quirks, methods=["DELETE"])
+router.add_route("/_ftsim/jobs/{job}:preempt", preempt, methods=["POST"])
+router.add_route("/_ftsim/deployments/{deployment}/snapshots", ledger, methods=["GET"])
+router.add_route("/_ftsim/journal", journal, methods=["GET"])
+router.add_route("/_ftsim/snapshot", snapshot, methods=["GET"])
+router.add_route("/_ftsim/snapshot", restore, methods=["PUT"])
+router.add_route("/_ftsim/openapi.json", openapi, methods=["GET"])
+router.add_route("/_ftsim/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

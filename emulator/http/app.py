@@ -1,0 +1,97 @@
+"""The HTTP application: every router over one platform, and the vendor's envelope around every error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from emulator.core.errors import SERVERLESS, NotFound, PlatformError
+from emulator.http import admin, control, gateway, inference
+from emulator.http.faults import Faults
+from emulator.http.guard import Guard
+from emulator.http.recorder import Recorder
+from emulator.http.web import Reply, refusal, request_id
+from emulator.journal.journal import Journal
+from emulator.platform.platform import Platform
+
+BODY_LIMIT = 256 * 1024 * 1024
+_UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
+"""Requests are the journal's business, not that of an OpenTelemetry provider which the program around may have set."""
+
+
+class Application(FastAPI):
+    """FastAPI around routes that parse for themselves; its OpenAPI document is written in `emulator.http.openapi`."""
+
+    def openapi(self) -> dict[str, Any]:
+        from emulator.http.openapi import document
+
+        return document(self.routes)
+
+
+def create_app(
+    platform: Platform,
+    *,
+    keys: Mapping[str, str],
+    journal: Journal | None = None,
+    body_limit: int | None = None,
+) -> FastAPI:
+    """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes, BODY_LIMIT if not given."""
+    if journal is None:
+        journal = Journal(platform.world.clock)
+        journal.follow(platform.world, tuple(keys))
+    middleware = [
+        Middleware(Recorder, journal=journal),
+        Middleware(
+            Guard, keys=keys, body_limit=BODY_LIMIT if body_limit is None else body_limit, quirks=platform.world.quirks
+        ),
+        Middleware(Faults, quirks=platform.world.quirks),
+    ]
+    handlers: dict[Any, Any] = {
+        PlatformError: _refused,
+        HTTPException: _http_error,
+        Exception: _crashed,
+    }
+    routers = (*gateway.routers, *control.routers, *inference.routers, *admin.routers)
+    routes = [route for router in routers for route in router.routes]
+    app = Application(
+        routes=routes, middleware=middleware, exception_handlers=handlers,
+        openapi_url=None, docs_url=None, redoc_url=None, telemetry=_UNOBSERVED,
+    )  # fmt: skip
+    app.state.platform = platform
+    app.state.journal = journal
+    return app
+
+
+def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> Response:
+    """An error body in the shape that its path or the quirk `errors.style` asks for (FAILURES F17)."""
+    style = request.app.state.platform.world.quirks.value("errors.style")
+    headers = request_id(request.scope)
+    if style == "status" or request.url.path.startswith(SERVERLESS):
+        return refusal(request.scope, status, envelope)
+    if style == "text":
+        return PlainTextResponse(str(envelope["message"]), status, headers)
+    return Reply({"detail": envelope["message"]} if style == "detail" else {"error": envelope}, status, headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PlatformError)
+    return error_reply(request, error.http, error.envelope())
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return error_reply(
+            request, 404, NotFound(f"no such path: {request.method} {request.url.path[:200]}").envelope()
+        )
+    detail = f"{error.detail}: {request.method} {request.url.path[:200]}"
+    return error_reply(request, error.status_code, {"code": 12, "message": detail, "details": []})
+
+
+async def _crashed(request: Request, error: Exception) -> Response:
+    message = f"the emulator failed: {type(error).__name__}: {error}"
+    return error_reply(request, 500, {"code": 13, "message": message, "details": []})

@@ -1,0 +1,7 @@
+"""The control plane, `/v1/...`: parse, one service call, serialise."""
+
+from emulator.http.control import accounts, checkpoints, deployments, jobs, models, operations, sessions, shapes
+
+routers = tuple(
+    part.router for part in (jobs, sessions, deployments, checkpoints, models, operations, shapes, accounts)
+)

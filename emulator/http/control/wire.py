@@ -1,0 +1,186 @@
+"""Resources as the vendor writes them: camelCase, RFC 3339, int64 as text (WIRE 1, 8)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from emulator.core.clock import rfc3339
+from emulator.platform.models.catalogue import BIRTH, SHARED_ACCOUNT, DeploymentShape, TrainingShape, versioned
+from emulator.platform.models.models import ADDON, BASE_KINDS, Models
+from emulator.platform.platform import Platform
+from emulator.state.entities import Job, Model, Operation, Session
+
+_BORN = rfc3339(BIRTH)
+
+
+def account(account_id: str) -> dict[str, Any]:
+    return {
+        "name": f"accounts/{account_id}",
+        "displayName": account_id,
+        "email": f"{account_id}@localhost",
+        "state": "READY",
+        "status": {"code": "OK", "message": ""},
+        "accountType": "ENTERPRISE",
+        "createTime": _BORN,
+        "updateTime": _BORN,
+    }
+
+
+def job(entity: Job) -> dict[str, Any]:
+    """A trainer job; what the request said and the emulator has no use for is echoed."""
+    body = {
+        **entity.request,
+        "name": entity.name,
+        "displayName": entity.display_name,
+        "state": entity.state,
+        "createTime": rfc3339(entity.created),
+        "updateTime": rfc3339(entity.updated),
+        "status": {"code": entity.status_code, "message": entity.message},
+        "trainingConfig": {
+            **entity.config,
+            "baseModel": entity.base_model,
+            "loraRank": entity.lora_rank,
+            "learningRate": entity.learning_rate,
+            "maxContextLength": entity.max_context_length,
+        },
+        "serviceMode": True,
+        "forwardOnly": entity.forward_only,
+        "hotLoadBucketUrl": entity.bucket_url,
+    }
+    optional = {
+        "trainingShape": entity.shape,
+        "purpose": entity.purpose,
+        "hotLoadDeploymentId": entity.hot_load_deployment,
+        "statusMessage": entity.message,
+        "deleteTime": rfc3339(entity.deleted) if entity.deleted is not None else "",
+    }
+    return body | {key: value for key, value in optional.items() if value}
+
+
+def session(entity: Session) -> dict[str, Any]:
+    """A training session; it has a base model once a model was created on it."""
+    body = {
+        "name": entity.name,
+        "state": entity.state,
+        "createTime": rfc3339(entity.created),
+        "updateTime": rfc3339(entity.updated),
+    }
+    optional = {
+        "baseModel": entity.base_model,
+        "deleteTime": rfc3339(entity.deleted) if entity.deleted is not None else "",
+    }
+    return body | {key: value for key, value in optional.items() if value}
+
+
+def model(entity: Model) -> dict[str, Any]:
+    """A model; an add-on has peftDetails, everything else baseModelDetails."""
+    base = entity.kind in BASE_KINDS
+    body: dict[str, Any] = {
+        "name": entity.name,
+        "displayName": entity.display_name,
+        "description": entity.description,
+        "state": entity.state,
+        "status": {"code": "OK", "message": ""},
+        "kind": entity.kind,
+        "createTime": rfc3339(entity.created),
+        "updateTime": rfc3339(entity.updated),
+        "contextLength": entity.context_length,
+        "supportsLora": base,
+        "tunable": base,
+        "public": entity.account == SHARED_ACCOUNT,
+        "snapshotType": "FULL_SNAPSHOT",
+        "baseModelDetails": {
+            "modelType": entity.model_type,
+            "parameterCount": str(entity.parameter_count),
+            "moe": entity.moe,
+            "tunable": base,
+            "checkpointFormat": "HUGGINGFACE",
+        },
+    }
+    if entity.kind == ADDON:
+        body["peftDetails"] = {
+            "baseModel": entity.base_model,
+            "r": entity.lora_rank,
+            "targetModules": entity.target_modules,
+        }
+    if entity.source_checkpoint:
+        body["importedFrom"] = entity.source_checkpoint
+    return body
+
+
+def operation(entity: Operation, models: Models, style: str = "statusMessage") -> dict[str, Any]:
+    """An operation; a done one holds its error or response, or neither where a quirk says so (FAILURES D9)."""
+    done = entity.pending is None
+    status = entity.metadata.get("statusMessage", "")
+    metadata: dict[str, Any] = {"value": {"statusMessage": status}} if style == "value" else {style: status}
+    body: dict[str, Any] = {"name": entity.name, "metadata": metadata, "done": done}
+    if done and entity.error is not None:
+        body["error"] = entity.error
+    elif done and entity.response is not None:
+        promoted = model(models.get(entity.response["model"]))
+        body["response"] = {"@type": "type.googleapis.com/gateway.Model", **promoted}
+    return body
+
+
+def training_shape_version(shape: TrainingShape, version: str, platform: Platform) -> dict[str, Any]:
+    """One version with the snapshot that clients read (WIRE 1.6)."""
+    known = platform.catalogue.model(shape.base_model)
+    deployment = platform.catalogue.deployment_shapes[shape.deployment_shape]
+    snapshot = training_shape(shape) | {
+        "deploymentShapeVersion": versioned(deployment),
+        "modelType": known.model_type if known else "",
+        "parameterCount": str(known.parameter_count) if known else "0",
+    }
+    return _version(shape, version, snapshot)
+
+
+def training_shape(shape: TrainingShape) -> dict[str, Any]:
+    return {
+        "name": shape.name,
+        "baseModel": shape.base_model,
+        "trainerMode": shape.trainer_mode,
+        "trainerImageTag": "emulated",
+        "deploymentImageTag": "emulated",
+        "maxSupportedContextLength": shape.max_context_length,
+        "nodeCount": shape.node_count,
+        "acceleratorType": shape.accelerator_type,
+        "acceleratorCount": shape.accelerator_count,
+        "baseModelWeightPrecision": shape.weight_precision,
+        "trainerShardingScheme": {"pipelineParallelism": shape.pipeline_parallelism},
+        "createTime": _BORN,
+        "updateTime": _BORN,
+    }
+
+
+def deployment_shape_version(shape: DeploymentShape, version: str, platform: Platform) -> dict[str, Any]:
+    return _version(shape, version, deployment_shape(shape, platform))
+
+
+def deployment_shape(shape: DeploymentShape, platform: Platform) -> dict[str, Any]:
+    known = platform.catalogue.model(shape.base_model)
+    return {
+        "name": shape.name,
+        "baseModel": shape.base_model,
+        "modelType": known.model_type if known else "",
+        "parameterCount": str(known.parameter_count) if known else "0",
+        "acceleratorType": shape.accelerator_type,
+        "acceleratorCount": shape.accelerator_count,
+        "precision": shape.precision,
+        "createTime": _BORN,
+        "updateTime": _BORN,
+    }
+
+
+def _version(shape: TrainingShape | DeploymentShape, version: str, snapshot: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": versioned(shape, version),
+        "createTime": _BORN,
+        "validated": True,
+        "latestValidated": version == shape.versions[-1],
+        "public": shape.name.startswith(f"accounts/{SHARED_ACCOUNT}/"),
+        "snapshot": snapshot,
+    }
+
+
+def listing(key: str, resources: Iterable[dict[str, Any]], token: str, total: int) -> dict[str, Any]:
+    """One page of a list answer."""
+    return {key: list(resources), "nextPageToken": token, "totalSize": total}

@@ -1,0 +1,73 @@
+"""The dedicated flavour (WIRE 2.4): `/training/v1/rlorTrainerJobs/{account}/{job}/api/v1/<verb>`, one job's trainer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Router
+
+from emulator.core.names import Shelf
+from emulator.http.gateway.routes import answer
+from emulator.http.web import platform_of
+from emulator.platform.platform import Platform
+from emulator.platform.trainers.futures import Promise
+from emulator.platform.trainers.trainer import Trainer
+from emulator.state.entities import Checkpoint
+
+_UNSERVED = frozenset({"create_sampling_session", "asample", "sample", "create_sampling_route", "weight_sync"})
+
+router = Router()
+
+
+class JobSite:
+    """The gateway of one job."""
+
+    def __init__(self, platform: Platform, account: str, job: str) -> None:
+        self.platform = platform
+        self._account = account
+        self._job = job
+
+    def within(self) -> str:
+        return f"{self.platform.jobs.get(self._account, self._job).name}/"
+
+    def health(self) -> int:
+        return self.platform.jobs.health(self._account, self._job)
+
+    def capabilities(self) -> Sequence[Mapping[str, Any]]:
+        job = self._trainer().owner
+        return [{"model_name": job.base_model, "max_context_length": job.max_context_length}]
+
+    def names(self) -> list[str]:
+        return self.platform.training.names(self._trainer())
+
+    def create_session(self) -> str:
+        return self.platform.trainers.create_session(self._trainer())
+
+    def heartbeat(self, session_id: str) -> None:
+        """A sign of life keeps no job from idling out."""
+        job = self.platform.jobs.get(self._account, self._job)
+        self.platform.trainers.of(job).sessions.heartbeat(session_id)
+
+    def trainer(self, body: Mapping[str, Any]) -> Trainer:
+        return self._trainer()
+
+    def create_model(self, body: Mapping[str, Any], fingerprint: bytes) -> Promise:
+        return self.platform.trainers.create_model(self._trainer(), body, fingerprint)
+
+    def weights(self, path: str) -> Checkpoint:
+        return self.platform.checkpoints.resolve(Shelf(self._trainer().owner.name), path)
+
+    def refusal(self, verb: str) -> str | None:
+        return f"{verb} is not served by a dedicated trainer: sample from a deployment" if verb in _UNSERVED else None
+
+    def _trainer(self) -> Trainer:
+        return self.platform.trainers.of(self.platform.jobs.running(self._account, self._job))
+
+
+async def gateway(request: Request) -> Response:
+    parameters = request.path_params
+    return await answer(JobSite(platform_of(request), parameters["account"], parameters["job"]), request)
+
+
+router.add_route("/training/v1/rlorTrainerJobs/{account}/{job}/api/v1/{verb:path}", gateway, methods=["GET", "POST"])

@@ -1,0 +1,175 @@
+"""/inference/v1/chat/completions and /v1/chat/completions, through the model's own chat template (WIRE 3.1)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Router
+
+from emulator.backend import BackendError, Generation, Replica
+from emulator.core.clock import SECOND
+from emulator.core.errors import InvalidArgument
+from emulator.http.control.requests import read_body
+from emulator.http.inference.events import Choice, stream
+from emulator.http.inference.live import Ended, Said
+from emulator.http.inference.message import Message
+from emulator.http.inference.requests import (
+    Sampling,
+    begin,
+    finished,
+    perf_metrics,
+    refuse_absent,
+    reply,
+    target,
+    usage,
+)
+from emulator.http.inference.rows import Rows
+from emulator.http.web import platform_of
+
+router = Router()
+DEFAULT_MAX_TOKENS = 2048
+ROLES = ("system", "user", "assistant", "tool")
+
+
+class CreateChatCompletion(Sampling):
+    """The body."""
+
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    tools: list[dict[str, Any]] = Field(default_factory=list)
+    tool_choice: Any = "auto"
+
+
+async def create(request: Request) -> Response:
+    sent, raw = await read_body(request, CreateChatCompletion)
+    refuse_absent(raw)
+    _refuse_unread(sent.messages)
+    on = await target(request, sent.model)
+    prompt = await run_in_threadpool(_render, on.replica, sent)
+    live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS)], sent, raw)
+    if sent.stream:
+        head = _head(request, sent.model, "chat.completion.chunk")
+        teller = _Teller(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)])
+        return await stream(request, on, sent, live, teller, head, len(prompt))
+    results = await finished(request, live)
+    metrics = perf_metrics(on, results)
+    content = {
+        **_head(request, sent.model, "chat.completion"),
+        "choices": [
+            _choice(index, result, prompt, sent, on.replica, _call_id(request)) for index, result in enumerate(results)
+        ],
+        "usage": usage(len(prompt), results),
+    }
+    if sent.return_token_ids:
+        content["prompt_token_ids"] = prompt
+    if sent.perf_metrics_in_response:
+        content["perf_metrics"] = metrics
+    return reply(request, content, metrics)
+
+
+def _head(request: Request, model: str, kind: str) -> dict[str, Any]:
+    world = platform_of(request).world
+    return {
+        "id": f"chatcmpl-{world.ids.hex(24)}",
+        "object": kind,
+        "created": world.clock.now() // SECOND,
+        "model": model,
+    }
+
+
+def _call_id(request: Request) -> str:
+    return platform_of(request).world.ids.hex(12)
+
+
+def _refuse_unread(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Name what a chat template would leave out without a word; raises InvalidArgument."""
+    for at, message in enumerate(messages):
+        if (role := message.get("role")) not in ROLES:
+            raise InvalidArgument(f"messages.{at}.role is {str(role)[:40]!r}: use one of {', '.join(ROLES)}")
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if (kind := part.get("type") if isinstance(part, dict) else None) != "text":
+                raise InvalidArgument(f"messages.{at}.content has a part of type {str(kind)[:40]!r}: only text is read")
+
+
+def _render(replica: Replica, sent: CreateChatCompletion) -> list[int]:
+    try:
+        return replica.render_chat(sent.messages, [] if sent.tool_choice == "none" else sent.tools)
+    except BackendError as error:
+        raise InvalidArgument(error.message) from error
+
+
+def _choice(
+    index: int, result: Generation, prompt: Sequence[int], sent: CreateChatCompletion, replica: Replica, call_id: str
+) -> dict[str, Any]:
+    message = Message(call_id)
+    message.add(result.text)
+    message.end()
+    body: dict[str, Any] = {
+        "index": index, "message": message.whole(), "finish_reason": _reason(message, result), "logprobs": None,
+    }  # fmt: skip
+    if sent.rows:
+        body["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of(result.tokens)
+    if sent.raw_output:
+        body["raw_output"] = _raw(result, prompt)
+    if sent.return_token_ids:
+        body["token_ids"] = [token.token_id for token in result.tokens]
+    return body
+
+
+def _reason(message: Message, result: Generation) -> str:
+    return "tool_calls" if message.calls else result.finish_reason
+
+
+def _raw(result: Generation, prompt: Sequence[int]) -> dict[str, Any]:
+    return {
+        "completion_token_ids": [token.token_id for token in result.tokens],
+        "prompt_token_ids": list(prompt),
+        "completion": result.text,
+        "prompt_fragments": [],
+    }
+
+
+class _Teller:
+    """A chunk's choices: the role in a chunk of its own, then deltas with the rows of the tokens that came."""
+
+    def __init__(
+        self, sent: CreateChatCompletion, prompt: Sequence[int], replica: Replica, call_ids: Sequence[str]
+    ) -> None:
+        self._sent = sent
+        self._prompt = prompt
+        self._messages = [Message(call_id) for call_id in call_ids]
+        self._rows = [Rows(replica.decode, legacy=sent.legacy) for _ in call_ids]
+        self._said = [0] * len(call_ids)
+        """Characters of text that each message has got."""
+
+    def opening(self) -> list[Choice]:
+        role = {"role": "assistant", "content": ""}
+        ids = {"prompt_token_ids": self._prompt} if self._sent.return_token_ids else {}
+        return [{"index": index, "delta": role, "finish_reason": None, **ids} for index in range(len(self._messages))]
+
+    def said(self, news: Said) -> Choice | None:
+        delta = self._messages[news.index].add(news.text)
+        self._said[news.index] += len(news.text)
+        body: Choice = {"index": news.index, "delta": delta, "finish_reason": None}
+        if self._sent.rows:
+            body["logprobs"] = self._rows[news.index].of(news.tokens)
+        if self._sent.return_token_ids:
+            body["token_ids"] = [token.token_id for token in news.tokens]
+        return body if delta or self._sent.rows or self._sent.return_token_ids else None
+
+    def ended(self, news: Ended) -> Choice:
+        message = self._messages[news.index]
+        rest = message.add(news.result.text[self._said[news.index] :])
+        for key, value in message.end().items():
+            rest[key] = rest[key] + value if key in rest else value
+        body: Choice = {
+            "index": news.index, "delta": rest, "finish_reason": _reason(message, news.result), "logprobs": None,
+        }  # fmt: skip
+        return body | ({"raw_output": _raw(news.result, self._prompt)} if self._sent.raw_output else {})
+
+
+for _prefix in ("/inference", ""):
+    router.add_route(f"{_prefix}/v1/chat/completions", create, methods=["POST"])

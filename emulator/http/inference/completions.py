@@ -1,0 +1,159 @@
+"""/inference/v1/completions and /v1/completions: token-in, token-out (WIRE 3.1)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Router
+
+from emulator.backend import Generation, Replica
+from emulator.core.clock import SECOND
+from emulator.core.errors import InvalidArgument
+from emulator.http.control.requests import read_body
+from emulator.http.inference.events import Choice, stream
+from emulator.http.inference.live import Ended, Said
+from emulator.http.inference.requests import (
+    Sampling,
+    begin,
+    finished,
+    perf_metrics,
+    refuse_absent,
+    reply,
+    target,
+    usage,
+)
+from emulator.http.inference.rows import Rows
+from emulator.http.web import platform_of
+
+router = Router()
+DEFAULT_MAX_TOKENS = 16
+MOST_PROMPTS = 128
+
+
+class CreateCompletion(Sampling):
+    """The body; a prompt is text or token ids, or a list of either."""
+
+    prompt: str | list[int] | list[str] | list[list[int]]
+    echo: bool = False
+    echo_last: int | None = Field(None, ge=0)
+
+
+async def create(request: Request) -> Response:
+    sent, raw = await read_body(request, CreateCompletion)
+    refuse_absent(raw)
+    on = await target(request, sent.model)
+    prompts = await run_in_threadpool(_prompts, on.replica, sent.prompt)
+    asked = [
+        sent.generation(prompt, DEFAULT_MAX_TOKENS, echo=sent.echo, echo_last=sent.echo_last) for prompt in prompts
+    ]
+    live, tokens = begin(request, on, asked, sent, raw), sum(len(prompt) for prompt in prompts)
+    if sent.stream:
+        teller = _Teller(sent, prompts, on.replica)
+        return await stream(request, on, sent, live, teller, _head(request, sent.model), tokens)
+    results = await finished(request, live)
+    choices = [
+        choice(index, result, prompts[index // sent.n], sent, on.replica) for index, result in enumerate(results)
+    ]
+    metrics = perf_metrics(on, results)
+    content = {**_head(request, sent.model), "choices": choices, "usage": usage(tokens, results)}
+    if sent.perf_metrics_in_response:
+        content["perf_metrics"] = metrics
+    return reply(request, content, metrics)
+
+
+def _head(request: Request, model: str) -> dict[str, Any]:
+    world = platform_of(request).world
+    return {
+        "id": f"cmpl-{world.ids.hex(24)}",
+        "object": "text_completion",
+        "created": world.clock.now() // SECOND,
+        "model": model,
+    }
+
+
+class _Teller:
+    """A chunk's choices: rows and text as they come; the whole of raw_output at the end, where it replaces others."""
+
+    def __init__(self, sent: CreateCompletion, prompts: Sequence[Sequence[int]], replica: Replica) -> None:
+        self._sent = sent
+        self._prompts = prompts
+        self._replica = replica
+        self._rows = [Rows(replica.decode, legacy=sent.legacy) for _ in prompts for _ in range(sent.n)]
+        self._said: dict[int, int] = {}
+        """Characters that each choice has got."""
+
+    def opening(self) -> list[Choice]:
+        return []
+
+    def said(self, news: Said) -> Choice | None:
+        rows = self._rows[news.index].of(news.tokens) if self._sent.rows else None
+        ids = [token.token_id for token in news.tokens] if self._sent.return_token_ids else []
+        if not (news.text or rows or ids):
+            return None
+        return self._choice(news.index, news.text, rows, ids)
+
+    def ended(self, news: Ended) -> Choice:
+        whole = choice(news.index, news.result, self._prompt(news.index), self._sent, self._replica)
+        rest = whole["text"][self._said.get(news.index, 0) :]
+        last = self._choice(news.index, rest, None, []) | {"finish_reason": whole["finish_reason"]}
+        return last | ({"raw_output": whole["raw_output"]} if self._sent.raw_output else {})
+
+    def _choice(self, index: int, text: str, rows: dict[str, Any] | None, ids: Sequence[int]) -> Choice:
+        body: Choice = {"index": index, "text": text, "finish_reason": None, "logprobs": rows}
+        if index not in self._said:
+            body["prompt_token_ids"] = list(self._prompt(index))
+        if self._sent.return_token_ids:
+            body["token_ids"] = ids
+        self._said[index] = self._said.get(index, 0) + len(text)
+        return body
+
+    def _prompt(self, index: int) -> Sequence[int]:
+        return self._prompts[index // self._sent.n]
+
+
+def choice(
+    index: int, result: Generation, prompt: Sequence[int], sent: CreateCompletion, replica: Replica
+) -> dict[str, Any]:
+    """One choice. With echo, ids, rows and text begin with what was echoed of the prompt."""
+    echoed = [row.token_id for row in result.prompt_tokens]
+    ids = [*echoed, *(token.token_id for token in result.tokens)]
+    text = (replica.decode(echoed) if echoed else "") + result.text
+    body: dict[str, Any] = {
+        "index": index,
+        "text": text,
+        "finish_reason": result.finish_reason,
+        "logprobs": None,
+        "prompt_token_ids": list(prompt),
+    }
+    if sent.rows:
+        body["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of([*result.prompt_tokens, *result.tokens])
+    if sent.raw_output:
+        body["raw_output"] = {
+            "completion_token_ids": ids,
+            "prompt_token_ids": list(prompt),
+            "completion": text,
+            "prompt_fragments": [],
+        }
+    if sent.return_token_ids:
+        body["token_ids"] = ids
+    return body
+
+
+def _prompts(replica: Replica, prompt: str | list[int] | list[str] | list[list[int]]) -> list[list[int]]:
+    """Token ids of every prompt; raises InvalidArgument."""
+    if isinstance(prompt, str):
+        return [replica.encode(prompt)]
+    if not prompt:
+        raise InvalidArgument("prompt is empty: give at least one token")
+    if isinstance(prompt[0], int):
+        return [prompt]
+    if len(prompt) > MOST_PROMPTS:
+        raise InvalidArgument(f"{len(prompt)} prompts in one request: at most {MOST_PROMPTS}")
+    return [replica.encode(one) if isinstance(one, str) else list(one) for one in prompt]
+
+
+for _prefix in ("/inference", "", "/training/v1/serverless/inference"):
+    router.add_route(f"{_prefix}/v1/completions", create, methods=["POST"])

@@ -1,0 +1,121 @@
+"""Server-sent events, written while tokens are drawn (WIRE 3.1; FAILURES E23)."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from emulator.backend import Generation
+from emulator.core.clock import Clock
+from emulator.core.errors import PlatformError
+from emulator.http.inference.live import Ended, Live, Said
+from emulator.http.inference.requests import Sampling, attended, correlated, named, perf_metrics, usage
+from emulator.http.web import platform_of
+from emulator.platform.deployments.completions import Target
+
+Choice = dict[str, Any]
+DONE = b"data: [DONE]\n\n"
+
+
+class Teller(Protocol):
+    """The choices of one endpoint's chunks."""
+
+    def opening(self) -> Sequence[Choice]:
+        """What stands in a chunk of its own before any token, maybe nothing."""
+
+    def said(self, news: Said) -> Choice | None:
+        """What new tokens add, None when that is nothing yet."""
+
+    def ended(self, news: Ended) -> Choice:
+        """What is still to be said of a choice, and why it ended."""
+
+
+class EventStream(StreamingResponse):
+    """Cancels its generation when it ends, however it ends: a client that leaves frees its rows in the batch."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, live: Live, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(body, headers=headers)
+        self._live = live
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._live.close()
+
+
+async def stream(
+    request: Request, on: Target, sent: Sampling, live: Live, teller: Teller, head: Mapping[str, Any], prompts: int
+) -> EventStream:
+    """An answer that begins with the first token; `head` stands in every chunk, `prompts` is tokens of all prompts.
+
+    A choice that fails before any token fails the request (raises Internal), a client that leaves before any ends it
+    (raises Cancelled); later a failure ends the stream with an error.
+    """
+    began = Clock.elapsed()
+    try:
+        async with attended(request, live):
+            first = await live.news()
+    except BaseException:
+        live.close()
+        raise
+    deployment = sent.model.rpartition("/")[2]
+    cut = platform_of(request).world.quirks.spend("inference.truncate_stream", deployment=deployment)
+    measured = {"prompt-tokens": str(prompts), "server-time-to-first-token": f"{Clock.elapsed() - began:.6f}"}
+    headers = correlated(request, {**measured, **named(on)})  # the rest is known at the end, and stands there
+    return EventStream(live, _body(on, sent, live, first, teller, head, prompts, cut), headers)
+
+
+async def _body(
+    on: Target, sent: Sampling, live: Live, news: Sequence[Said | Ended], teller: Teller, head: Mapping[str, Any],
+    prompts: int, cut: bool,
+) -> AsyncIterator[bytes]:  # fmt: skip
+    """Events; what came at once leaves at once. With `cut` the stream breaks off before a choice is finished."""
+
+    def event(choices: Sequence[Choice], **more: Any) -> bytes:
+        return b"data: " + orjson.dumps({**head, "choices": choices, **more}) + b"\n\n"
+
+    results: list[Generation] = []
+    opening = teller.opening()
+    ready = [event(opening)] if opening else []
+    while True:
+        for one in news:
+            if isinstance(one, Said):
+                choice = teller.said(one)
+                ready += [event([choice])] if choice is not None else []
+                continue
+            if cut:
+                yield b"".join(ready)
+                return
+            results.append(one.result)
+            more: dict[str, Any] = {}
+            if not live.open and one is news[-1]:
+                more["usage"] = usage(prompts, results)
+                if sent.perf_metrics_in_response:
+                    more["perf_metrics"] = perf_metrics(on, results)
+                await live.land()  # before the client can know: what it asks next is no sibling
+            ready.append(event([teller.ended(one)], **more))
+        if not live.open:
+            break
+        if ready:
+            yield b"".join(ready)
+            ready = []
+        try:
+            news = await live.news()
+        except PlatformError as failure:
+            yield _failed(failure)
+            return
+    yield b"".join([*ready, DONE])
+
+
+def _failed(failure: PlatformError) -> bytes:
+    """The event that ends a stream instead of `[DONE]`."""
+    error = {
+        "message": failure.message, "type": "server_error", "code": str(failure.code), "status": failure.http,
+    }  # fmt: skip
+    return b"event: error\ndata: " + orjson.dumps({"error": error}) + b"\n\n"

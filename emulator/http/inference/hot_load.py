@@ -1,0 +1,123 @@
+"""/hot_load/v1/models/hot_load: start a load, show where every replica stands (WIRE 3.3; FAILURES E1 to E8)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Router
+
+from emulator.core.errors import InvalidArgument
+from emulator.core.names import split_resource
+from emulator.http.web import Reply, body, caller, platform_of
+from emulator.platform.deployments.hotload import CHECKSUM, Incremental
+from emulator.platform.platform import Platform
+from emulator.state.entities import Deployment, Pod
+
+router = Router()
+_PATH = "/hot_load/v1/models/hot_load"
+_FIELDS = {"identity": str, "reset_prompt_cache": bool, "incremental_snapshot_metadata": dict}
+_METADATA = {"previous_snapshot_identity": str, "compression_format": str, "checksum_format": str}
+
+
+async def start(request: Request) -> Response:
+    platform = platform_of(request)
+    deployment_id, base_model = _addressed(request)
+    sent = _checked(await body(request), _FIELDS)
+    reject = platform.world.quirks.value("hotload.reset_prompt_cache", deployment=deployment_id) == "reject"
+    if reject and "reset_prompt_cache" in sent:  # FAILURES E1
+        raise InvalidArgument("reset_prompt_cache: Extra inputs are not permitted")
+    identity = sent.get("identity")
+    if not identity:
+        raise InvalidArgument("identity is required: the snapshot name that save_weights_for_sampler gave")
+    await run_in_threadpool(
+        platform.hotload.start, caller(request), deployment_id, base_model, identity, _incremental(sent)
+    )
+    return Reply({"identity": identity, "status": "accepted"})
+
+
+async def status(request: Request) -> Response:
+    platform = platform_of(request)
+    deployment_id, base_model = _addressed(request)
+    found = await run_in_threadpool(platform.hotload.status, caller(request), deployment_id, base_model)
+    return Reply(report(platform, found))
+
+
+def report(platform: Platform, deployment: Deployment) -> dict[str, Any]:
+    """The status body, bent as the switches say."""
+    quirks, subject = platform.world.quirks, {"deployment": deployment.id}
+    shape = quirks.value("hotload.status_shape", **subject)
+    first = deployment.pods[0] if deployment.pods else None
+    if shape == "legacy":  # FAILURES E6
+        return {"current_snapshot_identity": first and first.current, "stage": first.stage if first else "pending"}
+    pods = deployment.pods if shape != "empty" and platform.hotload.manager_ready(deployment) else []
+    replicas = [_replica(pod, adapters=shape == "adapters") for pod in pods]
+    for replica in replicas:
+        state = replica["loading_state"]
+        if state["stage"] == "error" and quirks.value("hotload.error_omits_target", **subject):
+            del state["target_snapshot_identity"]
+        if quirks.value("hotload.null_loading_state", **subject):
+            replica["loading_state"] = None
+    return {
+        "replicas": replicas,
+        "replica_distribution": {identity: sum(pod.current == identity for pod in pods)
+                                 for identity in sorted({pod.current for pod in pods if pod.current})},
+    }  # fmt: skip
+
+
+def _replica(pod: Pod, *, adapters: bool) -> dict[str, Any]:
+    loading: dict[str, Any] = {"stage": pod.stage, "target_snapshot_identity": pod.target}
+    if pod.message:
+        loading["error"] = pod.message
+    if pod.stale_reads > 0:  # FAILURES E3
+        pod.stale_reads -= 1
+        loading = {"stage": "error", "target_snapshot_identity": pod.stale_target, "error": "left by an earlier load"}
+    loaded = [{"identity": pod.current, "status": "loaded"}] if pod.current and (pod.adapter or adapters) else []
+    return {
+        "identity": pod.identity,
+        "readiness": pod.healthy,
+        "current_snapshot_identity": None if adapters else pod.current,
+        "loading_state": loading,
+        "loaded_adapters": loaded,
+        "supports_rdma_weight_sync": False,
+        "rdma_weight_sync_enabled": False,
+    }
+
+
+def _addressed(request: Request) -> tuple[str, str]:
+    """Deployment id and base model from the headers; raises InvalidArgument."""
+    deployment, model = request.headers.get("fireworks-deployment", ""), request.headers.get("fireworks-model", "")
+    if not deployment or not model:
+        raise InvalidArgument("the headers fireworks-deployment and fireworks-model are required")
+    account, deployment_id = split_resource(deployment, "deployments")
+    if account != caller(request):
+        raise InvalidArgument(f"{deployment[:200]} belongs to another account")
+    return deployment_id, model
+
+
+def _incremental(sent: dict[str, Any]) -> Incremental | None:
+    if not sent.get("incremental_snapshot_metadata"):
+        return None
+    plan = _checked(sent["incremental_snapshot_metadata"], _METADATA)
+    if not plan.get("previous_snapshot_identity"):
+        raise InvalidArgument("incremental_snapshot_metadata.previous_snapshot_identity is required")
+    return Incremental(
+        plan["previous_snapshot_identity"],
+        plan.get("compression_format", "arc_v2"),
+        plan.get("checksum_format", CHECKSUM),
+    )
+
+
+def _checked(sent: dict[str, Any], fields: Mapping[str, type]) -> dict[str, Any]:
+    """The fields without nulls; unknown ones are refused (FAILURES E2), and so are wrong types."""
+    for name, value in sent.items():
+        if name not in fields:
+            raise InvalidArgument(f"{name[:80]}: Extra inputs are not permitted")
+        if value is not None and type(value) is not fields[name]:
+            raise InvalidArgument(f"{name}: expected a {fields[name].__name__}")
+    return {name: value for name, value in sent.items() if value is not None}
+
+
+router.add_route(_PATH, start, methods=["POST"])
+router.add_route(_PATH, status, methods=["GET"])

@@ -1,0 +1,145 @@
+"""Generations while they are computed: what backend threads tell, read in the event loop (WIRE 3.1)."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation
+from emulator.core.clock import Clock
+from emulator.core.errors import Cancelled, Internal
+from emulator.platform.deployments.completions import Completions, Target
+
+SIBLINGS_S = 0.02
+"""A seeded request stays in flight for at least so long, so that the siblings sent along with it still meet it."""
+
+PAUSE_S = 0.02
+"""Between two looks at the news: tokens that come faster than anybody reads share a write, which costs most."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """New tokens of a choice, and the text that can be shown with them."""
+
+    index: int
+    tokens: Sequence[GeneratedToken]
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A choice is finished."""
+
+    index: int
+    result: Generation
+
+
+class Live:
+    """The choices of one request. `close` cancels what is unfinished: its rows leave the batch.
+
+    Raises InvalidArgument for a prompt that does not fit. To be made in the event loop; equal requests that are open
+    at once are siblings (`Completions.in_flight`).
+    """
+
+    def __init__(
+        self, completions: Completions, on: Target, asked: Sequence[GenerateRequest], key: bytes, *, told: bool
+    ) -> None:
+        """One choice per element of `asked`; with `told` tokens are news, otherwise only finished choices are."""
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._over = asyncio.Event()
+        self._looked = False
+        self._woken = False
+        self._left = False
+        self._heard: deque[Said | tuple[int, Future[Generation]]] = deque()
+        self._began = Clock.elapsed()
+        self._futures: list[Future[Generation]] = []
+        self._seeded = bool(asked) and asked[0].seed is not None and asked[0].temperature > 0
+        self._flight = contextlib.ExitStack()
+        self._flight.enter_context(completions.in_flight(key))
+        try:
+            for index, one in enumerate(asked):
+                self._futures.append(completions.submit(on, one, key, self._listener(index) if told else None))
+                self._futures[-1].add_done_callback(self._ender(index))
+        except BaseException:
+            self.close()
+            raise
+        self._open = len(asked)
+
+    async def news(self) -> list[Said | Ended]:
+        """What happened since the last call, in order, at least one thing.
+
+        Raises Internal when a choice failed, Cancelled after `leave`.
+        """
+        if self._looked:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), PAUSE_S)
+        self._looked = True
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._over.clear()
+            if self._left:
+                raise Cancelled("the client has left before it was answered")
+            self._woken = False  # before looking: what is heard from now on wakes again
+            if taken := list(self._take()):
+                return taken
+
+    @property
+    def open(self) -> bool:
+        """Whether a choice is unfinished."""
+        return self._open > 0
+
+    async def land(self) -> None:
+        """Let go of the flight, once siblings have had the time to join it."""
+        if self._seeded:
+            await asyncio.sleep(max(0.0, SIBLINGS_S - (Clock.elapsed() - self._began)))
+        self._flight.close()
+
+    def leave(self) -> None:
+        """Nobody waits any more: close, and end whoever asks for news."""
+        self._left = True
+        self.close()
+        self._changed.set()
+        self._over.set()
+
+    def close(self) -> None:
+        for future in self._futures:
+            future.cancel()
+        self._flight.close()
+
+    def _take(self) -> Iterator[Said | Ended]:
+        first = True
+        while self._heard:
+            one = self._heard.popleft()
+            if isinstance(one, Said):
+                yield one
+            elif (error := one[1].exception()) is None:
+                self._open -= 1
+                yield Ended(one[0], one[1].result())
+            elif first:
+                raise Internal(error.message if isinstance(error, BackendError) else str(error)) from error
+            else:  # what came before it is told first
+                self._heard.appendleft(one)
+                self._changed.set()
+                self._over.set()
+                return
+            first = False
+
+    def _listener(self, index: int) -> Callable[[Sequence[GeneratedToken], str], None]:
+        return lambda tokens, text: self._hear(Said(index, tokens, text))
+
+    def _ender(self, index: int) -> Callable[["Future[Generation]"], None]:
+        return lambda future: self._hear((index, future))
+
+    def _hear(self, one: Said | tuple[int, "Future[Generation]"]) -> None:
+        """In a thread of the backend: note it, and wake the reader unless that is on its way. An end is not put off."""
+        self._heard.append(one)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would read
+            if not self._woken:
+                self._woken = True
+                self._loop.call_soon_threadsafe(self._changed.set)
+            if not isinstance(one, Said):
+                self._loop.call_soon_threadsafe(self._over.set)

@@ -1,0 +1,214 @@
+"""What completions and chat completions have in common: parsing, waiting for replicas, answering."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from emulator.backend import GenerateRequest, Generation
+from emulator.core.errors import InvalidArgument, NotFound, PlatformError
+from emulator.http.control.requests import Body
+from emulator.http.inference.live import Ended, Live
+from emulator.http.web import Reply, at_end, caller, platform_of, request_id
+from emulator.platform.deployments.completions import Target
+
+MOST_CHOICES = 128
+MOST_TOPS = 20
+_ABSENT_FEATURES = (
+    "include_routing_matrix", "routing_matrix_format", "top_sampling_logprobs", "top_sampling_format", "sampling_mask",
+    "images",
+)  # fmt: skip
+_ABSENT_SETTINGS: Mapping[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "logit_bias": ({},),
+    "min_p": (0,),
+    "typical_p": (1,),
+    "mirostat_target": (0,),
+    "response_format": ({"type": "text"},),
+    "reasoning_effort": ("medium", True),
+    "thinking": ({"type": "enabled"},),
+    "functions": ([],),
+    "tool_choice": ("auto", "none"),
+}
+"""Settings that would change what is sampled, with the values that change nothing."""
+
+
+class TooEarly(PlatformError):
+    """The model is being swapped; clients wait and ask again (WIRE 3.1)."""
+
+    http, code = 425, 14
+
+
+class Sampling(Body):
+    """Settings that both endpoints take."""
+
+    model: str = ""
+    n: int = Field(1, ge=1, le=MOST_CHOICES)
+    max_tokens: int | None = Field(None, ge=0)
+    max_completion_tokens: int | None = Field(None, ge=0)
+    temperature: float = Field(1.0, ge=0.0, le=2.0)
+    top_p: float = Field(1.0, ge=0.0, le=1.0)
+    top_k: int = Field(0, ge=0)
+    seed: int | None = None
+    stop: str | list[str] = Field(default_factory=list)
+    stream: bool = False
+    logprobs: bool | Annotated[int, Field(ge=0, le=MOST_TOPS)] | None = None
+    top_logprobs: int = Field(0, ge=0, le=MOST_TOPS)
+    ignore_eos: bool = False
+    context_length_exceeded_behavior: Literal["truncate", "error"] = "truncate"
+    return_token_ids: bool = False
+    raw_output: bool = False
+    perf_metrics_in_response: bool = False
+
+    @property
+    def tops(self) -> int:
+        """How many likeliest tokens each row lists."""
+        return self.top_logprobs or (self.logprobs or 0 if self.legacy else 0)
+
+    @property
+    def legacy(self) -> bool:
+        """Whether log-probabilities are wanted in the form of old: `logprobs` is a number, and 0 asks for them too."""
+        return type(self.logprobs) is int
+
+    @property
+    def rows(self) -> bool:
+        """Whether log-probabilities are wanted."""
+        return self.legacy or bool(self.logprobs)
+
+    @property
+    def stops(self) -> list[str]:
+        return [stop for stop in ([self.stop] if isinstance(self.stop, str) else self.stop) if stop]
+
+    def generation(self, prompt: Sequence[int], default: int, **more: Any) -> GenerateRequest:
+        """`default` is how many tokens when the request does not say; raises InvalidArgument when it says it twice."""
+        limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
+        if len(limits) > 1:
+            raise InvalidArgument("max_tokens and max_completion_tokens are one setting: send one of them")
+        return GenerateRequest(
+            prompt=prompt,
+            max_tokens=limits[0] if limits else default,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            seed=self.seed,
+            stop=self.stops,
+            top_logprobs=self.tops,
+            ignore_eos=self.ignore_eos,
+            whole=self.context_length_exceeded_behavior == "error",
+            **more,
+        )
+
+
+def refuse_absent(raw: Mapping[str, Any]) -> None:
+    """Name the feature that is not there instead of leaving it out silently; raises InvalidArgument."""
+    for name in _ABSENT_FEATURES:
+        if raw.get(name):
+            raise InvalidArgument(
+                f"{name} is not supported: this deployment has no router replay, sampling references or images"
+            )
+    for name, neutral in _ABSENT_SETTINGS.items():
+        if name in raw and raw[name] not in neutral:
+            raise InvalidArgument(f"{name} is not supported: leave it out, or send {orjson.dumps(neutral[0]).decode()}")
+
+
+async def target(request: Request, model: str) -> Target:
+    """The replica that answers, once a load lets it (FAILURES E23); raises TooEarly, NotFound, and as `resolve`."""
+    platform, account = platform_of(request), caller(request)
+    if not model:
+        raise InvalidArgument("model is required")
+    quirks = platform.world.quirks
+    if quirks.any_of(("inference.during_load",)):
+        found = platform.completions.deployment(account, model)
+        while found is not None and await run_in_threadpool(platform.completions.loading, found):
+            match quirks.value("inference.during_load", deployment=found.id):
+                case "425":
+                    raise TooEarly(f"{found.name} is loading a snapshot")
+                case "404":
+                    raise NotFound(f"{found.name} is loading a snapshot")
+                case "serve":
+                    break
+            await asyncio.sleep(0.05)
+    found_target = await run_in_threadpool(platform.completions.resolve, account, model)
+    at_end(request, found_target.release)
+    return found_target
+
+
+def begin(
+    request: Request, on: Target, asked: Sequence[GenerateRequest], sent: Sampling, raw: Mapping[str, Any]
+) -> Live:
+    """Start `n` choices of every prompt; raises InvalidArgument."""
+    key = hashlib.sha256(orjson.dumps([caller(request), raw], option=orjson.OPT_SORT_KEYS)).digest()
+    each = [one for one in asked for _ in range(sent.n)]
+    return Live(platform_of(request).completions, on, each, key, told=sent.stream)
+
+
+async def finished(request: Request, live: Live) -> list[Generation]:
+    """All choices, when the last one is done; raises Internal, and Cancelled when the client leaves."""
+    results: dict[int, Generation] = {}
+    try:
+        async with attended(request, live):
+            while live.open:
+                results |= {one.index: one.result for one in await live.news() if isinstance(one, Ended)}
+            await live.land()
+    finally:
+        live.close()
+    return [results[index] for index in sorted(results)]
+
+
+@contextlib.asynccontextmanager
+async def attended(request: Request, live: Live) -> AsyncIterator[None]:
+    """While an answer has not begun, only the socket says that nobody waits for it: then `live` is left."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        live.leave()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:
+    """Measured seconds and counts of the slowest choice, and who answered (WIRE 3.1)."""
+    slowest = max(results, key=lambda result: result.metrics.get("server-processing-time", 0.0))
+    measured = {key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
+                for key, value in slowest.metrics.items()}  # fmt: skip
+    return {**measured, **named(on)}
+
+
+def named(on: Target) -> dict[str, str]:
+    """Who answers: a deployment and its replica, nothing for a model of its own."""
+    if on.deployment is None or on.pod is None:
+        return {}
+    return {"deployment": on.deployment.name, "backend-host": on.pod.identity}
+
+
+def usage(prompt_tokens: int, results: Sequence[Generation]) -> dict[str, int]:
+    completion = sum(len(result.tokens) for result in results)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion,
+        "total_tokens": prompt_tokens + completion,
+    }
+
+
+def reply(request: Request, content: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+    return Reply(content, headers=correlated(request, headers))
+
+
+def correlated(request: Request, headers: Mapping[str, str]) -> dict[str, str]:
+    """Answer headers: the caller's request id or a new one, and the measured metrics."""
+    given = request_id(request.scope) or {"x-request-id": platform_of(request).world.ids.hex(32)}
+    return {**given, **{f"fireworks-{name}": value for name, value in headers.items()}}

@@ -1,0 +1,1 @@
+"""What was asked of the platform: kept, written to a file without keys."""

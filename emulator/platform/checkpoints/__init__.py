@@ -1,0 +1,1 @@
+"""Checkpoint rows and the blobs behind them: saved, listed, found, promoted."""

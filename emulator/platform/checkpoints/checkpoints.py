@@ -1,0 +1,223 @@
+"""Rows and blobs: saving, listing, finding, resolving what load_weights was given (WIRE 1.9, 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emulator.backend import SavedState
+from emulator.core.clock import SECOND
+from emulator.core.errors import AlreadyExists, FailedPrecondition, Internal, NotFound, PlatformError
+from emulator.core.kinds import CheckpointKind, detect, resumable
+from emulator.core.lifecycle import Pending, Progression
+from emulator.core.names import Shelf, check_checkpoint_name, parse_reference
+from emulator.platform.queries.paging import Page, page
+from emulator.platform.trainers.owners import Owners
+from emulator.state import references as holds
+from emulator.state.blobs import Blobs
+from emulator.state.entities import Checkpoint
+from emulator.state.world import World
+
+VISIBLE = "visible"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a save comes from: the shelf that lists it, the model, what the client asked for."""
+
+    shelf: Shelf
+    base_model: str
+    lora_rank: int
+    model_id: str
+    saved_as: str
+    bucket: str = ""
+    ttl_s: float = 0.0
+    trained: Mapping[str, bool] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The checkpoint rows of all jobs and sessions."""
+
+    def __init__(self, world: World, blobs: Blobs, owners: Owners) -> None:
+        self._world = world
+        self._blobs = blobs
+        self._owners = owners
+        owners.on_purge(lambda owner: self.forget(owner.name))
+
+    def check_name(self, owner: str, name: str) -> None:
+        """Refuse a name before anything is computed; raises InvalidArgument (FAILURES B3, B4)."""
+        job, quirks = owner.rsplit("/", 1)[-1], self._world.quirks
+        strict = quirks.value("names.enforce_on_save", job=job)
+        longest = quirks.value("names.max_len", job=job)
+        check_checkpoint_name(name, strict=strict, longest=min(longest, 63) if strict else longest)
+
+    def check_free(self, shelf: Shelf, name: str, step: int) -> None:
+        """A resumable save under a taken name is refused unless it is that very step again (FAILURES B1)."""
+        row = self.at(shelf, name)
+        rule = self._world.quirks.value("save.on_duplicate", job=shelf.owner.rsplit("/", 1)[-1], checkpoint=name)
+        if row is None or rule == "overwrite":
+            return
+        if not resumable(row.kind) or row.step != step or rule == "strict":
+            raise AlreadyExists(
+                f"checkpoint {name!r} already exists (step {row.step}, {row.kind.value}): choose another name"
+            )
+
+    def save(self, origin: Origin, name: str, staged: Path, state: SavedState) -> Checkpoint:
+        """Turn a staged folder into a row: detect its kind, make it durable, list it."""
+        owner = origin.shelf.owner
+        self.check_name(owner, name)
+        kind = detect(staged)
+        if kind is None:
+            self._blobs.discard(staged)
+            raise Internal(f"the save of {name!r} left no whole checkpoint")
+        account, _, job = owner.split("/")[1:4]
+        key = f"{account}/{origin.bucket or job}/{name}~{self._world.ids.hex_aside(8)}"
+        size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
+        torn = resumable(kind) and self._world.quirks.spend("dcp.torn", job=job, checkpoint=name)
+        self._blobs.commit(staged, key)
+        try:
+            with self._world.change():
+                self.owner(owner)
+                now = self._world.clock.now()
+                listed, later, due = self._names(origin.shelf, job, name, kind, state.step, now)
+                row = Checkpoint(
+                    owner=owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size,
+                    renames_to=later, renames_at=due, expires=now + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
+                    base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
+                    saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
+                    model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(job, name, now),
+                )  # fmt: skip
+                replaced = self._world.checkpoints.get(row.name)
+                if replaced is not None:
+                    self._world.checkpoints.remove(row.name)
+                self._world.checkpoints.put(row)
+        except PlatformError:
+            self._blobs.delete(key)
+            raise
+        if replaced is not None:
+            holds.delete(self._world, self._blobs, [replaced.blob])
+        if torn:
+            _tear(self._blobs.path(key), torn)
+        return row
+
+    def owner(self, name: str) -> str:
+        """The full name of a job or session, checked; raises NotFound when there is none, or none any more."""
+        return self._owners.get(name).name
+
+    def list(self, owner: str, *, page_size: int = 50, page_token: str = "") -> Page[Checkpoint]:
+        """Visible rows after `page_token`, oldest first; raises NotFound, and InvalidArgument for a foreign token."""
+        rows = self.rows(self.owner(owner))
+        visible = [row for row in rows if row.pending is None or (not page_token and self._seen(row))]
+        cap = self._world.quirks.value("rows.page_size_cap", job=owner.rsplit("/", 1)[-1])
+        return page(visible, page_size, page_token, _birth, cap)
+
+    def rows(self, owner: str) -> Sequence[Checkpoint]:
+        """All rows of a job or session, visible or not, oldest first."""
+        rows = self._world.checkpoints.of(owner)
+        if any(row.renames_to or row.expires for row in rows):
+            self._settle(rows)
+            rows = sorted(self._world.checkpoints.of(owner), key=_birth)
+        return rows
+
+    def forget(self, owner: str) -> None:
+        """Drop the rows of an owner whose retention is over, and their blobs (FAILURES D17)."""
+        with self._world.change():
+            rows = self._world.checkpoints.of(owner)
+            for row in rows:
+                self._world.checkpoints.remove(row.name)
+        holds.delete(self._world, self._blobs, [row.blob for row in rows])
+
+    def at(self, shelf: Shelf, name: str) -> Checkpoint | None:
+        """The row that a save of this name has left on a shelf."""
+        found = (self._world.checkpoints.get(f"{shelf.owner}/checkpoints/{listed}") for listed in shelf.ids(name))
+        return next((row for row in found if row is not None), None)
+
+    def find(self, owner: str, checkpoint_id: str) -> Checkpoint:
+        """The row of this id, visible or not; raises NotFound."""
+        return self.saved(Shelf(owner), checkpoint_id)
+
+    def saved(self, shelf: Shelf, name: str) -> Checkpoint:
+        """The row of a save, visible or not; raises NotFound."""
+        self.rows(shelf.owner)
+        row = self.at(shelf, name)
+        if row is None:
+            raise NotFound(
+                f"checkpoint {shelf.path(name)[:200]!r} not found on {shelf.owner}: use a name that its "
+                "list_checkpoints returns"
+            )
+        return row
+
+    def folder(self, row: Checkpoint) -> Path:
+        """The files of a row; raises NotFound in the service's words when they are gone (FAILURES D3)."""
+        if not self._blobs.exists(row.blob):
+            raise NotFound(f'checkpoint "{row.id}" not found in GCS')
+        return self._blobs.path(row.blob)
+
+    def resolve(self, asking: Shelf, path: str) -> Checkpoint:
+        """The resumable row load_weights means (WIRE 5.2); raises InvalidArgument, NotFound, FailedPrecondition."""
+        reference = parse_reference(path)
+        source = self._owners.source(asking, reference)
+        row = self.saved(source, reference.checkpoint)
+        if not resumable(row.kind):
+            raise FailedPrecondition(
+                f"checkpoint {row.id!r} holds sampler weights ({_short(row.kind)}) and no optimizer: load one that "
+                "save_state wrote" + (", or use load_adapter" if row.kind is CheckpointKind.INFERENCE_LORA else "")
+            )
+        return row
+
+    def _names(
+        self, shelf: Shelf, job: str, name: str, kind: CheckpointKind, step: int, now: int
+    ) -> tuple[str, str, int]:
+        """The id a row gets, the one it is renamed to, and when (FAILURES A8, A9, A13)."""
+        quirks, subject = self._world.quirks, {"job": job, "checkpoint": name}
+        style = -1 if quirks.value("sessions.name_style", **subject) == "colon" else 0
+        asked, own = shelf.ids(name)[style], shelf.ids(f"step-{step}")[style]
+        if not resumable(kind) or own == asked or quirks.value("dcp.rename", **subject) == "caller":
+            return asked, "", 0
+        wait = quirks.value("dcp.rename_after_s", **subject)
+        return (asked, own, now + int(wait * SECOND)) if wait > 0 else (own, "", 0)
+
+    def _settle(self, rows: Sequence[Checkpoint]) -> None:
+        """Drop rows that have expired (FAILURES B5); give others their lasting names, replacing what had these (A9)."""
+        now, table = self._world.clock.now(), self._world.checkpoints
+        expired: list[str] = []
+        with self._world.change():
+            for row in rows:
+                if row.expires and now >= row.expires:
+                    table.remove(row.name)
+                    expired.append(row.blob)
+                elif row.renames_to and now >= row.renames_at:
+                    table.remove(row.name)
+                    row.id, row.renames_to = row.renames_to, ""
+                    table.remove(row.name)
+                    table.put(row)
+        if expired:
+            holds.delete(self._world, self._blobs, expired)
+
+    def _hidden(self, job: str, name: str, now: int) -> Pending | None:
+        subject = {"job": job, "checkpoint": name}
+        lag = Progression(
+            self._world.quirks.spend("rows.visible_after_lists", **subject),
+            self._world.quirks.spend("rows.visible_after_s", **subject),
+        )
+        return None if lag.immediate else Pending.start(VISIBLE, lag, now)
+
+    def _seen(self, row: Checkpoint) -> bool:
+        """Count one list against a row that lags behind its save (FAILURES A6)."""
+        if row.pending is not None and row.pending.look(self._world.clock.now()):
+            row.pending = None
+        return row.pending is None
+
+
+def _tear(folder: Path, what: str) -> None:
+    """Take away what makes a training state whole (FAILURES C22)."""
+    victim = ".metadata" if what == "missing_metadata" else "*.distcp"
+    for file in folder.glob(victim):
+        file.unlink()
+
+
+def _birth(row: Checkpoint) -> int:
+    return row.created
+
+
+def _short(kind: CheckpointKind) -> str:
+    return kind.value.removeprefix("CHECKPOINT_TYPE_")

@@ -1,0 +1,196 @@
+"""Promotion: a row's blob becomes a model (WIRE 1.10, 1.11, 5.7; FAILURES D).
+
+Every check comes before the first byte is copied; the copy is staged, opened and only then named, so that a failure
+leaves nothing behind.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulator.backend import Backend, BackendError, ModelDescription
+from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PlatformError
+from emulator.core.kinds import CheckpointKind, detect, promotable, resumable
+from emulator.core.lifecycle import Pending, Progression
+from emulator.core.names import check_model_id, split_resource
+from emulator.platform.checkpoints.checkpoints import Checkpoints
+from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
+from emulator.platform.operations import Operations
+from emulator.state.blobs import Blobs
+from emulator.state.entities import Checkpoint, Model, Operation
+from emulator.state.world import World
+
+_HOW_TO_SAVE = 'save_weights_for_sampler_ext(checkpoint_type="base") / TrainingCheckpoints.save(promotable=True)'
+
+
+@dataclass(frozen=True)
+class PromoteRequest:
+    """`owner` is the full name of the job or session that lists the checkpoint.
+    `knows_operations`: whether it held the field async_promotion; `wants_operation`: its value.
+    """
+
+    account: str
+    owner: str
+    checkpoint: str
+    output_model: str
+    base_model: str = ""
+    deployment: str = ""
+    knows_operations: bool = False
+    wants_operation: bool = False
+
+    @property
+    def subject(self) -> dict[str, str]:
+        """What its quirks are selected by."""
+        return {"account": self.account, "job": self.owner.rsplit("/", 1)[-1], "checkpoint": self.checkpoint}
+
+
+class Promotion:
+    """Turns promotable rows into models."""
+
+    def __init__(
+        self, world: World, blobs: Blobs, checkpoints: Checkpoints, models: Models, operations: Operations,
+        backend: Backend,
+    ) -> None:  # fmt: skip
+        self._world = world
+        self._blobs = blobs
+        self._checkpoints = checkpoints
+        self._models = models
+        self._operations = operations
+        self._backend = backend
+        self._busy: set[str] = set()
+
+    def promote(self, request: PromoteRequest) -> Model | Operation:
+        """Check, copy, open, register; raises a PlatformError, and then nothing of it stays."""
+        mode = self._world.quirks.value("promote.async", **request.subject)
+        if request.knows_operations and mode == "unsupported":
+            raise InvalidArgument('unknown field "async_promotion" in PromoteCheckpointRequest')
+        row = self._row(request)
+        self._check_base(request, row)
+        with self._reserved(request, row) as done:
+            model = done or self._copy(request, row)
+        if request.wants_operation and mode == "operation":
+            wait = self._world.quirks.value("promote.duration_s", **request.subject)
+            metadata = {"statusMessage": f"copying {row.id} to {model.name}"}
+            return self._operations.start(request.account, {"model": model.name}, metadata, wait)
+        return model
+
+    def _row(self, request: PromoteRequest) -> Checkpoint:
+        """The row to promote, if it can be; the model id is looked at first, as the service does."""
+        try:
+            account, model_id = split_resource(request.output_model, "models")
+            check_model_id(model_id, self._world.quirks.value("models.id_rule", **request.subject))
+            if account != request.account:
+                raise InvalidArgument(f"output_model {request.output_model!r} is not in account {request.account}")
+        except InvalidArgument:
+            self._orphan(request)
+            raise
+        row = self._checkpoints.find(self._checkpoints.owner(request.owner), request.checkpoint)
+        if not promotable(row.kind):
+            raise FailedPrecondition(self._refusal(row))
+        if self._world.quirks.spend("rows.promotable_flips", **request.subject):
+            raise FailedPrecondition(f"checkpoint {row.id!r} is not promotable any more: list the checkpoints again")
+        return row
+
+    def _refusal(self, row: Checkpoint) -> str:
+        """Which layer is wrong, and the call that would have made a promotable row."""
+        short = row.kind.value.removeprefix("CHECKPOINT_TYPE_")
+        what = "resumable training state (DCP)" if resumable(row.kind) else "a delta over the previous snapshot"
+        others = [other.id for other in self._checkpoints.rows(row.owner) if promotable(other.kind)]
+        ready = f"; newest promotable row of this job: {others[-1]!r}" if others else ""
+        return (
+            f"checkpoint {row.id!r} is {short}, {what}, which is not promotable (checkpointType is what the server "
+            f"found in the blob, whatever the save was called): save with {_HOW_TO_SAVE}{ready}"
+        )
+
+    def _check_base(self, request: PromoteRequest, row: Checkpoint) -> None:
+        if not request.base_model:
+            if self._world.quirks.value("promote.base_model", **request.subject) == "required":
+                raise InvalidArgument(f"base_model is required: {row.id!r} was trained from {row.base_model}")
+            return
+        split_resource(request.base_model, "models")
+        if request.base_model != row.base_model:
+            raise InvalidArgument(
+                f"base_model {request.base_model} is not what {row.id!r} was trained from: use {row.base_model}"
+            )
+
+    @contextmanager
+    def _reserved(self, request: PromoteRequest, row: Checkpoint) -> Iterator[Model | None]:
+        """Hold the model's name while it is made; yields the model when the same source was promoted to it before."""
+        name = request.output_model
+        with self._world.lock:
+            known = self._world.models.get(name)
+            rule = self._world.quirks.value("promote.on_existing", **request.subject)
+            same = known is not None and known.source_checkpoint == row.name and rule == "same_source_ok"
+            if name in self._busy or (known is not None and not same):
+                source = f", promoted from {known.source_checkpoint}" if known else " (a promotion is under way)"
+                raise AlreadyExists(f"model {name} already exists{source}: choose another output model id")
+            self._busy.add(name)
+        try:
+            yield known
+        finally:
+            self._busy.discard(name)
+
+    def _copy(self, request: PromoteRequest, row: Checkpoint) -> Model:
+        source = self._source(request, row)
+        staged = self._blobs.stage()
+        try:
+            self._blobs.copy_into(source, staged)
+            described = self._open(staged, row)
+        except BaseException:
+            self._blobs.discard(staged)
+            raise
+        _, model_id = split_resource(request.output_model, "models")
+        key = f"{request.account}/models/{model_id}~{self._world.ids.hex_aside(8)}"
+        self._blobs.commit(staged, key)
+        try:
+            return self._register(request, row, key, described)
+        except PlatformError:
+            self._blobs.delete(key)
+            raise
+
+    def _source(self, request: PromoteRequest, row: Checkpoint) -> Path:
+        """The blob, unless a quirk has lost it (FAILURES D3, D12)."""
+        quirks = self._world.quirks
+        lost = quirks.spend("promote.blob", **request.subject) == "missing"
+        legacy = quirks.value("jobs.legacy_bucket", job=request.subject["job"]) and not request.deployment
+        if lost or legacy:
+            raise NotFound(f'checkpoint "{row.id}" not found in GCS')
+        return self._checkpoints.folder(row)
+
+    def _open(self, staged: Path, row: Checkpoint) -> ModelDescription:
+        """Look at the copy again: it must still be what the row says, and open."""
+        if detect(staged) is not row.kind:
+            raise FailedPrecondition(f"the files of {row.id!r} are not whole any more: save it again")
+        try:
+            base = self._models.base(row.base_model) if row.kind is CheckpointKind.INFERENCE_LORA else None
+            return self._backend.describe(staged, base)
+        except BackendError as error:
+            raise FailedPrecondition(f"checkpoint {row.id!r} does not open, save it again: {error.message}") from error
+
+    def _register(self, request: PromoteRequest, row: Checkpoint, key: str, found: ModelDescription) -> Model:
+        _, model_id = split_resource(request.output_model, "models")
+        wait = Progression(after_s=self._world.quirks.value("promote.duration_s", **request.subject))
+        adapter = row.kind is CheckpointKind.INFERENCE_LORA
+        with self._world.change():
+            now = self._world.clock.now()
+            return self._world.models.put(
+                Model(
+                    account=request.account, id=model_id, kind=ADDON if adapter else "HF_BASE_MODEL", created=now,
+                    updated=now, blob=key, base_model=row.base_model, state=READY if wait.immediate else UPLOADING,
+                    pending=None if wait.immediate else Pending.start(READY, wait, now), model_type=found.model_type,
+                    parameter_count=found.parameter_count, context_length=found.context_length, moe=found.moe,
+                    lora_rank=found.lora_rank, target_modules=list(found.target_modules), display_name=model_id,
+                    source_checkpoint=row.name, source_step=row.step, root=self._models.root(row.base_model),
+                )
+            )  # fmt: skip
+
+    def _orphan(self, request: PromoteRequest) -> None:
+        """A bad model id loses the blob for every later promotion too (FAILURES D3, case c)."""
+        if self._world.quirks.spend("promote.blob", **request.subject) != "orphaned_after_bad_id":
+            return
+        row = self._world.checkpoints.get(f"{request.owner}/checkpoints/{request.checkpoint}")
+        if row is not None:
+            with self._world.change():
+                row.blob = f"orphaned/{row.blob}"
+                self._world.checkpoints.put(row)

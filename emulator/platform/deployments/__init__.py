@@ -1,0 +1,1 @@
+"""Deployments: their states, their replicas, hot-loading, and what they sample."""

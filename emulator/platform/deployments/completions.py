@@ -1,0 +1,168 @@
+"""Completions: which weights a model name means, and seeds that tell parallel requests apart (WIRE 3.1, 3.2)."""
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell
+from emulator.core.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from emulator.platform.deployments.deployments import DELETED, FAILED, Deployments
+from emulator.platform.deployments.hotload import HotLoad
+from emulator.platform.deployments.replicas import Lease, Replicas
+from emulator.platform.deployments.samplers import Samplers, is_sampler
+from emulator.platform.models.models import Models
+from emulator.state.entities import Deployment, Pod
+from emulator.state.world import World
+
+
+@dataclass(frozen=True)
+class Target:
+    """What answers: a replica, and the deployment and pod that it belongs to, if any.
+
+    `release` lets go of a replica without a deployment, which others may then be opened in place of.
+    """
+
+    replica: Replica
+    deployment: Deployment | None = None
+    pod: Pod | None = None
+    release: Callable[[], None] = lambda: None
+
+    @classmethod
+    def leased(cls, lease: Lease) -> "Target":
+        return cls(lease.replica, release=lease.release)
+
+
+class Completions:
+    """Routes prompts to replicas."""
+
+    def __init__(
+        self, world: World, deployments: Deployments, hotload: HotLoad, replicas: Replicas, models: Models,
+        samplers: Samplers,
+    ) -> None:  # fmt: skip
+        self._world = world
+        self._deployments = deployments
+        self._hotload = hotload
+        self._replicas = replicas
+        self._models = models
+        self._samplers = samplers
+        self._turn = 0
+        self._running: dict[bytes, list[int]] = {}
+        self._lock = threading.Lock()
+
+    def deployment(self, account: str, model: str) -> Deployment | None:
+        """The deployment that a name means, None for a model or sampler; raises InvalidArgument, PermissionDenied."""
+        if is_sampler(model):
+            return None
+        named, _, name = model.rpartition("#")
+        parts = name.split("/")
+        if len(parts) != 4 or parts[0] != "accounts" or parts[2] not in ("deployments", "models"):
+            raise InvalidArgument(
+                f"unknown model {model[:200]!r}: give accounts/<account>/deployments/<id> or "
+                "accounts/<account>/models/<id>"
+            )
+        if parts[2] == "models":
+            return None
+        if parts[1] != account:
+            raise PermissionDenied(f"{name[:200]} belongs to another account")
+        try:
+            found = self._deployments.get(account, parts[3])
+        except NotFound as error:
+            raise InvalidArgument(error.message) from None  # a 404 would be retried as "not loaded yet" (WIRE 3.2)
+        if found.state in (DELETED, FAILED):
+            raise InvalidArgument(f"{found.name} is {found.state}")
+        if named and named != found.base_model:
+            raise InvalidArgument(
+                f"{found.name} serves {found.base_model}, not {named[:200]}: give the deployment alone, or another one"
+            )
+        return found
+
+    def resolve(self, account: str, model: str) -> Target:
+        """The replica that serves a model name; opens it if need be, and keeps it open until it is released.
+
+        Raises InvalidArgument, PermissionDenied, FailedPrecondition, Unavailable (no replicas), Internal.
+        """
+        found = self.deployment(account, model)
+        try:
+            if is_sampler(model):
+                return Target.leased(self._samplers.replica(account, model))
+            if found is None:
+                return Target.leased(self._replicas.of_model(self._model(account, model)))
+            self._hotload.settle(found)
+            pod = self._pod(found)
+            replica = self._replicas.of_pod(found, pod)
+            if self._hotload.stands(found, pod):
+                return Target(replica, found, pod)
+            self._replicas.close(pod.identity)  # deleted, scaled down or rolled while it was opened
+            return self.resolve(account, model)
+        except NotFound as error:
+            raise FailedPrecondition(error.message) from None
+        except BackendError as error:
+            raise Internal(f"{model} cannot be served: {error.message}") from error
+
+    def loading(self, deployment: Deployment) -> bool:
+        """Whether the deployment is loading a snapshot, after carrying out what is due."""
+        self._hotload.settle(deployment)
+        return self._hotload.loading(deployment)
+
+    def submit(
+        self, target: Target, request: GenerateRequest, key: bytes, tell: Tell | None = None
+    ) -> "Future[Generation]":
+        """Generate one continuation, inside `in_flight(key)`; raises InvalidArgument.
+
+        `key` tells equal requests: the k-th one in flight gets the k-th sample of the seed, so N parallel requests with
+        one body give N different samples, and the same N whenever they are asked again (WIRE 3.1).
+        """
+        try:
+            return target.replica.generate(dataclasses.replace(request, seed=self._seed(request.seed, key)), tell)
+        except BackendError as error:
+            raise _refusal(error) from error
+
+    @contextmanager
+    def in_flight(self, key: bytes) -> Iterator[None]:
+        """Equal requests that overlap in here are siblings."""
+        with self._lock:
+            self._running.setdefault(key, [0, 0])[1] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                held = self._running[key]
+                held[1] -= 1
+                if not held[1]:
+                    del self._running[key]
+
+    def _seed(self, seed: int | None, key: bytes) -> int:
+        with self._lock:
+            held = self._running[key]
+            occurrence = held[0]
+            held[0] += 1
+        if seed is None:
+            return int(self._world.ids.hex(15), 16)
+        if occurrence == 0:
+            return seed
+        return int.from_bytes(hashlib.sha256(f"{seed}/{occurrence}".encode()).digest()[:7], "big")
+
+    def _model(self, account: str, name: str) -> str:
+        owner, kind = name.split("/")[1], self._models.get(name).kind
+        if owner not in (account, "fireworks"):
+            raise PermissionDenied(f"{name[:200]} belongs to another account")
+        if kind == "EMBEDDING_MODEL":
+            raise InvalidArgument(f"{name} is an embedding model and does not complete text")
+        self._models.visible(account, name)
+        return name
+
+    def _pod(self, deployment: Deployment) -> Pod:
+        """The next healthy replica, in turn; several may hold different snapshots for a while (FAILURES E7)."""
+        pods = [pod for pod in deployment.pods if pod.healthy]
+        if not pods:
+            raise Unavailable(f"DEPLOYMENT_SCALING_UP: {deployment.name} has no replicas: scale it up")
+        self._turn += 1
+        return pods[self._turn % len(pods)]
+
+
+def _refusal(error: BackendError) -> InvalidArgument | Internal:
+    return InvalidArgument(error.message) if error.category == "user" else Internal(error.message)

@@ -1,0 +1,252 @@
+"""Deployments and their states (WIRE 1.12, 4.2; FAILURES E14 to E22)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from emulator.core.lifecycle import Pending, Progression
+from emulator.core.names import check_dns_label, resource
+from emulator.platform.deployments import buckets
+from emulator.platform.deployments import spec as deployment_spec
+from emulator.platform.deployments.spec import DeploymentSpec
+from emulator.platform.models.catalogue import Catalogue
+from emulator.platform.models.models import Models
+from emulator.platform.queries.paging import Page, Query
+from emulator.state import references as holds
+from emulator.state.entities import Deployment, Pod
+from emulator.state.world import World
+
+CREATING, READY, UPDATING, FAILED, DELETED = "CREATING", "READY", "UPDATING", "FAILED", "DELETED"
+MUTABLE: Mapping[str, Any] = {
+    "min_replica_count": 0, "max_replica_count": 1, "enable_hot_load": False, "hot_load_trainer_job": "",
+    "hot_load_transition_type": "", "hot_load_bucket_url": "", "description": "", "display_name": "", "annotations": {},
+}  # fmt: skip
+"""Fields that PATCH may change, and what each is when it was never given."""
+
+Listener = Callable[[Pod, Sequence[str]], None]
+"""Told of a replica that has ended, and of the blobs that it no longer needs."""
+
+
+class Deployments:
+    """The deployments of all accounts. Nothing runs in the background: a deployment moves on when somebody looks."""
+
+    def __init__(self, world: World, catalogue: Catalogue, models: Models) -> None:
+        self._world = world
+        self._catalogue = catalogue
+        self._models = models
+        self._on_pod_gone: list[Listener] = []
+        self._gone: list[tuple[Pod, list[str]]] = []
+        self.loading: Callable[[Deployment], bool] = lambda deployment: False
+
+    def on_pod_gone(self, listener: Listener) -> None:
+        """Call `listener` for every replica that stops."""
+        self._on_pod_gone.append(listener)
+
+    def create(self, account: str, spec: DeploymentSpec, deployment_id: str = "") -> Deployment:
+        """Check the request and start it; raises InvalidArgument, NotFound, AlreadyExists."""
+        world = self._world
+        deployment_id = deployment_id or f"deployment-{world.ids.base36(8)}"
+        check_dns_label(deployment_id, "deploymentId")
+        shape = deployment_spec.check(spec, self._models, self._catalogue, world.quirks, account)
+        with self._change():
+            if (known := world.deployments.get(resource(account, "deployments", deployment_id))) is not None:
+                raise AlreadyExists(f"{known.name} already exists ({known.state}): get it, or choose another id")
+            now = world.clock.now()
+            made = Deployment(
+                account=account, id=deployment_id, base_model=spec.base_model, created=now, updated=now,
+                enable_hot_load=spec.enable_hot_load, trainer_job=spec.trainer_job, shape=shape,
+                bucket_type=spec.bucket_type or "FW_HOSTED", transition=deployment_spec.transition(spec.transition),
+                min_replicas=spec.min_replicas, max_replicas=spec.max_replicas, request=dict(spec.request),
+                replicas=_wanted(spec.min_replicas, spec.max_replicas),
+            )  # fmt: skip
+            if spec.enable_hot_load:
+                made.bucket_url = buckets.attach(world, made, spec.bucket_url)
+            self._start(made)
+            return world.deployments.put(made)
+
+    def get(self, account: str, deployment_id: str, *, look: bool = False) -> Deployment:
+        """The deployment, also a deleted one; `look` counts as a client's read. Raises NotFound."""
+        found = self._world.deployments.get(resource(account, "deployments", deployment_id))
+        if found is None:
+            raise NotFound(f"deployment {deployment_id[:128]!r} not found in account {account}")
+        self._settle(found, look=look)
+        return found
+
+    def list(self, account: str, query: Query[Deployment] = Query(), *, deleted: bool = False) -> Page[Deployment]:
+        """Deployments oldest first; deleted ones only when asked for."""
+        rows = self._world.deployments.of(account)
+        for row in rows:
+            self._settle(row)
+        return query.page([row for row in rows if deleted or row.state != DELETED], lambda row: row.created)
+
+    def patch(
+        self, account: str, deployment_id: str, sent: Mapping[str, Any], mask: Sequence[str] | None
+    ) -> Deployment:
+        """Change the fields of `mask` (snake_case) to what `sent` says, to their defaults where it says nothing.
+
+        Without a mask the fields that were sent change, or all of them (FAILURES E19). Raises InvalidArgument,
+        NotFound, FailedPrecondition.
+        """
+        found = self._alive(account, deployment_id)
+        if mask is None:
+            everything = self._world.quirks.value("deployments.patch_without_mask", deployment=deployment_id)
+            mask = list(MUTABLE) if everything == "replace_all" else [name for name in MUTABLE if name in sent]
+        if unknown := [name for name in mask if name not in MUTABLE]:
+            raise InvalidArgument(f"updateMask: {unknown[0][:80]!r} cannot be changed; {', '.join(MUTABLE)} can")
+        rejecting = self._world.quirks.value("deployments.patch_during_load", deployment=deployment_id) == "reject"
+        if rejecting and self.loading(found):  # FAILURES E18
+            raise FailedPrecondition(f"{found.name} is loading a snapshot: patch it when that is done")
+        with self._change():
+            self._world.deployments.put(found)  # first, so that a refusal undoes everything
+            self._apply(found, {name: sent.get(name, MUTABLE[name]) for name in mask})
+        return found
+
+    def scale(self, account: str, deployment_id: str, replicas: int) -> Deployment:
+        """Run so many replicas now; raises InvalidArgument, NotFound."""
+        found = self._alive(account, deployment_id)
+        if not 0 <= replicas <= max(found.max_replicas, 1):
+            raise InvalidArgument(f"replicaCount is {replicas}: use 0 to maxReplicaCount, {found.max_replicas}")
+        with self._change():
+            self._resize(found, replicas)
+            return self._world.deployments.put(found)
+
+    def delete(self, account: str, deployment_id: str, *, hard: bool = False) -> None:
+        """Stop the replicas; `hard` forgets the deployment, otherwise it can be undeleted. Raises NotFound."""
+        found = self.get(account, deployment_id)
+        with self._change():
+            self._resize(found, 0)
+            if hard:
+                self._world.deployments.remove(found.name)
+                for load in self._world.loads.of(found.name):
+                    self._world.loads.remove(load.name)
+                return
+            now = self._world.clock.now()
+            found.state, found.pending, found.updated, found.deleted = DELETED, None, now, found.deleted or now
+            self._world.deployments.put(found)
+
+    def undelete(self, account: str, deployment_id: str) -> Deployment:
+        """Bring a deleted deployment back, without what it had loaded; raises FailedPrecondition, NotFound."""
+        found = self.get(account, deployment_id)
+        if found.state != DELETED:
+            raise FailedPrecondition(f"{found.name} is {found.state}, only a deleted deployment can be undeleted")
+        with self._change():
+            found.deleted, found.replicas = None, _wanted(found.min_replicas, found.max_replicas)
+            self._start(found)
+            return self._world.deployments.put(found)
+
+    def _alive(self, account: str, deployment_id: str) -> Deployment:
+        found = self.get(account, deployment_id)
+        if found.state in (DELETED, FAILED):
+            raise FailedPrecondition(f"{found.name} is {found.state}")
+        return found
+
+    def _start(self, deployment: Deployment) -> None:
+        """CREATING and then READY with replicas; at once by default."""
+        quirks, subject = self._world.quirks, {"deployment": deployment.id}
+        wait = Progression(
+            quirks.value("deployments.create_reads", **subject), quirks.value("deployments.create_s", **subject)
+        )
+        deployment.state, deployment.pending = CREATING, None
+        if quirks.value("deployments.stuck_creating", **subject):  # FAILURES E21: it serves and never says so
+            self._resize(deployment, deployment.replicas)
+            return
+        into = quirks.spend("deployments.settles_in", **subject)
+        deployment.pending = Pending.start(into, wait, self._world.clock.now())
+        if wait.immediate:
+            self._enter(deployment, into)
+
+    def _settle(self, deployment: Deployment, *, look: bool = False) -> None:
+        pending = deployment.pending
+        if pending is None or not (look or pending.reads <= 0) or not pending.look(self._world.clock.now()):
+            return
+        with self._change():
+            self._enter(deployment, pending.value)
+            self._world.deployments.put(deployment)
+
+    def _enter(self, deployment: Deployment, state: str) -> None:
+        rolled = deployment.state == UPDATING
+        deployment.state, deployment.pending, deployment.updated = state, None, self._world.clock.now()
+        if state == READY:
+            self._roll(deployment) if rolled else self._resize(deployment, deployment.replicas)
+
+    def _apply(self, deployment: Deployment, values: Mapping[str, Any]) -> None:
+        low = values.get("min_replica_count", deployment.min_replicas)
+        high = values.get("max_replica_count", deployment.max_replicas)
+        deployment_spec.check_counts(low, high)
+        before = (deployment.trainer_job, deployment.transition or "ASYNC")
+        asked = values.get("hot_load_bucket_url", "")
+        enabled = values.get("enable_hot_load", deployment.enable_hot_load)
+        deployment_spec.check_bucket(enabled, values.get("hot_load_trainer_job", ""), asked)
+        deployment.trainer_job = values.get("hot_load_trainer_job", deployment.trainer_job)
+        deployment.transition = deployment_spec.transition(
+            values.get("hot_load_transition_type", deployment.transition)
+        )
+        deployment.enable_hot_load = enabled
+        if enabled:
+            moved = deployment.trainer_job != before[0]
+            if moved or asked or not deployment.bucket_url:
+                deployment.bucket_url = "" if moved else deployment.bucket_url
+                deployment.bucket_url = buckets.attach(self._world, deployment, asked)
+        deployment.request |= {name: values[name] for name in ("description", "annotations") if name in values}
+        if "display_name" in values:
+            deployment.request["displayName"] = values["display_name"]
+        deployment.updated = self._world.clock.now()
+        if (low, high) != (deployment.min_replicas, deployment.max_replicas):
+            deployment.min_replicas, deployment.max_replicas = low, high
+            self._resize(deployment, min(max(deployment.replicas, _wanted(low, high)), high))
+        if (
+            deployment.trainer_job,
+            deployment.transition or "ASYNC",
+        ) != before:  # FAILURES E16: equal values do not roll
+            self._begin_roll(deployment)
+
+    def _begin_roll(self, deployment: Deployment) -> None:
+        """Replace the replicas by fresh ones; until then the old ones answer (FAILURES E17)."""
+        wait = Progression(after_s=self._world.quirks.value("deployments.roll_s", deployment=deployment.id))
+        if wait.immediate:
+            self._roll(deployment)
+            return
+        deployment.state = UPDATING
+        deployment.pending = Pending.start(READY, wait, self._world.clock.now())
+
+    def _roll(self, deployment: Deployment) -> None:
+        old, count = deployment.pods, deployment.replicas
+        self._resize(deployment, 0)
+        deployment.generation += 1
+        self._resize(deployment, count)
+        reads = self._world.quirks.value("hotload.stale_error_reads", deployment=deployment.id)
+        for new, gone in zip(deployment.pods, old, strict=False):
+            if reads:  # FAILURES E3
+                new.stale_target, new.stale_reads = gone.current or gone.target or "unknown", reads
+
+    def _resize(self, deployment: Deployment, replicas: int) -> None:
+        for pod in deployment.pods[replicas:]:
+            self._gone.append((pod, holds.release(self._world, holds.held(self._world, deployment, pod))))
+        deployment.replicas = replicas
+        deployment.pods = deployment.pods[:replicas]
+        while len(deployment.pods) < replicas:
+            deployment.pods.append(self.new_pod(deployment))
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """A change of the world; replicas that it ended are closed after it, without its lock."""
+        gone: list[tuple[Pod, list[str]]] = []
+        try:
+            with self._world.change():
+                yield
+                gone = self._gone
+        finally:
+            self._gone = []
+        for pod, keys in gone:
+            for listener in self._on_pod_gone:
+                listener(pod, keys)
+
+    def new_pod(self, deployment: Deployment) -> Pod:
+        """A replica that serves the base model."""
+        suffix = self._world.ids.base36(5)
+        return Pod(f"{deployment.id}-{deployment.generation}-{suffix}", self._world.clock.now())
+
+
+def _wanted(low: int, high: int) -> int:
+    return max(1, low) if high > 0 else 0

@@ -1,0 +1,295 @@
+"""Hot-loading snapshots onto the replicas of a deployment (WIRE 3.3; FAILURES E)."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.backend import BackendError
+from emulator.core.clock import SECOND
+from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound
+from emulator.core.kinds import CheckpointKind, resumable
+from emulator.platform.deployments import buckets
+from emulator.platform.deployments.deployments import FAILED, Deployments
+from emulator.platform.deployments.replicas import Load, Replicas
+from emulator.platform.models.models import Models
+from emulator.state import references as holds
+from emulator.state.entities import Checkpoint, Deployment, Pod, SnapshotLoad
+from emulator.state.world import World
+
+FORMATS = ("arc_v1", "arc_v2", "arc_v3")
+CHECKSUM = "alder32"
+_HOW = {
+    CheckpointKind.INFERENCE_BASE: "base",
+    CheckpointKind.INFERENCE_ARC_V2: "delta",
+    CheckpointKind.INFERENCE_LORA: "adapter",
+}
+
+
+@dataclass(frozen=True)
+class Incremental:
+    """What a delta is to be applied to, as the client says it."""
+
+    previous: str
+    form: str = "arc_v2"
+    checksum: str = CHECKSUM
+
+
+class Refused(Exception):
+    """A snapshot that a replica did not take; `crash` when the attempt killed it."""
+
+    def __init__(self, message: str, *, crash: bool = False) -> None:
+        super().__init__(message)
+        self.crash = crash
+
+
+class HotLoad:
+    """Loads and their status. A load is done when `start` returns, unless a switch makes it slow."""
+
+    def __init__(self, world: World, deployments: Deployments, replicas: Replicas, models: Models) -> None:
+        self._world = world
+        self._deployments = deployments
+        self._replicas = replicas
+        self._models = models
+        self._on_unload: list[Callable[[Sequence[str]], None]] = []
+        self._busy: dict[str, int] = {}
+        self._locks: dict[str, threading.RLock] = {}
+        self._lock = threading.Lock()
+
+    def on_unload(self, listener: Callable[[Sequence[str]], None]) -> None:
+        """Call `listener` with the blobs that a replica is no longer made of."""
+        self._on_unload.append(listener)
+
+    def start(
+        self, account: str, deployment_id: str, base_model: str, identity: str, incremental: Incremental | None
+    ) -> Deployment:
+        """Ask every replica to load a snapshot; what is wrong with the snapshot itself shows in the status.
+
+        Raises NotFound, InvalidArgument, FailedPrecondition for what is wrong with the request.
+        """
+        found = self._enabled(account, deployment_id, base_model)
+        if self._world.quirks.value("hotload.unknown_identity", deployment=found.id) == "404":
+            self._row(found, identity)
+        with self._lock_of(found):
+            self._settle(found)
+            if not found.pods:
+                raise FailedPrecondition(f"{found.name} has no replicas to load onto: scale it up first")
+            if self._world.clock.now() < self._manager_ready(found):  # FAILURES E8
+                self._crash_early(found, identity)
+                return found
+            quirks, subject = self._world.quirks, {"deployment": found.id, "checkpoint": identity}
+            wait_s = quirks.spend("hotload.duration_s", **subject)
+            reads = quirks.spend("hotload.duration_reads", **subject)
+            lag_s = quirks.value("hotload.lag_s", **subject)
+            with self._world.change():
+                self._world.deployments.put(found)
+                for index, pod in enumerate(found.pods):
+                    due = self._world.clock.now() + int((wait_s + (lag_s if index else 0.0)) * SECOND)
+                    plan = (
+                        None if incremental is None else [incremental.previous, incremental.form, incremental.checksum]
+                    )
+                    pod.coming = {"identity": identity, "incremental": plan, "due": due, "reads": reads}
+                    pod.stage, pod.target, pod.message = "loading", identity, ""
+            self._settle(found)
+        return found
+
+    def status(self, account: str, deployment_id: str, base_model: str) -> Deployment:
+        """The deployment with its replicas as they are now, counting one look; raises as `start`."""
+        found = self._enabled(account, deployment_id, base_model)
+        if not any(pod.coming for pod in found.pods):
+            return found
+        self._settle_unless_busy(found, look=True)
+        return found
+
+    def settle(self, deployment: Deployment) -> None:
+        """Carry out the loads whose time has come."""
+        if any(pod.coming and pod.coming["reads"] <= 0 for pod in deployment.pods):
+            self._settle_unless_busy(deployment)
+
+    def loading(self, deployment: Deployment) -> bool:
+        """Whether a replica is on its way to another snapshot."""
+        return self._busy.get(deployment.name, 0) > 0 or any(pod.coming for pod in deployment.pods)
+
+    def manager_ready(self, deployment: Deployment) -> bool:
+        """Whether the replicas answer hot-load calls yet (FAILURES E8)."""
+        return self._world.clock.now() >= self._manager_ready(deployment)
+
+    def stands(self, deployment: Deployment, pod: Pod) -> bool:
+        """Whether a replica still is one of a deployment that is there."""
+        return self._world.deployments.get(deployment.name) is deployment and any(one is pod for one in deployment.pods)
+
+    def ledger(self, account: str, deployment_id: str) -> list[SnapshotLoad]:
+        """Every snapshot that a replica of the deployment ever loaded or refused, oldest first; raises NotFound."""
+        return self._world.loads.of(self._deployments.get(account, deployment_id).name)
+
+    def loaded_by(self, account: str) -> dict[str, list[str]]:
+        """Ids of the deployments that ever loaded a row, by the row's full name."""
+        found: dict[str, list[str]] = {}
+        for deployment in self._world.deployments.of(account):
+            for load in self._world.loads.of(deployment.name):
+                known = found.setdefault(load.checkpoint, [])
+                if not load.error and deployment.id not in known:
+                    known.append(deployment.id)
+        return found
+
+    def _enabled(self, account: str, deployment_id: str, base_model: str) -> Deployment:
+        found = self._deployments.get(account, deployment_id, look=False)
+        if not found.enable_hot_load:
+            raise FailedPrecondition(f"{found.name} was created without enableHotLoad")
+        if base_model != found.base_model:
+            raise InvalidArgument(
+                f"fireworks-model is {base_model[:200]!r}, {found.name} serves {found.base_model}: "
+                "send the deployment's baseModel"
+            )
+        return found
+
+    def _settle_unless_busy(self, deployment: Deployment, *, look: bool = False) -> None:
+        """As `_settle`, but whoever only looks sees a load that somebody else carries out, and does not wait for it.
+
+        A SYNC load takes as long as what is in flight (FAILURES E24).
+        """
+        lock = self._lock_of(deployment)
+        if lock.acquire(blocking=False):
+            try:
+                self._settle(deployment, look=look)
+            finally:
+                lock.release()
+
+    def _settle(self, deployment: Deployment, *, look: bool = False) -> None:
+        for pod in deployment.pods:
+            coming = pod.coming
+            if coming is None or not self.stands(deployment, pod):
+                continue
+            if look and coming["reads"] > 0:
+                coming["reads"] -= 1
+                continue
+            if coming["reads"] > 0 or self._world.clock.now() < coming["due"]:
+                continue
+            self._busy[deployment.name] = self._busy.get(deployment.name, 0) + 1
+            try:
+                self._carry_out(deployment, pod, coming)
+            finally:
+                self._busy[deployment.name] -= 1
+
+    def _carry_out(self, deployment: Deployment, pod: Pod, coming: Mapping[str, Any]) -> None:
+        identity = str(coming["identity"])
+        plan = coming["incremental"]
+        incremental = None if plan is None else Incremental(*plan)
+        error = ""
+        load: Load | None = None
+        row: Checkpoint | None = None
+        try:
+            row = self._row(deployment, identity)
+            load = self._plan(deployment, pod, row, incremental)
+            replica = self._replicas.of_pod(deployment, pod)
+            quirks = self._world.quirks
+            in_place = quirks.value("hotload.delta_apply", deployment=deployment.id) == "inplace"
+            self._replicas.apply(
+                replica, load, "SYNC" if deployment.transition == "SYNC" else "ASYNC", in_place=in_place
+            )
+        except (Refused, BackendError, NotFound) as refusal:
+            error = str(refusal) or "the load failed"
+            crash = isinstance(refusal, Refused) and refusal.crash
+            if crash:
+                self._replicas.close(pod.identity)
+        freed: list[str] = []
+        with self._world.change():
+            if not self.stands(deployment, pod):  # deleted or scaled down meanwhile, and nothing may bring it back
+                self._replicas.close(pod.identity)
+                return
+            self._world.deployments.put(deployment)
+            pod.coming = None
+            pod.stage, pod.target, pod.message = ("error" if error else "done"), identity, error
+            if error and crash:
+                freed = self._release(deployment, pod, "")
+                fresh = self._deployments.new_pod(deployment)
+                pod.identity, pod.started, pod.current, pod.adapter = fresh.identity, fresh.started, None, False
+            elif load is not None and not error:
+                freed = self._release(deployment, pod, load.how)
+                pod.current, pod.adapter = identity, load.how == "adapter"
+            self._note(deployment, pod, identity, row, incremental, load, error)
+        for listener in self._on_unload:
+            listener(freed)
+
+    def _release(self, deployment: Deployment, pod: Pod, how: str) -> list[str]:
+        """Let go of what a replica is made of: an adapter or delta takes an adapter's place, the rest everything's."""
+        kept = () if how in ("", "base") else ("base", "delta")
+        return holds.release(
+            self._world, [load for load in holds.held(self._world, deployment, pod) if load.how not in kept]
+        )
+
+    def _note(
+        self, deployment: Deployment, pod: Pod, identity: str, row: Checkpoint | None,
+        incremental: Incremental | None, load: Load | None, error: str,
+    ) -> None:  # fmt: skip
+        taken = load if not error else None
+        self._world.loads.put(
+            SnapshotLoad(
+                account=deployment.account, deployment=deployment.id, number=self._world.loads.count(deployment.name),
+                created=self._world.clock.now(), replica=pod.identity, identity=identity,
+                checkpoint=row.name if row else "", kind=row.kind.value if row else "",
+                previous=incremental.previous if incremental else None, error=error,
+                how=taken.how if taken else "", blob=taken.blob if taken else "", form=taken.form if taken else "",
+            )
+        )  # fmt: skip
+
+    def _row(self, deployment: Deployment, identity: str) -> Checkpoint:
+        row = buckets.find(self._world, deployment, identity)
+        if row is None:
+            raise NotFound(buckets.missing(self._world, deployment, identity))
+        return row
+
+    def _plan(self, deployment: Deployment, pod: Pod, row: Checkpoint, incremental: Incremental | None) -> Load:
+        """What to do with a row; raises Refused."""
+        if self._world.quirks.spend("hotload.fail_next", deployment=deployment.id, checkpoint=row.id):  # FAILURES E9
+            raise Refused(f"loading {row.id} failed (quirk hotload.fail_next)")
+        if resumable(row.kind):
+            raise Refused(f"{row.id} is a training state ({row.kind.value}): load what save_weights_for_sampler wrote")
+        if self._models.root(row.base_model) != self._models.root(deployment.base_model):
+            raise Refused(f"{row.id} is of {row.base_model}, {deployment.name} serves {deployment.base_model}")
+        how = _HOW[row.kind]
+        if how == "adapter" and row.base_model != self._models.beneath(deployment.base_model):
+            raise Refused(
+                f"{row.id} is an adapter on {row.base_model}, {deployment.name} serves {deployment.base_model}: "
+                f"on other weights it is another policy, deploy {row.base_model}"
+            )
+        if incremental is not None and how == "adapter":  # FAILURES E12
+            raise Refused(
+                f"the replica crashed: KeyError, {row.id} is an adapter without per-tensor checksums", crash=True
+            )
+        if incremental is None:
+            if how == "delta":  # FAILURES E9, E13
+                raise Refused(
+                    f"{row.id} is a delta and came without incremental_snapshot_metadata: "
+                    "save checkpoint_type base again"
+                )
+            return Load(how, row.blob, row.id)
+        if how != "delta":
+            raise Refused(f"{row.id} is a full snapshot and came with incremental_snapshot_metadata")
+        if incremental.form not in FORMATS or incremental.checksum != CHECKSUM:
+            raise Refused(
+                f"unknown compression_format {incremental.form!r} or checksum_format {incremental.checksum!r}"
+            )
+        if incremental.previous != pod.current:  # FAILURES E10
+            raise Refused(
+                f"previous_snapshot_identity is {incremental.previous!r}, the replica holds {pod.current!r}: "
+                "send a full snapshot (checkpoint_type base)"
+            )
+        return Load(how, row.blob, row.id, incremental.form)
+
+    def _manager_ready(self, deployment: Deployment) -> int:
+        wait = self._world.quirks.value("hotload.manager_ready_after_s", deployment=deployment.id)
+        started = max((pod.started for pod in deployment.pods), default=0)
+        return started + int(wait * SECOND)
+
+    def _crash_early(self, deployment: Deployment, identity: str) -> None:
+        with self._world.change():
+            self._world.deployments.put(deployment)
+            deployment.state = FAILED
+            for pod in deployment.pods:
+                pod.healthy, pod.stage, pod.target = False, "error", identity
+                pod.message = "the replica crashed: a snapshot was sent before its hot-load manager was up"
+
+    def _lock_of(self, deployment: Deployment) -> threading.RLock:
+        with self._lock:
+            return self._locks.setdefault(deployment.name, threading.RLock())

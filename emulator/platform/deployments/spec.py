@@ -1,0 +1,101 @@
+"""What a deployment is asked to be, checked against the catalogue before anything is created (WIRE 1.12)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.core.errors import InvalidArgument
+from emulator.platform.models.catalogue import Catalogue, versioned
+from emulator.platform.models.models import Models
+from emulator.quirks.engine import Quirks
+
+TRANSITIONS = ("", "ASYNC", "SYNC")
+MOST_REPLICAS = 16
+_UNSET_TRANSITIONS = ("HOT_LOAD_TRANSITION_TYPE_UNSPECIFIED", "UNSPECIFIED")
+
+
+@dataclass(frozen=True)
+class DeploymentSpec:
+    """A create request; `request` is the body as it was sent, echoed by GET."""
+
+    base_model: str
+    description: str = ""
+    display_name: str = ""
+    min_replicas: int = 0
+    max_replicas: int = 1
+    enable_hot_load: bool = False
+    for_training: bool = False
+    bucket_type: str = ""
+    bucket_url: str = ""
+    trainer_job: str = ""
+    transition: str = ""
+    shape: str = ""
+    accelerator_type: str = ""
+    accept_shapeless_risk: bool = False
+    skip_shape_validation: bool = False
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Quirks, account: str) -> str:
+    """Refuse what the service refuses; returns the pinned shape version, "" without a shape (FAILURES E22).
+
+    Raises InvalidArgument, NotFound.
+    """
+    if not spec.base_model:
+        raise InvalidArgument("baseModel is required: give accounts/<account>/models/<model>")
+    models.visible(account, spec.base_model)
+    if spec.bucket_type not in ("", "FW_HOSTED", "MINIO", "S3", "NEBIUS", "BUCKET_TYPE_UNSPECIFIED"):
+        raise InvalidArgument(f"hotLoadBucketType {spec.bucket_type[:40]!r} is unknown: use FW_HOSTED")
+    check_counts(spec.min_replicas, spec.max_replicas)
+    check_bucket(spec.enable_hot_load, spec.trainer_job, spec.bucket_url)
+    if not spec.description and quirks.value("deployments.require_description", account=account):
+        raise InvalidArgument("description is required")
+    if not spec.shape:
+        if not spec.accelerator_type or spec.accelerator_type == "ACCELERATOR_TYPE_UNSPECIFIED":
+            raise InvalidArgument("give a deploymentShape, or an acceleratorType for a deployment without a shape")
+        return ""
+    return _shape(spec, models, catalogue, quirks, account)
+
+
+def _shape(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Quirks, account: str) -> str:
+    if spec.accelerator_type:
+        raise InvalidArgument("acceleratorType cannot be given with a deploymentShape: the shape has its own")
+    if spec.accept_shapeless_risk:
+        raise InvalidArgument("acceptShapelessRisk cannot be combined with a deploymentShape")
+    if not spec.shape.startswith("accounts/") or "/deploymentShapes/" not in spec.shape:
+        raise InvalidArgument(
+            f"invalid deploymentShape {spec.shape[:200]!r}: give accounts/<account>/deploymentShapes/<shape>"
+        )
+    shape, version = catalogue.deployment_shape(spec.shape)
+    private = quirks.value("deployments.private_shapes", account=account)
+    if private and not spec.for_training:
+        raise InvalidArgument(f"deploymentShape {spec.shape[:200]!r} is private: set forTraining to use it")
+    root = models.root(spec.base_model)
+    if not spec.skip_shape_validation and shape.base_model not in (spec.base_model, root):
+        raise InvalidArgument(
+            f"{shape.name} is for {shape.base_model}, the deployment's baseModel is {spec.base_model}"
+        )
+    return versioned(shape, version)
+
+
+def check_bucket(enabled: bool, trainer_job: str, bucket_url: str) -> None:
+    """Raises InvalidArgument for a bucket that nobody would load from."""
+    if (trainer_job or bucket_url) and not enabled:
+        raise InvalidArgument("hotLoadTrainerJob and hotLoadBucketUrl need enableHotLoad: true")
+
+
+def check_counts(low: int, high: int) -> None:
+    """Raises InvalidArgument unless these can be the least and the largest number of replicas."""
+    if not 0 <= low <= high <= MOST_REPLICAS:
+        raise InvalidArgument(
+            f"minReplicaCount {low} and maxReplicaCount {high}: "
+            f"use 0 <= minReplicaCount <= maxReplicaCount <= {MOST_REPLICAS}"
+        )
+
+
+def transition(value: str) -> str:
+    """ASYNC, SYNC, or "" when nothing was said; raises InvalidArgument."""
+    name = "" if value in _UNSET_TRANSITIONS else value
+    if name not in TRANSITIONS:
+        raise InvalidArgument(f"hotLoadTransitionType {value[:40]!r} is unknown: use ASYNC or SYNC")
+    return name

@@ -1,0 +1,1 @@
+"""Trainer jobs: what one is asked to be, and its life."""

@@ -1,0 +1,292 @@
+"""Trainer jobs and their states (WIRE 1.7, 1.8, 4.1; FAILURES F).
+
+Nothing runs in the background: a job moves on when somebody looks. `read` is a look of a client, which quirks may
+count and deceive; `get` is the truth, for the emulator's own use.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from emulator.core.clock import SECOND
+from emulator.core.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    error_info,
+)
+from emulator.core.lifecycle import Pending, Progression
+from emulator.core.names import Reference, Shelf, check_dns_label, resource
+from emulator.platform.deployments.buckets import check_trainer
+from emulator.platform.jobs.spec import JobSpec, resolve
+from emulator.platform.models.catalogue import Catalogue
+from emulator.platform.models.models import Models
+from emulator.platform.queries.paging import Page, Query
+from emulator.state.entities import Job
+from emulator.state.world import World
+
+CREATING = "JOB_STATE_CREATING"
+PENDING = "JOB_STATE_PENDING"
+RUNNING = "JOB_STATE_RUNNING"
+CANCELLING = "JOB_STATE_CANCELLING"
+CANCELLED = "JOB_STATE_CANCELLED"
+DELETING = "JOB_STATE_DELETING"
+DELETED = "JOB_STATE_DELETED"
+COMPLETED = "JOB_STATE_COMPLETED"
+FAILED = "JOB_STATE_FAILED"
+PAUSED = "JOB_STATE_PAUSED"
+
+_BUSY = frozenset({CREATING, PENDING, RUNNING})
+RESUMABLE = frozenset({FAILED, CANCELLED, PAUSED, COMPLETED})
+CANCELLABLE = frozenset({CREATING, PENDING, RUNNING, PAUSED})
+RETENTION_S = 30 * 24 * 3600
+_STATUS = {FAILED: "UNAVAILABLE", CANCELLED: "CANCELLED"}
+
+Listener = Callable[[Job], None]
+
+
+class Jobs:
+    """The jobs of all accounts."""
+
+    def __init__(self, world: World, catalogue: Catalogue, models: Models) -> None:
+        self._world = world
+        self._catalogue = catalogue
+        self._models = models
+        self._on_stop: list[Listener] = []
+        self._on_purge: list[Listener] = []
+        self._scripts: dict[str, tuple[list[str], int]] = {}
+        self._started = world.clock.now()
+
+    def on_stop(self, listener: Listener) -> None:
+        """Call `listener` whenever a job stops running: cancelled, preempted, idle for too long, deleted."""
+        self._on_stop.append(listener)
+
+    def on_purge(self, listener: Listener) -> None:
+        """Call `listener` when a deleted job's 30 days are over and it is forgotten."""
+        self._on_purge.append(listener)
+
+    def create(self, account: str, spec: JobSpec, job_id: str = "") -> Job:
+        """Check the request and start the job; raises InvalidArgument, FailedPrecondition, NotFound, AlreadyExists."""
+        job_id = check_dns_label(job_id, "rlorTrainerJobId") if job_id else self._world.ids.base36(16)
+        self._refuse_taken(account, job_id)
+        quirks = self._world.quirks
+        if spec.hot_load_deployment:
+            check_trainer(self._world, account, spec.hot_load_deployment)
+        found = resolve(spec, self._models, self._catalogue, quirks, account)
+        subject = {"job": job_id}
+        idle = quirks.value("jobs.inactivity_s", **subject) if spec.inactivity_s is None else spec.inactivity_s
+        with self._world.change():
+            self._refuse_taken(account, job_id)
+            self._check_quota(account)
+            now = self._world.clock.now()
+            job = Job(
+                account=account, id=job_id, base_model=found.base_model, created=now, updated=now, last_activity=now,
+                display_name=spec.display_name, lora_rank=spec.lora_rank, learning_rate=spec.learning_rate,
+                max_context_length=found.max_context_length, forward_only=spec.forward_only, shape=found.shape_version,
+                purpose=spec.purpose, hot_load_deployment=spec.hot_load_deployment, inactivity_s=idle,
+                bucket_url=bucket_url(account, job_id), config=dict(spec.config), request=dict(spec.request),
+            )  # fmt: skip
+            self._enter(job, PENDING if quirks.value("jobs.pending_s", **subject) > 0 else CREATING)
+            return self._world.jobs.put(job)
+
+    def get(self, account: str, job_id: str) -> Job:
+        """The job as it is, a deleted one for 30 days too (FAILURES D17); raises NotFound."""
+        job = self._world.jobs.get(resource(account, "rlorTrainerJobs", job_id))
+        if job is None or not self._settle(job):
+            raise NotFound(
+                f"rlor trainer job {job_id[:128]!r} not found in account {account}: give the short id of a job that "
+                "was created there and not deleted more than 30 days ago"
+            )
+        return job
+
+    def read(self, account: str, job_id: str) -> Job:
+        """The job as a client is shown it: counts one look, and tells what the quirks say; raises NotFound."""
+        job = self.get(account, job_id)
+        if job.pending is None and not job.stale_reads and not self._world.quirks.active():
+            return job
+        self._settle(job, look=True)
+        return self._shown(job)
+
+    def running(self, account: str, job_id: str) -> Job:
+        """The job if its trainer runs, noting that it is in use; raises NotFound (FAILURES C4)."""
+        job = self.get(account, job_id)
+        if job.state != RUNNING:
+            raise NotFound(f"Trainer job not found or not running: {job.name} is {job.state}")
+        job.last_activity = self._world.clock.now()
+        return job
+
+    def health(self, account: str, job_id: str) -> int:
+        """The HTTP status of the trainer's healthz: 503 while the job does not run (FAILURES F2, F8)."""
+        job = self.get(account, job_id)
+        subject = {"job": job_id}
+        return int(self._world.quirks.spend("jobs.healthz", **subject)) if job.state == RUNNING else 503
+
+    def list(self, account: str, query: Query[Job] = Query()) -> Page[Job]:
+        """Jobs that are not deleted (FAILURES D17); raises InvalidArgument for a foreign page token."""
+        alive = [job for job in self._world.jobs.of(account) if self._settle(job) and job.state != DELETED]
+        return query.page(alive, lambda job: job.created)
+
+    def delete(self, account: str, job_id: str) -> Job:
+        """Leave a tombstone; deleting it again changes nothing and does not prolong its 30 days (FAILURES D17)."""
+        job = self.get(account, job_id)
+        if job.state == DELETED:
+            return job
+        with self._world.change():
+            job.deleted = self._world.clock.now()
+            job.stale_reads = 0
+            self._enter(job, DELETED)
+        self._tell(self._on_stop, job)
+        return job
+
+    def cancel(self, account: str, job_id: str) -> Job:
+        """Stop the trainer, keep its checkpoints; raises FailedPrecondition for a tombstone."""
+        job = self.get(account, job_id)
+        if job.state == DELETED:
+            raise FailedPrecondition(f"cannot cancel job in state: {DELETED}")
+        if job.state not in CANCELLABLE:
+            return job
+        settles_in = "JOB_STATE_" + self._world.quirks.value("jobs.cancel_settles_in", job=job_id)
+        wait = Progression(after_s=self._world.quirks.value("jobs.cancel_s", job=job_id))
+        self._stop(job, settles_in, "cancelled", wait)
+        return job
+
+    def resume(self, account: str, job_id: str) -> Job:
+        """Start a stopped job again, without its live models (WIRE 4.1); raises FailedPrecondition."""
+        job = self.get(account, job_id)
+        if job.state in (RUNNING, PENDING, CREATING):
+            return self._shown(job)
+        if job.state not in RESUMABLE:
+            hint = ": create a job under a new id" if job.state == DELETED else ""
+            raise FailedPrecondition(f"cannot resume job in state: {job.state}{hint}")
+        subject = {"job": job_id}
+        reads = self._world.quirks.spend("jobs.resume_flip_after_reads", **subject)
+        with self._world.change():
+            job.last_activity = self._world.clock.now()
+            if reads > 0:
+                job.pending = Pending.start(CREATING, Progression(after_reads=reads), self._world.clock.now())
+                self._world.jobs.put(job)
+            else:
+                self._enter(job, CREATING)
+        return self._shown(job)
+
+    def check_rank(self, job: Job, rank: int) -> None:
+        """A trainer has one rank for all of its models (FAILURES C10); raises InvalidArgument."""
+        if rank and not job.lora_rank:
+            raise InvalidArgument(
+                "create_model requested LoRA mode, but trainer was initialized without LoRA config: create the job "
+                f"with loraRank {rank}, or the client with lora_rank 0"
+            )
+        if rank != job.lora_rank:
+            asked = f"LoRA rank {rank}" if rank else "full-parameter mode"
+            trained = f"{job.lora_rank}" if rank else f"LoRA rank {job.lora_rank}"
+            other = "" if rank else ", or the job with loraRank 0"
+            raise InvalidArgument(
+                f"create_model requested {asked}, but trainer was initialized with {trained}: "
+                f"create the client with lora_rank {job.lora_rank}{other}"
+            )
+
+    def source(self, asking: Shelf, reference: Reference) -> Shelf:
+        """The asking job's own rows or another job's, never a run's; raises InvalidArgument, NotFound."""
+        account, _, job_id = asking.owner.split("/")[1:4]
+        if reference.run is not None:
+            raise InvalidArgument(
+                f"cannot load {'/'.join(reference.run)}/{reference.checkpoint}: a serverless run's checkpoint on a "
+                "dedicated trainer"
+            )
+        return Shelf(self.get(account, reference.job or job_id).name)
+
+    def preempt(self, account: str, job_id: str) -> Job:
+        """Take the machine away: FAILED and resumable, live models lost (FAILURES F1); raises FailedPrecondition."""
+        job = self.get(account, job_id)
+        if job.state != RUNNING:
+            raise FailedPrecondition(f"only a running job can be preempted, {job.name} is {job.state}")
+        job.stale_reads = self._world.quirks.spend("jobs.stale_running_reads", job=job_id)
+        self._stop(job, FAILED, "trainer was preempted: resume the job and load its last resumable checkpoint")
+        return job
+
+    def _refuse_taken(self, account: str, job_id: str) -> None:
+        name = resource(account, "rlorTrainerJobs", job_id)
+        known = self._world.jobs.get(name)
+        if known is not None and self._settle(known):
+            raise AlreadyExists(f"{name} already exists ({known.state}): get it, or choose another id")
+
+    def _check_quota(self, account: str) -> None:
+        """Refuse one job too many, with the reason in the details, or bare as a rate limit (FAILURES F17, F18)."""
+        most = self._world.quirks.value("jobs.quota", account=account)
+        if not most:
+            return
+        busy = sum(self._settle(job) and job.state in _BUSY for job in self._world.jobs.of(account))
+        if busy < most:
+            return
+        text = f"account {account} has {busy} trainer jobs and may have {most}: cancel or delete one"
+        if self._world.quirks.value("jobs.quota_answer", account=account) == "429":
+            raise ResourceExhausted(text)
+        raise PermissionDenied(text, details=[error_info("QUOTA_EXCEEDED", quota_required="1", quota_available="0")])
+
+    def _settle(self, job: Job, *, look: bool = False) -> bool:
+        """Apply what time (and, with `look`, this read) has brought; False when the job is forgotten by now."""
+        if job.pending is None and job.deleted is None and not job.inactivity_s:
+            return True
+        now = self._world.clock.now()
+        if job.deleted is not None and now > job.deleted + RETENTION_S * SECOND:
+            with self._world.change():
+                self._world.jobs.remove(job.name)
+            self._tell(self._on_purge, job)
+            return False
+        if job.pending is not None and (look or job.pending.reads <= 0) and job.pending.look(now):
+            with self._world.change():
+                self._enter(job, job.pending.value)
+        idle_since = max(job.last_activity, self._started)
+        if job.state == RUNNING and job.inactivity_s and now > idle_since + int(job.inactivity_s * SECOND):
+            into = "JOB_STATE_" + self._world.quirks.value("jobs.inactivity_settles_in", job=job.id)
+            self._stop(job, into, f"stopped after {job.inactivity_s:g} s without a request: resume it")
+        return True
+
+    def _enter(self, job: Job, state: str) -> None:
+        """Put a job into a state, and on the way to the next one; PENDING and CREATING pass at once by default."""
+        quirks, subject = self._world.quirks, {"job": job.id}
+        now = self._world.clock.now()
+        job.pending = None
+        if state == PENDING:
+            job.pending = Pending.start(CREATING, Progression(after_s=quirks.value("jobs.pending_s", **subject)), now)
+        if state == CREATING:
+            wait = Progression(after_s=quirks.value("jobs.create_s", **subject))
+            job.pending = None if wait.immediate else Pending.start(RUNNING, wait, now)
+            state = RUNNING if wait.immediate else CREATING
+        if state in (RUNNING, CREATING, PENDING):
+            job.message, job.last_activity = "", now
+        job.state, job.updated = state, now
+        job.status_code = _STATUS.get(state, "OK")
+        self._world.jobs.put(job)
+
+    def _stop(self, job: Job, state: str, message: str, wait: Progression = Progression()) -> None:
+        with self._world.change():
+            self._enter(job, state if wait.immediate else CANCELLING)
+            job.message = message
+            if not wait.immediate:
+                job.pending = Pending.start(state, wait, self._world.clock.now())
+        self._tell(self._on_stop, job)
+
+    def _shown(self, job: Job) -> Job:
+        """What one look of a client sees (FAILURES F2, F7)."""
+        script = self._world.quirks.value("jobs.state_script", job=job.id)
+        if job.stale_reads > 0:
+            job.stale_reads -= 1
+            return dataclasses.replace(job, state=RUNNING, message="", status_code="OK")
+        held, at = self._scripts.get(job.name, ([], 0))
+        at = at if held is script else 0
+        if at >= len(script):
+            return job
+        self._scripts[job.name] = (script, at + 1)
+        return dataclasses.replace(job, state=script[at])
+
+    def _tell(self, listeners: Sequence[Listener], job: Job) -> None:
+        for listener in listeners:
+            listener(job)
+
+
+def bucket_url(account: str, job_id: str) -> str:
+    """Where a trainer's blobs seem to be (WIRE 1.12)."""
+    return f"gs://emu/rl-checkpoints/{account}/trainer-{job_id}/"

@@ -1,0 +1,100 @@
+"""What a job is asked to be, checked against the catalogue before anything is created (WIRE 1.7)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.core.errors import FailedPrecondition, InvalidArgument, PreconditionFailed
+from emulator.platform.models.catalogue import Catalogue, versioned
+from emulator.platform.models.models import ADDON, Models
+from emulator.quirks.engine import Quirks
+
+LONGEST_DISPLAY_NAME = 63
+LONGEST_INACTIVITY_S = 3 * 3600.0
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A create request. `shape` is a shape or version name; `inactivity_s` 0 = never stop; None = the default.
+
+    `config` and `request` are the body's `trainingConfig` and the rest of the body, echoed by GET.
+    """
+
+    base_model: str
+    lora_rank: int = 0
+    learning_rate: float = 0.0
+    max_context_length: int = 0
+    display_name: str = ""
+    forward_only: bool = False
+    shape: str = ""
+    skip_validations: bool = False
+    purpose: str = ""
+    warm_start_from: str = ""
+    hot_load_deployment: str = ""
+    inactivity_s: float | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A spec whose names were looked up: the weights to start from, the pinned shape version, the context in tokens."""
+
+    base_model: str
+    shape_version: str
+    max_context_length: int
+
+
+def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks, account: str) -> Resolved:
+    """Check everything a request says; raises InvalidArgument, FailedPrecondition, NotFound."""
+    if len(spec.display_name) > LONGEST_DISPLAY_NAME:
+        raise InvalidArgument(f"displayName has {len(spec.display_name)} characters: at most {LONGEST_DISPLAY_NAME}")
+    most = quirks.value("jobs.max_lora_rank", account=account)
+    if not 0 <= spec.lora_rank <= most:
+        raise InvalidArgument(f"trainingConfig.loraRank is {spec.lora_rank}: use 1 to {most}, or 0 for full-parameter")
+    if spec.max_context_length < 0:
+        raise InvalidArgument(f"trainingConfig.maxContextLength is {spec.max_context_length}: use a positive number")
+    if spec.inactivity_s is not None and not 0 <= spec.inactivity_s <= LONGEST_INACTIVITY_S:
+        raise InvalidArgument(f"inactivityTimeout is {spec.inactivity_s:g}s: use at most 3 hours (10800s)")
+    base = _weights(spec, models, quirks, account)
+    models.visible(account, base)
+    models.base(base)
+    if spec.shape and not quirks.value("shapes.enabled", account=account):  # FAILURES F18
+        raise PreconditionFailed(f"training shape {spec.shape[:200]!r} is not enabled for account {account}")
+    longest, version = _shape(spec, base, models, catalogue)
+    return Resolved(base, version, spec.max_context_length or longest)
+
+
+def _weights(spec: JobSpec, models: Models, quirks: Quirks, account: str) -> str:
+    """The model whose weights the trainer starts from (FAILURES C12)."""
+    if not spec.warm_start_from:
+        if not spec.base_model:
+            raise InvalidArgument("trainingConfig.baseModel is required: give accounts/<account>/models/<model>")
+        return spec.base_model
+    if models.visible(account, spec.warm_start_from).kind != ADDON:
+        return spec.warm_start_from
+    if quirks.value("jobs.warm_start_lora", account=account) == "rejected":
+        raise InvalidArgument(
+            "trainingConfig.warmStartFrom names a LoRA add-on, which has no effect in service mode: create the job on "
+            "the base model and call load_adapter on the training client"
+        )
+    return spec.base_model or models.get(spec.warm_start_from).base_model
+
+
+def _shape(spec: JobSpec, base: str, models: Models, catalogue: Catalogue) -> tuple[int, str]:
+    root = models.root(base)
+    if not spec.shape:
+        known = catalogue.model(root)
+        return (known.context_length if known else models.get(base).context_length), ""
+    shape, version = catalogue.training_shape(spec.shape)
+    if not spec.skip_validations and shape.base_model not in (root, base):
+        raise InvalidArgument(
+            f"training shape {shape.name} is for {shape.base_model}, the job's baseModel is {base}: choose a shape of "
+            "that model, or the shape's model"
+        )
+    if spec.max_context_length > shape.max_context_length:
+        raise FailedPrecondition(
+            f"trainingConfig.maxContextLength is {spec.max_context_length}: {shape.name} goes up to "
+            f"{shape.max_context_length}"
+        )
+    return shape.max_context_length, versioned(shape, version)

@@ -1,0 +1,1 @@
+"""Models: those of the catalogue, those that a promotion made, and links to their files."""

@@ -1,0 +1,143 @@
+"""Models: those of the catalogue and those that a promotion made (WIRE 1.5, 5.7)."""
+
+from pathlib import Path
+
+from emulator.backend import Backend, BaseModel
+from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from emulator.core.names import split_resource
+from emulator.platform.models.catalogue import BIRTH, Catalogue, CatalogueModel
+from emulator.platform.queries.paging import Page, Query
+from emulator.state.blobs import Blobs
+from emulator.state.entities import Model
+from emulator.state.world import World
+
+BASE_KINDS = ("HF_BASE_MODEL", "EMBEDDING_MODEL", "CUSTOM_MODEL")
+ADDON = "HF_PEFT_ADDON"
+READY = "READY"
+UPLOADING = "UPLOADING"
+
+
+class Models:
+    """All models that an account can see. Catalogue models are served as `Model` too, and cannot be changed."""
+
+    def __init__(self, world: World, blobs: Blobs, catalogue: Catalogue, backend: Backend) -> None:
+        self._world = world
+        self._blobs = blobs
+        self._catalogue = catalogue
+        self._backend = backend
+
+    def get(self, name: str) -> Model:
+        """The model of this full resource name; raises InvalidArgument, NotFound."""
+        split_resource(name, "models")
+        if (model := self._world.models.get(name)) is not None:
+            return self._settled(model)
+        if (known := self._catalogue.model(name)) is not None:
+            return _as_model(known)
+        raise NotFound(
+            f"model {name[:200]!r} not found: check the name in its account's list of models, or put weights behind it "
+            "(ftsim serve --model NAME=FOLDER)"
+        )
+
+    def visible(self, account: str, name: str) -> Model:
+        """As `get`, for what an account may build on.
+
+        Raises PermissionDenied for what another account has promoted, FailedPrecondition for what is not READY yet.
+        """
+        model = self.get(name)
+        if model.blob and model.account != account:
+            raise PermissionDenied(f"{name[:200]} belongs to another account than {account!r}")
+        if model.state != READY:  # FAILURES D7
+            raise FailedPrecondition(f"{name} is {model.state}: wait until it is {READY}")
+        return model
+
+    def list(self, account: str, query: Query[Model] = Query()) -> Page[Model]:
+        """The models of one account, those of the catalogue first; raises InvalidArgument for a foreign page token."""
+        prefix = f"accounts/{account}/"
+        known = [_as_model(m, at) for at, m in enumerate(self._catalogue.models.values()) if m.name.startswith(prefix)]
+        own = [model for model in self._world.models.of(account) if self._catalogue.model(model.name) is None]
+        return query.page(known + [self._settled(model) for model in own], lambda model: model.created)
+
+    def base(self, name: str) -> BaseModel:
+        """What a trainer or a deployment builds on; raises InvalidArgument for an adapter, NotFound."""
+        model = self.get(name)
+        if model.kind not in BASE_KINDS:
+            raise InvalidArgument(
+                f"{name} is a {model.kind}, not a base model: use {model.base_model or 'its base model'} as base_model "
+                "and load the adapter with load_adapter"
+            )
+        if model.blob:
+            return BaseModel(name, self.folder(model))
+        base = self._catalogue.base_model(name)
+        if base.folder is None and not self._backend.knows(name):
+            raise FailedPrecondition(f"no weights stand behind {name}: put a folder there with --model {name}=FOLDER")
+        return base
+
+    def root(self, name: str) -> str:
+        """The catalogue model that a model descends from."""
+        model = self._world.models.get(name)
+        return name if model is None or not model.root else model.root
+
+    def beneath(self, name: str) -> str:
+        """The model whose full weights a name stands for: itself, or what it is an adapter on; raises NotFound."""
+        model = self.get(name)
+        return model.base_model if model.kind == ADDON else name
+
+    def folder(self, model: Model) -> Path:
+        """The files of a model that was promoted, or of one with a folder behind it; raises NotFound."""
+        if model.blob:
+            if not self._blobs.exists(model.blob):
+                raise NotFound(f"the files of {model.name} are gone")
+            return self._blobs.path(model.blob)
+        return self._backend.folder(self.base(model.name))
+
+    def update(self, name: str, *, display_name: str | None = None, description: str | None = None) -> Model:
+        """Change what may be changed; raises PermissionDenied for a catalogue model, NotFound."""
+        with self._world.change():
+            model = self._own(name)
+            if display_name is not None:
+                model.display_name = display_name
+            if description is not None:
+                model.description = description
+            model.updated = self._world.clock.now()
+            return self._world.models.put(model)
+
+    def delete(self, name: str) -> None:
+        """Remove a promoted model and its files.
+
+        Raises PermissionDenied for a catalogue model, FailedPrecondition for one that is deployed, NotFound.
+        """
+        with self._world.change():
+            model = self._own(name)
+            self._refuse_deployed(model)
+            self._world.models.remove(name)
+        self._blobs.delete(model.blob)
+
+    def _refuse_deployed(self, model: Model) -> None:
+        """A replica that starts anew opens the model again: without it a restart would end what is served."""
+        for deployment in self._world.deployments.of(model.account):
+            served = self._world.models.get(deployment.base_model)
+            below = served.base_model if served is not None and served.kind == ADDON else ""
+            if deployment.deleted is None and model.name in (deployment.base_model, below):
+                raise FailedPrecondition(f"{model.name} is served by {deployment.name}: delete the deployment first")
+
+    def _settled(self, model: Model) -> Model:
+        if model.pending is not None and model.pending.look(self._world.clock.now()):
+            with self._world.change():
+                model.state, model.pending = model.pending.value, None
+                self._world.models.put(model)
+        return model
+
+    def _own(self, name: str) -> Model:
+        model = self.get(name)
+        if not model.blob:
+            raise PermissionDenied(f"{name} belongs to the catalogue and cannot be changed")
+        return model
+
+
+def _as_model(known: CatalogueModel, index: int = 0) -> Model:
+    _, account, _, short = known.name.split("/")
+    return Model(
+        account=account, id=short, kind=known.kind, created=BIRTH + index, updated=BIRTH + index, blob="",
+        model_type=known.model_type, parameter_count=known.parameter_count, context_length=known.context_length,
+        moe=known.moe, display_name=short,
+    )  # fmt: skip

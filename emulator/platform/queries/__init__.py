@@ -1,0 +1,1 @@
+"""What list requests ask for: filters and pages."""

@@ -1,0 +1,107 @@
+"""Who owns a trainer, the rows it saves and the calls it promised to answer: a job, or a training session.
+
+Both are entities with a full name, and each has a service that knows its rules. What runs, saves, lists or promotes
+asks `Owners`, and never which of the two it has before it.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from emulator.core.errors import NotFound
+from emulator.core.names import Reference, Shelf
+from emulator.platform.jobs.jobs import Jobs
+from emulator.platform.trainers.training_sessions import TrainingSessions
+from emulator.state.world import World
+
+
+class Owner(Protocol):
+    """What the platform reads of a job or a training session. `lora_rank` is the largest that its trainer takes."""
+
+    account: str
+    id: str
+    state: str
+    base_model: str
+    lora_rank: int
+    max_context_length: int
+    forward_only: bool
+    request_state_cleared: bool
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def running(self) -> bool: ...
+
+    @property
+    def machine(self) -> str: ...
+
+
+O = TypeVar("O", bound=Owner)  # noqa: E741
+
+
+class Family(Protocol[O]):
+    """The service of all owners of one collection."""
+
+    def get(self, account: str, identifier: str, /) -> O:
+        """The owner as it is, a deleted one while it is retained; raises NotFound."""
+
+    def running(self, account: str, identifier: str, /) -> O:
+        """The owner if its trainer runs, noting that it is in use; raises NotFound."""
+
+    def preempt(self, account: str, identifier: str, /) -> O:
+        """Take the machine away: live models are lost."""
+
+    def check_rank(self, owner: O, rank: int, /) -> None:
+        """Refuse a LoRA rank (0: all parameters) that its trainer does not train; raises InvalidArgument."""
+
+    def source(self, asking: Shelf, reference: Reference, /) -> Shelf:
+        """Where a checkpoint that a model asks for is listed; raises InvalidArgument, NotFound."""
+
+    def on_stop(self, listener: Callable[[O], None], /) -> None: ...
+
+    def on_purge(self, listener: Callable[[O], None], /) -> None: ...
+
+
+class Owners:
+    """The owners of all collections."""
+
+    def __init__(self, world: World, jobs: Jobs, sessions: TrainingSessions) -> None:
+        self._world = world
+        self._families: dict[str, Family[Any]] = {"rlorTrainerJobs": jobs, "trainingSessions": sessions}
+
+    def get(self, name: str) -> Owner:
+        """The owner of this full name; raises NotFound when there is none, or none any more."""
+        account, _, identifier = name.split("/")[1:4]
+        owner: Owner = self._family(name).get(account, identifier)
+        return owner
+
+    def source(self, asking: Shelf, reference: Reference) -> Shelf:
+        return self._family(asking.owner).source(asking, reference)
+
+    def check_rank(self, owner: Owner, rank: int) -> None:
+        self._family(owner.name).check_rank(owner, rank)
+
+    def preempt(self, owner: Owner) -> None:
+        self._family(owner.name).preempt(owner.account, owner.id)
+
+    def clear_request_state(self, owner: Owner) -> None:
+        """Others find no checkpoint of it from now on (FAILURES F12)."""
+        with self._world.change():
+            owner.request_state_cleared = True
+            self._world.put(owner)
+
+    def on_stop(self, listener: Callable[[Owner], None]) -> None:
+        """Call `listener` whenever an owner's trainer stops running."""
+        for family in self._families.values():
+            family.on_stop(listener)
+
+    def on_purge(self, listener: Callable[[Owner], None]) -> None:
+        """Call `listener` when a deleted owner's retention is over and it is forgotten."""
+        for family in self._families.values():
+            family.on_purge(listener)
+
+    def _family(self, name: str) -> Family[Any]:
+        family = self._families.get(name.split("/")[2])
+        if family is None:
+            raise NotFound(f"{name[:200]} not found")
+        return family

@@ -1,0 +1,178 @@
+"""One trainer: what runs behind a job or a training session. Models live here and are lost when it stops."""
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.backend import ModelInfo, ModelSpec
+from emulator.backend import Trainer as BackendTrainer
+from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from emulator.core.names import Shelf
+from emulator.platform.trainers.client_sessions import ClientSessions
+from emulator.platform.trainers.futures import Futures, Promise
+from emulator.platform.trainers.owners import Owner, Owners
+from emulator.platform.trainers.sequencer import Sequencer
+from emulator.state.world import World
+
+_log = logging.getLogger("emulator.trainer")
+
+PARTS = ("train_unembed", "train_mlp", "train_attn")
+
+Answer = Mapping[str, Any]
+Work = Callable[[], Answer]
+
+
+@dataclass
+class LiveModel:
+    """A model on a trainer. Its saves are listed on `shelf`; `snapshots` names its sampler saves, oldest first."""
+
+    spec: ModelSpec
+    info: ModelInfo
+    session_id: str
+    shelf: Shelf
+    snapshots: list[str] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.spec.model_id
+
+    @property
+    def lora_rank(self) -> int:
+        return self.spec.lora.rank if self.spec.lora else 0
+
+    @property
+    def trained(self) -> dict[str, bool]:
+        """Which parts of the model have an adapter, under the names of create_model's settings."""
+        lora = self.spec.lora
+        return {} if lora is None else {part: getattr(lora, part) for part in PARTS}
+
+
+class Trainer:
+    """One running trainer: sessions, models, and a worker thread on which everything that computes happens."""
+
+    def __init__(
+        self, owner: Owner, world: World, futures: Futures, owners: Owners, open_backend: Callable[[], BackendTrainer]
+    ) -> None:
+        self.owner = owner
+        self.sessions = ClientSessions(world)
+        self.models: dict[str, LiveModel] = {}
+        self.stopping = threading.Event()
+        self._world = world
+        self._futures = futures
+        self._owners = owners
+        self._open_backend = open_backend
+        self._backend: BackendTrainer | None = None
+        self._created: dict[tuple[str, int], tuple[bytes, Promise]] = {}
+        self._sequencer = Sequencer(owner.id, world.clock)
+        self._sequencer.start()
+
+    @property
+    def backend(self) -> BackendTrainer:
+        """The compute side, opened at first use; from the worker thread only."""
+        if self._backend is None:
+            self._backend = self._open_backend()
+        return self._backend
+
+    def submit(
+        self, verb: str, model_id: str, work: Work, *, seq: int | None = None, fingerprint: bytes = b""
+    ) -> Promise:
+        """Accept an operation and return at once; failures reach the caller through the promise (WIRE 2.6, 2.7)."""
+        where = {"job": self.owner.id, "endpoint": verb}
+        if seq is not None and self._world.quirks.spend("rpc.dedupe", **where):
+            try:
+                known = self._sequencer.recall(model_id, seq, fingerprint)
+            except InvalidArgument as reused:
+                return self._refuse(verb, model_id, reused)
+            if known is not None:
+                return known
+        promise = self._futures.open(self.owner.name, model_id, verb)
+        if self._world.quirks.spend("futures.never_resolve", **where):
+            self._sequencer.submit(promise, _nothing, seq=seq, fingerprint=fingerprint)
+        else:
+            run = self._running(promise, work)
+            self._sequencer.submit(promise, run, seq=seq, fingerprint=fingerprint)
+        return promise
+
+    def submit_create(
+        self, session_id: str, model_seq: int | None, fingerprint: bytes, work: Work, model_id: str
+    ) -> Promise:
+        """Accept a create_model; `(session_id, model_seq_id)` is its idempotency key."""
+        if model_seq is None:
+            return self.submit("create_model", model_id, work)
+        known = self._created.get((session_id, model_seq))
+        if known is None:
+            promise = self.submit("create_model", model_id, work)
+            self._created[session_id, model_seq] = (fingerprint, promise)
+            return promise
+        if known[0] != fingerprint:
+            text = f"sequence number was reused: model_seq_id {model_seq} of session {session_id!r} was another model"
+            return self._refuse("create_model", model_id, InvalidArgument(text))
+        return known[1]
+
+    def model(self, model_id: str) -> LiveModel:
+        """A live model; raises NotFound."""
+        model = self.models.get(model_id)
+        if model is None:
+            raise NotFound(
+                f"No session found for model_id {model_id[:80]!r}: it was unloaded, or the trainer restarted since; "
+                "create the model again and load a checkpoint"
+            )
+        return model
+
+    def unload(self, model_id: str) -> None:
+        """Forget a model; from the worker thread."""
+        model = self.models.pop(model_id, None)
+        if model is None:
+            return
+        self.backend.unload_model(model_id)
+        if not model.lora_rank and self._world.quirks.value("unload.clears_request_state", job=self.owner.id):
+            self._sequencer.forget(model_id)
+            self._owners.clear_request_state(self.owner)
+
+    def stop(self, why: str) -> None:
+        """End the trainer: what runs may finish, what waits fails, models and sessions are gone."""
+        self.stopping.set()
+        for promise in self._sequencer.close():
+            self._futures.fail(promise, Unavailable(why))
+        closer = threading.Thread(target=self._close_backend, name=f"close-{self.owner.id}", daemon=True)
+        closer.start()
+
+    def join(self, timeout: float) -> None:
+        self._sequencer.join(timeout)
+
+    def _close_backend(self) -> None:
+        self._sequencer.join(600)
+        self.models.clear()
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+    def _running(self, promise: Promise, work: Work) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                self._futures.resolve(promise, work())
+            except BaseException as error:  # whoever waits is told, and the next operation has its turn
+                if not hasattr(error, "message"):
+                    _log.exception("%s failed on %s", promise.verb, self.owner.name)
+                self._futures.fail(promise, error)
+
+        context = contextvars.copy_context()  # what it changes is the submitting request's doing
+        return lambda: context.run(run)
+
+    def _refuse(self, verb: str, model_id: str, error: Exception) -> Promise:
+        promise = self._futures.open(self.owner.name, model_id, verb)
+        self._futures.fail(promise, error)
+        return promise
+
+
+def refuse_forward_only(owner: Owner, verb: str) -> None:
+    """Raises FailedPrecondition on a reference trainer."""
+    if owner.forward_only:
+        raise FailedPrecondition(f"{verb}: this trainer is forward-only; create a job without forwardOnly to train")
+
+
+def _nothing() -> None:
+    """What a call runs whose answer never comes (FAILURES F10)."""

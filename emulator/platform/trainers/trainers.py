@@ -1,0 +1,165 @@
+"""The trainers of all jobs and sessions: which runs for whom, which models it is asked to make."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from emulator.backend import Backend, LoraSpec, ModelSpec
+from emulator.backend import Trainer as BackendTrainer
+from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted
+from emulator.core.names import Shelf
+from emulator.platform.models.models import Models
+from emulator.platform.trainers.futures import Futures, Promise
+from emulator.platform.trainers.owners import Owner, Owners
+from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer
+from emulator.state.world import World
+
+
+class Trainers:
+    """The trainers of all running jobs and sessions; one is started when its owner is first talked to."""
+
+    def __init__(self, world: World, backend: Backend, owners: Owners, models: Models, futures: Futures) -> None:
+        self._world = world
+        self._backend = backend
+        self._owners = owners
+        self._models = models
+        self._futures = futures
+        self._running: dict[str, Trainer] = {}
+        self._lock = threading.Lock()
+        owners.on_stop(lambda owner: self.stop(owner.name, f"the trainer stopped: {owner.name} is {owner.state}"))
+
+    def of(self, owner: Owner) -> Trainer:
+        """The trainer of a running job or session; raises NotFound (FAILURES C4)."""
+        trainer = self._running.get(owner.name)
+        if trainer is None:
+            if not owner.running:
+                raise NotFound(f"Trainer job not found or not running: {owner.name} is {owner.state}")
+            with self._lock:
+                trainer = self._running.get(owner.name) or self._start(owner)
+        return trainer
+
+    def stop(self, name: str, why: str = "the trainer stopped") -> None:
+        """End the trainer of a job or session, if it has one."""
+        with self._lock:
+            trainer = self._running.pop(name, None)
+        if trainer is not None:
+            trainer.stop(why)
+
+    def stop_all(self, why: str, *, wait_s: float = 0.0) -> None:
+        """End every trainer; waits for running operations at most `wait_s` seconds in all."""
+        with self._lock:
+            trainers = list(self._running.values())
+            self._running.clear()
+        for trainer in trainers:
+            trainer.stop(why)
+        deadline = self._world.clock.elapsed() + wait_s
+        for trainer in trainers:
+            trainer.join(max(0.0, deadline - self._world.clock.elapsed()))
+
+    def live_models(self, owner: str) -> list[str]:
+        """Ids of the models on the trainer of a job or session."""
+        trainer = self._running.get(owner)
+        return list(trainer.models) if trainer else []
+
+    def create_session(self, trainer: Trainer) -> str:
+        """Open a client session; on some trainers that unloads every model (FAILURES F10)."""
+        if self._world.quirks.spend("sessions.create", job=trainer.owner.id) == "destructive":
+            for model_id in list(trainer.models):
+                self.unload_model(trainer, model_id)
+        return trainer.sessions.create().id
+
+    def create_model(
+        self, trainer: Trainer, request: Mapping[str, Any], fingerprint: bytes, *, model_id: str = "",
+        shelf: Shelf | None = None, admitted: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Promise:  # fmt: skip
+        """Accept a create_model (WIRE 2.5). `admitted` surrounds the making of the model, on the trainer's thread."""
+        model_id = model_id or f"model-{self._world.ids.hex(16)}"
+        listed = shelf or Shelf(trainer.owner.name)
+        session_id, model_seq = str(request.get("session_id", "")), request.get("model_seq_id")
+
+        def work() -> Answer:
+            with admitted():
+                return self._build(trainer, model_id, session_id, listed, request)
+
+        key = model_seq if type(model_seq) is int else None
+        return trainer.submit_create(session_id, key, fingerprint, work, model_id)
+
+    def unload_model(self, trainer: Trainer, model_id: str) -> Promise:
+        """Accept an unload_model; unloading twice is no error (FAILURES F12)."""
+        return trainer.submit("unload_model", model_id, lambda: _unload(trainer, model_id))
+
+    def spec(self, model_id: str, owner: Owner, request: Mapping[str, Any]) -> ModelSpec:
+        """What create_model asks for, checked against the owner and its machine (FAILURES C10, C11, F11).
+
+        Raises InvalidArgument, ResourceExhausted.
+        """
+        wanted = request.get("base_model") or owner.base_model
+        if wanted != owner.base_model:
+            raise InvalidArgument(
+                f"this trainer holds {owner.base_model}, not {str(wanted)[:200]}: create a job or session for it"
+            )
+        base, head = self._models.base(owner.base_model), request.get("projection_head_dim")
+        if request.get("base_only"):
+            self._check_room(model_id, owner)
+            return ModelSpec(model_id, base, base_only=True, projection_head_dim=head)
+        config = request.get("lora_config") or {}
+        rank = config.get("rank", 0) if isinstance(config, Mapping) else None
+        if type(rank) is not int or rank < 0:
+            raise InvalidArgument(f"lora_config.rank is {rank!r}: give a rank that the trainer has, {owner.lora_rank}")
+        self._owners.check_rank(owner, rank)
+        self._check_room(model_id, owner)
+        return ModelSpec(model_id, base, lora=_lora_spec(rank, config) if rank else None, projection_head_dim=head)
+
+    def _start(self, owner: Owner) -> Trainer:
+        def open_backend() -> BackendTrainer:
+            base = self._models.base(owner.base_model)
+            return self._backend.open_trainer(
+                base, lora_rank=owner.lora_rank, max_context_length=owner.max_context_length
+            )
+
+        trainer = Trainer(owner, self._world, self._futures, self._owners, open_backend)
+        self._running[owner.name] = trainer
+        return trainer
+
+    def _build(
+        self, trainer: Trainer, model_id: str, session_id: str, shelf: Shelf, request: Mapping[str, Any]
+    ) -> Answer:
+        trainer.sessions.get(session_id)
+        spec = self.spec(model_id, trainer.owner, request)
+        capabilities = trainer.backend.create_model(spec)
+        trainer.models[model_id] = LiveModel(spec, trainer.backend.info(model_id), session_id, shelf)
+        return {"model_id": model_id, "type": "create_model", **capabilities}
+
+    def _check_room(self, model_id: str, owner: Owner) -> None:
+        most = self._world.quirks.value("sessions.max_gpu", job=owner.id)
+        with self._lock:
+            crowd = sum(len(one.models) for one in self._running.values() if one.owner.machine == owner.machine)
+        if most and crowd >= most:
+            raise ResourceExhausted(
+                f"Cannot create LoRA session {model_id}: maximum of {most} concurrent sessions reached "
+                f"(gpu={most}, cpu=0). Unload an existing model first"
+            )
+
+
+def _lora_spec(rank: int, config: Mapping[str, Any]) -> LoraSpec:
+    try:
+        seed = None if config.get("seed") is None else int(config["seed"])
+        if seed is not None and not -(2**63) <= seed < 2**63:
+            raise ValueError(f"seed is {seed}, give one of 64 bits")
+        return LoraSpec(
+            rank=rank,
+            alpha=float(config.get("alpha", 32.0)),
+            seed=seed,
+            train_attn=bool(config.get("train_attn", True)),
+            train_mlp=bool(config.get("train_mlp", True)),
+            train_unembed=bool(config.get("train_unembed", True)),
+            init_method=config.get("init_method"),
+        )
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"lora_config: {error}") from error
+
+
+def _unload(trainer: Trainer, model_id: str) -> Answer:
+    trainer.unload(model_id)
+    return {"model_id": model_id, "type": "unload_model"}

@@ -1,0 +1,283 @@
+"""The sequenced operations of a model: steps, saves, loads (WIRE 2.8 to 2.10), run on the trainer's worker thread."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from emulator.backend import SavedState
+from emulator.core.clock import SECOND
+from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from emulator.core.kinds import resumable
+from emulator.core.names import Shelf
+from emulator.platform.checkpoints.checkpoints import Checkpoints, Origin
+from emulator.platform.models.models import ADDON, Models
+from emulator.platform.trainers.futures import Promise
+from emulator.platform.trainers.owners import Owners
+from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, refuse_forward_only
+from emulator.state.blobs import Blobs
+from emulator.state.entities import Checkpoint
+from emulator.state.world import World
+
+ADAM = {
+    "learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-12, "weight_decay": 0.0, "grad_clip_norm": 0.0,
+}  # fmt: skip
+NORMALIZATIONS = (None, "none", "num_loss_tokens", "num_sequences")
+_SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
+SAMPLER_TYPES = ("base", "delta", "merged_base")
+
+Request = Mapping[str, Any]
+
+
+class Training:
+    """Accepts operations on models and carries them out."""
+
+    def __init__(self, world: World, blobs: Blobs, checkpoints: Checkpoints, owners: Owners, models: Models) -> None:
+        self._world = world
+        self._blobs = blobs
+        self._checkpoints = checkpoints
+        self._owners = owners
+        self._models = models
+        self._verbs: Mapping[str, Callable[[Trainer, LiveModel, Request], Answer]] = {
+            "forward": self._forward,
+            "forward_backward": self._forward_backward,
+            "optim_step": self._optim_step,
+            "save_weights": self._save_state,
+            "save_weights_for_sampler": self._save_sampler,
+            "load_weights": self._load_state,
+            "load_adapter": self._load_adapter,
+        }
+
+    @property
+    def verbs(self) -> frozenset[str]:
+        """The operations that take a place in a model's sequence."""
+        return frozenset(self._verbs)
+
+    def submit(self, trainer: Trainer, verb: str, request: Request, fingerprint: bytes) -> Promise:
+        """Accept an operation; raises InvalidArgument only for a body that names no model or no number."""
+        model_id, seq = request.get("model_id"), request.get("seq_id")
+        if not isinstance(model_id, str) or not model_id:
+            raise InvalidArgument(f"{verb}: model_id is required")
+        if seq is not None and (type(seq) is not int or seq < 0):
+            raise InvalidArgument(f"{verb}: seq_id must be a number, got {str(seq)[:40]!r}")
+        act = self._verbs[verb]
+        return trainer.submit(
+            verb, model_id, lambda: act(trainer, trainer.model(model_id), request), seq=seq, fingerprint=fingerprint
+        )
+
+    def names(self, trainer: Trainer) -> list[str]:
+        """Ids of the listed rows that load_weights accepts, oldest first (the gateway's list_checkpoints)."""
+        rows = self._checkpoints.rows(trainer.owner.name)
+        return [row.id for row in rows if resumable(row.kind) and row.pending is None]
+
+    def _forward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+        return trainer.backend.forward(model.id, _batch(request, "forward_input"))
+
+    def _forward_backward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+        _trainable(trainer, model, "forward_backward")
+        return trainer.backend.forward_backward(model.id, _batch(request, "forward_backward_input"))
+
+    def _optim_step(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+        _trainable(trainer, model, "optim_step")
+        params = request.get("adam_params") or {}
+        normalization = request.get("grad_accumulation_normalization")
+        if not isinstance(params, Mapping):
+            raise InvalidArgument("optim_step: adam_params must be an object")
+        if normalization not in NORMALIZATIONS:
+            raise InvalidArgument(
+                f"optim_step: unknown grad_accumulation_normalization {str(normalization)[:40]!r}: "
+                "use num_loss_tokens, num_sequences or none"
+            )
+        self._wait(trainer, "optim.slow_s")
+        chosen = {**ADAM, **{key: value for key, value in params.items() if value is not None}}
+        metrics = trainer.backend.optim_step(model.id, chosen, None if normalization == "none" else normalization)
+        return {"metrics": dict(metrics)}
+
+    def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+        name = _name(request, "save_weights", "path")
+        _trainable(trainer, model, "save_weights")
+        ttl_s = self._ttl(trainer, request)
+        self._checkpoints.check_name(trainer.owner.name, name)
+
+        def write(folder: Any) -> SavedState:
+            state = trainer.backend.save_state(model.id, folder)
+            self._checkpoints.check_free(model.shelf, name, state.step)
+            return state
+
+        self._save(trainer, model, name, "save_weights", write, ttl_s)
+        job = trainer.owner.id
+        styles = {"tinker_uri": f"tinker://{job}/weights/{name}", "gs_uri": f"gs://emulator/{job}/{name}"}
+        style = self._world.quirks.value("save.path_style", job=job)
+        return {"path": styles.get(style) or model.shelf.path(name), "type": "save_weights"}
+
+    def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+        name = self._suffixed(trainer, _name(request, "save_weights_for_sampler", "path"))
+        self._checkpoints.check_name(trainer.owner.name, name)
+        self._check_not_resumable(model.shelf, name)
+        how = self._sampler_type(trainer, model, request)
+        precision = request.get("export_precision")
+        if precision is not None and how != "merged_base":
+            raise InvalidArgument("save_weights_for_sampler: export_precision goes with merged_base only")
+
+        def write(folder: Any) -> SavedState:
+            return trainer.backend.save_sampler(
+                model.id, folder, identity=name, checkpoint_type=how, export_precision=precision
+            )
+
+        self._save(trainer, model, name, how, write)
+        model.snapshots.append(name)
+        null = self._world.quirks.spend("sampler.return_null_path", job=trainer.owner.id)
+        return {"path": None if null else model.shelf.path(name), "type": "save_weights_for_sampler"}
+
+    def _load_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+        path = _name(request, "load_weights", "path")
+        quirks, job = self._world.quirks, trainer.owner.id
+        if quirks.value("load.first_request_only", job=job) and request.get("seq_id") != 1:
+            raise InvalidArgument(f"LoadWeights is not permitted with seq_id {request.get('seq_id')}")
+        row = self._resolve(trainer, model.shelf, path)
+        self._check_durable(path, row)
+        _check_fits(row, model)
+        optimizer = request.get("optimizer")
+        if optimizer is None:
+            optimizer = quirks.value("load.default_optimizer", job=job)
+        kept = bool(optimizer) and not quirks.spend("load.drop_optimizer", job=job)
+        live = not kept and quirks.value("load.weights_only", job=job) == "keep"
+        trainer.backend.load_state(model.id, self._checkpoints.folder(row), optimizer=kept, keep_optimizer=live)
+        return {"path": path, "type": "load_weights"}
+
+    def _load_adapter(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+        path = _name(request, "load_adapter", "adapter_path")
+        if not model.lora_rank:
+            raise FailedPrecondition("load_adapter: this model trains all parameters; create it with a LoRA rank")
+        adapter = self._models.visible(trainer.owner.account, path)
+        if adapter.kind != ADDON:
+            raise InvalidArgument(f"load_adapter: {path} is a {adapter.kind}, not a LoRA add-on (HF_PEFT_ADDON)")
+        if adapter.lora_rank and adapter.lora_rank != model.lora_rank:
+            raise InvalidArgument(
+                f"load_adapter: {path} has rank {adapter.lora_rank}, the model {model.lora_rank}: "
+                f"train with lora_rank {adapter.lora_rank}"
+            )
+        trainer.backend.load_adapter(model.id, self._models.folder(adapter))
+        return {"model_id": model.id, "adapter_path": path, "type": "load_adapter"}
+
+    def _save(
+        self, trainer: Trainer, model: LiveModel, name: str, how: str, write: Callable[[Any], SavedState],
+        ttl_s: float = 0.0,
+    ) -> Checkpoint:  # fmt: skip
+        """Write aside, then list; whatever goes wrong leaves neither a row nor files."""
+        staged = self._blobs.stage()
+        try:
+            state = write(staged)
+            self._wait(trainer, "save.duration_s")
+            origin = Origin(
+                model.shelf,
+                trainer.owner.base_model,
+                model.lora_rank,
+                model.id,
+                how,
+                ttl_s=ttl_s,
+                trained=model.trained,
+            )
+            return self._checkpoints.save(origin, name, staged, state)
+        except BaseException as error:
+            self._blobs.discard(staged)
+            if isinstance(error, OSError):
+                raise self._blobs.failure(error) from error
+            raise
+
+    def _sampler_type(self, trainer: Trainer, model: LiveModel, request: Request) -> Any:
+        how = request.get("checkpoint_type") or "base"
+        if how not in SAMPLER_TYPES:
+            raise InvalidArgument(
+                f"save_weights_for_sampler: unknown checkpoint_type {str(how)[:40]!r}: use {', '.join(SAMPLER_TYPES)}"
+            )
+        if how == "merged_base" and not model.lora_rank:
+            raise InvalidArgument("save_weights_for_sampler: merged_base needs a LoRA model; use base")
+        if how == "delta" and not model.lora_rank and not model.snapshots:
+            if self._world.quirks.value("sampler.delta_without_base", job=trainer.owner.id) == "reject":
+                raise FailedPrecondition(
+                    "save_weights_for_sampler: a delta needs a snapshot that this model saved before: save base first"
+                )
+            return "base"
+        return how
+
+    def _suffixed(self, trainer: Trainer, name: str) -> str:
+        """A sampler row's name: it comes with the session's suffix, which the server may change (FAILURES A10)."""
+        rule = self._world.quirks.value("sampler.suffix", job=trainer.owner.id)
+        stem = _SESSION_SUFFIX.sub("", name)
+        return {"session": name, "none": stem}.get(rule) or f"{stem}-{self._world.ids.hex(8)}"
+
+    def _check_not_resumable(self, shelf: Shelf, name: str) -> None:
+        """Sampler weights never take the place of a training state."""
+        row = self._checkpoints.at(shelf, name)
+        if row is not None and resumable(row.kind):
+            raise AlreadyExists(f"checkpoint {name!r} already exists and holds a training state: choose another name")
+
+    def _ttl(self, trainer: Trainer, request: Request) -> float:
+        """Seconds until the row to be saved expires, 0 never (FAILURES B5); raises InvalidArgument."""
+        ttl = request.get("ttl_seconds")
+        rule = self._world.quirks.value("save.ttl", job=trainer.owner.id)
+        if ttl is None:
+            return 0.0
+        if rule == "reject":
+            raise InvalidArgument("save_weights: ttl_seconds is not supported; checkpoints are kept with their job")
+        least = 3600 if rule == "min_3600" else 1
+        if type(ttl) not in (int, float) or ttl < least:
+            raise InvalidArgument(f"save_weights: ttl_seconds is {str(ttl)[:40]!r}, use at least {least}")
+        return float(ttl)
+
+    def _resolve(self, trainer: Trainer, shelf: Shelf, path: str) -> Checkpoint:
+        """The row to load; sampler weights used to take the trainer down with them (FAILURES C1)."""
+        try:
+            return self._checkpoints.resolve(shelf, path)
+        except FailedPrecondition:
+            if self._world.quirks.spend("load.sampler_path_kills_trainer", job=trainer.owner.id):
+                self._owners.preempt(trainer.owner)
+            raise
+
+    def _check_durable(self, path: str, row: Checkpoint) -> None:
+        """Fresh state may not be where other jobs look for it, nor that of a cleared trainer (FAILURES C3, F12)."""
+        if not path.startswith("cross_job://"):
+            return
+        source = self._world.jobs.get(row.owner)
+        if source is not None and source.request_state_cleared:
+            raise NotFound(f"Trainer job not found or not running: the request state of {row.owner} was cleared")
+        lag = self._world.quirks.value("dcp.durable_after_s", job=row.owner.rsplit("/", 1)[-1], checkpoint=row.id)
+        if lag > 0 and self._world.clock.now() < row.created + int(lag * SECOND):
+            raise NotFound(f"checkpoint {row.id!r} not found on {row.owner}")
+
+    def _wait(self, trainer: Trainer, quirk: str) -> None:
+        """Real seconds of a slow operation; raises Unavailable when the trainer stops meanwhile."""
+        if trainer.stopping.wait(self._world.quirks.value(quirk, job=trainer.owner.id)):
+            raise Unavailable(f"the trainer of {trainer.owner.name} stopped")
+
+
+def _batch(request: Request, key: str) -> Mapping[str, Any]:
+    batch = request.get(key)
+    if not isinstance(batch, Mapping):
+        raise InvalidArgument(f"missing required field {key!r}")
+    return batch
+
+
+def _name(request: Request, verb: str, key: str) -> str:
+    name = request.get(key)
+    if not isinstance(name, str) or not name:
+        raise InvalidArgument(f"{verb}: {key} is required: give the checkpoint a name")
+    return name
+
+
+def _trainable(trainer: Trainer, model: LiveModel, verb: str) -> None:
+    refuse_forward_only(trainer.owner, verb)
+    if model.spec.base_only:
+        raise FailedPrecondition(f"{verb}: {model.id} is a frozen reference model (base_only)")
+
+
+def _check_fits(row: Checkpoint, model: LiveModel) -> None:
+    """A checkpoint knows its base model and rank (FAILURES C10, C11)."""
+    base = model.spec.base_model.name
+    if row.base_model != base:
+        raise InvalidArgument(f"checkpoint {row.id!r} is of {row.base_model}, the model is {base}")
+    if row.lora_rank != model.lora_rank:
+        raise InvalidArgument(
+            f"checkpoint {row.id!r} has LoRA rank {row.lora_rank}, the model has {model.lora_rank}: "
+            f"create job and client with lora_rank {row.lora_rank}"
+        )

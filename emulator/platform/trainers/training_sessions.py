@@ -1,0 +1,189 @@
+"""Training sessions of the serverless pool, and the runs in them (WIRE 2.12; FAILURES F11, F19).
+
+A session is bound to a base model by its first model. From then on it holds a place in its account's quota until it is
+deleted, even when it has idled out; its rows stay for as long as those of a deleted job.
+"""
+
+from collections.abc import Callable, Sequence
+
+from emulator.core.clock import SECOND
+from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted, error_info
+from emulator.core.names import Reference, Shelf, resource
+from emulator.platform.jobs.jobs import RETENTION_S
+from emulator.platform.queries.paging import Page, Query
+from emulator.state.entities import Run, Session
+from emulator.state.world import World
+
+_PREFIX = "TRAINING_SESSION_STATE_"
+UNSPECIFIED = f"{_PREFIX}UNSPECIFIED"
+CREATING = f"{_PREFIX}CREATING"
+ACTIVE = f"{_PREFIX}ACTIVE"
+EXPIRED = f"{_PREFIX}EXPIRED"
+DELETED = f"{_PREFIX}DELETED"
+
+Listener = Callable[[Session], None]
+
+
+class TrainingSessions:
+    """The training sessions of all accounts. As with jobs, they move on when somebody looks."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._on_stop: list[Listener] = []
+        self._on_purge: list[Listener] = []
+        self._started = world.clock.now()
+
+    def on_stop(self, listener: Listener) -> None:
+        """Call `listener` whenever a session stops: idle for too long, preempted, deleted."""
+        self._on_stop.append(listener)
+
+    def on_purge(self, listener: Listener) -> None:
+        """Call `listener` when a deleted session is forgotten."""
+        self._on_purge.append(listener)
+
+    def create(self, account: str) -> Session:
+        """Open a session, and let those go that nobody has talked to for too long."""
+        for session in self._world.sessions.of(account):
+            self._settle(session)
+        with self._world.change():
+            now = self._world.clock.now()
+            session = Session(account, f"ts-{self._world.ids.hex(32)}", now, now, CREATING, last_activity=now)
+            return self._world.sessions.put(session)
+
+    def get(self, account: str, session_id: str) -> Session:
+        """The session as it is, a deleted one for 30 days too; raises NotFound."""
+        session = self._world.sessions.get(resource(account, "trainingSessions", session_id))
+        if session is None or not self._settle(session):
+            raise NotFound(
+                f"training session {session_id[:80]!r} not found in account {account}: give the id (ts-...) of a "
+                "session that was created there and not deleted more than 30 days ago"
+            )
+        return session
+
+    def running(self, account: str, session_id: str) -> Session:
+        """The session if it is open, noting that it is in use; raises NotFound."""
+        session = self.get(account, session_id)
+        if not session.running:
+            raise NotFound(
+                f"training session not found or not running: {session.name} is {session.state}: open a new session "
+                "(create_session, create_model) and load a checkpoint"
+            )
+        session.last_activity = self._world.clock.now()
+        return session
+
+    def list(self, account: str, query: Query[Session] = Query()) -> Page[Session]:
+        """Sessions that are not deleted, oldest first; raises InvalidArgument for a foreign page token."""
+        alive = [one for one in self._world.sessions.of(account) if self._settle(one) and one.deleted is None]
+        return query.page(alive, lambda session: session.created)
+
+    def delete(self, account: str, session_id: str) -> Session:
+        """Close a session and free its place in the quota; deleting it again changes nothing."""
+        session = self.get(account, session_id)
+        if session.deleted is None:
+            with self._world.change():
+                session.deleted = self._world.clock.now()
+                self._enter(session, DELETED)
+            self._tell(self._on_stop, session)
+        return session
+
+    def preempt(self, account: str, session_id: str) -> Session:
+        """Lose the live models; the session stays open for new ones."""
+        session = self.get(account, session_id)
+        self._tell(self._on_stop, session)
+        return session
+
+    def check_quota(self, session: Session) -> None:
+        """Refuse a session its first model when others hold all places; raises ResourceExhausted (FAILURES F19)."""
+        most = self._world.quirks.value("sessions.quota", account=session.account)
+        others = [one for one in self._world.sessions.of(session.account) if one is not session and self._settle(one)]
+        held = sum(_holds(other) for other in others)
+        if most and held >= most and not _holds(session):
+            raise ResourceExhausted(
+                f"account {session.account} has {held} training sessions and may have {most} at a time: delete one",
+                details=[error_info("QUOTA_EXCEEDED", quota_required="1", quota_available="0")],
+            )
+
+    def bind(self, session: Session, bound: Session) -> None:
+        """Make `bound`, a changed copy, what the session is from now on."""
+        with self._world.change():
+            session.base_model, session.lora_rank = bound.base_model, bound.lora_rank
+            session.max_context_length = bound.max_context_length
+            self._enter(session, ACTIVE)
+
+    def failed(self, session: Session) -> None:
+        """A model could not be created: on some planes the session leaks, and keeps its place (FAILURES F19)."""
+        if session.base_model or not self._world.quirks.spend("sessions.leak_on_failed_create", job=session.id):
+            return
+        with self._world.change():
+            self._enter(session, UNSPECIFIED)
+
+    def start_run(self, session: Session, run_id: str) -> Run:
+        with self._world.change():
+            now = self._world.clock.now()
+            return self._world.runs.put(Run(session.account, run_id, session.name, now, session.base_model))
+
+    def run(self, account: str, run_id: str) -> Run:
+        """The run of this id; raises NotFound."""
+        run = self._world.runs.get(resource(account, "trainingRuns", run_id))
+        if run is None:
+            raise NotFound(f"training run {run_id[:80]!r} not found in account {account}")
+        return run
+
+    def check_rank(self, session: Session, rank: int) -> None:
+        """Pooled trainers hold adapters only; raises InvalidArgument."""
+        if not 1 <= rank <= session.lora_rank:
+            asked = f"LoRA rank {rank}" if rank else "full-parameter mode"
+            raise InvalidArgument(
+                f"create_model requested {asked}, but serverless trainers train LoRA of rank 1 to {session.lora_rank}: "
+                "create the client with such a lora_rank, or a trainer job"
+            )
+
+    def source(self, asking: Shelf, reference: Reference) -> Shelf:
+        """The asking run's own rows or another run's of the account, never a job's (FAILURES C5)."""
+        account = asking.owner.split("/")[1]
+        if reference.job is not None:
+            raise InvalidArgument(
+                f"cannot load cross_job://{reference.job}/{reference.checkpoint}: a session is no job and reads none; "
+                "give a name of this run, or <account>/run-<32 hex digits>/<name>"
+            )
+        if reference.run is None:
+            if not asking.run:
+                raise InvalidArgument(
+                    f"{reference.checkpoint!r} does not say of which run: give <account>/run-<32 hex digits>/<name>"
+                )
+            return asking
+        if reference.run[0] != account:
+            raise NotFound(f"training run {reference.run[1]} not found: {reference.run[0][:64]} is another account")
+        run = self.run(account, reference.run[1])
+        return Shelf(run.session, run.id)
+
+    def _settle(self, session: Session) -> bool:
+        """Apply what time has brought; False when the session is forgotten by now."""
+        now = self._world.clock.now()
+        if session.deleted is not None and now > session.deleted + RETENTION_S * SECOND:
+            with self._world.change():
+                self._world.sessions.remove(session.name)
+                for run in self._world.runs.of(session.account):
+                    if run.session == session.name:
+                        self._world.runs.remove(run.name)
+            self._tell(self._on_purge, session)
+            return False
+        idle = self._world.quirks.value("sessions.inactivity_s", job=session.id)
+        if session.running and idle and now > max(session.last_activity, self._started) + int(idle * SECOND):
+            with self._world.change():
+                self._enter(session, EXPIRED)
+            self._tell(self._on_stop, session)
+        return True
+
+    def _enter(self, session: Session, state: str) -> None:
+        session.state, session.updated = state, self._world.clock.now()
+        self._world.sessions.put(session)
+
+    def _tell(self, listeners: Sequence[Listener], session: Session) -> None:
+        for listener in listeners:
+            listener(session)
+
+
+def _holds(session: Session) -> bool:
+    """Whether a session takes a place in its account's quota."""
+    return session.deleted is None and (session.base_model != "" or session.state == UNSPECIFIED)

@@ -1,0 +1,201 @@
+"""Production failures as named switches: a dotted name, a typed value, a selector and a budget.
+
+    emu.quirks.set("rows.visible_after_lists", 2, job="my-job")          # for ever
+    emu.quirks.set("hotload.fail_next", True, times=1)                   # the next matching call only
+    with emu.quirks.set("rows.time_precision", "mixed", for_s=60): ...   # sixty seconds of the emulator's clock
+    emu.quirks.set("http.fail", 503, chance=0.05, endpoint="get_job")    # one call in twenty, drawn from the seed
+
+What each switch does is declared in `emulator.quirks.table`, with its id in docs/failures.md. Code asks for a value
+where the behaviour happens: `value()` looks, `spend()` looks and uses up one of the budget.
+"""
+
+import difflib
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from emulator.core import endpoints
+from emulator.core.clock import SECOND, Clock
+from emulator.core.errors import InvalidArgument
+
+MOST = 1e9
+"""Seconds, calls, bytes: more than anybody waits for, and little enough to be added to a time."""
+SELECTORS = ("account", "job", "deployment", "checkpoint", "endpoint")
+
+
+def unknown(what: str, name: str, known: Iterable[str], where_listed: str = "") -> InvalidArgument:
+    """The refusal of a name that nothing has: with the nearest one there is, and where all are listed."""
+    choices = list(known)
+    near = difflib.get_close_matches(name, choices, n=1)
+    meant = f", did you mean {near[0]!r}?" if near else ";"
+    return InvalidArgument(f"unknown {what} {name[:80]!r}{meant} {where_listed or 'use ' + ', '.join(choices)}")
+
+
+def unknown_quirk(name: str, table: Iterable[str]) -> InvalidArgument:
+    return unknown("quirk", name, table, "docs/quirks.md and `GET /_ftsim/quirks` list them all")
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """A declared switch. `default` fixes the type; `choices` closes the set of values; `failures` are catalogue ids."""
+
+    name: str
+    by: tuple[str, ...]
+    """What it can be selected by: the code that asks says exactly these of its subject."""
+    default: Any
+    doc: str
+    failures: tuple[str, ...] = ()
+    choices: tuple[Any, ...] = ()
+    bounds: tuple[float, float] = (0, MOST)
+    """The least and the largest number; the default is allowed in any case."""
+
+    def check_selectors(self, where: Mapping[str, str]) -> None:
+        """Raises InvalidArgument for a selector by which it would never strike: another one, or an unknown endpoint."""
+        for key in sorted(set(where) - set(self.by)):
+            if not self.by:
+                raise InvalidArgument(f"quirk {self.name} cannot be selected by {key[:80]!r}: it holds for everything")
+            raise unknown(f"selector of quirk {self.name}:", key, self.by)
+        if "endpoint" in where and not endpoints.is_known(where["endpoint"]):
+            raise unknown(f"endpoint of quirk {self.name}:", where["endpoint"], endpoints.NAMES)
+
+    def check(self, value: Any) -> Any:
+        """The value in the declared type; raises InvalidArgument."""
+        if self.choices and value not in self.choices:
+            raise InvalidArgument(f"quirk {self.name}: {value!r} is none of {', '.join(map(repr, self.choices))}")
+        kind = type(self.default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if self.default is not None and type(value) is not kind:
+            raise InvalidArgument(f"quirk {self.name} takes a {kind.__name__}, got {value!r}")
+        if kind in (int, float) and value != self.default and not self.bounds[0] <= value <= self.bounds[1]:
+            least, most = self.bounds
+            raise InvalidArgument(f"quirk {self.name}: {value!r} is not between {least:g} and {most:g}")
+        return value
+
+
+@dataclass
+class Setting:
+    """One switch turned on; leaving it as a context manager turns it off."""
+
+    registry: "Quirks"
+    name: str
+    value: Any
+    where: Mapping[str, str] = field(default_factory=dict)
+    left: int | None = None
+    until: int | None = None
+    chance: float = 1.0
+
+    def matches(self, subject: Mapping[str, str], now: int) -> bool:
+        alive = self.left != 0 and (self.until is None or now < self.until)
+        return alive and all(subject.get(key) == wanted for key, wanted in self.where.items())
+
+    def off(self) -> None:
+        self.registry.remove(self)
+
+    def __enter__(self) -> "Setting":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.off()
+
+
+class Quirks:
+    """The switches of one emulator; the setting made last wins. `draw` gives numbers in [0, 1)."""
+
+    def __init__(self, clock: Clock, table: Iterable[Quirk], draw: Callable[[], float] = lambda: 0.0) -> None:
+        self._clock = clock
+        self._draw = draw
+        self.table: Mapping[str, Quirk] = {quirk.name: quirk for quirk in table}
+        self._settings: list[Setting] = []
+        self.watchers: list[Callable[[str, dict[str, Any]], None]] = []
+        self._lock = threading.Lock()
+
+    def set(
+        self, name: str, value: Any, *, times: int | None = None, for_s: float | None = None, chance: float = 1.0,
+        **where: str,
+    ) -> Setting:  # fmt: skip
+        """Turn a switch on; raises InvalidArgument for an unknown name, selector or endpoint and for a wrong type.
+
+        With a `chance` below 1 a matching call is struck with that probability; one that is not costs no budget.
+        """
+        if not 0.0 <= chance <= 1.0:
+            raise InvalidArgument(f"quirk {name}: chance is {chance!r}, give a probability from 0 to 1")
+        if times is not None and not 1 <= times <= MOST:
+            raise InvalidArgument(f"quirk {name}: times is {times!r}, give how many calls it strikes, 1 or more")
+        if for_s is not None and not 0 < for_s <= MOST:
+            raise InvalidArgument(f"quirk {name}: for_s is {for_s!r}, give seconds between 0 and {MOST:g}")
+        declared = self._declared(name)
+        declared.check_selectors(where)
+        until = None if for_s is None else self._clock.now() + int(for_s * SECOND)
+        setting = Setting(self, name, declared.check(value), where, times, until, chance)
+        with self._lock:
+            self._settings.append(setting)
+        self._tell("quirk", name, value=setting.value, where=where, times=times, for_s=for_s, chance=chance)
+        return setting
+
+    def value(self, name: str, **subject: str) -> Any:
+        """The value in force for this subject, or the default.
+
+        Raises InvalidArgument for an undeclared switch, LookupError unless the subject says what the switch is declared
+        to be selected by, all of it and nothing else: no selector may miss because the asker left it out.
+        """
+        return self._look(name, subject, spend=False)
+
+    def spend(self, name: str, **subject: str) -> Any:
+        """As `value`, and uses up one of the budget of the setting that answered."""
+        return self._look(name, subject, spend=True)
+
+    def any_of(self, names: Iterable[str]) -> bool:
+        """Whether a setting exists for one of these switches; cheap, for hot paths."""
+        return bool(self._settings) and any(setting.name in names for setting in self._settings)
+
+    def active(self) -> list[Setting]:
+        if not self._settings:
+            return []
+        now = self._clock.now()
+        with self._lock:
+            return [s for s in self._settings if s.left != 0 and (s.until is None or now < s.until)]
+
+    def remove(self, setting: Setting) -> None:
+        with self._lock:
+            self._settings = [s for s in self._settings if s is not setting]
+        self._tell("quirk off", setting.name, value=setting.value, where=dict(setting.where))
+
+    def clear(self) -> None:
+        with self._lock:
+            settings = list(self._settings)
+            self._settings.clear()
+        for setting in settings:
+            self._tell("quirk off", setting.name, value=setting.value, where=dict(setting.where))
+
+    def _tell(self, what: str, name: str, **detail: Any) -> None:
+        for watcher in self.watchers:
+            watcher(what, {"name": name, **detail})
+
+    def _declared(self, name: str) -> Quirk:
+        if name not in self.table:
+            raise unknown_quirk(name, self.table)
+        return self.table[name]
+
+    def _look(self, name: str, subject: Mapping[str, str], *, spend: bool) -> Any:
+        declared = self._declared(name)
+        if len(subject) != len(declared.by) or not all(key in subject for key in declared.by):
+            raise LookupError(f"quirk {name} is declared to be selected by {declared.by}, not by {tuple(subject)}")
+        if not self._settings:
+            return declared.default
+        now = self._clock.now()
+        with self._lock:
+            for setting in reversed(self._settings):
+                if setting.name == name and setting.matches(subject, now) and self._strikes(setting):
+                    if spend and setting.left is not None:
+                        setting.left -= 1
+                    self._tell("touched", name, value=setting.value)
+                    return setting.value
+        return declared.default
+
+    def _strikes(self, setting: Setting) -> bool:
+        return setting.chance >= 1.0 or self._draw() < setting.chance

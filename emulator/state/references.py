@@ -1,0 +1,40 @@
+"""Which blobs are needed: those of rows and models, and what a replica loaded and has to find after a restart."""
+
+from collections.abc import Collection, Iterable
+
+from emulator.state.blobs import Blobs
+from emulator.state.entities import Deployment, Pod, SnapshotLoad
+from emulator.state.world import World
+
+
+def needed(world: World) -> set[str]:
+    """The keys of all blobs that an entity points at."""
+    return {entity.blob for table in (world.checkpoints, world.models, world.loads) for entity in table if entity.blob}
+
+
+def delete(world: World, blobs: Blobs, keys: Iterable[str]) -> None:
+    """Delete blobs whose rows are gone, but those a replica holds; `let_go` deletes these later."""
+    held = {load.blob for load in world.loads}
+    for key in set(keys) - held:
+        blobs.delete(key)
+
+
+def let_go(world: World, blobs: Blobs, keys: Collection[str]) -> None:
+    """Delete what a replica no longer needs and no row has (any more)."""
+    if keys:
+        delete(world, blobs, set(keys) - {row.blob for row in world.checkpoints})
+
+
+def held(world: World, deployment: Deployment, pod: Pod) -> list[SnapshotLoad]:
+    """What a replica's weights are made of, in the order in which it was loaded."""
+    return [load for load in world.loads.of(deployment.name) if load.blob and load.replica == pod.identity]
+
+
+def release(world: World, loads: Iterable[SnapshotLoad]) -> list[str]:
+    """Note that a replica is made of these no more, inside `World.change()`; their blobs are for `let_go` after it."""
+    keys = []
+    for load in loads:
+        keys.append(load.blob)
+        load.blob = ""
+        world.loads.put(load)
+    return keys

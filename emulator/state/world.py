@@ -1,0 +1,287 @@
+"""All state of the pretend platform, as tables of entities written through to the store; knows no HTTP."""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from emulator.core.clock import Clock
+from emulator.core.errors import FailedPrecondition
+from emulator.core.ids import Ids
+from emulator.core.kinds import CheckpointKind
+from emulator.core.lifecycle import Pending
+from emulator.quirks.engine import Quirks
+from emulator.quirks.table import QUIRKS
+from emulator.state.entities import (
+    Checkpoint,
+    Deployment,
+    Job,
+    Model,
+    Operation,
+    Pod,
+    Run,
+    SamplingRoute,
+    Session,
+    SnapshotLoad,
+)
+from emulator.state.store import Key, Store
+
+
+class Entity(Protocol):
+    """What a table can hold: a dataclass with a resource name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+FORMAT = 3
+"""Of what is stored; it counts up when entities change their fields."""
+
+
+class Change(NamedTuple):
+    """What happened to an entity: `created`, `changed` or `deleted` (gone, or a tombstone)."""
+
+    how: str
+    kind: str
+    name: str
+
+
+Watcher = Callable[[list[Change], list[dict[str, Any] | None]], None]
+"""Told of every stored change, and of each entity's fields after it, None when it is gone."""
+
+_BOOT: Key = ("meta", "boot")
+E = TypeVar("E", bound=Any)
+
+
+class Table(Generic[E]):
+    """Entities of one kind by resource name, oldest first. Change them inside `World.change()` only.
+
+    Every entity has one parent: its owner if it has one, else its account.
+    """
+
+    def __init__(self, world: "World", kind: str, cls: type[E]) -> None:
+        self._world = world
+        self._kind = kind
+        self._cls = cls
+        self._rows: dict[str, E] = {}
+        self._children: dict[str, dict[str, E]] = {}
+
+    def get(self, name: str) -> E | None:
+        return self._rows.get(name)
+
+    def __iter__(self) -> Iterator[E]:
+        return iter(list(self._rows.values()))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def of(self, parent: str) -> list[E]:
+        """The entities of one owner (or account), oldest first."""
+        return list(self._children.get(parent, {}).values())
+
+    def count(self, parent: str) -> int:
+        """How many `of` would give."""
+        return len(self._children.get(parent, {}))
+
+    def put(self, entity: E) -> E:
+        """Add or change an entity; it reaches the store when the change ends."""
+        self._world._dirty.setdefault((self._kind, entity.name), entity.name in self._rows)
+        self._keep(entity)
+        return entity
+
+    def remove(self, name: str) -> None:
+        self._world._dirty.setdefault((self._kind, name), name in self._rows)
+        self._drop(name)
+
+    def clear(self) -> None:
+        self._rows.clear()
+        self._children.clear()
+
+    def _keep(self, entity: E) -> None:
+        self._rows[entity.name] = entity
+        self._children.setdefault(_parent(entity), {})[entity.name] = entity
+
+    def _drop(self, name: str) -> None:
+        if (entity := self._rows.pop(name, None)) is not None:
+            self._children[_parent(entity)].pop(name, None)
+
+    def _load(self, store: Store) -> None:
+        self.clear()
+        for entity in sorted((self._decode(body) for _, body in store.all(self._kind)), key=_birth):
+            self._keep(entity)
+
+    def _reload(self, store: Store, name: str) -> None:
+        """Take back what a failed change did to an entity, and give it its place among its siblings again."""
+        body = store.read(self._kind, name)
+        if body is None:
+            self._drop(name)
+            return
+        entity = self._decode(body)
+        self._keep(entity)
+        siblings = self._children[_parent(entity)]
+        self._children[_parent(entity)] = {row.name: row for row in sorted(siblings.values(), key=_birth)}
+
+    def _encode(self, name: str) -> dict[str, Any] | None:
+        entity = self._rows.get(name)
+        return None if entity is None else dataclasses.asdict(entity)
+
+    def _decode(self, body: dict[str, Any]) -> E:
+        if body.get("pending") is not None:
+            body["pending"] = Pending(**body["pending"])
+        if self._cls is Checkpoint:
+            body["kind"] = CheckpointKind(body["kind"])
+        if self._cls is Deployment:
+            body["pods"] = [Pod(**pod) for pod in body["pods"]]
+        entity: E = self._cls(**body)
+        return entity
+
+
+def _how(existed: bool, body: dict[str, Any] | None) -> str:
+    if body is None or body.get("deleted") is not None:
+        return "deleted"
+    return "changed" if existed else "created"
+
+
+def _parent(entity: Any) -> str:
+    return str(getattr(entity, "owner", None) or entity.account)
+
+
+def _birth(entity: Any) -> int:
+    return int(entity.created)
+
+
+class World:
+    """Tables, clock, ids, quirks. Reads need the lock only when they combine several entities."""
+
+    def __init__(self, *, clock: Clock | None = None, store: Store | None = None, seed: int = 0) -> None:
+        """Load what `store` holds.
+
+        Raises StorageFailed when it cannot be written, FailedPrecondition when it is of another format.
+        """
+        self.clock = clock or Clock()
+        self.store = store or Store()
+        self.lock = threading.RLock()
+        self._dirty: dict[Key, bool] = {}
+        self.watchers: list[Watcher] = []
+        self._depth = 0
+        self.jobs: Table[Job] = Table(self, "job", Job)
+        self.checkpoints: Table[Checkpoint] = Table(self, "checkpoint", Checkpoint)
+        self.models: Table[Model] = Table(self, "model", Model)
+        self.operations: Table[Operation] = Table(self, "operation", Operation)
+        self.deployments: Table[Deployment] = Table(self, "deployment", Deployment)
+        self.loads: Table[SnapshotLoad] = Table(self, "snapshot_load", SnapshotLoad)
+        self.sessions: Table[Session] = Table(self, "session", Session)
+        self.runs: Table[Run] = Table(self, "run", Run)
+        self.routes: Table[SamplingRoute] = Table(self, "sampling_route", SamplingRoute)
+        self.quirks = Quirks(self.clock, QUIRKS, lambda: self.ids.uniform())
+        boot = self._boot()
+        self.ids = Ids(seed, boot)
+        for table in self._tables.values():
+            table._load(self.store)
+            for entity in table:
+                self.clock.start_after(max(getattr(entity, "created", 0), getattr(entity, "updated", 0)))
+
+    @property
+    def _tables(self) -> dict[str, Table[Any]]:
+        tables: tuple[Table[Any], ...] = (
+            self.jobs, self.checkpoints, self.models, self.operations, self.deployments, self.loads, self.sessions,
+            self.runs, self.routes,
+        )  # fmt: skip
+        return {table._kind: table for table in tables}
+
+    def put(self, entity: Entity) -> None:
+        """Add or change an entity of whatever kind, inside `change()`."""
+        next(table for table in self._tables.values() if table._cls is type(entity)).put(entity)
+
+    def apply(self, kind: str, name: str, body: dict[str, Any] | None) -> None:
+        """Put an entity given by its fields, or remove it (None); inside `change()`."""
+        table = self._tables[kind]
+        if body is None:
+            table.remove(name)
+        else:
+            table.put(table._decode(dict(body)))
+
+    def dump(self) -> dict[str, list[dict[str, Any]]]:
+        """Every entity's fields by kind, oldest first."""
+        with self.lock:
+            return {kind: [dataclasses.asdict(entity) for entity in table] for kind, table in self._tables.items()}
+
+    def load(self, entities: Mapping[str, Iterable[Any]], ids: Mapping[str, Any]) -> None:
+        """Replace everything, in one transaction; clears quirks. Raises StorageFailed, and then nothing changed."""
+        with self.lock:
+            restored = Ids.at(ids)
+            kept = {kind: list(entities.get(kind, ())) for kind in self._tables}
+            rows = {(kind, e.name): dataclasses.asdict(e) for kind, found in kept.items() for e in found}
+            self.store.replace({**rows, _BOOT: {"count": restored.boot, "format": FORMAT}})
+            self.quirks.clear()
+            self._dirty.clear()
+            self.ids = restored
+            for kind, table in self._tables.items():
+                table.clear()
+                for entity in sorted(kept[kind], key=_birth):
+                    table._keep(entity)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no entity at all."""
+        return not any(len(table) for table in self._tables.values())
+
+    def _boot(self) -> int:
+        kept = self.store.read(*_BOOT) or {"count": -1, "format": FORMAT}
+        if kept.get("format", 1) != FORMAT:
+            raise FailedPrecondition(
+                f"the state is of format {kept.get('format', 1)}, this emulator reads {FORMAT}: "
+                "use the version that wrote it, or an empty folder"
+            )
+        boot = int(kept["count"]) + 1
+        self.store.write({_BOOT: {"count": boot, "format": FORMAT}})
+        return boot
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Hold the lock; on leaving, store every `put` and `remove` in one transaction, or undo all on an error."""
+        with self.lock:
+            self._depth += 1
+            try:
+                yield
+                if self._depth == 1:
+                    self._flush()
+            except BaseException:
+                if self._depth == 1:
+                    self._undo()
+                raise
+            finally:
+                self._depth -= 1
+
+    def reset(self) -> None:
+        """Forget everything but the seed; quirks are cleared too."""
+        with self.lock:
+            self.store.clear()
+            self.quirks.clear()
+            self._dirty.clear()
+            for table in self._tables.values():
+                table.clear()
+            self.ids = Ids(self.ids.seed, self._boot())
+
+    def _flush(self) -> None:
+        if not self._dirty:
+            return
+        tables = self._tables
+        encoded = {key: tables[key[0]]._encode(key[1]) for key in self._dirty}
+        self.store.write(
+            {key: body for key, body in encoded.items() if body is not None},
+            [key for key, body in encoded.items() if body is None],
+        )
+        changes = [Change(_how(existed, encoded[key]), *key) for key, existed in self._dirty.items()]
+        self._dirty.clear()
+        for watcher in self.watchers:
+            watcher(changes, list(encoded.values()))
+
+    def _undo(self) -> None:
+        for kind, name in self._dirty:
+            self._tables[kind]._reload(self.store, name)
+        self._dirty.clear()

@@ -1,8 +1,0 @@
-"""Files that ship inside the package: the tokenizer, its chat template and the pre-trained weights.
-
-`python -m ftsim.assets.build` writes them again from the seeded recipe in `ftsim.models`: corpus, tokenizer, pretrain.
-"""
-
-from pathlib import Path
-
-FOLDER = Path(__file__).parent

@@ -1,0 +1,108 @@
+"""`ftsim checkpoints`."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from emulator.core.clock import parse_rfc3339
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, human_age, human_size, print_wide, yes_no
+from ftsim.inspect.listing import ListedRow, oldest_first
+
+_SECOND = 1_000_000_000
+
+
+def checkpoints(
+    job: Annotated[
+        str | None, typer.Argument(help="Trainer job or training session: its id or its full name.", show_default=False)
+    ] = None,
+    deployment: Annotated[
+        str | None,
+        typer.Option(help="Instead: every snapshot that this deployment's replicas loaded or refused (emulator only)."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    state_dir: StateDir = None,
+) -> None:
+    """List the checkpoints of a job, or what a deployment has loaded."""
+    from ftsim.cli.service import connect
+
+    if (job is None) == (deployment is None):
+        fail("of what? give a JOB, or --deployment ID", 2)
+    if job is None:
+        with connect(url, api_key, state_dir) as service:
+            told = service.get(f"/_ftsim/deployments/{str(deployment).rsplit('/', 1)[-1]}/snapshots")
+        show_ledger(str(deployment), told, as_json=as_json)
+        return
+    with connect(url, api_key, state_dir) as service:
+        rows, now = service.rows(job)
+    described = [describe(row, time.time() if now is None else now) for row in oldest_first(rows)]
+    if as_json:
+        print(json.dumps({"job": job, "checkpoints": described}, indent=1))
+    elif described:
+        show(described)
+    else:
+        print(f"{job} has no checkpoints")
+
+
+def show_ledger(deployment: str, told: Mapping[str, Any], *, as_json: bool) -> None:
+    """The hot-load ledger of a deployment, oldest first: one line for each replica and load."""
+    if as_json:
+        print(json.dumps({"deployment": deployment, "snapshots": told["snapshots"]}, indent=1))
+        return
+    if not told["snapshots"]:
+        print(f"{deployment} has loaded nothing")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("snapshot", "kind", "replica", "age", "delta of", "refused because"):
+        drawn.add_column(heading, no_wrap=True)
+    for entry in told["snapshots"]:
+        age = told["now"] - parse_rfc3339(entry["time"]) / 1_000_000
+        kind = entry["kind"].removeprefix("CHECKPOINT_TYPE_")
+        drawn.add_row(entry["identity"], kind, entry["replica"], human_age(age), entry["previous"] or "",
+                      Text(entry["error"]))  # fmt: skip
+    print_wide(drawn)
+
+
+def describe(row: ListedRow, now: float) -> dict[str, Any]:
+    """A row as plain data: size in bytes, age in seconds; None where nobody knows."""
+    return {
+        "id": row.id,
+        "kind": row.short_type,
+        "resumable": row.resumable,
+        "promotable": row.promotable,
+        "size": row.facts.get("size"),
+        "parent": row.facts.get("previous_snapshot"),
+        "step": row.step,
+        "created": row.created_text or None,
+        "age_s": None if row.created is None else round(now - row.created / _SECOND, 3),
+    }
+
+
+def show(described: Sequence[dict[str, Any]]) -> None:
+    """Print rows as a table."""
+    print_wide(table(described))
+
+
+def table(described: Sequence[dict[str, Any]]) -> Any:
+    """A rich table of rows as `describe` makes them."""
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("checkpoint", "kind", "resumable", "promotable"):
+        drawn.add_column(heading, no_wrap=True)
+    for heading in ("size", "step", "age"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    drawn.add_column("delta of")
+    for row in described:
+        drawn.add_row(
+            row["id"], row["kind"], yes_no(row["resumable"]), yes_no(row["promotable"]), human_size(row["size"]),
+            "-" if row["step"] is None else str(row["step"]), human_age(row["age_s"]), row["parent"] or "",
+        )  # fmt: skip
+    return drawn

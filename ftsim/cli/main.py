@@ -1,0 +1,105 @@
+"""The command `ftsim`. Each command is a module of `ftsim.cli`; heavy imports happen inside them."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from ftsim.cli import (
+    bench,
+    checkpoints,
+    contract,
+    demo,
+    explain,
+    journal,
+    models,
+    promote,
+    reproduce,
+    run,
+    serve,
+    state,
+    torture,
+    train,
+)
+from ftsim.cli.console import fail
+from ftsim.cli.program import SETTINGS, ProgramCommand
+
+app = typer.Typer(
+    name="ftsim",
+    help="A local emulator and test harness for the Fireworks Training API.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        try:
+            print(f"ftsim {metadata.version('ftsim-emulator')}")
+        except metadata.PackageNotFoundError:
+            print("ftsim, from a checkout that is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("serve")(serve.serve)
+app.command("run", cls=ProgramCommand, context_settings=SETTINGS)(run.run)
+app.command("train")(train.train)
+app.command("demo")(demo.demo)
+app.command("checkpoints")(checkpoints.checkpoints)
+app.command("explain")(explain.explain)
+app.command("promote")(promote.promote)
+app.add_typer(models.app, name="models")
+app.command("journal")(journal.journal)
+app.add_typer(state.app, name="state")
+app.command("contract")(contract.contract)
+app.command("torture", cls=ProgramCommand, context_settings=SETTINGS)(torture.torture)
+app.command("bench")(bench.bench)
+app.command("reproduce")(reproduce.reproduce)
+
+
+def main() -> None:
+    """Entry point of the console command; Ctrl-C ends it quietly."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        if (refusal := _refusal(error)) is None:
+            raise
+        fail(refusal)
+
+
+def _refusal(error: Exception) -> str | None:
+    """What to say of an error that the person at the keyboard can mend; None for a fault of our own."""
+    from emulator.core.errors import PlatformError
+
+    if isinstance(error, PlatformError):
+        return error.message
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    httpx = sys.modules.get("httpx")  # an error of it can only come from where it was imported
+    if httpx is not None and isinstance(error, httpx.InvalidURL | httpx.TransportError):
+        asked = getattr(error, "_request", None)
+        return f"{asked.url.copy_with(path='/', query=None) if asked else 'the service'} does not answer: {error}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

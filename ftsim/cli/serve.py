@@ -1,0 +1,67 @@
+"""`ftsim serve`."""
+
+import gc
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftsim.cli.console import StateDir, fail
+
+
+def serve(
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to bind; anything but loopback is open to others.")] = "127.0.0.1",
+    state_dir: StateDir = None,
+    memory: Annotated[bool, typer.Option("--memory", help="Keep nothing on disk after the end.")] = False,
+    seed: Annotated[int, typer.Option(help="Fixes ids, and with them whatever is derived from ids.")] = 0,
+    api_key: Annotated[str | None, typer.Option(help="The key that clients must send.", show_default=False)] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER: a Hugging Face folder behind a model name.")
+    ] = None,
+    catalogue: Annotated[
+        list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")
+    ] = None,
+    warm: Annotated[bool, typer.Option("--warm", help="Import torch at once, not with the first trainer.")] = False,
+    quirk: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value[@selector=id][,times=n]: a failure of production, see docs/quirks.md."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
+    ] = None,
+    until_deserted: Annotated[bool, typer.Option("--until-deserted", hidden=True)] = False,
+) -> None:
+    """Run the emulator until Ctrl-C."""
+    gc.disable()  # importing makes objects that all stay: looking for garbage meanwhile is a tenth of the start
+    from emulator.server import API_KEY, Emulator
+    from ftsim.process import serve as server
+
+    def up(emulator: Emulator) -> None:
+        gc.freeze()
+        gc.enable()
+        server.say(emulator)
+
+    try:
+        status = server.serve(
+            state_dir=state_dir, memory=memory, host=host, port=port, seed=seed, api_key=api_key or API_KEY,
+            models=_folders(model or []), catalogue=catalogue or [], warm=warm, until_deserted=until_deserted,
+            quirks=quirk or [], profile=profile, announce=up,
+        )  # fmt: skip
+    finally:
+        gc.enable()
+    raise SystemExit(status)
+
+
+def _folders(given: list[str]) -> dict[str, Path]:
+    """`NAME=FOLDER` pairs; a name without a slash is a model of the account `fireworks`."""
+    folders = {}
+    for pair in given:
+        name, equals, folder = pair.partition("=")
+        if not equals or not name:
+            fail(f"--model {pair!r}: write NAME=FOLDER", 2)
+        if not (Path(folder) / "config.json").is_file():
+            fail(f"--model {pair!r}: {folder} has no config.json, so it is no Hugging Face folder", 2)
+        folders[name if "/" in name else f"accounts/fireworks/models/{name}"] = Path(folder)
+    return folders

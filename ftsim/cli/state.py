@@ -1,0 +1,165 @@
+"""`ftsim state`."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ftsim.cli.console import ApiKey, StateDir, Url, fail
+
+if TYPE_CHECKING:
+    import httpx
+
+    from emulator.platform.archive import Archive
+
+app = typer.Typer(no_args_is_help=True, help="Save, restore and compare all an emulator has; open a failure's bundle.")
+File = Annotated[Path, typer.Argument(help="The archive.")]
+SHOWN = 12
+
+
+@app.command("save")
+def save_state(file: File, url: Url = None, api_key: ApiKey = None, state_dir: StateDir = None) -> None:
+    """Save everything but what lives on trainers only."""
+    with _emulator(url, api_key, state_dir) as client:
+        _fetch(client, file)
+    print(f"{file}: {_summary(_open(file))}")
+
+
+@app.command("restore")
+def restore_state(file: File, url: Url = None, api_key: ApiKey = None, state_dir: StateDir = None) -> None:
+    """Replace everything by a saved state or the state of a bundle."""
+    archive = _open(file)
+    with _emulator(url, api_key, state_dir, new=True) as client, file.open("rb") as body:
+        _check(client.put("/_ftsim/snapshot", content=body))
+    print(f"restored: {_summary(archive)}")
+
+
+@app.command("diff")
+def diff_states(
+    one: File,
+    other: Annotated[Path | None, typer.Argument(help="Another archive; the emulator by default.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Say what differs, field by field; the exit status is 0 when nothing does."""
+    import tempfile
+
+    from ftsim.inspect.states import differences
+
+    with tempfile.TemporaryDirectory() as folder:
+        if other is None:
+            other = Path(folder) / "now.zip"
+            with _emulator(url, api_key, state_dir) as client:
+                _fetch(client, other)
+        found = differences(_open(one), _open(other))
+    for path, mine, theirs in found:
+        print(f"{path}: {mine!r} -> {theirs!r}")
+    raise SystemExit(1 if found else 0)
+
+
+@app.command("open")
+def open_bundle(
+    file: File,
+    began: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="STATE", help="The state in which its journal began.", show_default=False),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Also put its state into this folder, to look around.", show_default=False)
+    ] = None,
+) -> None:
+    """Replay the bundle of a failed test up to the failure.
+
+    Says what failed, what was asked last, which versions differ, and whether every answer is the same here; the exit
+    status is 0 when it is."""
+    from ftsim.cli.journal import _show
+    from ftsim.compute.backend import TorchBackend
+    from ftsim.inspect.states import open_bundle as opened_by
+
+    opened = opened_by(file, TorchBackend(), began)
+    print(opened.failure.rstrip() or "no failure is recorded")
+    print(f"\nlast of {len(opened.exchanges)} exchanges:")
+    _show(opened.exchanges[-SHOWN:])
+    for package, (there, here) in opened.versions.items():
+        print(f"{package}: {there} there, {here} here")
+    if opened.replay is None:
+        print(f"not replayed: {opened.obstacle}")
+    else:
+        for line in (*map(str, opened.replay.differences), *opened.replay.skipped):
+            print(line)
+        verdict = "the same answers as there" if opened.reproduced else "other answers than there"
+        print(f"replayed {opened.replay.compared} exchanges: {verdict}")
+    if state_dir is not None:
+        restore_state(file, state_dir=state_dir)
+    raise SystemExit(0 if opened.reproduced else 1)
+
+
+def _open(file: Path) -> "Archive":
+    from emulator.core.errors import InvalidArgument
+    from emulator.platform.archive import Archive
+
+    try:
+        return Archive.open(file)
+    except InvalidArgument as error:
+        fail(error.message)
+
+
+def _summary(archive: "Archive") -> str:
+    counts = [f"{len(found)} {kind}s" for kind, found in archive.entities.items() if found]
+    return ", ".join([*counts, f"{len(archive.files)} blobs"])
+
+
+@contextlib.contextmanager
+def _emulator(
+    url: str | None, api_key: str | None, state_dir: Path | None, *, new: bool = False
+) -> Iterator["httpx.Client"]:
+    """A connection to an emulator's control API; `new` allows a state folder that nobody has used."""
+    import httpx
+
+    from ftsim.cli.service import emulator_of
+    from ftsim.process.attendance import Attendance, default_state_dir
+    from ftsim.process.run import RunError, join_server
+
+    with contextlib.ExitStack() as stack:
+        if url is None and new:
+            root = (state_dir or default_state_dir()).expanduser().resolve()
+            try:
+                record, registered = join_server(Attendance(root))
+            except RunError as error:
+                fail(str(error))
+            stack.callback(registered.leave)
+            url, api_key = record.url, record.api_key
+        elif url is None:
+            url, api_key = stack.enter_context(emulator_of(state_dir))
+        headers = {"X-Api-Key": api_key or ""}
+        yield stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=600, trust_env=False))
+
+
+def _fetch(client: "httpx.Client", file: Path) -> None:
+    """Write the archive to `file`; nothing is left of it when it does not come whole."""
+    aside = file.with_name(f".{file.name}.unfinished")
+    try:
+        with client.stream("GET", "/_ftsim/snapshot") as answer, aside.open("wb") as out:
+            if answer.status_code != 200:
+                answer.read()
+                _check(answer)
+            for chunk in answer.iter_bytes():
+                out.write(chunk)
+        aside.replace(file)
+    except OSError as error:
+        fail(f"{file}: {error.strerror or error}")
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _check(answer: "httpx.Response") -> Any:
+    if answer.status_code != 200:
+        try:
+            message = answer.json()["message"]
+        except (ValueError, KeyError, TypeError):
+            message = f"HTTP {answer.status_code}: only an emulator has a state to save"
+        fail(str(message))
+    return answer

@@ -1,0 +1,46 @@
+"""`ftsim torture`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftsim.cli.console import fail
+from ftsim.cli.program import Program
+
+
+def torture(
+    program: Program = None,
+    seed: Annotated[int, typer.Option(help="Fixes what happens, and when.")] = 0,
+    kills: Annotated[int, typer.Option(help="How often the program is killed.")] = 3,
+    failures: Annotated[int, typer.Option(help="How many failures of the service strike, each once.")] = 5,
+    folder: Annotated[
+        Path | None, typer.Option(help="What the program finds around it; the current folder by default.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that one start of the program may take.")] = 900.0,
+) -> None:
+    """Run a program through kills and failures, and judge it.
+
+    First left alone, then killed and restarted while calls fail, answers are lost and trainers are preempted. Says
+    whether it lost a step, trained rows twice, promoted the wrong checkpoint or left trainers and deployments behind;
+    the exit status is 0 when it survived."""
+    from ftsim.compute.backend import TorchBackend
+    from ftsim.process.run import RunError
+    from ftsim.tools.torture import TortureError
+    from ftsim.tools.torture import torture as judge
+
+    try:
+        verdict = judge(
+            program or [],
+            backend=TorchBackend, seed=seed, kills=kills, failures=failures, folder=folder or Path.cwd(),
+            timeout_s=timeout,
+        )  # fmt: skip
+    except (TortureError, RunError) as error:
+        fail(str(error), 2)
+    print(f"{verdict.steps} steps when left alone; {verdict.starts} starts under {len(verdict.struck)} disturbances:")
+    for line in (*verdict.struck, *verdict.notes):
+        print(f"  {line}")
+    for problem in verdict.problems:
+        print(f"problem: {problem}")
+    print("survived: it ended as if nothing had happened" if verdict.survived else "not survived")
+    raise SystemExit(0 if verdict.survived else 1)

@@ -1,0 +1,172 @@
+"""`ftsim train`."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ftsim.cli.console import StateDir, fail
+
+if TYPE_CHECKING:
+    from ftsim.process.attendance import ServerRecord
+
+RECIPES = "ftsim.training.recipes"
+BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
+DATA_SETS = {"sft": "chat", "dpo": "preference", "orpo": "preference", "rl": "rl-copy", "igpo": "search"}
+"""Shipped data per recipe: NAME-train, and NAME-eval where the recipe evaluates."""
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "sft": {"learning_rate": 1e-3, "eval_interval": 10},
+    "dpo": {"learning_rate": 3e-4, "eval_interval": 5},
+    "orpo": {"learning_rate": 1e-3, "eval_interval": 5},
+    "rl": {"learning_rate": 3e-3, "epochs": 2, "completions_per_prompt": 8, "max_completion_tokens": 16},
+    "igpo": {"learning_rate": 3e-3, "completions_per_prompt": 8, "max_completion_tokens": 16},
+}
+"""What suits the small models better than a recipe's own defaults."""
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(DATA_SETS)}.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Fields of the recipe's Config, e.g. infra.region=eu.", show_default=False
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file of fields; KEY=VALUE goes before it.", show_default=False)
+    ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw all that was logged into LOG_PATH/curves.png.")] = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Train with a recipe.
+
+    Without settings it trains a LoRA adapter of qwen3-8b on data that ships with ftsim, in ./runs/RECIPE, and promotes
+    it. The same command goes on with a run that was interrupted. The emulator of the state folder is started when it
+    does not run. `dataset` and `eval_dataset` take files or names of shipped data sets.
+    """
+    from ftsim.cli import overrides
+    from ftsim.compute.models import hub
+    from ftsim.process.attendance import default_state_dir
+    from ftsim.process.environment import in_environment
+
+    recipe = recipe.removesuffix("_loop")  # what the module is called
+    if recipe not in names():
+        fail(f"there is no recipe {recipe!r}; there are {', '.join(names())}", 2)
+    if os.getcwd() not in sys.path:  # functions that settings name, found as by `python -m`
+        sys.path.insert(0, os.getcwd())
+    root = (state_dir or default_state_dir()).expanduser().resolve()
+    with contextlib.ExitStack() as stack:
+        # Before anything imports the hub library, which reads them once.
+        stack.enter_context(in_environment(hub.build(root / "hub")))
+        try:
+            given = overrides.read_yaml(config) if config else {}
+            given = overrides.merged(given, overrides.read_assignments(settings or []))
+            configured, main = load(recipe, given)
+        except ValueError as error:
+            fail(f"{recipe}: {error}", 2)
+        result, server = run(configured, main, root)
+    report(result, server)
+    if plot:
+        from ftsim.inspect import curves
+
+        folder = Path(configured.log_path)
+        entries = curves.read(folder / "metrics.jsonl")
+        print(f"curves: {curves.draw(entries, folder / 'curves.png', f'{recipe}: {folder}')}")
+
+
+def names() -> list[str]:
+    """The recipes there are."""
+    return [name for name in DATA_SETS if find_spec(f"{RECIPES}.{name}_loop")]
+
+
+def load(recipe: str, given: dict[str, Any]) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
+    """The recipe's `main` and the `Config` it is called with; `ValueError` says what is wrong with `given`."""
+    from importlib import import_module
+
+    from ftsim.cli import overrides
+
+    module = import_module(f"{RECIPES}.{recipe}_loop")
+    tree = overrides.merged(defaults(recipe, given, module.Config), given)
+    for key in ("dataset", "eval_dataset"):
+        if isinstance(tree.get(key), str):
+            tree[key] = data_file(tree[key])
+    return overrides.build(module.Config, tree), module.main
+
+
+def defaults(recipe: str, given: dict[str, Any], config_class: Any) -> dict[str, Any]:
+    """Values for what is not given: shipped data, a LoRA of a shipped model, a name for the result."""
+    from dataclasses import fields
+
+    from ftsim.cli import overrides
+    from ftsim.compute.models import catalogue as models
+    from ftsim.training.utils.trainers import job_id_for
+
+    base, log_path = given.get("base_model", BASE_MODEL), given.get("log_path", f"runs/{recipe}")
+    named = isinstance(log_path, str)  # else it is refused in a moment
+    known = {field.name for field in fields(config_class)}
+    tree: dict[str, Any] = {
+        "log_path": log_path,
+        "base_model": base,
+        # The same for every rerun, another one for another run.
+        "output_model_id": job_id_for(recipe, log_path)[: len(recipe) + 9] if named else None,
+        "lora_rank": 8,
+        "weight_sync": {"dcp_save_interval": 10},
+    }
+    if base in models.names():
+        tree["tokenizer_model"] = models.facts(base).tokenizer_id
+    if "dataset" not in given:
+        tree["dataset"] = f"{DATA_SETS[recipe]}-train"
+        if not {"eval_dataset", "eval_split"} & given.keys():
+            tree["eval_dataset"] = f"{DATA_SETS[recipe]}-eval"
+    tree = overrides.merged(tree, DEFAULTS.get(recipe, {}))
+    return {key: value for key, value in tree.items() if key in known}
+
+
+def data_file(name: str) -> str:
+    """A file as it is; the name of a shipped data set as its file."""
+    from ftsim.compute import data
+
+    return str(data.path(name)) if not Path(name).exists() and name in data.names() else name
+
+
+def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple[dict[str, Any], "ServerRecord"]:
+    """Run the recipe against the emulator of a state folder, with what `ftsim run` gives a program."""
+    from ftsim.process.attendance import Attendance
+    from ftsim.process.environment import in_environment
+    from ftsim.process.run import OVERRIDING_VARIABLES, RunError, join_server, program_environment
+    from ftsim.training.utils.errors import CheckpointError, TrainerError
+    from ftsim.training.utils.sdk import is_refusal
+
+    try:
+        # The registration lives as long as this process does.
+        server, _ = join_server(Attendance(root))
+    except (RunError, OSError) as error:
+        fail(str(error))
+    try:
+        with in_environment(program_environment(os.environ, server, {}), OVERRIDING_VARIABLES):
+            return main(config), server
+    except Exception as error:
+        ours = isinstance(error, ValueError | TrainerError | CheckpointError)
+        if not (ours and type(error).__module__.startswith("ftsim.")) and not is_refusal(error):
+            raise
+        fail(" ".join(str(error).split()))
+
+
+def report(result: dict[str, Any], server: "ServerRecord") -> None:
+    """Print the rows of the job and the model made of it."""
+    from ftsim.cli.checkpoints import describe, show
+    from ftsim.cli.service import connect
+    from ftsim.inspect.listing import oldest_first
+
+    with connect(server.url, server.api_key, None) as service:
+        rows, now = service.rows(result["job_id"])
+    print(f"job {result['job_id']}, {result['steps']} steps")
+    show([describe(row, now or 0.0) for row in oldest_first(rows)])
+    model = result.get("model")
+    if model:
+        print(f"model {model.get('name')} ({model.get('kind')}, {model.get('state')})")

@@ -1,0 +1,1 @@
+"""What really computes: models, trainer, sampler, and the checkpoint files they write and read."""

@@ -1,0 +1,141 @@
+"""`emulator.backend.Backend` with real models. Importing this module imports no torch; the first trainer does."""
+
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emulator.backend import BackendError, BaseModel, ModelDescription, Replica
+from ftsim.compute.models import catalogue as models
+
+if TYPE_CHECKING:
+    import torch
+
+    from ftsim.compute.trainer.trainer import TorchTrainer
+
+DEVICE = "FTSIM_DEVICE"
+DTYPE = "FTSIM_DTYPE"
+THREADS = "FTSIM_THREADS"
+DTYPES = ("float32", "bfloat16")
+
+
+class TorchBackend:
+    """Trainers and replicas on one device.
+
+    `device` defaults to FTSIM_DEVICE, else CUDA when there is one; `dtype` to FTSIM_DTYPE, else float32. `cache` keeps
+    the Hugging Face folders of catalogue models; a temporary folder when None. `threads` is what torch may use within
+    one operation on the CPU: FTSIM_THREADS, else 1, since small models run slower on more and the number of threads
+    decides the last bits of a sum; 0 leaves torch as it is.
+    """
+
+    def __init__(
+        self,
+        cache: Path | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._given_cache = cache
+        self._device = device or os.environ.get(DEVICE)
+        self._dtype = dtype or os.environ.get(DTYPE) or "float32"
+        self._threads = int(os.environ.get(THREADS, "1")) if threads is None else threads
+        if self._dtype not in DTYPES:
+            raise ValueError(f"dtype is {self._dtype!r}; expected one of {', '.join(DTYPES)} ({DTYPE})")
+        self._warm = False
+        self._warming = threading.Lock()
+
+    @cached_property
+    def _cache(self) -> Path:
+        if self._given_cache is not None:
+            return self._given_cache
+        folder = Path(tempfile.mkdtemp(prefix="ftsim-models-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def ready(self) -> bool:
+        return self._warm
+
+    def warm(self) -> None:
+        """Import torch, transformers and peft; seconds the first time."""
+        with self._warming:  # lazy modules of transformers break when two threads import them at once
+            if self._warm:
+                return
+            import peft  # noqa: F401
+            import torch
+            from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache  # noqa: F401
+
+            import ftsim.compute.trainer.trainer  # noqa: F401
+
+            self.device()
+            if self._threads > 0:
+                torch.set_num_threads(self._threads)
+            self._warm = True
+
+    def knows(self, base_model: str) -> bool:
+        return models.known(base_model)
+
+    def folder(self, base_model: BaseModel) -> Path:
+        if base_model.folder is not None:
+            if not (base_model.folder / "config.json").exists():
+                raise BackendError(f"{base_model.name} is not a base model: its folder has no config.json")
+            return base_model.folder
+        try:
+            return models.base_folder(base_model.name, self._cache)
+        except models.UnknownModelError as error:
+            raise BackendError(str(error)) from None
+
+    def describe(self, folder: Path, base_model: BaseModel | None = None) -> ModelDescription:
+        self.warm()
+        from ftsim.compute.models.describe import describe
+
+        return describe(folder, (base_model.name, self.folder(base_model)) if base_model else None)
+
+    def open_trainer(self, base_model: BaseModel, *, lora_rank: int, max_context_length: int) -> "TorchTrainer":
+        self.folder(base_model)
+        self.warm()
+        from ftsim.compute.trainer.trainer import TorchTrainer
+
+        return TorchTrainer(
+            self.folder,
+            tokenizer_of=self.tokenizer_id,
+            lora_rank=lora_rank,
+            max_context_length=max_context_length,
+            device=self.device(),
+            dtype=self.torch_dtype(),
+        )
+
+    def open_replica(self, base_model: BaseModel, *, max_context_length: int) -> Replica:
+        self.warm()
+        from ftsim.compute.sampler.replica import open_replica
+
+        replica: Replica = open_replica(
+            self.folder(base_model),
+            max_context_length=max_context_length,
+            device=self.device(),
+            dtype=self.torch_dtype(),
+        )
+        return replica
+
+    def tokenizer_id(self, base_model: BaseModel) -> str:
+        """Hugging Face name of the tokenizer of a catalogue model, else the model's own name."""
+        return models.facts(base_model.name).tokenizer_id if models.known(base_model.name) else base_model.name
+
+    def device(self) -> str:
+        """The device to compute on; raises `BackendError` when the one asked for does not exist."""
+        import torch
+
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = self._device or found
+        if wanted.startswith("cuda") and found == "cpu":
+            raise BackendError(f"device {wanted!r} was asked for ({DEVICE}), but torch sees no CUDA device", "server")
+        return wanted
+
+    def torch_dtype(self) -> "torch.dtype":
+        import torch
+
+        return torch.bfloat16 if self._dtype == "bfloat16" else torch.float32

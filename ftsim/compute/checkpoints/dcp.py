@@ -1,0 +1,227 @@
+"""Training state as a `torch.distributed.checkpoint` folder: trained weights, optimizer moments, step, random state.
+
+Beside it lies `training_state.json`, written last: plain JSON with `format_version`, `base_model`, `lora` (settings or
+null), `projection_head_dim`, `step` and `files` (name: size in bytes). Without it, or with other sizes, the folder is
+torn (FAILURES C22). Gradients that wait for a step are not saved (FAILURES B6).
+Nothing read from a folder is unpickled freely: a checkpoint may come from another account's job.
+"""
+
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+
+from emulator.backend import BackendError
+from ftsim.compute.quiet import quiet
+from ftsim.compute.trainer.live import LiveModel
+
+# torch sets it to DEBUG: two lines for every tensor in the log of whoever listens at the root.
+logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)
+
+STATE_FILE = "training_state.json"
+FORMAT_VERSION = 1
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_METADATA_CLASSES = {
+    ("torch", "Size"),
+    ("torch.serialization", "_get_layout"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    *(
+        ("torch.distributed.checkpoint.metadata", name)
+        for name in (
+            "Metadata",
+            "MetadataIndex",
+            "StorageMeta",
+            "TensorProperties",
+            "TensorStorageMetadata",
+            "ChunkStorageMetadata",
+            "_MEM_FORMAT_ENCODING",
+        )
+    ),
+}
+
+
+def save(held: LiveModel, folder: Path) -> None:
+    """Write the state of `held` into the empty `folder`; raises OSError when the disk does not take it."""
+    try:
+        with quiet():
+            state_dict_saver.save(_state(held), storage_writer=_Writer(folder, sync_files=False), no_dist=True)
+    except CheckpointException as error:  # no Exception, so nobody would catch it
+        raise _failed_write(error) from error
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    description = _identity(held) | {"step": held.step, "files": files}
+    (folder / STATE_FILE).write_text(json.dumps(description, indent=1) + "\n")
+
+
+def load(held: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
+    """Read state into `held`; with `optimizer=False` moments and step start anew, or with `keep_optimizer` stay (C8).
+
+    Everything is checked and read before the first parameter changes; raises `BackendError` otherwise.
+    """
+    description = _describe(folder)
+    _check_identity(held, description)
+    reader = _Reader(folder, description["files"])
+    wanted = _wanted(held, reader, optimizer=optimizer)
+    try:
+        with quiet():
+            state_dict_loader.load(cast("dict[str, Any]", wanted), storage_reader=reader, no_dist=True)
+    except (Exception, CheckpointException) as error:  # the latter is no Exception; bad bytes surface as many types
+        raise BackendError(f"{folder.name} is a torn checkpoint: its shards cannot be read") from error
+    with torch.no_grad():
+        for name, value in held.trained.items():
+            value.copy_(wanted[f"model.{name}"])
+    held.forget_gradients()
+    if not keep_optimizer:
+        held.forget_optimizer()
+    if optimizer:
+        _restore_optimizer(held, wanted)
+        held.step = description["step"]
+        torch.set_rng_state(wanted["random"])
+
+
+def _failed_write(error: CheckpointException) -> Exception:
+    """What went wrong with a write: torch's zip writer hides a full disk behind a complaint about positions."""
+    found: BaseException | None = next((wrapped[0] for wrapped in error.failures.values()), None)
+    while found is not None and not isinstance(found, OSError):
+        found = found.__cause__ or found.__context__
+    return found or RuntimeError(f"the state was not written: {error}")
+
+
+def _state(held: LiveModel) -> dict[str, Tensor]:
+    """Flat, tensors only; the steps of AdamW (one per parameter) travel as one tensor."""
+    state = {f"model.{name}": value.detach() for name, value in held.trained.items()}
+    state["random"] = torch.get_rng_state()
+    moments = held.optimizer.state
+    if not moments:
+        return state
+    for name, value in held.trained.items():
+        for moment in _MOMENTS:
+            state[f"optimizer.{moment}.{name}"] = (
+                moments[value][moment] if value in moments else torch.zeros_like(value)
+            )
+    steps = [moments[value]["step"] if value in moments else torch.zeros(()) for value in held.trained.values()]
+    state["optimizer.step"] = torch.stack([step.cpu() for step in steps])
+    return state
+
+
+def _restore_optimizer(held: LiveModel, state: Mapping[str, Tensor]) -> None:
+    if "optimizer.step" not in state:
+        return
+    for (name, value), step in zip(held.trained.items(), state["optimizer.step"], strict=True):
+        if step > 0:
+            moments = {moment: state[f"optimizer.{moment}.{name}"] for moment in _MOMENTS}
+            held.optimizer.state[value] = {"step": step.clone(), **moments}
+
+
+def _identity(held: LiveModel) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "base_model": held.spec.base_model.name,
+        "lora": asdict(held.spec.lora) if held.spec.lora else None,
+        "projection_head_dim": held.spec.projection_head_dim,
+    }
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    """The description of a whole training checkpoint; raises `BackendError` for anything else."""
+    name = folder.name
+    if not (folder / STATE_FILE).exists() and not (folder / ".metadata").exists():  # FAILURES C1
+        if (folder / "adapter_config.json").exists():
+            hint = "use load_adapter, or load a save_state checkpoint"
+            raise BackendError(f"{name} is an adapter for sampling, not a training state; {hint}")
+        if (folder / "config.json").exists():
+            raise BackendError(f"{name} holds weights for sampling, not a training state; load a save_state checkpoint")
+        raise BackendError(f"{name} is not a training checkpoint; load a save_state checkpoint")
+    try:
+        description = json.loads((folder / STATE_FILE).read_bytes())
+        sizes = {file: (folder / Path(file).name).stat().st_size for file in description["files"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BackendError(f"{name} is a torn checkpoint: {error}; load an older one") from None
+    if description.get("format_version") != FORMAT_VERSION:
+        found = description.get("format_version")
+        raise BackendError(f"{name} has format {found!r}; this trainer reads {FORMAT_VERSION}")
+    short = [file for file, size in description["files"].items() if sizes[file] != size]
+    if short or ".metadata" not in sizes:
+        raise BackendError(f"{name} is a torn checkpoint: {short or '.metadata'} incomplete; load an older one")
+    return cast("dict[str, Any]", description)
+
+
+def _check_identity(held: LiveModel, description: Mapping[str, Any]) -> None:
+    theirs, mine = description.get("lora"), asdict(held.spec.lora) if held.spec.lora else None
+    if description.get("base_model") != held.spec.base_model.name:  # FAILURES C11
+        raise BackendError(
+            f"the checkpoint was trained on {description.get('base_model')}, this model on {held.spec.base_model.name}"
+        )
+    if (theirs is None) != (mine is None):  # FAILURES C10
+        kinds = ("full-parameter", "LoRA") if theirs is None else ("LoRA", "full-parameter")
+        raise BackendError(f"a {kinds[0]} checkpoint cannot be loaded into a {kinds[1]} model")
+    for key in ("rank", "alpha"):
+        if theirs and mine and theirs.get(key) != mine[key]:
+            raise BackendError(f"the checkpoint has LoRA {key} {theirs.get(key)}, this model has {mine[key]}")
+
+
+def _wanted(held: LiveModel, reader: "_Reader", *, optimizer: bool) -> dict[str, Tensor]:
+    """Empty tensors to read into, on the device of the weights; raises when the checkpoint holds others."""
+    stored = reader.read_metadata().state_dict_metadata
+    wanted = {f"model.{name}": torch.empty_like(value.detach()) for name, value in held.trained.items()}
+    if optimizer:
+        wanted["random"] = torch.empty_like(torch.get_rng_state())
+        if "optimizer.step" in stored:
+            wanted |= {
+                f"optimizer.{moment}.{name}": torch.zeros_like(value.detach())
+                for name, value in held.trained.items()
+                for moment in _MOMENTS
+            }
+            wanted["optimizer.step"] = torch.zeros(len(held.trained))
+    models = {name for name in stored if name.startswith("model.")} | set(wanted)
+    for name in sorted(models):
+        found = stored.get(name)
+        if name not in wanted or not isinstance(found, TensorStorageMetadata) or found.size != wanted[name].shape:
+            raise BackendError(f"the checkpoint does not fit this model: {name} is missing or has another shape")
+    return wanted
+
+
+class _Writer(FileSystemWriter):
+    """Writes no path and no random id into `.metadata`: the same state gives the same bytes wherever it is saved."""
+
+    def storage_meta(self) -> StorageMeta:
+        return StorageMeta(save_id="")
+
+
+class _Reader(FileSystemReader):
+    """Reads `.metadata` as data: only the classes it is made of, only tensors, only the files that were named."""
+
+    def __init__(self, folder: Path, files: Mapping[str, int]) -> None:
+        super().__init__(folder)
+        self._folder, self._files = folder, files
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        try:
+            metadata = _Unpickler(BytesIO((self._folder / ".metadata").read_bytes())).load()
+        except Exception as error:  # a pickle can fail in any way
+            raise BackendError(f"{self._folder.name} has unreadable metadata: {error}") from None
+        shards = {info.relative_path for info in metadata.storage_data.values()}
+        plain = all(isinstance(entry, TensorStorageMetadata) for entry in metadata.state_dict_metadata.values())
+        if not plain or not shards <= set(self._files):
+            raise BackendError(f"{self._folder.name} has metadata that no training checkpoint has")
+        return cast(Metadata, metadata)
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _METADATA_CLASSES:
+            return getattr(import_module(module), name)
+        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
+            return found
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong into a checkpoint")

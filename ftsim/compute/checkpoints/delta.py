@@ -1,0 +1,86 @@
+"""Deltas between two sets of full weights, through the vendor's codec (WIRE 5.6)."""
+
+import bz2
+import pickle
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from emulator.backend import BackendError
+from ftsim.compute.checkpoints import companions, hf
+from ftsim.compute.quiet import quiet
+
+Format = Literal["arc_v1", "arc_v2", "arc_v3"]
+_ARC3_ENVELOPE = b"ARC3_ENVELOPE\0"
+_INSTEAD = "send a full snapshot (checkpoint_type base)"
+
+
+def write_delta(
+    old: Mapping[str, Tensor],
+    new: Mapping[str, Tensor],
+    folder: Path,
+    files: Mapping[str, bytes],
+    format: Format = "arc_v2",
+) -> None:
+    """Write what turns `old` into `new` (CPU tensors, alike in name, type, shape) beside the small `files`."""
+    from fireworks_delta_compression import delta_compress_dicts_to_file
+
+    try:
+        delta_compress_dicts_to_file(
+            src=dict(old), dst=dict(new), diff_file=str(folder / hf.WEIGHTS), compression_format=format
+        )
+    except ValueError as error:
+        raise BackendError(f"no delta can be made: {error}") from error
+    companions.write(folder, files)
+
+
+def apply_delta(
+    held: Mapping[str, Mapping[str, Tensor]], delta: Path, format: Format = "arc_v2"
+) -> dict[str, dict[str, Tensor]]:
+    """What `delta` makes of the tensors in `held`, by weight file; raises `BackendError`.
+
+    On files the codec overwrites in place and checks each sum too late (FAILURES E11), and syncs what it wrote; tensor
+    by tensor it makes new ones, so that nothing that was held ever changes.
+    """
+    if not held or sorted(held) != sorted(path.name for path in delta.glob("*.safetensors")):
+        raise BackendError(f"the delta is none of what is held, its weight files are others: {_INSTEAD}")
+    return {name: _applied(tensors, delta / name, format) for name, tensors in held.items()}
+
+
+def _applied(held: Mapping[str, Tensor], shard: Path, format: Format) -> dict[str, Tensor]:
+    from fireworks_delta_compression import delta_decompress_dict_from_file
+
+    if format == "arc_v3":
+        _refuse_code(shard)
+    try:
+        with quiet():  # torch warns that it shares a buffer which cannot be written
+            made = delta_decompress_dict_from_file(src=dict(held), diff_file=str(shard), compression_format=format)
+    except Exception as error:  # the codec raises RuntimeError around its own kinds, KeyError, safetensors errors
+        why = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise BackendError(f"the delta does not apply to what is held, {_INSTEAD}: {why}") from error
+    return {name: made[name] for name in held}
+
+
+def _refuse_code(shard: Path) -> None:
+    """arc_v3 payloads are pickles that the codec opens freely; let pass only those made of plain values."""
+    import zstd
+    from safetensors.torch import load_file
+
+    for name, value in load_file(shard).items():
+        payload = value.numpy().tobytes()
+        if not payload.startswith(_ARC3_ENVELOPE):
+            continue
+        try:
+            envelope = _PlainValues(BytesIO(payload[len(_ARC3_ENVELOPE) :])).load()
+            unpack = bz2.decompress if envelope["codec"] == "bz2" else zstd.decompress
+            _PlainValues(BytesIO(unpack(envelope["data"]))).load()
+        except Exception as error:  # a pickle can fail in any way
+            raise BackendError(f"{shard.name}: the delta of {name} is not plain data: {error}") from None
+
+
+class _PlainValues(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong into a delta")

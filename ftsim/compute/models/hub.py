@@ -1,0 +1,97 @@
+"""A Hugging Face hub cache that resolves names such as `Qwen/Qwen3-8B` offline to the small tokenizer and configs.
+
+Only tokenizers and configurations are in it, no weights: a program that asks the hub for weights gets the hub
+library's own "not found in cache" error instead of a tiny model under a big name.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ftsim.compute.assets import FOLDER
+from ftsim.compute.models import catalogue as models
+from ftsim.compute.models import tokenizer
+from ftsim.compute.models.once import write_once
+
+IMAGE_PROCESSOR_FAMILIES = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "moonshotai/Kimi-K2.5", "moonshotai/Kimi-K2.6")
+"""Their repositories also carry an image processor config."""
+
+
+def repositories() -> dict[str, models.Facts]:
+    """Hub name -> the base model it belongs to."""
+    return {facts.tokenizer_id: facts for facts in map(models.facts, models.names())}
+
+
+def build(folder: Path) -> dict[str, str]:
+    """Write the cache under `folder` (once) and return the environment that makes programs use it.
+
+    Safe when several processes ask at once.
+    """
+    return environment(write_once(folder / _contents_digest(), _write_repositories))
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Variables for a child process: the hub library looks here and nowhere else."""
+    return {
+        "HF_HUB_CACHE": str(folder.resolve()),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def _write_repositories(folder: Path) -> None:
+    for name, facts in repositories().items():
+        _write_repository(folder / ("models--" + name.replace("/", "--")), name, facts)
+
+
+def _write_repository(folder: Path, name: str, facts: models.Facts) -> None:
+    """One `models--ORG--NAME` folder; the revision is a digest of its files, as commits are on the hub."""
+    files = folder / "snapshots" / "files"
+    files.mkdir(parents=True)
+    _write_files(files, name, facts)
+    revision = _revision(files)
+    files.rename(files.with_name(revision))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(revision, encoding="ascii")
+
+
+def _write_files(folder: Path, name: str, facts: models.Facts) -> None:
+    tokenizer.write_folder(folder, facts.context_length)
+    files = {"config.json": models.model_config(facts), "generation_config.json": models.generation_config()}
+    if name.startswith(IMAGE_PROCESSOR_FAMILIES):
+        files["preprocessor_config.json"] = image_processor_config()
+    for file, content in files.items():
+        (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def image_processor_config() -> dict[str, Any]:
+    """The content of `preprocessor_config.json`: patches of 16 pixels, 2 × 2 of them merged into one token."""
+    return {
+        "image_processor_type": "Qwen2VLImageProcessorFast",
+        "patch_size": 16,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "size": {"shortest_edge": 65536, "longest_edge": 16777216},
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+    }
+
+
+def _revision(folder: Path) -> str:
+    digest = hashlib.sha1(usedforsecurity=False)
+    for path in sorted(folder.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _contents_digest() -> str:
+    digest = hashlib.sha256(repr(sorted(repositories().items())).encode())
+    for path in (Path(__file__), Path(tokenizer.__file__), FOLDER / "tokenizer.json", FOLDER / "chat_template.jinja"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,282 @@
+"""A generation engine: one thread that batches whatever requests there are; they join and leave between decoding steps.
+
+A row's tokens depend on its prompt, its settings, its seed and the weights, not on the rows it shares a step with, as
+far as float32 matrix products allow.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
+from ftsim.compute.sampler import prefill
+from ftsim.compute.sampler.kvcache import RowCache
+from ftsim.compute.sampler.lexicon import Lexicon
+from ftsim.compute.sampler.row import Row
+from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
+from ftsim.compute.sampler.speech import Speech
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MAX_ROWS = 256
+CACHE_POSITIONS = 1 << 21
+"""Positions (rows times the longest row) beyond which requests wait."""
+
+
+@dataclass
+class _Swap:
+    """`model` None keeps the model and gives its weights other `values`."""
+
+    model: "PreTrainedModel | None"
+    values: Sequence[tuple[Tensor, Tensor]]
+    done: "Future[None]"
+    drain: bool
+
+
+class Sampler:
+    """Serves `generate` on a model until `close`; `swap` replaces the model while requests are in flight."""
+
+    def __init__(
+        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, ends: Sequence[int], context: int
+    ) -> None:
+        """`ends` are the token ids that finish a turn; `context` is the longest prompt plus completion, in tokens."""
+        self._model = model
+        self._lexicon = Lexicon(tokenizer)
+        self._ends = frozenset(ends)
+        self._context = context
+        self._vocabulary = model.get_input_embeddings().num_embeddings
+        self._changed = threading.Condition()
+        self._waiting: deque[Row] = deque()
+        self._swaps: deque[_Swap] = deque()
+        self._closed = False
+        self._served = 0
+        self._joining: list[Row] = []
+        """Neither waiting nor running: a prefill that fails must still answer them."""
+        self._rows: list[Row] = []
+        self._cache = RowCache()
+        self._settings = _settings([])
+        self._thread = threading.Thread(target=self._run, name="ftsim-sampler", daemon=True)
+        self._thread.start()
+
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
+        """Queue a request; raises `BackendError` for a prompt that does not fit the model.
+
+        `tell` is called from the engine's thread, between two decoding steps.
+        """
+        prompt = request.prompt
+        if not prompt:
+            raise BackendError("the prompt is empty: give at least one token")
+        if not all(0 <= token < self._vocabulary for token in prompt):
+            raise BackendError(f"the prompt holds token ids outside [0, {self._vocabulary})")
+        if len(prompt) > self._context:
+            raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {self._context}")
+        if request.whole and len(prompt) + request.max_tokens > self._context:
+            raise BackendError(
+                f"the prompt has {len(prompt)} tokens and max_tokens is {request.max_tokens}, the context length is "
+                f"{self._context}: ask for fewer, or send context_length_exceeded_behavior truncate"
+            )
+        future: Future[Generation] = Future()
+        with self._changed:
+            if self._closed:
+                raise BackendError("this replica is shut down", "server")
+            seed = self._served if request.seed is None else request.seed
+            self._served += 1
+            self._waiting.append(
+                Row(
+                    request, future, Random(seed), min(request.max_tokens, self._context - len(prompt)),
+                    time.perf_counter(), len(self._rows) + len(self._waiting) + 1, tell,
+                    None if tell is None else Speech(self._lexicon.text, request.stop, self._ends),
+                )
+            )  # fmt: skip
+            self._changed.notify()
+        return future
+
+    def swap(self, model: "PreTrainedModel", transition: Transition) -> None:
+        """Serve `model` from now on; returns when it does.
+
+        ASYNC swaps between two decoding steps and keeps the cache; SYNC lets running requests finish (FAILURES E24).
+        """
+        self._exchange(_Swap(model, (), Future(), transition == "SYNC"))
+
+    def refill(self, values: Sequence[tuple[Tensor, Tensor]], transition: Transition) -> None:
+        """As `swap`, with other values for the weights of the same model: pairs alike in shape, type and device."""
+        self._exchange(_Swap(None, values, Future(), transition == "SYNC"))
+
+    def _exchange(self, swap: _Swap) -> None:
+        with self._changed:
+            if self._closed:
+                raise BackendError("this replica is shut down", "server")
+            self._swaps.append(swap)
+            self._changed.notify()
+        swap.done.result()
+
+    def close(self) -> None:
+        """Fail what is unfinished and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            while self._wait():
+                try:
+                    self._swap_if_due()
+                    self._admit()
+                    if self._rows:
+                        self._step()
+                except Exception as error:  # the thread outlives whatever one batch does to it
+                    self._fail(BackendError(f"generation failed: {error}", "server"))
+        self._fail(BackendError("this replica is shut down", "server"))
+
+    def _wait(self) -> bool:
+        with self._changed:
+            while not (self._closed or self._rows or self._waiting or self._swaps):
+                self._changed.wait()
+            return not self._closed
+
+    def _fail(self, error: BackendError) -> None:
+        with self._changed:
+            rows, swaps = [*self._rows, *self._joining], list[_Swap]()
+            self._joining = []
+            if self._closed:
+                rows, swaps = [*rows, *self._waiting], list(self._swaps)
+            self._rows, self._cache = [], RowCache()
+        for row in rows:
+            if not row.future.done() and row.future.set_running_or_notify_cancel():
+                row.future.set_exception(error)
+        for swap in swaps:
+            swap.done.set_exception(error)
+
+    def _swap_if_due(self) -> None:
+        while self._swaps and not (self._swaps[0].drain and self._rows):
+            swap = self._swaps.popleft()
+            if swap.model is not None:
+                self._model = swap.model
+                self._vocabulary = swap.model.get_input_embeddings().num_embeddings
+            for weight, value in swap.values:
+                weight.data = value
+            swap.done.set_result(None)
+
+    def _admit(self) -> None:
+        """Take waiting requests in, as many as fit; while one waits for the drain, none."""
+        joined: list[Row] = []
+        with self._changed:
+            if self._swaps:
+                return
+            longest = self._cache.capacity
+            while self._waiting and len(self._rows) + len(joined) < MAX_ROWS:
+                if self._waiting[0].future.cancelled():
+                    self._waiting.popleft()
+                    continue
+                longest = max(longest, len(self._waiting[0].request.prompt) + 64)
+                rows = len(self._rows) + len(joined) + 1
+                if rows > 1 and rows * longest > CACHE_POSITIONS:
+                    break
+                joined.append(self._waiting.popleft())
+        self._joining = joined
+        for group in prefill.groups(joined):
+            self._prefill(group)
+        self._joining = []
+
+    def _prefill(self, group: list[list[Row]]) -> None:
+        """Run the prompts of a group (equal prompts stand together and are computed once) and draw first tokens."""
+        started = time.perf_counter()
+        prompts = [rows[0].request.prompt for rows in group]
+        hidden, layers = prefill.run(self._model, prompts)
+        joined: list[Row] = []
+        last: list[Tensor] = []
+        for index, rows in enumerate(group):
+            length = len(prompts[index])
+            for order, row in enumerate(rows):
+                row.prefill_started, row.prefilled, row.shared = started, time.perf_counter(), order > 0
+                if row.request.echo or row.request.echo_last is not None:
+                    echoed = prefill.echo(self._model, row.request, hidden[index])
+                    row.prompt_rows = [self._lexicon.named(token) for token in echoed]
+                    if row.tell is not None and row.prompt_rows:
+                        row.tell(row.prompt_rows, self._lexicon.text([token.token_id for token in row.prompt_rows]))
+                if row.limit < 1:
+                    self._finish(row, "length")
+                    continue
+                self._cache.append(layers, index, length, length + row.limit)
+                last.append(hidden[index, length - 1])
+                joined.append(row)
+        if not joined:
+            return
+        first = len(self._rows)
+        self._rows += joined
+        self._settings = _settings(self._rows)
+        self._accept(first, self._model.lm_head(torch.stack(last)), _settings(joined))
+
+    def _step(self) -> None:
+        """One token for every row."""
+        tokens = torch.tensor([[row.tokens[-1].token_id] for row in self._rows], device=self._model.device)
+        positions, mask = self._cache.step()
+        backbone: Any = self._model.base_model
+        hidden = backbone(
+            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=self._cache, use_cache=True
+        ).last_hidden_state
+        self._accept(0, self._model.lm_head(hidden[:, -1]), self._settings)
+
+    def _accept(self, first: int, logits: Tensor, settings: Settings) -> None:
+        """Draw a token for the rows from `first` on, and let go of those that are finished."""
+        rows = self._rows[first:]
+        logits = wide(logits).cpu()
+        choice = choose(logits, settings, torch.tensor([row.random.random() for row in rows], dtype=torch.float64))
+        tops = likeliest(logits, max(row.request.top_logprobs for row in rows))
+        now = time.perf_counter()
+        finished: set[int] = set()
+        drawn = zip(choice.tokens.tolist(), choice.logprobs.tolist(), choice.sampling_logprobs.tolist(), strict=True)
+        for index, (row, (token, logprob, sampling)) in enumerate(zip(rows, drawn, strict=True)):
+            top = tops[index][: row.request.top_logprobs] if tops else ()
+            row.tokens.append(GeneratedToken(token, "", logprob, sampling, top))
+            row.first = row.first or now
+            reason = self._ended(row, token)
+            if row.tell is not None and row.speech is not None and not row.future.cancelled():
+                row.tell([self._lexicon.named(row.tokens[-1])], row.speech.add(token))
+            if row.future.cancelled() or reason:
+                finished.add(first + index)
+                self._finish(row, reason or "stop")
+        if finished:
+            kept = [index for index in range(len(self._rows)) if index not in finished]
+            self._cache.keep(kept)
+            self._rows = [self._rows[index] for index in kept]
+            self._settings = _settings(self._rows)
+
+    def _ended(self, row: Row, token: int) -> str:
+        if token in self._ends and not row.request.ignore_eos:
+            return "stop"
+        if row.request.stop:
+            text = self._lexicon.text([held.token_id for held in row.tokens[-row.tail :]])
+            if any(stop in text for stop in row.request.stop):
+                return "stop"
+        return "length" if len(row.tokens) >= row.limit else ""  # also when the context is full
+
+    def _finish(self, row: Row, reason: str) -> None:
+        if not row.future.set_running_or_notify_cancel():
+            return
+        ids = [token.token_id for token in row.tokens]
+        spoken = ids[:-1] if ids and ids[-1] in self._ends else ids
+        text = self._lexicon.text(spoken)
+        for stop in row.request.stop:
+            text = text.partition(stop)[0]
+        tokens = [self._lexicon.named(token) for token in row.tokens]
+        result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
+        row.future.set_result(result)
+
+
+def _settings(rows: Sequence[Row]) -> Settings:
+    return Settings(
+        torch.tensor([row.request.temperature for row in rows], dtype=torch.float32),
+        torch.tensor([row.request.top_p for row in rows], dtype=torch.float32),
+        torch.tensor([row.request.top_k for row in rows], dtype=torch.long),
+    )

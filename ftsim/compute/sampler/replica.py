@@ -1,0 +1,251 @@
+"""One serving copy of a model: it really holds weights, swaps them while it serves, and batches what it is asked."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell, Transition
+from ftsim.compute.checkpoints import peft
+from ftsim.compute.quiet import quiet
+from ftsim.compute.sampler import steady
+from ftsim.compute.sampler.engine import Sampler
+from ftsim.compute.sampler.held import Held, fingerprint, link_files
+from ftsim.compute.trainer.live import load_base
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+END_TOKENS = ("<|im_end|>", "<|endoftext|>")
+_ADAPTER_FILES = (peft.CONFIG, peft.WEIGHTS)
+
+
+def open_replica(
+    folder: Path, *, max_context_length: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Replica:
+    """Serve the Hugging Face folder; `max_context_length` 0 means the model's own. Raises `BackendError`."""
+    return TorchReplica(folder, max_context_length=max_context_length, device=device, dtype=dtype)
+
+
+class TorchReplica:
+    """`emulator.backend.Replica` in torch.
+
+    The weights live twice: as they were saved (`held`, what a delta is applied to) and as the model that serves. Both
+    change only after everything about the new ones was read and checked.
+    """
+
+    def __init__(
+        self, folder: Path, *, max_context_length: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._place = tempfile.TemporaryDirectory(prefix="ftsim-replica-", ignore_cleanup_errors=True)
+        self._count = 0
+        self._loading = threading.Lock()
+        self._closed = False
+        self._device = device
+        self._dtype = dtype
+        self._held = Held(place := self._take(folder))
+        self._adapter: Path | None = None
+        self._model = model = self._open(place)
+        self._tokenizer = _tokenizer(place)
+        self._sampler = Sampler(
+            model, self._tokenizer, ends=_ends(place, self._tokenizer), context=_context(model, max_context_length)
+        )
+
+    def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
+        """Serve the full weights in `folder` (Hugging Face layout) from now on; raises `BackendError`."""
+        with self._alone():
+            held = self._take(folder)
+            self._serve(Held(held), None, self._open(held), transition)
+
+    def apply_delta(
+        self,
+        folder: Path,
+        identity: str,
+        transition: Transition = "ASYNC",
+        *,
+        compression_format: str = "arc_v2",
+        in_place: bool = False,
+    ) -> None:
+        """Apply an arc delta to the full weights held now; with `in_place` a failure spoils them (FAILURES E11)."""
+        with self._alone():
+            try:
+                held = self._held.after(folder, compression_format)  # type: ignore[arg-type]
+            except BackendError:
+                if in_place:
+                    self._spoil(folder, compression_format, transition)
+                raise
+            if (values := self._fitting(held)) is not None:
+                self._sampler.refill(values, transition)
+                self._held = held
+                return
+            place = held.written(self._fresh)
+            self._serve(Held(place), None, self._open(place), transition)
+
+    def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
+        """Serve the full weights held now with this PEFT adapter from now on; raises `BackendError`."""
+        with self._alone():
+            adapter = self._take(folder, _ADAPTER_FILES)
+            peft.read_config(adapter)
+            whole = self._held.written(self._fresh)
+            self._serve(Held(whole), adapter, _merged(self._open(whole), adapter), transition)
+
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
+        """Queue a request; concurrent requests are batched."""
+        return self._sampler.generate(request, tell)
+
+    def encode(self, text: str) -> list[int]:
+        return [int(token) for token in self._tokenizer.encode(text)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """Prompt tokens of a conversation through the model's chat template; raises `BackendError` when it refuses."""
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tools=[dict(tool) for tool in tools] or None,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+        except Exception as error:  # templates raise whatever they like
+            raise BackendError(f"the chat template refuses these messages: {error}") from error
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names, types, shapes and bytes of all tensors held, adapter included."""
+        with self._alone():
+            digest = hashlib.sha256()
+            digest.update(self._held.fingerprint().encode())
+            if self._adapter is not None:
+                digest.update(fingerprint(self._adapter).encode())
+            return digest.hexdigest()
+
+    def close(self) -> None:
+        self._sampler.close()  # first: a load may wait for its requests
+        with self._loading:
+            self._closed = True
+            self._place.cleanup()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One load at a time, and none whose files go meanwhile; raises `BackendError` once this is closed."""
+        with self._loading:
+            if self._closed:
+                raise BackendError("this replica is shut down", "server")
+            yield
+
+    def _serve(self, held: Held, adapter: Path | None, model: "PreTrainedModel", transition: Transition) -> None:
+        self._sampler.swap(model, transition)
+        self._model = model
+        gone = {path for path in (self._held.folder, self._adapter) if path is not None} - {held.folder, adapter}
+        self._held, self._adapter = held, adapter
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _fitting(self, held: Held) -> list[tuple[Tensor, Tensor]] | None:
+        """Every weight of the model that serves and what it has to become, a fraction of the time that opening takes.
+
+        None where names differ: an adapter is folded in, experts are fused, or a tied layer came untied.
+        """
+        if self._adapter is not None:
+            return None
+        weights = {name: value for shard in held.shards().values() for name, value in shard.items()}
+        own = self._model.state_dict(keep_vars=True)
+        tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
+        if set(weights) != set(own) - tied or any(weights[name].shape != own[name].shape for name in weights):
+            return None
+        return [(own[name], value.to(self._dtype).to(own[name])) for name, value in weights.items()]
+
+    def _spoil(self, folder: Path, compression_format: str, transition: Transition) -> None:
+        """What the codec does to the weights when it works on the only copy there is: it stops half-way."""
+        from fireworks_delta_compression import delta_decompress_inplace
+
+        whole, spoilt = self._held.written(self._fresh), self._fresh()
+        for path in whole.iterdir():
+            shutil.copyfile(path, spoilt / path.name)
+        for shard in sorted(path.name for path in spoilt.glob("*.safetensors")):
+            try:
+                delta_decompress_inplace(
+                    base_path=str(spoilt / shard), diff_path=str(folder / shard), compression_format=compression_format
+                )
+            except Exception:  # the failure is already on its way to the caller
+                break
+        self._serve(Held(spoilt), None, self._open(spoilt), transition)
+
+    def _open(self, folder: Path) -> "PreTrainedModel":
+        model = load_base(folder, self._dtype)
+        model.to(self._device)
+        return steady.steady(model) if steady.wanted(folder, self._device, self._dtype) else model
+
+    def _fresh(self) -> Path:
+        self._count += 1
+        folder = Path(self._place.name) / str(self._count)
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise BackendError(f"the weights cannot be stored: {error.strerror or error}", "server") from error
+        return folder
+
+    def _take(self, source: Path, names: Sequence[str] = ()) -> Path:
+        """A folder of our own with the files of `source`, shared with it where the file system can."""
+        folder = self._fresh()
+        try:
+            link_files(source, folder, names)
+        except OSError as error:
+            raise BackendError(f"{source.name} cannot be read: {error.strerror or error}", "server") from error
+        return folder
+
+
+def _merged(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
+    """The model with the adapter folded in; a tied output layer is untied first: its inputs stay."""
+    from peft import PeftModel
+
+    output = model.get_output_embeddings()
+    if output is not None and output.weight is model.get_input_embeddings().weight:
+        output.weight = torch.nn.Parameter(output.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
+    try:
+        with quiet():
+            wrapped: Any = PeftModel.from_pretrained(model, str(adapter))
+            merged: PreTrainedModel = wrapped.merge_and_unload().eval()
+            return merged
+    except Exception as error:  # peft and safetensors raise many types for an adapter of another model
+        raise BackendError(f"the adapter does not fit this model: {error}") from error
+
+
+def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+            return tokenizer
+    except Exception as error:
+        raise BackendError(f"{folder.name} holds no tokenizer that opens: {error}") from error
+
+
+def _ends(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Ids that end a turn: those of generation_config.json, the tokenizer's own, and the two ChatML ones."""
+    path = folder / "generation_config.json"
+    named = json.loads(path.read_text()).get("eos_token_id") if path.exists() else None
+    ids = set(named if isinstance(named, list) else [] if named is None else [named])
+    vocabulary = tokenizer.get_vocab()
+    ids |= {vocabulary[token] for token in END_TOKENS if token in vocabulary}
+    if tokenizer.eos_token_id is not None:
+        ids.add(tokenizer.eos_token_id)
+    return sorted(int(token) for token in ids)
+
+
+def _context(model: "PreTrainedModel", asked: int) -> int:
+    own = int(model.config.get_text_config().max_position_embeddings)
+    return min(own, asked) if asked > 0 else own

@@ -1,0 +1,105 @@
+"""A model that is being trained: its weights, its optimizer, and what was counted since the last step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from emulator.backend import BackendError, ModelSpec
+from ftsim.compute.checkpoints import companions
+from ftsim.compute.quiet import quiet
+from ftsim.compute.trainer import lora, optimizer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+@dataclass
+class Snapshot:
+    """What the last full-parameter sampler save wrote, on the CPU: the base of the next delta (WIRE 5.6)."""
+
+    identity: str
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass
+class LiveModel:
+    """One model on a trainer."""
+
+    spec: ModelSpec
+    companions: Mapping[str, bytes]
+    """Config, tokenizer and generation settings of the base, for the folders this model writes."""
+    model: "PreTrainedModel | PeftModel"
+    projection: nn.Linear | None
+    trained: Mapping[str, Tensor]
+    """Parameters with gradients, by the name they are saved under."""
+    optimizer: torch.optim.AdamW
+    step: int = 0
+    loss_tokens: int = 0
+    """Positions whose log-probability had a non-zero gradient since the last step."""
+    loss_sequences: int = 0
+    snapshot: Snapshot | None = None
+
+    @property
+    def bare(self) -> "PreTrainedModel":
+        """The transformers model, adapters included when there are any."""
+        model: Any = self.model
+        return cast("PreTrainedModel", model if self.spec.lora is None else model.get_base_model())
+
+    def forget_gradients(self) -> None:
+        self.optimizer.zero_grad()
+        self.loss_tokens = self.loss_sequences = 0
+
+    def forget_optimizer(self) -> None:
+        """Fresh moments, step 0, no gradients."""
+        self.forget_gradients()
+        self.optimizer = optimizer.create(list(self.trained.values()))
+        self.step = 0
+
+
+def load_base(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
+    """The architecture and weights in a Hugging Face folder; raises `BackendError` when it does not open."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        with quiet():
+            model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    except Exception as error:  # whatever is wrong with the files, it is the files
+        raise BackendError(f"{folder.name} does not open as a model: {error}") from error
+    wrong = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in report[kind])
+    if wrong:
+        more = len(wrong) - 1
+        raise BackendError(f"{folder.name} does not hold the weights of its architecture: {wrong[0]} and {more} more")
+    return cast("PreTrainedModel", model.eval())
+
+
+def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtype) -> LiveModel:
+    """Load the base, add adapters and projection, freeze what is not trained."""
+    base = load_base(folder, dtype)
+    base.requires_grad_(spec.lora is None and not spec.base_only)
+    model: PreTrainedModel | PeftModel = base
+    if spec.lora is not None:
+        model = lora.attach(base, spec.lora)
+    projection = _projection(spec, base.config.get_text_config().hidden_size)
+    for module in filter(None, (model, projection)):
+        module.to(device)
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    if projection is not None:
+        trained["projection.weight"] = projection.weight
+    parameters = list(trained.values()) or [torch.zeros(1)]
+    return LiveModel(spec, companions.read(folder), model.eval(), projection, trained, optimizer.create(parameters))
+
+
+def _projection(spec: ModelSpec, hidden: int) -> nn.Linear | None:
+    """The train-only head of `projection_head_dim` (WIRE 2.5), in float32 and seeded."""
+    if not spec.projection_head_dim:
+        return None
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed((spec.lora.seed if spec.lora else None) or 0)
+        return nn.Linear(hidden, spec.projection_head_dim, bias=False)

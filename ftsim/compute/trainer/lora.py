@@ -1,0 +1,83 @@
+"""Low-rank adapters through peft: which modules they sit on, how they start, and whether they changed anything."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from emulator.backend import BackendError, LoraSpec
+from ftsim.compute.quiet import quiet
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+ADAPTER = "default"
+_EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
+
+
+def attach(model: "PreTrainedModel", spec: LoraSpec) -> "PeftModel":
+    """Freeze `model` and put adapters of `spec.rank` on it; equal seeds give equal adapters on every device."""
+    from peft import LoraConfig, get_peft_model
+
+    modules, parameters = targets(model, spec)
+    if not modules and not parameters:
+        raise BackendError("LoRA needs at least one of train_attn, train_mlp, train_unembed")
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        target_modules=modules,
+        target_parameters=parameters or None,
+        task_type="CAUSAL_LM",
+    )
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed or 0)
+        wrapped = get_peft_model(model, config)
+        if spec.init_method == "nora":
+            _normalise_inputs(wrapped)
+        elif spec.init_method not in (None, "kaiming"):
+            raise BackendError(f"unknown LoRA init_method {spec.init_method!r}; known ones are kaiming, nora")
+    return wrapped
+
+
+def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[str]]:
+    """Names of the linear modules, and of the fused expert weights, that `spec` asks to train."""
+    unembed = model.get_output_embeddings()
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    chosen = {
+        name
+        for name, module in linear.items()
+        if (spec.train_unembed if module is unembed else spec.train_attn if _is_attention(name) else spec.train_mlp)
+    }
+    experts = sorted(
+        {
+            f"experts.{leaf}"
+            for name, parameter in model.named_parameters()
+            if (leaf := name.rpartition(".")[2]) in _EXPERT_WEIGHTS and parameter.dim() == 3 and ".experts." in name
+        }
+    )
+    return _shortest(chosen, linear), experts if spec.train_mlp else []
+
+
+def changes_nothing(model: nn.Module) -> bool:
+    """Whether every adapter's product B A is exactly zero, as it is before the first step (FAILURES B10)."""
+    return not any("lora_B" in name and bool(value.any()) for name, value in model.named_parameters())
+
+
+def _is_attention(name: str) -> bool:
+    return any(part.endswith("attn") or "attention" in part for part in name.split("."))
+
+
+def _shortest(chosen: set[str], linear: Iterable[str]) -> list[str]:
+    """Leaf names such as `q_proj`, unless a leaf name also occurs on a module that was not chosen."""
+    rest = {name.rpartition(".")[2] for name in linear if name not in chosen}
+    return sorted({leaf if (leaf := name.rpartition(".")[2]) not in rest else name for name in chosen})
+
+
+def _normalise_inputs(model: nn.Module) -> None:
+    """NoRA start: each input column of A gets length 1 over the rank."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_A" in name:
+                value.div_(value.norm(dim=0, keepdim=True).clamp(min=1e-12))

@@ -1,0 +1,219 @@
+"""The trainer: forward, forward_backward and optim_step on real models, and the doors to their checkpoints.
+
+Determinism: dropout is off, every sum has a fixed order, and random numbers are drawn only when a model is built. Two
+runs of the same program on the same CPU give the same bytes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emulator.backend import BackendError, BaseModel, CheckpointType, ModelInfo, ModelSpec, SavedState
+from ftsim.compute.checkpoints import dcp, peft, sampler
+from ftsim.compute.trainer import embeddings, live, losses, optimizer
+from ftsim.compute.trainer.batching import Datum, Limits, MicroBatch, micro_batches, parse
+from ftsim.compute.trainer.compute import check, fill, logits_of, logprobs_of, result
+from ftsim.compute.trainer.gradients import Gradients
+from ftsim.compute.trainer.live import LiveModel
+
+
+class TorchTrainer:
+    """`emulator.backend.Trainer` in torch; `lora_rank` 0 means that LoRA models are refused."""
+
+    def __init__(
+        self,
+        folder_of: Callable[[BaseModel], Path],
+        *,
+        tokenizer_of: Callable[[BaseModel], str] = lambda base: base.name,
+        lora_rank: int = 0,
+        max_context_length: int = 0,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        micro_batch_tokens: int = 8192,
+    ) -> None:
+        self._folder_of = folder_of
+        self._tokenizer_of = tokenizer_of
+        self._lora_rank = lora_rank
+        self._max_context_length = max_context_length
+        self._device = torch.device(device)
+        self._dtype = dtype
+        self._budget = micro_batch_tokens
+        self._models: dict[str, LiveModel] = {}
+
+    def create_model(self, spec: ModelSpec) -> Mapping[str, Any]:
+        """Build a model; two calls with one spec give the same weights."""
+        if spec.lora is not None and self._lora_rank < 1:  # FAILURES C10
+            raise BackendError(
+                "create_model requested LoRA mode, but trainer was initialized without LoRA config; "
+                "create the job with the loraRank of the client"
+            )
+        if spec.lora is not None and not 1 <= spec.lora.rank <= self._lora_rank:
+            raise BackendError(f"lora_rank must be between 1 and {self._lora_rank}, not {spec.lora.rank}")
+        self._models[spec.model_id] = live.build(spec, self._folder_of(spec.base_model), self._device, self._dtype)
+        return {"supports_reinforce": True}
+
+    def unload_model(self, model_id: str) -> None:
+        self._models.pop(model_id, None)
+
+    def info(self, model_id: str) -> ModelInfo:
+        held = self._held(model_id)
+        return ModelInfo(
+            arch=held.bare.config.model_type,
+            model_name=held.spec.base_model.name,
+            tokenizer_id=self._tokenizer_of(held.spec.base_model),
+            lora_rank=held.spec.lora.rank if held.spec.lora else 0,
+        )
+
+    def forward(self, model_id: str, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Log-probabilities of the target tokens, nothing else changes.
+
+        Each output holds `logprobs` shaped like `target_tokens`; with `loss_fn_config.top_k` = K also `top_k_logprobs`
+        and `top_k_indices` (T, K). For cross_entropy the metric `loss:sum` comes along.
+        """
+        held = self._held(model_id)
+        if embeddings.wanted(batch):
+            return self._embed(held, batch, backward=False)
+        loss, config = losses.named(batch.get("loss_fn")), _config(batch)
+        top_k = _top_k(config, held)
+        settings = loss.configure(config)
+        datums = parse(batch, self._limits(held))
+        check(datums, ())
+        outputs: list[dict[str, Any]] = [{} for _ in datums]
+        total = 0.0
+        with torch.no_grad():
+            for micro in self._split(held, datums):
+                logits = logits_of(held, micro)
+                lp = logprobs_of(logits, micro)
+                if loss.multi_target:
+                    total += float(loss.summands(lp, micro.tensors, settings, micro.row).double().sum())
+                fill(outputs, micro, logprobs=lp)
+                if top_k:
+                    best, indices = torch.log_softmax(micro.pick(logits), dim=-1).topk(top_k)
+                    fill(outputs, micro, top_k_logprobs=best, top_k_indices=indices)
+        return result(outputs, {"loss:sum": total} if loss.multi_target else {})
+
+    def forward_backward(self, model_id: str, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add the gradient of this batch's summed loss to what is accumulated; on any error nothing changes."""
+        held = self._trainable(model_id)
+        if embeddings.wanted(batch):
+            return self._embed(held, batch, backward=True)
+        loss = losses.named(batch.get("loss_fn"))
+        settings = loss.configure(_config(batch))
+        datums = parse(batch, self._limits(held))
+        check(datums, loss.tensors, multi_target=loss.multi_target)
+        outputs: list[dict[str, Any]] = [{} for _ in datums]
+        total, tokens, sequences = 0.0, 0, 0
+        with Gradients(held) as gradients:
+            for micro in self._split(held, datums):
+                lp = logprobs_of(logits_of(held, micro), micro)
+                leaf = lp.detach().requires_grad_()
+                summands = loss.summands(leaf, micro.tensors, settings, micro.row)
+                (slope,) = torch.autograd.grad(summands.sum(), leaf)  # d loss / d log-probability
+                torch.autograd.backward(lp, slope)
+                total += float(summands.detach().double().sum())
+                moved = slope.ne(0) if slope.dim() == 1 else slope.ne(0).any(-1)
+                tokens += int(moved.sum())
+                sequences += len(torch.unique(micro.row[moved]))
+                fill(outputs, micro, logprobs=leaf.detach())
+            gradients.keep()
+        held.loss_tokens += tokens
+        held.loss_sequences += sequences
+        return result(outputs, {"loss:sum": total})
+
+    def optim_step(
+        self, model_id: str, adam_params: Mapping[str, Any], normalization: str | None
+    ) -> Mapping[str, float]:
+        """Normalise, clip, step (WIRE 2.9); without accumulated gradients it is a step on zero gradients."""
+        held = self._trainable(model_id)
+        params = optimizer.AdamParams.parse(adam_params)
+        if normalization not in (None, *optimizer.NORMALIZATIONS):
+            known = ", ".join(optimizer.NORMALIZATIONS)
+            raise BackendError(f"unknown grad_accumulation_normalization {normalization!r}; expected one of {known}")
+        divisors = {"num_loss_tokens": held.loss_tokens, "num_sequences": held.loss_sequences}
+        if all(value.grad is None for value in held.trained.values()):
+            for value in held.trained.values():
+                value.grad = torch.zeros_like(value)
+        metrics = {"num_loss_tokens": float(held.loss_tokens), "num_sequences": float(held.loss_sequences)}
+        divisor = divisors.get(normalization or "none", 1)
+        held.loss_tokens = held.loss_sequences = 0
+        metrics |= optimizer.apply(held.optimizer, held.trained, params, divisor)
+        held.step += 1
+        return metrics | {"lr": params.learning_rate, "step": float(held.step)}
+
+    def save_state(self, model_id: str, folder: Path) -> SavedState:
+        held = self._trainable(model_id)
+        dcp.save(held, folder)
+        return SavedState(held.step)
+
+    def load_state(self, model_id: str, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
+        dcp.load(self._trainable(model_id), folder, optimizer=optimizer, keep_optimizer=keep_optimizer)
+
+    def save_sampler(
+        self,
+        model_id: str,
+        folder: Path,
+        *,
+        identity: str,
+        checkpoint_type: CheckpointType = "base",
+        export_precision: str | None = None,
+    ) -> SavedState:
+        held = self._trainable(model_id)
+        previous = sampler.save(held, folder, identity, checkpoint_type, export_precision)
+        return SavedState(held.step, previous)
+
+    def load_adapter(self, model_id: str, folder: Path) -> None:
+        peft.load(self._trainable(model_id), folder)
+
+    def close(self) -> None:
+        self._models.clear()
+
+    def _held(self, model_id: str) -> LiveModel:
+        if model_id not in self._models:
+            raise BackendError(f"model {model_id!r} is not loaded on this trainer; create it again")
+        return self._models[model_id]
+
+    def _trainable(self, model_id: str) -> LiveModel:
+        held = self._held(model_id)
+        if held.spec.base_only:
+            raise BackendError(f"model {model_id!r} was created with base_only: it can run forward and nothing else")
+        return held
+
+    def _limits(self, held: LiveModel) -> Limits:
+        config = held.bare.config.get_text_config()
+        lengths = [n for n in (self._max_context_length, config.max_position_embeddings) if n]
+        return Limits(vocabulary=held.bare.get_input_embeddings().num_embeddings, context=min(lengths))
+
+    def _split(self, held: LiveModel, datums: Sequence[Datum]) -> Sequence[MicroBatch]:
+        return list(micro_batches(datums, self._budget, self._device))
+
+    def _embed(self, held: LiveModel, batch: Mapping[str, Any], *, backward: bool) -> Mapping[str, Any]:
+        datums = parse(batch, self._limits(held))
+        micros = self._split(held, datums)
+        if not backward:
+            outputs, metrics, _ = embeddings.run(held, batch, datums, micros, backward=False)
+            return result(outputs, metrics)
+        with Gradients(held) as gradients:
+            outputs, metrics, counts = embeddings.run(held, batch, datums, micros, backward=True)
+            gradients.keep()
+        held.loss_tokens += counts[0]
+        held.loss_sequences += counts[1]
+        return result(outputs, metrics)
+
+
+def _top_k(config: dict[str, Any], held: LiveModel) -> int:
+    """Take `top_k` out of a forward's config."""
+    top_k = config.pop("top_k", 0)
+    vocabulary = held.bare.get_input_embeddings().num_embeddings
+    return int(losses.Key(0, 0, vocabulary).check("top_k", top_k))
+
+
+def _config(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """`loss_fn_config` without the one value of `target_logprob_support` that needs no advertised capability."""
+    config = batch.get("loss_fn_config") or {}
+    if not isinstance(config, Mapping):
+        raise BackendError("loss_fn_config must be an object")
+    if config.get("target_logprob_support", "full_vocabulary") != "full_vocabulary":
+        raise BackendError("target_logprob_support: this trainer computes 'full_vocabulary' log-probabilities only")
+    return {key: value for key, value in config.items() if key != "target_logprob_support"}

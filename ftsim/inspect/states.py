@@ -1,0 +1,88 @@
+"""What a saved state or a bundle says: how two differ, and what became of a failure when it is replayed here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emulator.backend import Backend
+from emulator.core.errors import InvalidArgument
+from emulator.journal import file as journal_file
+from emulator.journal.file import versions
+from emulator.journal.journal import Exchange
+from emulator.platform.archive import Archive
+from emulator.server import Emulator
+from ftsim.inspect.replay import ABSENT, Replay, different, replay
+
+FAILURE = "failure.txt"
+JOURNAL = "journal.jsonl"
+_FILES = "files"
+
+
+@dataclass
+class Opened:
+    """A bundle opened on this machine. `versions` are (there, here) where they differ."""
+
+    failure: str
+    exchanges: list[Exchange]
+    versions: dict[str, tuple[str, str]]
+    replay: Replay | None = None
+    obstacle: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether everything was asked again and answered alike."""
+        return self.replay is not None and self.replay.identical
+
+
+def differences(one: Archive, other: Archive) -> list[tuple[str, Any, Any]]:
+    """Paths at which two states differ, with both values; whole entities and blobs that only one has come as such."""
+    found: list[tuple[str, Any, Any]] = []
+    for kind in one.entities:
+        mine, theirs = one.entities[kind], other.entities[kind]
+        for name in sorted({**mine, **theirs}):
+            if name not in mine or name not in theirs:
+                found.append((name, kind if name in mine else ABSENT, kind if name in theirs else ABSENT))
+            else:
+                found += different(mine[name], theirs[name], name)
+    for key in sorted(set(one.files) & set(other.files)):
+        found += different(_plain(one, key), _plain(other, key), f"blob {key}")
+    return found
+
+
+def open_bundle(file: Path, backend: Backend, began: Path | None = None) -> Opened:
+    """Replay a bundle's journal up to the failure, from the state `began` where it did not begin with nothing.
+
+    Raises InvalidArgument for a file that is no bundle.
+    """
+    archive = Archive.open(file)
+    lines = archive.text(JOURNAL)
+    if lines is None:
+        raise InvalidArgument(f"{file.name} has no journal in it: it is a state, restore it")
+    saved = journal_file.read(lines.splitlines(keepends=True))
+    there, here = archive.manifest.get("versions") or {}, versions()
+    changed = {
+        name: (str(there.get(name, ABSENT)), str(here.get(name, ABSENT)))
+        for name in sorted({**there, **here})
+        if there.get(name) != here.get(name)
+    }
+    text = (archive.text(FAILURE) or b"").decode("utf-8", "replace")
+    opened = Opened(text, saved.exchanges, changed, counts={kind: len(all_) for kind, all_ in archive.entities.items()})
+    try:
+        opened.replay = replay(saved, backend, prepare=restored(began))
+    except InvalidArgument as refusal:
+        opened.obstacle = refusal.message
+    return opened
+
+
+def restored(state: Path | None) -> Callable[[Emulator], None] | None:
+    """What puts a saved state into the emulator of a replay; raises InvalidArgument for a file that is none."""
+    if state is None:
+        return None
+    Archive.open(state)
+    return lambda emulator: emulator.restore(state)
+
+
+def _plain(archive: Archive, key: str) -> dict[str, Any]:
+    return {name: digest for name, (_, digest) in archive.files[key].items()}

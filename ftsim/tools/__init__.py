@@ -1,0 +1,1 @@
+"""What the larger commands carry out: bench, contract checks, the demo, torture; and generated docs."""

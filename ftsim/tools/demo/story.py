@@ -1,0 +1,267 @@
+"""The demo's course: run, kill, run again, compare, open, tell."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from ftsim.cli.checkpoints import describe, table
+from ftsim.cli.service import Service, connect
+from ftsim.compute import data
+from ftsim.inspect.listing import ListedRow, oldest_first
+from ftsim.process.attendance import Attendance
+from ftsim.process.environment import in_environment
+from ftsim.process.run import RunError, join_server
+from ftsim.tools.demo.programs import BASE_MODEL, MODES, REFERENCE, SAVE_INTERVAL, STEPS, Mode, write
+from ftsim.tools.demo.runs import DemoError, Program, cursors, environment, metrics
+
+JUDGE = Path(__file__).with_name("judge.py")
+KILL_AT = 13
+
+
+@dataclass
+class Story:
+    """The demo's folder, its terminal, and the checks that failed."""
+
+    folder: Path
+    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    failed: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def state_dir(self) -> Path:
+        return self.folder / "state"
+
+    def say(self, text: str) -> None:
+        self.console.print(f"[dim]{time.monotonic() - self.began:5.1f} s[/dim]  {text}")
+
+    def check(self, holds: bool, text: str) -> None:
+        """Say what was found and remember it when it is not what must be."""
+        if not holds:
+            self.failed.append(text)
+        self.say(f"{'[green]ok[/green]    ' if holds else '[red]FAILED[/red]'}  {escape(text)}")
+
+
+def show(keep: Path | None = None) -> int:
+    """Run the demo; 0 when every check holds. With `keep` the folder stays."""
+    with _folder(keep) as folder:
+        story = Story(folder)
+        try:
+            with _server(story) as (url, key):
+                tell(story, url, key)
+        except (DemoError, RunError) as error:
+            story.failed.append(str(error))
+            story.console.print(f"[red]ftsim demo: {escape(str(error))}[/red]")
+        taken = time.monotonic() - story.began
+        if story.failed:
+            story.console.print(f"\n[red]{len(story.failed)} checks failed[/red] in {taken:.1f} s")
+        else:
+            story.console.print(f"\n[green]everything holds[/green], in {taken:.1f} s")
+        if keep is not None:
+            story.console.print(f"kept in {folder}: the scripts, their logs, and the emulator's state")
+    return 1 if story.failed else 0
+
+
+def tell(story: Story, url: str, key: str) -> None:
+    """The whole course, on a running emulator."""
+    write(story.folder)
+    story.say("two scripts train under `ftsim run`, LoRA and full-parameter; a third does both uninterrupted")
+    with contextlib.ExitStack() as stack:
+        first = {mode: _start(story, stack, mode.script, f"{mode.name}-1.log") for mode in MODES}
+        reference = _start(story, stack, REFERENCE, "uninterrupted.log")
+        again = {mode: interrupt(story, stack, mode, program) for mode, program in first.items()}
+        jury = stack.enter_context(_jury())
+        for mode, program in again.items():
+            resumed(story, mode, program)
+        reference.finish()
+        verdict(story, jury, url, key)
+
+
+def verdict(story: Story, jury: "subprocess.Popen[str]", url: str, key: str) -> None:
+    """Compare what the runs left, and open it."""
+    with connect(url, key, None) as service:
+        rows = {mode: job_rows(service, mode.log_path) for mode in MODES}
+        references = {mode: job_rows(service, mode.reference_log_path) for mode in MODES}
+        models = {mode: service.get(f"/v1/accounts/{service.account}/models/{mode.model}") for mode in MODES}
+        _pull(story, url, key)
+    for mode in MODES:
+        same = metrics(story.folder / mode.log_path) == metrics(story.folder / mode.reference_log_path)
+        story.check(same, f"{mode.title}: {STEPS} logged losses equal those of the uninterrupted run")
+    judge(story, jury, rows, references, models)
+    _tables(story, rows)
+
+
+def _start(story: Story, stack: contextlib.ExitStack, script: str, log: str) -> Program:
+    program = Program.start(story.folder, story.state_dir, script, log)
+    stack.callback(program.stop)
+    return program
+
+
+def interrupt(story: Story, stack: contextlib.ExitStack, mode: Mode, program: Program) -> Program:
+    """Kill a run in the middle and run the same script again."""
+    last = program.kill_after(mode.log_path, KILL_AT, f"step-{SAVE_INTERVAL}")
+    story.check(program.killed and last < STEPS, f"{mode.title}: killed with SIGKILL after step {last} of {STEPS}")
+    return _start(story, stack, mode.script, f"{mode.name}-2.log")
+
+
+def resumed(story: Story, mode: Mode, program: Program) -> None:
+    """Wait for the second run and check what it went on from."""
+    program.finish()
+    found, at = program.resumed(), cursors(story.folder / mode.log_path)
+    fits = found is not None and at.get(found.row) == found.data_consumed and found.data_consumed > 0
+    what = f"resumed from {found.row}, {found.data_consumed} rows consumed" if found else "did not resume"
+    story.check(fits, f"{mode.title}: {what}; finished all {STEPS} steps")
+    story.check(program.was_complete_the_second_time(), f"{mode.title}: one more run after that changed nothing")
+
+
+def job_rows(service: Service, log_path: str) -> list[ListedRow]:
+    """The rows of the job behind a `log_path`, oldest first."""
+    jobs = service.get(f"/v1/accounts/{service.account}/rlorTrainerJobs").get("rlorTrainerJobs") or []
+    job = next((job["name"] for job in jobs if job.get("displayName") == log_path), None)
+    if job is None:
+        raise DemoError(f"there is no job of {log_path}")
+    return oldest_first(service.rows(job)[0])
+
+
+def newest(rows: list[ListedRow], ability: str) -> ListedRow:
+    """The newest resumable or promotable row; raises `DemoError` when there is none."""
+    found = [row for row in rows if getattr(row, ability)]
+    if not found:
+        raise DemoError(f"no {ability} row among {', '.join(row.id for row in rows) or 'none'}")
+    return found[-1]
+
+
+def judge(
+    story: Story,
+    jury: "subprocess.Popen[str]",
+    rows: dict[Mode, list[ListedRow]],
+    references: dict[Mode, list[ListedRow]],
+    models: dict[Mode, dict[str, Any]],
+) -> None:
+    """Let a Python without ftsim compare the blobs and open the promoted models."""
+    blobs = story.state_dir / "blobs"
+    pairs = {
+        f"{mode.title}: {what} of {newest(rows[mode], ability).id}": [
+            str(blobs / newest(of[mode], ability).facts["blob"]) for of in (rows, references)
+        ]
+        for mode in MODES
+        for ability, what in (("resumable", "weights and optimizer"), ("promotable", "sampler weights"))
+    }
+    with data.path("chat-eval").open("rb") as file:
+        prompts = [json.loads(line)["messages"][:-1] for line in islice(file, len(MODES))]
+    asked = [
+        {
+            "name": mode.name, "folder": str(story.folder / mode.model), "base": str(story.folder / "base"),
+            "blob": str(blobs / newest(rows[mode], "promotable").facts["blob"]), "prompt": prompt,
+        }
+        for mode, prompt in zip(MODES, prompts, strict=True)
+    ]  # fmt: skip
+    request = story.folder / "judge.json"
+    request.write_text(json.dumps({"pairs": pairs, "models": asked}, indent=1), "utf-8")
+    findings = _ask(jury, request)
+    for finding in findings:
+        if "pair" in finding:
+            _same(story, finding["pair"], "the uninterrupted run's", finding)
+    for mode, prompt in zip(MODES, prompts, strict=True):
+        found = next((one for one in findings if one.get("model") == mode.name), None)
+        if found is None:
+            raise DemoError(f"the promoted model of the {mode.title} run did not open")
+        kind = models[mode].get("kind")
+        wanted = "HF_PEFT_ADDON" if mode.lora else "HF_BASE_MODEL"
+        story.check(kind == wanted, f"{mode.title}: promoted to {models[mode].get('name')}, {kind}")
+        _same(story, f"{mode.title}: opened by {found['opened_by']}, {mode.model}", "the promoted row's", found)
+        story.say(f"        asked {prompt[-1]['content']!r} it says {found['answer']!r}")
+    clean = any(finding.get("imported") == [] for finding in findings)
+    story.check(clean, "the models were opened by a Python that never imported ftsim")
+
+
+def _same(story: Story, what: str, whose: str, found: dict[str, Any]) -> None:
+    differ = found["differ"]
+    count = f"{found['tensors']} tensors, {found['values']:,} values"
+    story.check(
+        not differ and found["tensors"] > 0,
+        f"{what}: {count}, "
+        + (f"{len(differ)} differ: {', '.join(differ[:3])}" if differ else f"bit-equal to {whose}"),
+    )
+
+
+@contextlib.contextmanager
+def _jury() -> Iterator["subprocess.Popen[str]"]:
+    """A Python of its own, which imports torch while the runs still go on."""
+    settings = {key: value for key, value in environment().items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-I", str(JUDGE)], env=settings, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _ask(jury: "subprocess.Popen[str]", request: Path) -> list[dict[str, Any]]:
+    findings, errors = jury.communicate(f"{request}\n")
+    if jury.returncode:
+        raise DemoError(f"the files do not open:\n{errors[-2000:]}")
+    return [json.loads(line) for line in findings.splitlines()]
+
+
+def _pull(story: Story, url: str, key: str) -> None:
+    """Fetch the promoted models and the base model as `ftsim models pull` does."""
+    from ftsim.cli.models import fetch
+
+    with connect(url, key, None) as service:
+        for name, folder in ((BASE_MODEL, "base"), *((mode.model, mode.model) for mode in MODES)):
+            fetch(service, name, story.folder / folder)
+
+
+def _tables(story: Story, rows: dict[Mode, list[ListedRow]]) -> None:
+    now = time.time()
+    for mode in MODES:
+        story.console.print(f"\n[bold]{mode.title}[/bold]  {rows[mode][0].owner}")
+        story.console.print(table([describe(row, now) for row in rows[mode]]))
+
+
+@contextlib.contextmanager
+def _server(story: Story) -> Iterator[tuple[str, str]]:
+    """An emulator on the demo's own state folder, from first to last."""
+    with in_environment(environment()):
+        record, client = join_server(Attendance(story.state_dir))
+    try:
+        yield record.url, record.api_key
+    finally:
+        client.leave()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        while (story.state_dir / "server.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        folder = keep.resolve()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SystemExit(f"ftsim: {folder} is not an empty folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    folder = Path(tempfile.mkdtemp(prefix="ftsim-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

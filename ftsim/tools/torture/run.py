@@ -1,0 +1,198 @@
+"""Runs the program twice on emulators of the same seed: left alone, then through a seeded sequence of disturbances."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emulator.backend import Backend
+from emulator.core.errors import PlatformError
+from emulator.server import Emulator
+from ftsim.compute.models import hub
+from ftsim.process.attendance import ServerRecord
+from ftsim.process.run import command_line, program_environment
+from ftsim.tools.torture.evidence import gather
+from ftsim.tools.torture.verdict import compare
+
+POLL_S = 0.005
+KILL, PREEMPT = "kill", "preempt"
+QUIRKS: tuple[tuple[str, object, str], ...] = (
+    ("http.lose_reply", "after", "optim_step"),
+    ("http.lose_reply", "after", "forward_backward"),
+    ("http.lose_reply", "before", "optim_step"),
+    ("http.lose_reply", "after", "save_weights"),
+    ("http.fail", 503, "retrieve_future"),
+    ("http.fail", 429, "list_checkpoints"),
+    ("rows.visible_after_lists", 1, ""),
+)
+"""Failures that a right client survives: name, value, endpoint; each strikes once."""
+
+
+class TortureError(Exception):
+    """The program could not be judged; the message says why."""
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What happens once the run has asked for so many optimizer steps: a kill, a preemption, a quirk for one call."""
+
+    after_steps: int
+    what: str
+    value: object = None
+    endpoint: str = ""
+
+    def __str__(self) -> str:
+        where = f" of {self.endpoint}" if self.endpoint else ""
+        told = self.what if self.value is None else f"{self.what}={self.value!r}{where}"
+        return f"after {self.after_steps} steps: {told}"
+
+
+@dataclass
+class Verdict:
+    """How it went. `problems` is empty when the program survived; `notes` say what could not be judged."""
+
+    disturbances: list[Disturbance]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    struck: list[str] = field(default_factory=list)
+    starts: int = 0
+    steps: int = 0
+
+    @property
+    def survived(self) -> bool:
+        return not self.problems
+
+
+def plan(seed: int, steps: int, *, kills: int, failures: int) -> list[Disturbance]:
+    """The sequence of a seed, spread over a run of so many steps."""
+    chance = random.Random(seed)
+    moments = [chance.randint(1, max(1, steps - 1)) for _ in range(kills + failures)]
+    made = [Disturbance(at, KILL) for at in moments[:kills]]
+    for at in moments[kills:]:
+        name, value, endpoint = chance.choice((*QUIRKS, (PREEMPT, None, "")))
+        made.append(Disturbance(at, name, value, endpoint))
+    return sorted(made, key=lambda one: (one.after_steps, str(one)))
+
+
+def torture(
+    argv: Sequence[str],
+    *,
+    backend: Callable[[], Backend],
+    seed: int = 0,
+    kills: int = 3,
+    failures: int = 5,
+    folder: Path | None = None,
+    timeout_s: float = 900.0,
+    disturbances: Sequence[Disturbance] | None = None,
+) -> Verdict:
+    """Judge a program: `argv` as for `ftsim run`, `folder` what it finds around it (copied for each of the two runs).
+
+    Raises TortureError when it does not even end well when left alone.
+    """
+    command = command_line(argv)
+    with tempfile.TemporaryDirectory(prefix="ftsim-torture-") as name:
+        scratch = Path(name)
+        quiet = _Site(scratch / "quiet", folder, command, backend, seed)
+        with quiet.emulator:
+            if (status := quiet.run([], timeout_s)) != 0:
+                raise TortureError(
+                    f"left alone, the program ended with {status}; the end of its output:\n{quiet.tail()}"
+                )
+            expected = gather(quiet.emulator)
+        if not expected.final:
+            raise TortureError("left alone, the program saved no resumable state: there is nothing to compare")
+        coming = list(disturbances if disturbances is not None else
+                      plan(seed, len(expected.final), kills=kills, failures=failures))  # fmt: skip
+        verdict = Verdict(coming, steps=len(expected.final))
+        rough = _Site(scratch / "rough", folder, command, backend, seed)
+        with rough.emulator:
+            left = list(coming)
+            for _ in range(len(coming) + 3):
+                verdict.starts += 1
+                status = rough.run(left, timeout_s)
+                if status == 0:
+                    break
+            rough.emulator.quirks.clear()
+            verdict.struck = rough.struck
+            found = gather(rough.emulator)
+    if status != 0:
+        verdict.problems.append(
+            f"never came to its end: {verdict.starts} starts, the last ended with {status}:\n{rough.tail()}"
+        )
+    verdict.problems += compare(expected, found)
+    verdict.notes = [*expected.gaps, *found.gaps, *(f"never came about: {one}" for one in left)]
+    return verdict
+
+
+class _Site:
+    """An emulator of its own, a copy of the program's folder, and the program's output."""
+
+    def __init__(
+        self, root: Path, folder: Path | None, command: list[str], backend: Callable[[], Backend], seed: int
+    ) -> None:
+        self.emulator = Emulator(backend(), state_dir=root / "state", seed=seed)
+        self.struck: list[str] = []
+        self._command = command
+        self._work = root / "work"
+        if folder is None:
+            self._work.mkdir(parents=True)
+        else:
+            shutil.copytree(folder, self._work, symlinks=True)
+        self._hub = hub.build(root / "hub")
+        self._log = b""
+
+    def run(self, left: list[Disturbance], timeout_s: float) -> int:
+        """Start the program and disturb it as `left` says, taking off what has happened; its exit status."""
+        record = ServerRecord(self.emulator.url, os.getpid(), self.emulator.api_key, self.emulator.account)
+        environment = program_environment(os.environ, record, self._hub) | {"PWD": str(self._work)}
+        deadline = time.monotonic() + timeout_s
+        with tempfile.TemporaryFile() as output:
+            program = subprocess.Popen(
+                self._command, cwd=self._work, env=environment, stdout=output, stderr=output, start_new_session=True
+            )
+            try:
+                while program.poll() is None:
+                    if time.monotonic() > deadline:
+                        raise TortureError(f"the program did not end within {timeout_s:.0f} s")
+                    while left and self._steps() >= left[0].after_steps:
+                        self._strike(left.pop(0), program)
+                    time.sleep(POLL_S)
+            finally:
+                _kill(program)
+                output.seek(0)
+                self._log = output.read()
+        return program.returncode
+
+    def tail(self, lines: int = 12) -> str:
+        return "\n".join(self._log.decode("utf-8", "replace").splitlines()[-lines:])
+
+    def _steps(self) -> int:
+        return len(self.emulator.journal.of("optim_step"))
+
+    def _strike(self, one: Disturbance, program: "subprocess.Popen[bytes]") -> None:
+        self.struck.append(str(one))
+        if one.what == KILL:
+            _kill(program)
+        elif one.what == PREEMPT:
+            for job in self.emulator.world.jobs:
+                try:
+                    self.emulator.platform.jobs.preempt(job.account, job.id)
+                except PlatformError:
+                    continue  # it does not run now
+        else:
+            where: dict[str, Any] = {"endpoint": one.endpoint} if one.endpoint else {}
+            self.emulator.quirks.set(one.what, one.value, times=1, **where)
+
+
+def _kill(program: "subprocess.Popen[bytes]") -> None:
+    """SIGKILL for the program and whatever it started."""
+    if program.poll() is None:
+        os.killpg(program.pid, signal.SIGKILL)
+        program.wait()

@@ -1,0 +1,67 @@
+"""A sample does not depend on the requests it shared a batch with, to the last bit."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from emulator.backend import GenerateRequest, Generation, Replica
+from ftsim.compute.models.catalogue import base_folder
+from ftsim.compute.sampler import steady
+from ftsim.compute.sampler.replica import open_replica
+
+
+def seen(generation: Generation) -> list[tuple[int, float, float | None]]:
+    return [(token.token_id, token.logprob, token.sampling_logprob) for token in generation.tokens]
+
+
+def generate(replica: Replica, requests: list[GenerateRequest], order: list[int], width: int) -> list[list[object]]:
+    found: dict[int, list[object]] = {}
+    for at in range(0, len(order), width):
+        futures = {index: replica.generate(requests[index]) for index in order[at : at + width]}
+        found |= {index: list(seen(future.result())) for index, future in futures.items()}
+    return [found[index] for index in range(len(requests))]
+
+
+def test_a_sample_is_the_same_bits_in_any_company(tmp_path: Path) -> None:
+    replica = open_replica(base_folder("accounts/fireworks/models/qwen3-4b", tmp_path))
+    words = ["fox", "owl", "hen", "goat", "red", "blue", "box", "key", "lamp", "book"]
+    draw = random.Random(3)
+    requests = []
+    for seed in range(48):
+        said = " ".join(draw.sample(words, draw.randint(1, 5)))
+        prompt = replica.render_chat([{"role": "user", "content": f"Copy: {said}"}])
+        requests.append(GenerateRequest(prompt=prompt, max_tokens=12, temperature=1.0, seed=seed))
+    order = list(range(len(requests)))
+    together = generate(replica, requests, order, len(order))
+    draw.shuffle(order)
+    apart = generate(replica, requests, order, 5)
+    replica.close()  # type: ignore[attr-defined]
+    assert together == apart
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "size", "wanted"),
+    [
+        ("cpu", torch.float32, 1000, True),
+        ("cuda", torch.float32, 1000, False),
+        ("cpu", torch.bfloat16, 1000, False),
+        ("cpu", torch.float32, steady.LARGEST_BYTES + 1, False),
+    ],
+)
+def test_only_small_models_on_a_cpu_are_served_in_float64(
+    tmp_path: Path, device: str, dtype: torch.dtype, size: int, wanted: bool
+) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(size)
+    assert steady.wanted(tmp_path, device, dtype) is wanted
+
+
+@pytest.mark.parametrize("name", ["qwen3-30b-a3b", "kimi-k2-instruct", "glm-5"])
+def test_mixtures_of_experts_answer_in_float64(tmp_path: Path, name: str) -> None:
+    replica = open_replica(base_folder(f"accounts/fireworks/models/{name}", tmp_path))
+    done = replica.generate(GenerateRequest(prompt=[5, 6, 7], max_tokens=4, seed=1)).result(60)
+    replica.close()  # type: ignore[attr-defined]
+    assert len(done.tokens) <= 4
+    assert all(token.logprob <= 0 for token in done.tokens)

@@ -1,0 +1,69 @@
+"""An emulator over the torch-free backend, the vendor's clients on it, and rows without a trainer."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fireworks.training.sdk import FireworksClient, TrainerJobConfig, TrainerJobManager
+
+from emulator.backend import SavedState
+from emulator.core.names import Shelf
+from emulator.platform.checkpoints.checkpoints import Origin
+from emulator.platform.jobs.spec import JobSpec
+from emulator.server import Emulator
+from emulator.state.entities import Checkpoint, Job
+from tests.doubles import BASE, DictBackend
+
+Writer = Callable[[Path], Path]
+
+
+@pytest.fixture
+def emu(tmp_path: Path) -> Iterator[Emulator]:
+    with Emulator(DictBackend(tmp_path), account="acct1", api_key="key1", keys={"key2": "acct2"}) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def http(emu: Emulator) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=emu.url, headers={"X-Api-Key": emu.api_key}) as client:
+        yield client
+
+
+@pytest.fixture
+def manager(emu: Emulator) -> TrainerJobManager:
+    return TrainerJobManager(api_key=emu.api_key, base_url=emu.url)
+
+
+@pytest.fixture
+def client(emu: Emulator) -> FireworksClient:
+    return FireworksClient(api_key=emu.api_key, base_url=emu.url)
+
+
+@pytest.fixture
+def new_job(emu: Emulator) -> Callable[..., Job]:
+    """Create a job without HTTP."""
+
+    def create(job_id: str = "j1", **facts: object) -> Job:
+        spec = JobSpec(**{"base_model": BASE, **facts})  # type: ignore[arg-type]
+        return emu.platform.jobs.create(emu.account, spec, job_id)
+
+    return create
+
+
+@pytest.fixture
+def save(emu: Emulator) -> Callable[..., Checkpoint]:
+    """Make a row of a job out of files that a writer of `tests.doubles` leaves in a staged folder."""
+
+    def keep(job: Job, name: str, write: Writer, step: int = 0) -> Checkpoint:
+        staged = emu.platform.blobs.stage()
+        write(staged)
+        origin = Origin(Shelf(job.name), job.base_model, job.lora_rank, "m0", "test")
+        return emu.platform.checkpoints.save(origin, name, staged, SavedState(step))
+
+    return keep
+
+
+def config(**facts: object) -> TrainerJobConfig:
+    """What `TrainerJobManager.create` takes, on the manual path."""
+    return TrainerJobConfig(**{"base_model": BASE, **facts})

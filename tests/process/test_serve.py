@@ -1,0 +1,100 @@
+"""`ftsim serve` as a process."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from emulator.quirks.engine import unknown_quirk
+from emulator.quirks.table import QUIRKS
+
+
+def start(*options: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "ftsim", "serve", "--port", "0", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def address(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert found, line + str(process.stderr and process.stderr.read())
+    return found[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_it_is_and_ends_cleanly(number: signal.Signals) -> None:
+    with start("--memory") as process:
+        assert httpx.get(address(process) + "/healthz").status_code == 200
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_second_server_on_the_folder_names_the_first(tmp_path: Path) -> None:
+    with start("--state-dir", str(tmp_path)) as first:
+        url = address(first)
+        assert json.loads((tmp_path / "server.json").read_text())["url"] == url
+        with start("--state-dir", str(tmp_path)) as second:
+            _, errors = second.communicate(timeout=30)
+        assert second.returncode == 1
+        assert url in errors
+        assert len(errors.strip().splitlines()) == 1
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=20)
+    assert first.returncode == 0
+    assert not (tmp_path / "server.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with start("--state-dir", str(tmp_path / "file" / "state")) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.startswith("ftsim: the state folder")
+    assert len(errors.strip().splitlines()) == 1
+
+
+UNNEEDED = ("torch", "transformers", "peft", "tokenizers", "numpy", "fireworks", "httpx", "yaml", "rich")
+
+
+def test_starting_imports_nothing_that_answering_does_not_need(tmp_path: Path) -> None:
+    program = (
+        "import sys, urllib.request as web, ftsim.cli.main, ftsim.process.serve, ftsim.local\n"
+        f"with ftsim.local.Emulator(state_dir={str(tmp_path)!r}) as emu:\n"
+        "    assert web.urlopen(emu.url + '/healthz').status == 200\n"
+        "    asked = web.Request(emu.url + '/v1/accounts/fireworks/models', headers={'X-Api-Key': emu.api_key})\n"
+        "    assert web.urlopen(asked).status == 200\n"
+        f"print([name for name in {UNNEEDED} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_quirks_and_profiles_are_on_from_the_start() -> None:
+    with start("--memory", "--profile", "chaos", "--quirk", "http.fail=503@endpoint=list_jobs,times=2") as process:
+        url = address(process)
+        active = httpx.get(f"{url}/_ftsim/quirks", headers={"X-Api-Key": "fw-ftsim-local"}).json()["active"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert len(active) > 10
+    assert (active[-1]["name"], active[-1]["left"], active[-1]["where"]) == ("http.fail", 2, {"endpoint": "list_jobs"})
+
+
+def test_a_port_that_is_none_is_one_clear_line() -> None:
+    with start("--memory", "--port", "99999") as process:
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors.count("\n")) == (1, 1)
+    assert errors.startswith("ftsim: cannot listen on 127.0.0.1:99999: ")
+
+
+def test_a_quirk_that_is_none_is_one_clear_line() -> None:
+    table = [quirk.name for quirk in QUIRKS]
+    with start("--memory", "--quirk", "rows.nonsense=1") as process:
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (1, f"ftsim: {unknown_quirk('rows.nonsense', table)}\n")

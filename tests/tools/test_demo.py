@@ -1,0 +1,146 @@
+"""The demo: its programs, its judge, and the whole of it where a test can wait."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.distributed.checkpoint import state_dict_saver
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+
+from ftsim.tools.demo import judge, programs, story
+from ftsim.tools.demo.programs import MODES, REFERENCE, ROWS
+from ftsim.tools.demo.runs import DemoError, Program, cursors, last_step
+from tests.cli.conftest import Ftsim
+
+
+def test_the_programs_are_ordinary_scripts(tmp_path: Path) -> None:
+    programs.write(tmp_path)
+    for script in (*(mode.script for mode in MODES), REFERENCE):
+        text = (tmp_path / script).read_text()
+        compile(text, script, "exec")
+        assert "ftsim" not in text
+    assert len((tmp_path / "data.jsonl").read_text().splitlines()) == ROWS
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> tuple[Path, Path]:
+    """Two equal folders of each kind, as one pair of Hugging Face folders."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        save_file(
+            {"a": torch.tensor([1.0, float("nan")]), "b": torch.zeros(2, 2)}, tmp_path / name / "model.safetensors"
+        )
+    return tmp_path / "one", tmp_path / "other"
+
+
+def test_equal_blobs_are_equal_even_with_nan(blobs: tuple[Path, Path]) -> None:
+    assert judge.compare(*blobs) == {"tensors": 2, "values": 6, "differ": []}
+
+
+@pytest.mark.parametrize(
+    ("changed", "differ"),
+    [
+        ({"a": torch.tensor([1.0, float("nan")]), "b": torch.tensor([[0.0, 0.0], [0.0, -0.0]])}, ["b"]),
+        ({"a": torch.tensor([1.0, float("nan")]), "b": torch.zeros(4)}, ["b"]),
+        ({"a": torch.tensor([1.0, float("nan")]), "b": torch.zeros(2, 2).half()}, ["b"]),
+        ({"a": torch.tensor([1.0, float("nan")])}, ["b"]),
+        ({"a": torch.tensor([1.0, float("nan")]), "b": torch.zeros(2, 2), "c": torch.zeros(1)}, ["c"]),
+    ],
+)
+def test_one_bit_is_a_difference(blobs: tuple[Path, Path], changed: dict[str, torch.Tensor], differ: list[str]) -> None:
+    save_file(changed, blobs[1] / "model.safetensors")
+    assert judge.compare(*blobs)["differ"] == differ
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_training_states_are_compared_tensor_by_tensor(tmp_path: Path) -> None:
+    for name, value in (("one", 1.0), ("other", 2.0)):
+        state: dict[str, Any] = {"model.w": torch.full((3,), value), "optimizer.step": torch.zeros(())}
+        state_dict_saver.save(state, storage_writer=FileSystemWriter(tmp_path / name), no_dist=True)
+    found = judge.compare(tmp_path / "one", tmp_path / "other")
+    assert (found["tensors"], found["differ"]) == (2, ["model.w"])
+
+
+def test_the_judge_imports_nothing_of_ours(tmp_path: Path, blobs: tuple[Path, Path]) -> None:
+    request = tmp_path / "judge.json"
+    request.write_text(json.dumps({"pairs": {"p": [str(blobs[0]), str(blobs[1])]}, "models": []}))
+    done = subprocess.run(
+        [sys.executable, "-I", str(story.JUDGE)], input=f"{request}\n", capture_output=True, text=True, check=True
+    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"pair": "p", "tensors": 2, "values": 6, "differ": []},
+        {"imported": []},
+    ]
+
+
+def test_a_program_that_ends_too_early_is_no_killed_program(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", "print('over already')"], stdout=output)
+    with pytest.raises(DemoError, match="over already"):
+        Program(process, log, tmp_path).kill_after("run", 1, "step-1")
+
+
+def test_a_program_is_killed_once_it_got_far_enough(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=output)
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    (run / "dataloader.json").write_text('{"step-1": 8}')
+    program = Program(process, log, tmp_path)
+    assert program.kill_after("run", 2, "step-1") == 2
+    assert program.killed
+    assert (last_step(run), cursors(run)) == (2, {"step-1": 8})
+
+
+def test_what_a_program_resumed_from_is_read_off_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("sft goes on from step-10 after 80 rows\nsft this run is complete already; nothing is trained\n")
+    program = Program(subprocess.Popen(["true"]), log, tmp_path)
+    program.finish()
+    found = program.resumed()
+    assert found is not None
+    assert (found.row, found.data_consumed) == ("step-10", 80)
+    assert program.was_complete_the_second_time()
+    log.write_text("sft 80 rows\n")
+    assert program.resumed() is None
+    assert not program.was_complete_the_second_time()
+
+
+def test_a_program_that_fails_stops_the_demo_with_its_last_words(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("it broke\n")
+    with pytest.raises(DemoError, match=r"status 1(.|\n)*it broke"):
+        Program(subprocess.Popen(["false"]), log, tmp_path).finish()
+
+
+def test_a_check_that_fails_is_remembered(tmp_path: Path) -> None:
+    told = story.Story(tmp_path)
+    told.check(True, "fine")
+    told.check(False, "not fine")
+    assert told.failed == ["not fine"]
+
+
+def test_a_demo_never_works_in_a_folder_that_holds_something(ftsim: Ftsim, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    done = ftsim("demo", "--keep", str(tmp_path))
+    assert done.exit_code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.slow
+def test_the_whole_demo_holds(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ftsim", "demo", "--keep", str(tmp_path / "demo")],
+        capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "everything holds" in done.stdout
+    assert done.stdout.count("bit-equal") == 6

@@ -1,0 +1,149 @@
+"""A program that survives is told so, and every way of not surviving is caught by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ftsim.cli.main import app
+from ftsim.tools.torture import Disturbance, Evidence, TortureError, Verdict, compare, plan, torture
+from tests.doubles import DictBackend
+
+PROGRAMS = Path(__file__).parent / "programs.py"
+KILLS = [Disturbance(3, "kill"), Disturbance(6, "kill")]
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Callable[..., Verdict]:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def run(kind: str, *disturbances: Disturbance, **options: object) -> Verdict:
+        chosen = {"disturbances": disturbances} if disturbances else {}
+        return torture(
+            [str(PROGRAMS), kind], backend=lambda: DictBackend(tmp_path / "base"), folder=folder, timeout_s=60,
+            **chosen, **options,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_careful_program_survives(judge: Callable[..., Verdict], seed: int) -> None:
+    verdict = judge("careful", seed=seed, kills=2, failures=4)
+    assert verdict.survived, (verdict.problems, verdict.struck)
+    assert verdict.steps == 8
+    assert verdict.starts >= 2
+    assert sum("kill" in line for line in verdict.struck) >= 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("naive", "rows more often"),
+        ("leaky", "leaked"),
+        ("hasty", "promoted the wrong checkpoint as out: one of 2 steps, not the one of 8 steps"),
+    ],
+)
+def test_what_a_program_gets_wrong_is_named(judge: Callable[..., Verdict], kind: str, problem: str) -> None:
+    verdict = judge(kind, *KILLS)
+    assert any(problem in found for found in verdict.problems), verdict.problems
+    assert verdict.starts == 3
+
+
+def test_lost_answers_and_a_preemption_alone_are_survived(judge: Callable[..., Verdict]) -> None:
+    verdict = judge(
+        "careful", Disturbance(2, "http.lose_reply", "after", "optim_step"), Disturbance(4, "preempt"),
+        Disturbance(7, "http.fail", 503, "retrieve_future"),
+    )  # fmt: skip
+    assert verdict.survived, verdict.problems
+    assert len(verdict.struck) == 3
+
+
+def test_a_program_that_fails_by_itself_is_not_judged(tmp_path: Path) -> None:
+    with pytest.raises(TortureError, match="left alone, the program ended with"):
+        torture(["-m", "no_such_module"], backend=lambda: DictBackend(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--", "false"], "left alone, the program ended with 1"),
+        (["--", "/bin/false"], "left alone, the program ended with 1"),
+        (["--", "./exits.sh"], "left alone, the program ended with 7"),
+        (["--kills", "1", "--", "no-such-command-here"], "there is no command"),
+        (["-m", "no_such_module", "--kills", "3"], "No module named no_such_module"),
+    ],
+)
+def test_the_command_runs_what_it_is_given(
+    tmp_path: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exits.sh").write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "exits.sh").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["torture", "--folder", str(tmp_path), *words])
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_seed_fixes_what_happens() -> None:
+    made = [plan(seed, 20, kills=2, failures=4) for seed in (1, 1, 2)]
+    assert made[0] == made[1] != made[2]
+    assert sum(one.what == "kill" for one in made[0]) == 2
+    assert all(1 <= one.after_steps < 20 for one in made[0])
+
+
+A, B, C = ("a",), ("b",), ("c",)
+
+
+@pytest.mark.parametrize(
+    ("rough", "problem"),
+    [
+        (Evidence({"m": (A, B)}, (A, B)), None),
+        (Evidence({"m": (A, B)}, (A,)), "lost 1 optimizer steps"),
+        (Evidence({"m": (A, B)}, (A, B, B)), "trained 1 rows more often"),
+        (Evidence({"m": (A, B)}, (A, C)), "left out 1 rows"),
+        (Evidence({"m": (A, B)}, (B, A)), "in other steps, from step 1"),
+        (Evidence({}, (A, B)), "never promoted m"),
+        (Evidence({"m": (A,)}, (A, B)), "wrong checkpoint as m"),
+        (Evidence({"m": (A, B), "n": ()}, (A, B)), "promoted n, which"),
+        (Evidence({"m": (A, B)}, (A, B), trainers=["t"]), "leaked 1 trainer, left running: t"),
+        (Evidence({"m": (A, B)}, (A, B), deployments=["d"]), "leaked 1 deployment, left running: d"),
+        (Evidence({"m": (A, B)}, (A, B), trainers=["t", "u"]), "leaked 2 trainers, left running: t, u"),
+    ],
+)
+def test_the_comparison(rough: Evidence, problem: str | None) -> None:
+    found = compare(Evidence({"m": (A, B)}, (A, B)), rough)
+    if problem is None:
+        assert found == []
+    else:
+        assert any(problem in one for one in found), found
+
+
+SFT = """
+from training.recipes.sft_loop import Config, main
+from training.utils import WeightSyncConfig
+
+main(Config(log_path="./log", base_model="accounts/fireworks/models/qwen3-8b", dataset="data.jsonl",
+            tokenizer_model="Qwen/Qwen3-8B", output_model_id="out", lora_rank=8, epochs=1,
+            weight_sync=WeightSyncConfig(dcp_save_interval=4)))
+"""
+
+
+@pytest.mark.slow
+def test_the_supervised_recipe_survives(tmp_path: Path) -> None:
+    from itertools import islice
+
+    from ftsim.compute import data
+    from ftsim.compute.backend import TorchBackend
+
+    with data.path("chat-train").open("rb") as rows:
+        (tmp_path / "data.jsonl").write_bytes(b"".join(islice(rows, 96)))
+    (tmp_path / "train.py").write_text(SFT)
+    verdict = torture(
+        [str(tmp_path / "train.py")], backend=TorchBackend, folder=tmp_path, seed=1, kills=2, failures=3, timeout_s=300
+    )
+    assert verdict.survived, (verdict.problems, verdict.struck)
+    assert verdict.steps == 12
+    assert verdict.starts >= 2
