@@ -111,8 +111,8 @@ def test_the_readmes_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.
 
 
 def test_the_rows_that_the_pages_show_are_read(tmp_path: Path) -> None:
-    from ftsim.training.utils.data import read_jsonl, read_objects
-    from ftsim.training.utils.preferences import parse_pair
+    from ftsim.training.data.preferences import parse_pair
+    from ftsim.training.data.supervised import read_jsonl, read_objects
 
     shown = dict(re.findall(r"<!-- ([a-z, ]+) -->\n```json\n(.*?)```", PAGES["recipes.md"], flags=re.S))
     (first,) = blocks(README, "json")

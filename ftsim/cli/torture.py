@@ -26,8 +26,7 @@ def torture(
     the exit status is 0 when it survived."""
     from ftsim.compute.backend import TorchBackend
     from ftsim.process.run import RunError
-    from ftsim.tools.torture import TortureError
-    from ftsim.tools.torture import torture as judge
+    from ftsim.tools.torture import TortureError, torture as judge
 
     try:
         verdict = judge(

@@ -104,7 +104,7 @@ def defaults(recipe: str, given: dict[str, Any], config_class: Any) -> dict[str,
 
     from ftsim.cli import overrides
     from ftsim.compute.models import catalogue as models
-    from ftsim.training.utils.trainers import job_id_for
+    from ftsim.training.trainers import job_id_for
 
     base, log_path = given.get("base_model", BASE_MODEL), given.get("log_path", f"runs/{recipe}")
     named = isinstance(log_path, str)  # else it is refused in a moment
@@ -139,8 +139,8 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
     from ftsim.process.attendance import Attendance
     from ftsim.process.environment import in_environment
     from ftsim.process.run import OVERRIDING_VARIABLES, RunError, join_server, program_environment
-    from ftsim.training.utils.errors import CheckpointError, TrainerError
-    from ftsim.training.utils.sdk import is_refusal
+    from ftsim.training.errors import CheckpointError, TrainerError
+    from ftsim.training.sdk import is_refusal
 
     try:
         # The registration lives as long as this process does.

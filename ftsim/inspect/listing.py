@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.core.kinds import CAPABILITIES, CheckpointKind
-from ftsim.training.utils.rows import parse_time, step_of
+from ftsim.training.checkpoints.rows import parse_time, step_of
 
 PREFIX = "CHECKPOINT_TYPE_"
 TRAINING_KINDS = frozenset({CheckpointKind.TRAINING, CheckpointKind.TRAINING_LORA})

@@ -32,7 +32,7 @@ def reproduce(stage: Stage) -> Report:
 
 
 def _submit(client: Any, number: int) -> Any:
-    from ftsim.training.utils.sdk import types
+    from ftsim.training.sdk import types
 
     client.forward_backward(batch(number), "cross_entropy")
     return client.optim_step(types.AdamParams(learning_rate=RATE))

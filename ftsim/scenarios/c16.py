@@ -2,7 +2,7 @@
 
 from ftsim.scenarios.report import Report, claim
 from ftsim.scenarios.stage import Stage, train
-from ftsim.training.utils.batches import Step, build_plan, steps_done
+from ftsim.training.data.batches import Step, build_plan, steps_done
 
 ID = "C16"
 TITLE = "the cursor counts trained rows, so it drifts with every row that is dropped"

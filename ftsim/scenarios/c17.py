@@ -4,7 +4,7 @@ import random
 
 from ftsim.scenarios.report import Report, claim
 from ftsim.scenarios.stage import Stage, train
-from ftsim.training.utils.batches import build_plan, steps_done
+from ftsim.training.data.batches import build_plan, steps_done
 
 ID = "C17"
 TITLE = "a resume in the middle of an epoch goes on in file order: rows come twice, others never"

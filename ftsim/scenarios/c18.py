@@ -2,7 +2,7 @@
 
 from ftsim.scenarios.report import Report, claim
 from ftsim.scenarios.stage import Stage, train
-from ftsim.training.utils.batches import build_plan, steps_done
+from ftsim.training.data.batches import build_plan, steps_done
 
 ID = "C18"
 TITLE = "the final cursor says batch = n_batches: the resumed run trains zero steps"

@@ -11,7 +11,7 @@ _KEEP = 20
 
 
 def reproduce(stage: Stage) -> Report:
-    from ftsim.training.utils.cursors import KEEP, Cursors
+    from ftsim.training.checkpoints.cursors import KEEP, Cursors
 
     old = {f"step-{step}": 8 * step for step in range(100, 120)}
     naive = _trimmed_by_step({**old, "step-1": 8})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ftsim.scenarios.report import Report, claim, refusal
 from ftsim.scenarios.stage import Stage
-from ftsim.training.utils.cursors import Cursors
+from ftsim.training.checkpoints.cursors import Cursors
 
 ID = "C21"
 TITLE = "two writers of the cursor file: one update is lost, or the other's temporary file is gone"

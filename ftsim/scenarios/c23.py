@@ -8,7 +8,7 @@ TITLE = "close() deletes the trainer that holds the checkpoints: nothing to resu
 
 
 def reproduce(stage: Stage) -> Report:
-    from ftsim.training.utils import trainers
+    from ftsim.training import trainers
 
     client = stage.client()
     train(client, 0)

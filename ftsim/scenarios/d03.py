@@ -9,7 +9,7 @@ TITLE = "promoting a listed row says: checkpoint not found in GCS"
 
 
 def reproduce(stage: Stage) -> Report:
-    from ftsim.training.utils.config import check_output_model_id
+    from ftsim.training.config import check_output_model_id
 
     client = stage.client()
     checkpoints = stage.checkpoints(client)

@@ -12,7 +12,7 @@ UPSTREAM = "fireworks-ai 1.2.28"
 def reproduce(stage: Stage) -> Report:
     from fireworks.training.sdk.fireworks_client import validate_output_model_id
 
-    from ftsim.training.utils.config import check_output_model_id
+    from ftsim.training.config import check_output_model_id
 
     client = stage.client()
     train(client, 0)

@@ -41,7 +41,7 @@ def reproduce(stage: Stage) -> Report:
 
 def _compare(stage: Stage, wanted: object) -> None:
     """What our own recipes do with a deployment that they did not make."""
-    from ftsim.training.utils.errors import TrainerError
+    from ftsim.training.errors import TrainerError
 
     got = stage.deployments.create_or_get(wanted)
     if got.base_model != BASE:

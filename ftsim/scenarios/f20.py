@@ -49,7 +49,7 @@ def _managed(stage: Stage, job: str) -> bool:
 def _train(stage: Stage, job: str, **settings: Any) -> None:
     """A step on a job as our recipes use one."""
     from ftsim.training.recipes.sft_loop import Config
-    from ftsim.training.utils.trainers import training_client
+    from ftsim.training.trainers import training_client
 
     config = Config(
         log_path=str(stage.folder / job), base_model=BASE, dataset="unused", tokenizer_model="unused", **settings

@@ -12,7 +12,7 @@ def sampler(client: Any, name: str, kind: str = "base") -> str:
 
 def rows(stage: Stage, job: str = "job-1") -> list[Any]:
     """The listed rows as our own client reads them, newest first."""
-    from ftsim.training.utils.rows import read_rows
+    from ftsim.training.checkpoints.rows import read_rows
 
     return read_rows(stage.manager.list_checkpoints(job))
 
@@ -36,7 +36,7 @@ def promote_rightly(stage: Stage, found: Any, model: str, base: str = BASE) -> d
     """As our own client does it, on the same client of the vendor's."""
     from fireworks.training.sdk import errors, fireworks_client
 
-    from ftsim.training.utils.promotion import promote as ours
+    from ftsim.training.checkpoints.promotion import promote as ours
 
     with stage.hurry(errors, fireworks_client):
         return ours(stage.manager, found, model, base, sleep=stage.time.sleep)

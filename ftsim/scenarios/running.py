@@ -36,14 +36,14 @@ def reconnect(stage: Stage, job: str = "job-1", **options: Any) -> Any:
 
 def bring_up(stage: Stage, job: str = "job-1", rank: int = 0) -> Any:
     """As our own recipes bring a trainer up, from whatever state it is in."""
-    from ftsim.training.utils.trainers import bring_up as ours
+    from ftsim.training.trainers import bring_up as ours
 
     with patient(stage):
         return ours(stage.manager, stage.job_config(job, rank), timeout_s=900, sleep=stage.time.sleep)
 
 
 def adam() -> Any:
-    from ftsim.training.utils.sdk import types
+    from ftsim.training.sdk import types
 
     return types.AdamParams(learning_rate=RATE)
 

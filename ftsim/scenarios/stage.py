@@ -188,7 +188,7 @@ class Stage:
 
     def checkpoints(self, client: Any, job: str = "job-1", *, run: str = "run", **options: Any) -> Any:
         """Our own `TrainingCheckpoints` on a client; `run` names the folder with its cursor file."""
-        from ftsim.training.utils.checkpoints import TrainingCheckpoints
+        from ftsim.training.checkpoints.manager import TrainingCheckpoints
 
         return TrainingCheckpoints(
             client, self.manager, trainer_id=job, log_path=self.folder / run, sleep=self.time.sleep, **options
@@ -203,7 +203,7 @@ class Stage:
 
 def batch(number: int = 0) -> list[Any]:
     """One of 17 fixed batches of one short sequence; its first token tells its number."""
-    from ftsim.training.utils.sdk import types
+    from ftsim.training.sdk import types
 
     tokens = [(_STRIDE * number + 3 * at + 1) % 120 for at in range(_LENGTH)]
     count = _LENGTH - 1
@@ -216,7 +216,7 @@ def batch(number: int = 0) -> list[Any]:
 
 def train(client: Any, *batches: int) -> list[float]:
     """One optimizer step on each batch; the loss before each."""
-    from ftsim.training.utils.sdk import types
+    from ftsim.training.sdk import types
 
     losses = []
     for number in batches:
@@ -227,7 +227,7 @@ def train(client: Any, *batches: int) -> list[float]:
 
 def count_steps(client: Any, number: int = 0) -> int:
     """Take an optimizer step and tell how many the trainer's optimizer counts by now."""
-    from ftsim.training.utils.sdk import types
+    from ftsim.training.sdk import types
 
     client.forward_backward(batch(number), "cross_entropy").result()
     return int(client.optim_step(types.AdamParams(learning_rate=RATE)).result().metrics["step"])

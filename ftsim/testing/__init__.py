@@ -9,12 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ftsim.testing.managers import CheckpointManagerMachine as CheckpointManagerMachine
-    from ftsim.testing.managers import ManagerFault as ManagerFault
-    from ftsim.testing.managers import check_checkpoint_manager as check_checkpoint_manager
-    from ftsim.testing.strategies import checkpoint_names as checkpoint_names
-    from ftsim.testing.strategies import rows as rows
-    from ftsim.testing.strategies import save_histories as save_histories
+    from ftsim.testing.managers import (
+        CheckpointManagerMachine as CheckpointManagerMachine,
+        ManagerFault as ManagerFault,
+        check_checkpoint_manager as check_checkpoint_manager,
+    )
+    from ftsim.testing.strategies import (
+        checkpoint_names as checkpoint_names,
+        rows as rows,
+        save_histories as save_histories,
+    )
 
 _HOMES = {
     "CheckpointManagerMachine": "managers",

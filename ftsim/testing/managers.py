@@ -17,8 +17,7 @@ data_consumed)`, `resume()`, and `promote_latest(output_model_id, base_model)`. 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ftsim.testing.runs import Factory, ManagerFault, Run, play, shorten

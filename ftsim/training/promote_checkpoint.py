@@ -7,11 +7,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ftsim.training.utils import sdk
-from ftsim.training.utils.config import check_output_model_id
-from ftsim.training.utils.errors import CheckpointError, ConfigError
-from ftsim.training.utils.promotion import promote
-from ftsim.training.utils.rows import Row, read_rows
+from ftsim.training import sdk
+from ftsim.training.checkpoints.promotion import promote
+from ftsim.training.checkpoints.rows import Row, read_rows
+from ftsim.training.config import check_output_model_id
+from ftsim.training.errors import CheckpointError, ConfigError
 
 REFUSALS = (ConfigError, CheckpointError, RuntimeError, ValueError)
 """What the script and the vendor's client raise for what cannot be done."""

@@ -14,12 +14,12 @@ from emulator.server import Emulator
 from ftsim.cli import overrides, train
 from ftsim.compute import data
 from ftsim.inspect import curves
+from ftsim.training import sdk
+from ftsim.training.errors import ConfigError
 from ftsim.training.recipes import dpo_loop, sft_loop
-from ftsim.training.utils import sdk
-from ftsim.training.utils.errors import ConfigError
-from ftsim.training.utils.policy import connect_deployments
-from ftsim.training.utils.rewards import resolve
-from ftsim.training.utils.trainers import connect
+from ftsim.training.sampling.policy import connect_deployments
+from ftsim.training.sampling.rewards import resolve
+from ftsim.training.trainers import connect
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ import pytest
 from emulator.core.kinds import SAVINGS, promotable
 from ftsim.testing.stage import Stage, stage, take_step
 from ftsim.testing.tiny import NAME
-from ftsim.training.utils.checkpoints import TrainingCheckpoints
+from ftsim.training.checkpoints.manager import TrainingCheckpoints
 
 JOB = "job"
 RANKS = {"LoRA": 4, "full": 0}

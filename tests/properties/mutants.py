@@ -128,10 +128,10 @@ MUTANTS = (
     _hot_load("a restart forgets a delta", "_note", "blob=taken.blob if taken else",
               "blob=taken.blob if taken and taken.how != 'delta' else"),
     # the client side
-    Mutant("our manager resumes the oldest", "ftsim.training.utils.rows", "read_rows", "reverse=True",
+    Mutant("our manager resumes the oldest", "ftsim.training.checkpoints.rows", "read_rows", "reverse=True",
            "reverse=False", "manager"),
-    Mutant("our manager promotes the oldest", "ftsim.training.utils.checkpoints", "TrainingCheckpoints._own_promotable",
-           "return by_session[0]", "return by_session[-1]", "manager"),
+    Mutant("our manager promotes the oldest", "ftsim.training.checkpoints.manager",
+           "TrainingCheckpoints._own_promotable", "return by_session[0]", "return by_session[-1]", "manager"),
 )  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def _machine(kind: str) -> Callable[[int], None]:
 
 def _manager() -> None:
     from ftsim.testing import check_checkpoint_manager
-    from ftsim.training.utils.checkpoints import TrainingCheckpoints
+    from ftsim.training.checkpoints.manager import TrainingCheckpoints
 
     def without_waiting(*args: Any, **options: Any) -> TrainingCheckpoints:
         return TrainingCheckpoints(*args, sleep=lambda seconds: None, **options)

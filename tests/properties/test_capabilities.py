@@ -1,11 +1,10 @@
 """The promotability table, said once more in other words."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from emulator.core.kinds import CAPABILITIES, SAVINGS, CheckpointKind, promotable, resumable
-from ftsim.training.utils.rows import read_row
+from ftsim.training.checkpoints.rows import read_row
 
 TABLE = {
     "TRAINING": (True, False),

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from safetensors import SafetensorError, safe_open
 
 from emulator.core.kinds import CheckpointKind, detect, read_shard

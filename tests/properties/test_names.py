@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from fireworks.training.sdk.client import make_cross_job_checkpoint_ref, qualify_snapshot_name
 from fireworks.training.sdk.fireworks_client import validate_output_model_id
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from emulator.core import names
 from emulator.core.errors import InvalidArgument

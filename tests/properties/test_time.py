@@ -5,12 +5,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from emulator.core.clock import SECOND, Clock, parse_rfc3339, rfc3339
 from ftsim.testing.strategies import PRECISIONS, moments, rows
-from ftsim.training.utils.rows import parse_time, read_rows
+from ftsim.training.checkpoints.rows import parse_time, read_rows
 
 UNIT = {0: SECOND, 3: 1000, 6: 1, 9: 1}
 

@@ -10,7 +10,7 @@ from ftsim.testing import CheckpointManagerMachine, ManagerFault, check_checkpoi
 from ftsim.testing.profiles import batches, run_machine
 from ftsim.testing.runs import play
 from ftsim.testing.strategies import Crash, Event, Promote, Save, Train
-from ftsim.training.utils.checkpoints import ResumeInfo, TrainingCheckpoints
+from ftsim.training.checkpoints.manager import ResumeInfo, TrainingCheckpoints
 
 no_wait = partial(TrainingCheckpoints, sleep=lambda seconds: None)
 

@@ -124,8 +124,8 @@ from huggingface_hub import constants
 {example}
 
 def test_names_that_are_not_there(fireworks_env):
-    from ftsim.training.utils.data import load_tokenizer
-    from ftsim.training.utils.errors import ConfigError
+    from ftsim.training.data.supervised import load_tokenizer
+    from ftsim.training.errors import ConfigError
 
     with pytest.raises(ConfigError, match="did you mean 'Qwen/Qwen3-8B'.*the hub is offline.*Qwen/Qwen3-4B"):
         load_tokenizer("Qwen/Qwen3-8b-nope")

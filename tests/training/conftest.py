@@ -7,7 +7,7 @@ import pytest
 from emulator.server import Emulator
 from ftsim.compute.backend import TorchBackend
 from ftsim.compute.models.tokenizer import write_folder
-from ftsim.training.utils.data import load_tokenizer
+from ftsim.training.data.supervised import load_tokenizer
 
 
 @pytest.fixture(scope="session")

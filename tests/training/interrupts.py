@@ -8,7 +8,7 @@ import pytest
 from fireworks.training.sdk import DeploymentManager, FiretitanServiceClient, TrainerJobManager
 from fireworks.training.sdk.client import FiretitanSamplingClient, FiretitanTrainingClient
 
-from ftsim.training.utils import trainers
+from ftsim.training import trainers
 
 CALLS = (
     (TrainerJobManager, "create"),

@@ -9,8 +9,8 @@ from typing import Any
 
 from emulator.server import Emulator
 from ftsim.compute import data
+from ftsim.training.trainers import job_id_for
 from ftsim.training.utils import WeightSyncConfig
-from ftsim.training.utils.trainers import job_id_for
 
 from .interrupts import counting, interrupt
 from .runs import files, rows, running

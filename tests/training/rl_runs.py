@@ -13,8 +13,8 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from emulator.server import Emulator
 from ftsim.compute import data
 from ftsim.compute.quiet import quiet
+from ftsim.training.trainers import job_id_for
 from ftsim.training.utils import WeightSyncConfig
-from ftsim.training.utils.trainers import job_id_for
 
 from .interrupts import SAMPLING_CALLS, counting, interrupt
 from .preference_runs import metrics, moments

@@ -4,10 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ftsim.training.errors import ConfigError
 from ftsim.training.recipes import igpo_loop
 from ftsim.training.recipes.sft_loop import Config
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
-from ftsim.training.utils.errors import ConfigError
 
 REQUIRED = {"log_path": "./run", "base_model": "accounts/a/models/m", "dataset": "d.jsonl", "tokenizer_model": "t"}
 

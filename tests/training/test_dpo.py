@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from emulator.server import Emulator
+from ftsim.training.errors import CheckpointError, ConfigError
 from ftsim.training.recipes import dpo_loop, sft_loop
-from ftsim.training.utils.errors import CheckpointError, ConfigError
-from ftsim.training.utils.trainers import connect, job_id_for
+from ftsim.training.trainers import connect, job_id_for
 from tests.sdk import BACKGROUND
 
 from .interrupts import interrupt

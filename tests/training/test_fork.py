@@ -13,8 +13,8 @@ import pytest
 from emulator.server import Emulator
 from ftsim.compute.models import corpus
 from ftsim.process.run import run_program
-from ftsim.training.utils.checkpoints import TrainingCheckpoints
-from ftsim.training.utils.trainers import connect, job_id_for, training_client
+from ftsim.training.checkpoints.manager import TrainingCheckpoints
+from ftsim.training.trainers import connect, job_id_for, training_client
 
 from .interrupts import counting, interrupt
 from .runs import files, rows

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from emulator.server import Emulator
+from ftsim.training.errors import ConfigError, DataError
 from ftsim.training.recipes import igpo_loop
-from ftsim.training.utils.environments import Reply
-from ftsim.training.utils.errors import ConfigError, DataError
-from ftsim.training.utils.trainers import connect
+from ftsim.training.sampling.environments import Reply
+from ftsim.training.trainers import connect
 
 from .rl_runs import STEPS, check_interruptions, configure, remains, steps
 from .runs import kill_after, run_to_end

@@ -13,7 +13,7 @@ import pytest
 
 from emulator.server import Emulator
 from ftsim.compute.backend import TorchBackend
-from ftsim.training.utils.trainers import job_id_for
+from ftsim.training.trainers import job_id_for
 
 from .runs import CONTEXT, files, rows, start
 from .test_sft_end_to_end import configure

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ftsim.training.utils.errors import ConfigError
-from ftsim.training.utils.metrics import RunLog
+from ftsim.training.errors import ConfigError
+from ftsim.training.metrics import RunLog
 
 
 def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from emulator.server import Emulator
+from ftsim.training.errors import ConfigError, DataError
 from ftsim.training.recipes import orpo_loop
-from ftsim.training.utils.errors import ConfigError, DataError
 from tests.sdk import BACKGROUND
 
 from .preference_runs import STEPS, check_interruptions, configure, metrics, remains

@@ -9,10 +9,10 @@ from fireworks.training.sdk import TrainerJobConfig
 from fireworks.training.sdk.client import FiretitanTrainingClient
 
 from emulator.server import Emulator
+from ftsim.training.errors import CheckpointError, ConfigError, TrainerError
 from ftsim.training.recipes import dpo_loop, rl_loop, sft_loop
+from ftsim.training.trainers import connect
 from ftsim.training.utils import WeightSyncConfig
-from ftsim.training.utils.errors import CheckpointError, ConfigError, TrainerError
-from ftsim.training.utils.trainers import connect
 
 from .interrupts import interrupt
 from .runs import rows

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ftsim.training.utils.data import Example, datum
-from ftsim.training.utils.preference_losses import dpo_loss, orpo_loss
-from ftsim.training.utils.preferences import Pair, as_data
+from ftsim.training.data.preferences import Pair, as_data
+from ftsim.training.data.supervised import Example, datum
+from ftsim.training.preference_losses import dpo_loss, orpo_loss
 
 PROMPT = 3
 

@@ -11,12 +11,13 @@ from fireworks.training.sdk import DeploymentConfig, DeploymentManager, TrainerJ
 
 from emulator.server import Emulator
 from ftsim.compute.trainer.losses import LOSSES
+from ftsim.training import reinforcement
+from ftsim.training.errors import ConfigError
 from ftsim.training.recipes import rl_loop
-from ftsim.training.utils import WeightSyncConfig, reinforcement
-from ftsim.training.utils.advantages import LOSS_SETTINGS, POLICY_LOSSES, completion_logprobs
-from ftsim.training.utils.errors import ConfigError
-from ftsim.training.utils.policy import connect_deployments
-from ftsim.training.utils.trainers import connect, job_id_for
+from ftsim.training.sampling.advantages import LOSS_SETTINGS, POLICY_LOSSES, completion_logprobs
+from ftsim.training.sampling.policy import connect_deployments
+from ftsim.training.trainers import connect, job_id_for
+from ftsim.training.utils import WeightSyncConfig
 from tests.sdk import BACKGROUND
 
 from .interrupts import interrupt
@@ -285,7 +286,7 @@ def test_a_late_list_does_not_promote_the_weights_of_an_earlier_sync(emulator: E
 
 
 @pytest.mark.parametrize(
-    "reference", ["nowhere", "no.such.module:reward", "ftsim.training.utils.rewards:missing", "math:pi"]
+    "reference", ["nowhere", "no.such.module:reward", "ftsim.training.sampling.rewards:missing", "math:pi"]
 )
 def test_a_reward_that_cannot_be_found_is_refused_before_anything_is_made(
     emulator: Emulator, configured: Any, reference: str

@@ -8,15 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from ftsim.training.utils.advantages import Scored, check_loss, discounted, kl_estimate, normalised, policy_data
-from ftsim.training.utils.environments import Reply, search
-from ftsim.training.utils.episodes import Episode, information_gains
-from ftsim.training.utils.errors import ConfigError, DataError
-from ftsim.training.utils.rewards import answer_of, exact_match, has_signal, keep_all
-from ftsim.training.utils.rollouts import Group, Prompt, Sample, load_prompts, paid, sampling_seed
+from ftsim.training.errors import ConfigError, DataError
+from ftsim.training.sampling.advantages import Scored, check_loss, discounted, kl_estimate, normalised, policy_data
+from ftsim.training.sampling.environments import Reply, search
+from ftsim.training.sampling.episodes import Episode, information_gains
+from ftsim.training.sampling.rewards import answer_of, exact_match, has_signal, keep_all
+from ftsim.training.sampling.rollouts import Group, Prompt, Sample, load_prompts, paid, sampling_seed
 
 ROW = {"ground_truth": "red", "facts": {"box": "red", "key": "blue"}}
 PROMPT = Prompt("here", [{"role": "user", "content": "Hm?"}], ROW, (1, 2, 3))

@@ -12,10 +12,10 @@ from fireworks.training.sdk import TrainerJobConfig
 from emulator.server import Emulator
 from ftsim.compute.backend import TorchBackend
 from ftsim.training import promote_checkpoint
+from ftsim.training.errors import CheckpointError, ConfigError, DataError, TrainerError
 from ftsim.training.recipes.sft_loop import Config, main
+from ftsim.training.trainers import connect, job_id_for
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
-from ftsim.training.utils.errors import CheckpointError, ConfigError, DataError, TrainerError
-from ftsim.training.utils.trainers import connect, job_id_for
 from tests.sdk import BACKGROUND
 
 from .runs import files, kill_after, rows, run_to_end

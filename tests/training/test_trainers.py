@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ftsim.training.utils.errors import TrainerError
-from ftsim.training.utils.sdk import TrainerJobConfig
-from ftsim.training.utils.trainers import bring_up, close_finished, job_id_for
+from ftsim.training.errors import TrainerError
+from ftsim.training.sdk import TrainerJobConfig
+from ftsim.training.trainers import bring_up, close_finished, job_id_for
 
 
 @dataclass

@@ -7,8 +7,7 @@ from typing import Any
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from emulator.core.lifecycle import Pending, Progression
 from emulator.core.names import check_dns_label, resource
-from emulator.platform.deployments import buckets
-from emulator.platform.deployments import spec as deployment_spec
+from emulator.platform.deployments import buckets, spec as deployment_spec
 from emulator.platform.deployments.spec import DeploymentSpec
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.models import Models

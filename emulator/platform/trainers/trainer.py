@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.backend import ModelInfo, ModelSpec
-from emulator.backend import Trainer as BackendTrainer
+from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
 from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.names import Shelf
 from emulator.platform.trainers.client_sessions import ClientSessions

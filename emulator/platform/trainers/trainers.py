@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from emulator.backend import Backend, LoraSpec, ModelSpec
-from emulator.backend import Trainer as BackendTrainer
+from emulator.backend import Backend, LoraSpec, ModelSpec, Trainer as BackendTrainer
 from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted
 from emulator.core.names import Shelf
 from emulator.platform.models.models import Models

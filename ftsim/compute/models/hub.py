@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftsim.compute.assets import FOLDER
-from ftsim.compute.models import catalogue as models
-from ftsim.compute.models import tokenizer
+from ftsim.compute.models import catalogue as models, tokenizer
 from ftsim.compute.models.once import write_once
 
 IMAGE_PROCESSOR_FAMILIES = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "moonshotai/Kimi-K2.5", "moonshotai/Kimi-K2.6")

@@ -19,12 +19,12 @@ def rl_step(stand: Stand) -> Iterator[Result]:
     """8 prompts, 4 completions each of at most 64 tokens: training and sync against both bare, on the same samples."""
     from ftsim.tools.bench.bare import BareFollower, plain
     from ftsim.training.recipes import rl_loop
-    from ftsim.training.utils.advantages import Scored, normalised, policy_data
-    from ftsim.training.utils.policy import rollout_policy
-    from ftsim.training.utils.reference import base_model
-    from ftsim.training.utils.reinforcement import Stopwatch, take_step
-    from ftsim.training.utils.rollouts import load_prompts
-    from ftsim.training.utils.trainers import connect, training_client
+    from ftsim.training.reference import base_model
+    from ftsim.training.reinforcement import Stopwatch, take_step
+    from ftsim.training.sampling.advantages import Scored, normalised, policy_data
+    from ftsim.training.sampling.policy import rollout_policy
+    from ftsim.training.sampling.rollouts import load_prompts
+    from ftsim.training.trainers import connect, training_client
 
     config = rl_loop.Config(
         str(stand.folder / "rl"), BASE_MODEL, str(DATA / "rl-copy-train.jsonl"), str(stand.base_folder), kl_beta=0.05
@@ -69,7 +69,7 @@ def rl_step(stand: Stand) -> Iterator[Result]:
 
 
 def rl_loop_plan(rows: int, prompts_per_step: int) -> Any:
-    from ftsim.training.utils.batches import build_plan
+    from ftsim.training.data.batches import build_plan
 
     return build_plan([True] * rows, epochs=1, batch_size=prompts_per_step, accumulation=1, seed=0)
 
@@ -109,8 +109,8 @@ def _bare_run(stand: Stand, turn: int) -> None:
     import json
 
     from ftsim.tools.bench.bare import BareTrainer, plain
-    from ftsim.training.utils.batches import build_plan
-    from ftsim.training.utils.data import load_supervised
+    from ftsim.training.data.batches import build_plan
+    from ftsim.training.data.supervised import load_supervised
 
     bare, folder = BareTrainer(stand.base_folder), stand.folder / f"sft-bare-{turn}"
     folder.mkdir()

@@ -9,25 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftsim.training.config import check_at_least, check_choice
+from ftsim.training.data.batches import Step
+from ftsim.training.data.supervised import load_tokenizer
+from ftsim.training.errors import ConfigError
 from ftsim.training.recipes import rl_loop
-from ftsim.training.utils.advantages import Scored, discounted, normalised
-from ftsim.training.utils.batches import Step
-from ftsim.training.utils.config import check_at_least, check_choice
-from ftsim.training.utils.data import load_tokenizer
-from ftsim.training.utils.environments import Environment
-from ftsim.training.utils.episodes import information_gains, play
-from ftsim.training.utils.errors import ConfigError
-from ftsim.training.utils.policy import Policy
-from ftsim.training.utils.reinforcement import Scores, run
-from ftsim.training.utils.rewards import resolve
-from ftsim.training.utils.rollouts import FilterFn, Group, Prompt
+from ftsim.training.reinforcement import Scores, run
+from ftsim.training.sampling.advantages import Scored, discounted, normalised
+from ftsim.training.sampling.environments import Environment
+from ftsim.training.sampling.episodes import information_gains, play
+from ftsim.training.sampling.policy import Policy
+from ftsim.training.sampling.rewards import resolve
+from ftsim.training.sampling.rollouts import FilterFn, Group, Prompt
 
 
 @dataclass
 class Config(rl_loop.Config):
     """A multi-turn run: all of `rl_loop.Config` (without its reward_fn), and how turns are played and paid."""
 
-    environment: str = "ftsim.training.utils.environments:search"
+    environment: str = "ftsim.training.sampling.environments:search"
     """"module:function" that answers the policy's turns and pays for the outcome."""
     max_turns: int = 3
     """Turns after which an episode ends, answered or not."""

@@ -3,18 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftsim.training.checkpoints.identity import check_rows
+from ftsim.training.checkpoints.manager import TrainingCheckpoints
+from ftsim.training.checkpoints.promotion import check_model_is_free
+from ftsim.training.config import check_at_least, check_common, check_evaluation, phase_of
+from ftsim.training.data.batches import Step, build_plan, steps_done
+from ftsim.training.data.preferences import Pair, as_data, load_split
+from ftsim.training.metrics import RunLog
+from ftsim.training.preference_losses import ACCURACIES, evaluate, orpo_loss
+from ftsim.training.schedule import learning_rate
+from ftsim.training.steps import CustomLoss, submit_custom
+from ftsim.training.trainers import close_finished, connect, context_length, job_id_for, training_client
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
-from ftsim.training.utils.batches import Step, build_plan, steps_done
-from ftsim.training.utils.checkpoints import TrainingCheckpoints
-from ftsim.training.utils.config import check_at_least, check_common, check_evaluation, phase_of
-from ftsim.training.utils.identity import check_rows
-from ftsim.training.utils.metrics import RunLog
-from ftsim.training.utils.preference_losses import ACCURACIES, evaluate, orpo_loss
-from ftsim.training.utils.preferences import Pair, as_data, load_split
-from ftsim.training.utils.promotion import check_model_is_free
-from ftsim.training.utils.schedule import learning_rate
-from ftsim.training.utils.steps import CustomLoss, submit_custom
-from ftsim.training.utils.trainers import close_finished, connect, context_length, job_id_for, training_client
 
 METRICS = ("loss", "nll", "odds_loss", "accuracy", "margin", "chosen", "rejected")
 

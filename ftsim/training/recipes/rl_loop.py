@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftsim.training.config import check_at_least, check_common
+from ftsim.training.data.batches import Step
+from ftsim.training.data.supervised import load_tokenizer
+from ftsim.training.errors import ConfigError
+from ftsim.training.reinforcement import Scores, run
+from ftsim.training.sampling.advantages import Scored, check_loss, normalised
+from ftsim.training.sampling.policy import Policy
+from ftsim.training.sampling.rewards import resolve
+from ftsim.training.sampling.rollouts import FilterFn, Group, Prompt, RewardFn, paid, sample_all, sampling_seed
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
-from ftsim.training.utils.advantages import Scored, check_loss, normalised
-from ftsim.training.utils.batches import Step
-from ftsim.training.utils.config import check_at_least, check_common
-from ftsim.training.utils.data import load_tokenizer
-from ftsim.training.utils.errors import ConfigError
-from ftsim.training.utils.policy import Policy
-from ftsim.training.utils.reinforcement import Scores, run
-from ftsim.training.utils.rewards import resolve
-from ftsim.training.utils.rollouts import FilterFn, Group, Prompt, RewardFn, paid, sample_all, sampling_seed
 
 
 @dataclass
@@ -28,9 +28,9 @@ class Config:
     """JSONL file of {"messages": [...], "ground_truth": ...} rows; whatever else a row holds the reward may use."""
     tokenizer_model: str
     """Hugging Face name or folder of the tokenizer."""
-    reward_fn: str = "ftsim.training.utils.rewards:exact_match"
+    reward_fn: str = "ftsim.training.sampling.rewards:exact_match"
     """"module:function" that takes a completion's text and its row and gives a number."""
-    filter_fn: str = "ftsim.training.utils.rewards:has_signal"
+    filter_fn: str = "ftsim.training.sampling.rewards:has_signal"
     """"module:function" that takes a `Group` and says whether it is trained on; filtered groups count as consumed."""
     output_model_id: str | None = None
     """Promote the final checkpoint to this model id."""

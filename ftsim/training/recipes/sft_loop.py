@@ -4,18 +4,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftsim.training.checkpoints.identity import check_rows
+from ftsim.training.checkpoints.manager import TrainingCheckpoints
+from ftsim.training.checkpoints.promotion import check_model_is_free
+from ftsim.training.config import check_common, check_evaluation, phase_of
+from ftsim.training.data.batches import Step, build_plan, split, steps_done
+from ftsim.training.data.supervised import load_supervised, load_tokenizer
+from ftsim.training.errors import DataError
+from ftsim.training.metrics import RunLog
+from ftsim.training.schedule import learning_rate
+from ftsim.training.steps import Submitted, mean_loss, submit
+from ftsim.training.trainers import close_finished, connect, context_length, job_id_for, training_client
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
-from ftsim.training.utils.batches import Step, build_plan, split, steps_done
-from ftsim.training.utils.checkpoints import TrainingCheckpoints
-from ftsim.training.utils.config import check_common, check_evaluation, phase_of
-from ftsim.training.utils.data import load_supervised, load_tokenizer
-from ftsim.training.utils.errors import DataError
-from ftsim.training.utils.identity import check_rows
-from ftsim.training.utils.metrics import RunLog
-from ftsim.training.utils.promotion import check_model_is_free
-from ftsim.training.utils.schedule import learning_rate
-from ftsim.training.utils.steps import Submitted, mean_loss, submit
-from ftsim.training.utils.trainers import close_finished, connect, context_length, job_id_for, training_client
 
 
 @dataclass

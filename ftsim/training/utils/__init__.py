@@ -1,5 +1,5 @@
-"""What recipes share: configuration, data, trainers, checkpoints, schedules and metrics."""
+"""The names that programs import from `training.utils`; each is defined in another module of `training`."""
 
-from ftsim.training.utils.config import InfraConfig, WeightSyncConfig
+from ftsim.training.config import InfraConfig, WeightSyncConfig
 
 __all__ = ["InfraConfig", "WeightSyncConfig"]

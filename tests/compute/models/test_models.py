@@ -16,8 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import emulator
 from ftsim.compute.assets import FOLDER, build
-from ftsim.compute.models import catalogue as models
-from ftsim.compute.models import pretrain, tokenizer
+from ftsim.compute.models import catalogue as models, pretrain, tokenizer
 
 ONE_OF_EACH = ("qwen3-8b", "qwen3-30b-a3b", "kimi-k2-instruct", "glm-5")
 WORDS = tokenizer.load()

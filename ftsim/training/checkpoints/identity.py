@@ -1,0 +1,38 @@
+"""What fixes the rows of a run and their order, noted in its `log_path`, so that it goes on with the same ones."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ftsim.training.errors import CheckpointError
+from ftsim.training.files import replace_file
+
+FILE_NAME = "rows.json"
+
+
+def check_rows(config: Any, done: int) -> None:
+    """Refuse to go on after `done` steps with other rows, or another order of them, than the run began with (C15, C17).
+
+    The cursor alone would not tell: a step of the new order may end at the same count. Raises `CheckpointError`.
+    """
+    path = Path(config.log_path) / FILE_NAME
+    now = {
+        "dataset": hashlib.sha256(Path(config.dataset).read_bytes()).hexdigest(),
+        "max_examples": config.max_examples,
+        "eval_split": getattr(config, "eval_split", None),
+        "seed": config.seed,
+    }
+    try:
+        began = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        began = None
+    if done and isinstance(began, dict):
+        changed = [name for name, value in now.items() if began.get(name) != value]
+        if changed:
+            raise CheckpointError(
+                f"{', '.join(changed)} changed since {config.log_path} began, so that the rows it has still to see are "
+                "not known: restore what changed, or use a new log_path (init_from_checkpoint starts it from the "
+                "weights there are)"
+            )
+    replace_file(path, json.dumps(now, indent=1).encode())

@@ -1,0 +1,80 @@
+"""Bringing a saved state into a trainer: the newest of a run that loads, or the one a new run starts from."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftsim.training.checkpoints.rows import Row
+from ftsim.training.config import parse_checkpoint_ref
+from ftsim.training.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+WAIT_S = 2700.0
+
+
+@dataclass(frozen=True)
+class ResumeInfo:
+    """Where training goes on: optimizer steps done, raw data rows consumed, and what was loaded."""
+
+    step: int
+    data_consumed: int
+    source: str
+
+    def told(self, unit: str) -> str:
+        """What to tell the person at the terminal; `unit` is what the data rows are called."""
+        if self.data_consumed:
+            return f"goes on from {self.source} after {self.data_consumed} {unit}"
+        return f"starts with the weights of {self.source}"
+
+
+def wait(future: Any) -> Any:
+    """The result of what the SDK returned, which is a future or the result itself."""
+    return future.result(timeout=WAIT_S) if hasattr(future, "result") else future
+
+
+def load_newest(client: Any, candidates: Sequence[tuple[Row, int]], job_id: str) -> tuple[Row, int]:
+    """Load the first of the rows, newest first, that loads, optimizer included (C22); returns it with its cursor."""
+    failures = []
+    for row, consumed in candidates:
+        try:
+            wait(client.load_state_with_optimizer(row.id))
+        except Exception as error:
+            if not _is_refusal(error):
+                raise
+            logger.warning("checkpoint %s does not load (%s); trying the one before", row.id, error)
+            failures.append(f"{row.id}: {error}")
+            continue
+        return row, consumed
+    raise CheckpointError(
+        f"no checkpoint of trainer job {job_id} loads; not starting over silently. " + "; ".join(failures)
+    )
+
+
+def load_checkpoint(client: Any, ref: str, job_id: str) -> ResumeInfo:
+    """Load the weights of "job-id:checkpoint-name" into the trainer of `job_id`, for a start at step 0."""
+    source_id, name = parse_checkpoint_ref(ref)
+    # A job's own fresh checkpoint is not in the durable place that cross-job references look in (C3).
+    path = client.resolve_checkpoint_path(name, source_job_id=None if source_id == job_id else source_id)
+    return _start(ref, lambda: client.load_state(path))
+
+
+def load_adapter(client: Any, model: str) -> ResumeInfo:
+    """Load a promoted adapter, for a start at step 0."""
+    return _start(model, lambda: client.load_adapter(model))
+
+
+def _start(source: str, load: Callable[[], Any]) -> ResumeInfo:
+    try:
+        wait(load())
+    except Exception as error:
+        if not _is_refusal(error):
+            raise
+        raise CheckpointError(f"{source} cannot be started from: {error}") from error
+    return ResumeInfo(0, 0, source)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the trainer looked at the checkpoint and refused it; a lost connection says nothing about it."""
+    return isinstance(error, ValueError) or type(error).__name__ == "RequestFailedError"

@@ -1,0 +1,137 @@
+"""Turning a checkpoint row into a model, and recognising a model that is already there (FAILURES D)."""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ftsim.training.checkpoints.rows import Row, parse_time, read_rows
+from ftsim.training.config import check_output_model_id
+from ftsim.training.errors import CheckpointError, ConfigError
+
+MODEL_WAIT_S = 600.0
+_SECOND = 1_000_000_000
+_STATUS = re.compile(r"\(HTTP (\d{3})\)")
+
+
+class Promoter(Protocol):
+    """The part of the SDK's `FireworksClient` that promotion needs."""
+
+    def list_checkpoints(self, job_id: str) -> list[dict[str, Any]]: ...
+
+    def promote_checkpoint(self, *, name: str, output_model_id: str, base_model: str) -> dict[str, Any]: ...
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status an SDK error carries, in an attribute or only in its text (WIRE 1.2)."""
+    status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(status, int):
+        return status
+    match = _STATUS.search(str(error))
+    return int(match.group(1)) if match else None
+
+
+def poll(look: Callable[[], Any], *, wait_s: float, sleep: Callable[[float], None] = time.sleep) -> Any:
+    """Call `look` until it returns something true or `wait_s` have been slept; returns its last answer."""
+    slept, pause = 0.0, 0.1
+    while not (found := look()) and slept < wait_s:
+        sleep(pause)
+        slept, pause = slept + pause, min(pause * 2, 3.0)
+    return found
+
+
+def find_model(fw_client: Any, model_id: str) -> dict[str, Any] | None:
+    """The account's model of this id, None when there is none; other failures raise the SDK's own errors."""
+    if not getattr(fw_client, "api_key", None):
+        return None
+    return read_model(fw_client, f"accounts/{fw_client.account_id}/models/{model_id}")
+
+
+def read_model(fw_client: Any, name: str) -> dict[str, Any] | None:
+    """The model of this resource name, None when there is none; other failures raise the SDK's own errors."""
+    from fireworks import Fireworks, NotFoundError
+
+    account = fw_client.account_id
+    with Fireworks(api_key=fw_client.api_key, account_id=account, base_url=fw_client.base_url) as client:
+        try:
+            found = client.get(f"/v1/{name}", cast_to=object)
+        except NotFoundError:
+            return None
+    return found if isinstance(found, dict) else None
+
+
+def check_model_is_free(fw_client: Any, model_id: str) -> None:
+    """Refuse an id that would be refused only after hours of training (D5)."""
+    if find_model(fw_client, model_id) is not None:
+        raise ConfigError(
+            f"output_model_id {model_id!r} is taken: the account has a model of that name, which what this run "
+            "ends with cannot replace; choose another id, or delete that model"
+        )
+
+
+def promote(
+    fw_client: Promoter,
+    row: Row,
+    output_model_id: str,
+    base_model: str,
+    *,
+    wait_s: float = MODEL_WAIT_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Promote `row` and return the model; a model this very row became is success, however the call ended (D5-D7)."""
+    check_output_model_id(output_model_id)
+    existing = find_model(fw_client, output_model_id)
+    if existing is not None:
+        return _recognise(existing, row, output_model_id)
+    try:
+        return fw_client.promote_checkpoint(name=row.name, output_model_id=output_model_id, base_model=base_model)
+    except Exception as error:
+        model = _look_after_failure(fw_client, output_model_id, http_status(error), wait_s, sleep)
+        if model is not None:
+            return _recognise(model, row, output_model_id)
+        raise CheckpointError(
+            f"checkpoint {row.id} was not promoted to {output_model_id!r}{_listing(fw_client, row)}: {error}"
+        ) from error
+
+
+def _look_after_failure(
+    fw_client: Any, model_id: str, status: int | None, wait_s: float, sleep: Callable[[float], None]
+) -> dict[str, Any] | None:
+    """The ready model a failed promote left behind; waits only where the copy may still be going on (D7)."""
+    refused = status is not None and status < 500 and status not in (408, 409, 429)
+
+    def ready() -> dict[str, Any] | None:
+        model = find_model(fw_client, model_id)
+        return model if model is not None and model.get("state", "READY") == "READY" else None
+
+    try:
+        found: dict[str, Any] | None = poll(ready, wait_s=0.0 if refused else wait_s, sleep=sleep)
+    except Exception:
+        # The failure to report is the promotion's, not that of looking after it.
+        return None
+    return found
+
+
+def _recognise(model: dict[str, Any], row: Row, model_id: str) -> dict[str, Any]:
+    """Accept a model that says it comes from this row, or one made after it; any other is somebody else's."""
+    source, created = str(model.get("importedFrom") or ""), str(model.get("createTime") or "")
+    # One second of slack: the service may print either time in whole seconds (A1).
+    older = bool(created) and parse_time(created) + _SECOND < row.created
+    if source != row.name if "/checkpoints/" in source else older:
+        raise CheckpointError(
+            f"model {model_id!r} exists and was not made from checkpoint {row.id}: choose another output_model_id, "
+            "or delete that model"
+        )
+    return model
+
+
+def _listing(fw_client: Promoter, row: Row) -> str:
+    """What the list says about the row now, when that explains a refusal (D10)."""
+    try:
+        rows = read_rows(fw_client.list_checkpoints(row.name.split("/")[-3]))
+    except Exception:
+        return ""
+    now = next((listed for listed in rows if listed.id == row.id), None)
+    if now is None:
+        return " (it is no longer listed)"
+    return "" if now.promotable else " (it is listed as not promotable now)"

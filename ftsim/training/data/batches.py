@@ -1,0 +1,62 @@
+"""Which rows are trained when: a plan fixed by the seed, so that a resumed run sees what it had still to see."""
+
+import random
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftsim.training.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: row numbers per micro-batch, and how many raw rows the run has consumed after it."""
+
+    index: int
+    epoch: int
+    micro_batches: Sequence[Sequence[int]]
+    data_consumed: int
+
+
+def build_plan(usable: Sequence[bool], *, epochs: int, batch_size: int, accumulation: int, seed: int) -> list[Step]:
+    """All steps of a run over `len(usable)` raw rows.
+
+    Each epoch has its own seeded order (C17). Unusable rows are passed over and still counted (C16). Batches are
+    full except at the end of an epoch, and the last step of an epoch consumes all that is left of it (C18).
+    """
+    plan: list[Step] = []
+    per_step = batch_size * accumulation
+    for epoch in range(epochs):
+        order = list(range(len(usable)))
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+        places = [place for place, row in enumerate(order) if usable[row]]
+        for start in range(0, len(places), per_step):
+            taken = [order[place] for place in places[start : start + per_step]]
+            last = start + per_step >= len(places)
+            in_epoch = len(order) if last else places[start + per_step - 1] + 1
+            micro = [taken[at : at + batch_size] for at in range(0, len(taken), batch_size)]
+            plan.append(Step(len(plan), epoch, micro, epoch * len(order) + in_epoch))
+    return plan
+
+
+def steps_done(plan: Sequence[Step], data_consumed: int) -> int:
+    """How many steps of `plan` a checkpoint holds; `CheckpointError` when the data no longer match it (C15)."""
+    if data_consumed == 0:
+        return 0
+    at = bisect_left(plan, data_consumed, key=lambda step: step.data_consumed)
+    if at == len(plan) or plan[at].data_consumed != data_consumed:
+        raise CheckpointError(
+            f"the checkpoint has consumed {data_consumed} data rows, which no step of this run ends at: the data "
+            "set, the batch size, the sequence limit or the seed changed since; restore them or use a new log_path"
+        )
+    return at + 1
+
+
+def split(count: int, held_out: float, seed: int) -> tuple[list[int], list[int]]:
+    """Row numbers for training and for evaluation; `held_out` is the fraction held out, at least one row."""
+    if not held_out:
+        return list(range(count)), []
+    order = list(range(count))
+    random.Random(f"{seed}/split").shuffle(order)
+    size = max(1, round(count * held_out))
+    return sorted(order[size:]), sorted(order[:size])

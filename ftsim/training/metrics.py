@@ -1,0 +1,139 @@
+"""What a run writes for people: metrics.jsonl, a loss curve, and lines on the terminal."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ftsim.training.errors import ConfigError
+from ftsim.training.files import replace_file
+
+FILE_NAME = "metrics.jsonl"
+LOCK_NAME = ".lock"
+LOSSES = {"loss": "training", "eval_loss": "held out"}
+
+
+class RunLog:
+    """metrics.jsonl of one `log_path`, a progress bar, and the lock that keeps a second run out of the folder."""
+
+    def __init__(self, log_path: str | os.PathLike[str], title: str) -> None:
+        self.folder = Path(log_path)
+        self.title = title
+        self.console = Console(file=sys.stderr, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._held = (self.folder / LOCK_NAME).open("ab")
+            self._file = self._open()
+        except OSError as error:
+            raise ConfigError(f"log_path {self.folder} cannot be written: {error.strerror}") from error
+        try:
+            _lock(self._held.fileno())
+        except OSError as error:
+            self._close()
+            raise ConfigError(f"another process is running with log_path {self.folder}: wait, or end it") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        self._close()
+
+    def say(self, text: str) -> None:
+        self.console.print(f"[bold]{self.title}[/bold] {text}", soft_wrap=True)
+
+    def begin(self, step: int, total: int) -> None:
+        """Forget what was logged beyond `step` by a process that died, and show the bar."""
+        kept = [entry for entry in self.entries() if entry.get("step", 0) <= step]
+        # Whole or not at all: whoever dies here must find the log again.
+        replace_file(self.folder / FILE_NAME, b"".join(map(_line, kept)))
+        self._file.close()
+        self._file = self._open()
+        self._task = self._bar.add_task(self.title, total=total, completed=step, note="")
+        self._bar.start()
+
+    def add(self, entry: Mapping[str, Any], *, step_done: bool = True) -> None:
+        """Append one entry; it must hold `step`, the number of steps done."""
+        self._write(entry)
+        note = " ".join(
+            f"{name} {entry[name]:.4f}" for name in ("reward", "loss", "eval_loss") if entry.get(name) is not None
+        )
+        self._bar.update(self._task, completed=entry["step"], note=note)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All whole entries; a line torn by a crash is passed over."""
+        self._file.seek(0)
+        found = []
+        for line in self._file:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def draw(
+        self, file_name: str = "loss.png", curves: Mapping[str, str] = LOSSES, ylabel: str = "loss per token"
+    ) -> Path:
+        """Draw everything logged so far, one curve per figure named in `curves`; nothing when that was drawn before."""
+        picture = self.folder / file_name
+        if picture.exists() and picture.stat().st_mtime_ns > os.fstat(self._file.fileno()).st_mtime_ns:
+            return picture
+        return draw_curve(self.entries(), picture, self.title, curves, ylabel)
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(_line(entry))
+        self._file.flush()
+
+    def _open(self) -> BinaryIO:
+        return (self.folder / FILE_NAME).open("a+b")
+
+    def _close(self) -> None:
+        self._file.close()
+        self._held.close()
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(entry)).encode() + b"\n"
+
+
+def draw_curve(entries: list[dict[str, Any]], path: Path, title: str, curves: Mapping[str, str], ylabel: str) -> Path:
+    """A picture of the figures named in `curves` over steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, label in curves.items():
+        points = [(entry["step"], entry[name]) for entry in entries if entry.get(name) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 40 else None, markersize=3)
+            axes.legend()
+    axes.set(xlabel="step", ylabel=ylabel, title=title)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,1 @@
+"""The policy as it samples: deployments, rollouts, episodes, rewards, advantages."""

@@ -1,0 +1,188 @@
+"""The policy as it samples: a deployment that belongs to the trainer job, and the weights that are sent to it."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from fireworks.training.sdk import DeploymentConfig, DeploymentManager, FixedConcurrencyController, WeightSyncer
+from fireworks.training.sdk.client import FiretitanSamplingClient
+
+from ftsim.training.checkpoints.promotion import poll
+from ftsim.training.checkpoints.rows import step_name
+from ftsim.training.errors import ConfigError, TrainerError
+
+logger = logging.getLogger(__name__)
+
+
+class Policy:
+    """A deployment that follows a training client: `client.sample(...)` draws from it, `sync` updates it."""
+
+    def __init__(self, syncer: Any, client: Any, longest_prompt: int) -> None:
+        """`longest_prompt` is how many tokens leave room for an answer."""
+        self.client = client
+        self.longest_prompt = longest_prompt
+        self._syncer = syncer
+
+    def sync(self, name: str) -> None:
+        """Save the trainer's weights under `name`, load them on every replica, and return when they are there.
+
+        The syncer counts a snapshot as sent before it is loaded, so after any failure its next delta would not fit
+        (E9, E10, E11): then one full snapshot is tried, and its error, if any, is raised.
+        """
+        try:
+            snapshot = self._syncer.save_and_hotload(name)
+        except Exception as error:
+            logger.warning("weights %s were not loaded (%s); sending all of them", name, error)
+            self._syncer.reset_delta_chain()
+            snapshot = self._syncer.save_and_hotload(f"{name}-full", "base")
+        self._await_replicas(snapshot)
+
+    def _await_replicas(self, snapshot: str) -> None:
+        """The syncer looks at the first replica only (E7); samples must not come from older weights."""
+        syncer = self._syncer
+
+        def everywhere() -> bool:
+            status = syncer.deploy_mgr.hotload_check_status(
+                deployment_id=syncer.deployment_id, base_model=syncer.base_model
+            )
+            return all(_holds(replica, snapshot) for replica in status.get("replicas") or [])
+
+        if not poll(everywhere, wait_s=syncer.hotload_timeout):
+            raise TrainerError(
+                f"deployment {syncer.deployment_id} has replicas that do not load {snapshot} within "
+                f"{syncer.hotload_timeout} s: look at its replicas, or use deployment_replicas=1"
+            )
+
+
+def _holds(replica: dict[str, Any], snapshot: str) -> bool:
+    adapters = replica.get("loaded_adapters") or []
+    loaded = [adapter.get("identity") for adapter in adapters if adapter.get("status") == "loaded"]
+    return snapshot in (replica.get("current_snapshot_identity"), *loaded)
+
+
+def connect_deployments(manager: Any) -> Any:
+    """The SDK's manager of deployments for the service that `manager` talks to."""
+    return DeploymentManager(api_key=manager.api_key, base_url=manager.base_url)
+
+
+@contextlib.contextmanager
+def rollout_policy(
+    manager: Any,
+    config: Any,
+    deployment_id: str,
+    job_id: str,
+    client: Any,
+    *,
+    longest_prompt: int,
+    snapshot: str,
+    moved: bool,
+) -> Iterator[Policy]:
+    """The policy of `client` on a deployment, which is made if there is none and deleted afterwards.
+
+    A deployment that `config.deployment_id` names must exist, is attached to the trainer job, and is left so.
+    `moved` says that the trainer no longer holds the base model: then, or when the deployment was there before, its
+    weights come first (E13), saved as `snapshot`, so that sampling goes on with the policy it has.
+    """
+    deployments = connect_deployments(manager)
+    job = f"accounts/{manager.account_id}/rlorTrainerJobs/{job_id}"
+    try:
+        found = _bring_up(manager, deployments, deployment_config(manager, config, deployment_id, job), config)
+        syncer = WeightSyncer(
+            policy_client=client,
+            deploy_mgr=deployments,
+            deployment_id=deployment_id,
+            base_model=config.base_model,
+            hotload_timeout=config.weight_sync.weight_sync_timeout,
+            first_checkpoint_type="base" if found or moved else config.weight_sync.first_checkpoint_type,
+            lora_rank=config.lora_rank,
+        )
+        sampler = FiretitanSamplingClient.create(
+            inference_url=deployments.inference_url,
+            model=f"accounts/{manager.account_id}/deployments/{deployment_id}",
+            api_key=manager.api_key,
+            concurrency_controller=FixedConcurrencyController(config.rollout_concurrency),
+        )
+        with contextlib.closing(sampler):
+            policy = Policy(syncer, sampler, longest_prompt)
+            if found or moved or config.weight_sync.weight_sync_before_training:
+                policy.sync(snapshot)
+            yield policy
+    finally:
+        if config.deployment_id is None:
+            deployments.delete(deployment_id)
+
+
+def sync_name(config: Any, phase: str, step: int) -> str:
+    """The name of a snapshot for sampling, in a phase of the trainer job.
+
+    An adapter's is also what the final save would write, so it has that name; a delta's must not be taken for it.
+    """
+    return step_name(step, phase, "step" if config.lora_rank else "sync")
+
+
+def deployment_config(manager: Any, config: Any, deployment_id: str, job: str) -> DeploymentConfig:
+    """The create request of the deployment that samples, in the trainer's own bucket (E14)."""
+    infra = config.infra
+    shape = infra.deployment_shape_id
+    if shape is None and infra.training_shape_id:
+        shape = manager.resolve_training_profile(infra.training_shape_id).deployment_shape_version or None
+    return DeploymentConfig(
+        deployment_id=deployment_id,
+        base_model=config.base_model,
+        description=f"samples for {job.rpartition('/')[2]}",
+        deployment_shape=shape,
+        accept_shapeless_risk=shape is None,
+        region=infra.region,
+        min_replica_count=config.deployment_replicas,
+        max_replica_count=config.deployment_replicas,
+        hot_load_trainer_job=job,
+        for_training=config.deployment_id is None,
+    )
+
+
+def check_deployment(manager: Any, config: Any) -> None:
+    """Refuse a `deployment_id` that names nothing, or another model's deployment, before anything is made."""
+    if config.deployment_id is None:
+        return
+    found = connect_deployments(manager).get(config.deployment_id)
+    if found is None:
+        raise ConfigError(
+            f"deployment_id names {config.deployment_id!r}, which the account has not: name a deployment that exists, "
+            "or leave deployment_id out for one of this run's own"
+        )
+    if found.base_model not in (None, "", config.base_model):  # E20
+        raise ConfigError(
+            f"deployment_id: {config.deployment_id} serves {found.base_model}, not {config.base_model}: name another"
+        )
+
+
+def _bring_up(manager: Any, deployments: Any, wanted: DeploymentConfig, config: Any) -> bool:
+    """Wait for the deployment, made if it is the run's own; returns whether it was there before, with any weights."""
+    found = deployments.get(wanted.deployment_id)
+    named = config.deployment_id is not None
+    if named and found is None:
+        raise TrainerError(f"deployment {wanted.deployment_id} is gone: name another one")
+    info = found if named else deployments.create_or_get(wanted)
+    timeout = config.infra.deployment_timeout_s
+    deployments.wait_for_ready(wanted.deployment_id, timeout_s=timeout)
+    # Not for an equal one (E16). One of our own is attached as it is made, whether it says so or not.
+    attached, job = info.hot_load_trainer_job or "", wanted.hot_load_trainer_job
+    if attached != job and (attached or (named and not _saves_there(manager, str(job), wanted.deployment_id))):
+        deployments.reattach_trainer(
+            wanted.deployment_id, base_model=wanted.base_model, trainer_job_name=job, timeout_s=timeout
+        )
+    return found is not None
+
+
+def _saves_there(manager: Any, job: str, deployment_id: str) -> bool:
+    """Whether the trainer was made to save into the bucket of the deployment, which then needs no trainer (E14)."""
+    made = manager.try_get(job.rpartition("/")[2]) or {}
+    return str(made.get("hotLoadDeploymentId") or "").rpartition("/")[2] == deployment_id
+
+
+def release_deployment(manager: Any, deployment_id: str) -> None:
+    """Delete what a killed run may have left."""
+    deployments = connect_deployments(manager)
+    if deployments.get(deployment_id) is not None:
+        deployments.delete(deployment_id)

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftsim.compute import data
+from ftsim.training.data.preferences import load_preferences
+from ftsim.training.errors import DataError
+
+USER = {"role": "user", "content": "Where is Ada?"}
+GOOD = {"role": "assistant", "content": "In the kitchen."}
+BAD = {"role": "assistant", "content": "kitchen"}
+
+
+def load(folder: Path, tokenizer: Any, *rows: Any, length: int = 64, truncate: bool = True) -> Any:
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_preferences(str(path), tokenizer, length, truncate=truncate)
+
+
+def learned(datum: Any, tokenizer: Any) -> str:
+    """The text of the tokens that carry weight, without the empty reasoning that the chat template adds."""
+    inputs = datum.loss_fn_inputs
+    pairs = zip(inputs["target_tokens"].data, inputs["weights"].data, strict=True)
+    text: str = tokenizer.decode([int(token) for token, weight in pairs if weight])
+    return text.replace("<think>\n\n</think>\n\n", "")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chosen": {"messages": [USER, GOOD]}, "rejected": {"messages": [USER, BAD]}},
+        {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+        {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
+        {"prompt": "Ada: ", "chosen": "In the kitchen.", "rejected": "kitchen"},
+    ],
+)
+def test_every_form_trains_on_the_answers_alone(tmp_path: Path, tokenizer: Any, row: Any) -> None:
+    (pair,) = load(tmp_path, tokenizer, row).pairs
+    assert learned(pair.chosen, tokenizer).removesuffix(tokenizer.eos_token) == "In the kitchen."
+    assert learned(pair.rejected, tokenizer).removesuffix(tokenizer.eos_token) == "kitchen"
+    assert learned(pair.chosen, tokenizer).endswith(tokenizer.eos_token)
+
+
+def test_turns_both_sides_share_are_the_prompt(tmp_path: Path, tokenizer: Any) -> None:
+    shared = [USER, GOOD, {"role": "user", "content": "And Ben?"}]
+    row = {"chosen": {"messages": [*shared, BAD]}, "rejected": {"messages": [*shared, GOOD]}}
+    (pair,) = load(tmp_path, tokenizer, row).pairs
+    assert learned(pair.chosen, tokenizer).removesuffix(tokenizer.eos_token) == "kitchen"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"chosen": [USER, GOOD]}, "'rejected' is missing"),
+        ({"messages": [USER, GOOD]}, "'chosen' is missing"),
+        ({"chosen": [USER, GOOD], "rejected": [USER, GOOD]}, "are the same"),
+        ({"chosen": "yes", "rejected": "no"}, "'prompt' must be text too"),
+        ({"prompt": "x", "chosen": "", "rejected": "no"}, "must not be empty"),
+        ({"prompt": "x", "chosen": "yes", "rejected": [BAD]}, "chosen must be an object with messages"),
+        ({"prompt": "x", "chosen": [GOOD], "rejected": [BAD]}, "chosen must be an object with messages"),
+        ({"chosen": [USER, GOOD], "rejected": {"text": "no"}}, "rejected must be an object with messages"),
+        (
+            {"chosen": [USER, GOOD], "rejected": [USER]},
+            "rejected after what both have in common: no assistant|no assis",
+        ),
+        ({"chosen": [USER, {"role": "robot"}], "rejected": [USER, BAD]}, "role 'robot'"),
+        ({"chosen": [USER, GOOD], "rejected": []}, "at least one message"),
+        ([], "a JSON object is wanted"),
+    ],
+)
+def test_a_bad_pair_is_named_by_file_line_and_reason(tmp_path: Path, tokenizer: Any, row: Any, reason: str) -> None:
+    good = {"chosen": [USER, GOOD], "rejected": [USER, BAD]}
+    with pytest.raises(DataError, match=reason) as caught:
+        load(tmp_path, tokenizer, good, row)
+    assert str(caught.value).startswith(f"{tmp_path / 'pairs.jsonl'}, line 2: ")
+
+
+def test_a_pair_too_long_is_cut_or_left_out(tmp_path: Path, tokenizer: Any) -> None:
+    long = {"role": "assistant", "content": "In the kitchen. " * 20}
+    rows = [{"chosen": [USER, long], "rejected": [USER, BAD]}, {"chosen": [USER, GOOD], "rejected": [USER, BAD]}]
+    cut = load(tmp_path, tokenizer, *rows)
+    assert (cut.truncated, cut.dropped) == (1, 0)
+    assert len(cut.pairs[0].chosen.loss_fn_inputs["weights"].data) == 64
+    dropped = load(tmp_path, tokenizer, *rows, truncate=False)
+    assert (dropped.truncated, dropped.dropped, dropped.pairs[0]) == (0, 1, None)
+
+
+def test_a_pair_cut_to_the_same_tokens_is_left_out(tmp_path: Path, tokenizer: Any) -> None:
+    both = [{"role": "assistant", "content": "In the kitchen. " * 20 + end} for end in ("Yes.", "No.")]
+    rows = [{"chosen": [USER, side], "rejected": [USER, other]} for side, other in [both]]
+    with pytest.raises(DataError, match="no pair has two answers"):
+        load(tmp_path, tokenizer, *rows)
+
+
+@pytest.mark.parametrize(("name", "count"), [("preference-train", 200), ("preference-eval", 40)])
+def test_the_shipped_pairs_load_whole(tokenizer: Any, name: str, count: int) -> None:
+    loaded = load_preferences(str(data.path(name)), tokenizer, 512, truncate=False)
+    assert (len(loaded.pairs), loaded.dropped) == (count, 0)

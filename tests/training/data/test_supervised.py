@@ -1,0 +1,175 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftsim.training.data.supervised import datum, fit, load_supervised, load_tokenizer, read_jsonl, tokenize
+from ftsim.training.errors import ConfigError, DataError
+from ftsim.training.sampling.rollouts import load_prompts
+
+CHAT = {"messages": [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "In room two."}]}
+
+
+def write(folder: Path, *rows: Any) -> Path:
+    path = folder / "data.jsonl"
+    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def chat(*messages: Any) -> dict[str, Any]:
+    return {"messages": list(messages)}
+
+
+def user(content: Any = "hi") -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: Any = "ho", **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content} | more
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b'{"messages": [', "not JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[" * 100_000, "not JSON"),
+        (rb'{"prompt": "a", "completion": "b\ud83d"}', "half of a character"),
+        ([], "a JSON object is wanted, not a list"),
+        (None, "not null"),
+        ({"text": "x"}, "neither 'messages' nor"),
+        ({"prompt": "x"}, "neither 'messages' nor"),
+        ({"prompt": "x", "completion": ""}, "completion is empty"),
+        ({"prompt": "x", "completion": [assistant()]}, "both be text or both be lists"),
+        ({"prompt": [assistant()], "completion": [user()]}, "no assistant message"),
+        ({"messages": {}}, "messages must be a list"),
+        (chat(), "at least one message"),
+        (chat("hi"), "message 0 is text"),
+        (chat(user(), {"role": "robot", "content": "x"}), "role 'robot'; known roles are system"),
+        (chat(user(), {"content": "x"}), "role None"),
+        (chat({"role": ["user"], "content": "x"}), r"role \['user'\]"),
+        (chat(user(7), assistant()), r"message 0 \(user\) has a number for content"),
+        (chat(user(), assistant(None)), "null for content"),
+        (chat(user()), "no assistant message to train on"),
+        (chat(user(), assistant(weight=0)), "no assistant message to train on"),
+    ],
+)
+def test_a_bad_line_is_named_by_file_number_and_reason(tmp_path: Path, bad: Any, reason: str) -> None:
+    path = write(tmp_path, CHAT, b"", bad)
+    with pytest.raises(DataError, match=reason) as caught:
+        read_jsonl(path)
+    assert str(caught.value).startswith(f"{path}, line 3: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n  \n"])
+def test_an_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "data.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match="holds no rows"):
+        read_jsonl(tmp_path / "data.jsonl")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        read_jsonl(tmp_path / "data.jsonl")
+
+
+def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
+    assert len(read_jsonl(write(tmp_path, CHAT, CHAT, b"bad"), max_examples=2)) == 2
+
+
+def learned(row: Any, tokenizer: Any, folder: Path) -> tuple[str, str]:
+    """The whole text of a row, and the part of it that is trained on."""
+    example = tokenize(read_jsonl(write(folder, row))[0], tokenizer)
+    trained = [token for token, weight in zip(example.tokens, example.weights, strict=True) if weight]
+    return tokenizer.decode(example.tokens), tokenizer.decode(trained)
+
+
+def test_the_assistant_and_its_end_of_turn_are_trained(tmp_path: Path, tokenizer: Any) -> None:
+    text, trained = learned(CHAT, tokenizer, tmp_path)
+    assert text == tokenizer.apply_chat_template(CHAT["messages"], tokenize=False)
+    assert trained.endswith("In room two.<|im_end|>")
+    assert "Where" not in trained
+
+
+def test_every_assistant_turn_is_trained_unless_it_says_otherwise(tmp_path: Path, tokenizer: Any) -> None:
+    row = chat(user(), assistant("one"), user("more"), assistant("two", weight=0), user(), assistant("three"))
+    text, trained = learned(row, tokenizer, tmp_path)
+    assert text == tokenizer.apply_chat_template(row["messages"], tokenize=False)
+    assert trained.replace("<think>\n\n</think>\n\n", "") == "one<|im_end|>three<|im_end|>"
+
+
+def test_only_the_completion_of_a_conversational_prompt_is_trained(tmp_path: Path, tokenizer: Any) -> None:
+    row = {"prompt": [user(), assistant("before"), user()], "completion": [assistant("after")]}
+    assert learned(row, tokenizer, tmp_path)[1].replace("<think>\n\n</think>\n\n", "") == "after<|im_end|>"
+
+
+def test_a_raw_completion_is_trained_to_its_end(tmp_path: Path, tokenizer: Any) -> None:
+    text, trained = learned({"prompt": "2 + 2 =", "completion": " 4"}, tokenizer, tmp_path)
+    assert (text, trained) == ("2 + 2 = 4<|im_end|>", " 4<|im_end|>")
+
+
+def test_tool_calls_are_trained(tmp_path: Path, tokenizer: Any) -> None:
+    call = {"type": "function", "function": {"name": "look", "arguments": {"where": "here"}}}
+    _, trained = learned(chat(user(), assistant(None, tool_calls=[call])), tokenizer, tmp_path)
+    assert '"look"' in trained
+    assert trained.endswith("<|im_end|>")
+
+
+def test_a_datum_predicts_the_next_token(tmp_path: Path, tokenizer: Any) -> None:
+    example = tokenize(read_jsonl(write(tmp_path, CHAT))[0], tokenizer)
+    one = datum(example)
+    length = len(example.tokens) - 1
+    assert one.model_input.to_ints() == list(example.tokens[:-1])
+    assert list(one.loss_fn_inputs["target_tokens"].data) == list(example.tokens[1:])
+    assert list(one.loss_fn_inputs["weights"].data) == list(example.weights[1:])
+    assert list(one.loss_fn_inputs["weights"].shape) == [length]
+
+
+def test_long_rows_are_cut_or_left_out_and_counted(tmp_path: Path, tokenizer: Any) -> None:
+    long = chat(user(), assistant("In room two. " * 40))
+    all_prompt = chat(user("Where is it? " * 40), assistant("x"))
+    path = str(write(tmp_path, CHAT, long, all_prompt))
+    cut = load_supervised(path, tokenizer, 48, truncate=True)
+    assert [one is None for one in cut.data] == [False, False, True]
+    assert (cut.truncated, cut.dropped) == (1, 1)
+    assert cut.data[1].model_input.length == 48
+    left_out = load_supervised(path, tokenizer, 48, truncate=False)
+    assert (left_out.truncated, left_out.dropped) == (0, 2)
+
+
+def test_a_file_of_rows_that_are_all_too_long_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    path = str(write(tmp_path, CHAT, CHAT))
+    with pytest.raises(DataError, match="no row has anything to train on within 4 tokens"):
+        load_supervised(path, tokenizer, 4, truncate=True)
+
+
+def test_a_row_at_the_limit_is_whole(tmp_path: Path, tokenizer: Any) -> None:
+    example = tokenize(read_jsonl(write(tmp_path, CHAT))[0], tokenizer)
+    assert fit(example, len(example.tokens) - 1, truncate=False) is example
+    assert fit(example, len(example.tokens) - 2, truncate=False) is None
+
+
+def test_a_template_that_refuses_a_row_names_the_line(tmp_path: Path, tokenizer: Any) -> None:
+    path = write(tmp_path, CHAT)
+    plain = type("Plain", (), {"apply_chat_template": None})()
+    with pytest.raises(DataError, match=r"line 1: the tokenizer's chat template refuses it"):
+        tokenize(read_jsonl(path)[0], plain)
+
+
+def test_a_message_that_the_template_leaves_out_is_named(tmp_path: Path, tokenizer: Any) -> None:
+    briefed = {"role": "developer", "content": " Be kind. "}
+    (row,) = read_jsonl(write(tmp_path, chat(briefed, user(), assistant())))
+    with pytest.raises(DataError, match=r"line 1: .* leaves out message 0 \(developer\): give it another role"):
+        tokenize(row, tokenizer)
+    prompts = write(tmp_path, {"messages": [briefed, user()], "ground_truth": "x"})
+    with pytest.raises(DataError, match=r"leaves out message 0 \(developer\)"):
+        load_prompts(str(prompts), tokenizer, 100)
+    (known,) = read_jsonl(write(tmp_path, chat(briefed | {"role": "system"}, user(), assistant())))
+    assert "Be kind." in tokenizer.decode(tokenize(known, tokenizer).tokens)
+
+
+def test_a_tokenizer_that_does_not_load_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not load"):
+        load_tokenizer(str(tmp_path))
