@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ftsim.inspect import curves
 from ftsim.training.recipes import dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
-
-from .runs import RL, entries
+from tests.learning.runs import RL, entries
 
 RUNS = (
     ("sft", sft_loop, "chat", {"learning_rate": 1e-3, "eval_interval": 10}),

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from ftsim.training.recipes import orpo_loop
-
-from .runs import SEEDS, entries, held_out
+from tests.learning.runs import SEEDS, entries, held_out
 
 pytestmark = pytest.mark.learning
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from ftsim.training.recipes import rl_loop
-
-from .runs import RL, SEEDS, at_the_end, entries, untrained
+from tests.learning.runs import RL, SEEDS, at_the_end, entries, untrained
 
 pytestmark = pytest.mark.learning
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from ftsim.training.recipes import sft_loop
-
-from .runs import SEEDS, entries, held_out
+from tests.learning.runs import SEEDS, entries, held_out
 
 pytestmark = pytest.mark.learning
 FACTOR = 1000

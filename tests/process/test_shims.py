@@ -64,7 +64,7 @@ def test_training_is_ftsims_own_module_objects(tmp_path: Path) -> None:
         from training.recipes.sft_loop import Config
         print(json.dumps([
             training is importlib.import_module("ftsim.training"), sft_loop is real, Config is real.Config,
-            training.utils.config is importlib.import_module("ftsim.training.config"),
+            training.utils.config is importlib.import_module("ftsim.training.utils.config"),
             importlib.import_module("training.recipes").sft_loop is real,
             real.__spec__.name == real.__name__ == Config.__module__ == "ftsim.training.recipes.sft_loop",
             pickle.loads(pickle.dumps(Config)) is Config,

@@ -11,9 +11,8 @@ from emulator.server import Emulator
 from ftsim.compute import data
 from ftsim.training.trainers import job_id_for
 from ftsim.training.utils import WeightSyncConfig
-
-from .interrupts import counting, interrupt
-from .runs import files, rows, running
+from tests.training.interrupts import counting, interrupt
+from tests.training.runs import files, rows, running
 
 STEPS = 6
 BASE = "accounts/fireworks/models/qwen3-8b"

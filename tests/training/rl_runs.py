@@ -15,10 +15,9 @@ from ftsim.compute import data
 from ftsim.compute.quiet import quiet
 from ftsim.training.trainers import job_id_for
 from ftsim.training.utils import WeightSyncConfig
-
-from .interrupts import SAMPLING_CALLS, counting, interrupt
-from .preference_runs import metrics, moments
-from .runs import files, rows, running
+from tests.training.interrupts import SAMPLING_CALLS, counting, interrupt
+from tests.training.preference_runs import metrics, moments
+from tests.training.runs import files, rows, running
 
 STEPS = 6
 BASE = "accounts/fireworks/models/qwen3-8b"

@@ -13,9 +13,8 @@ from ftsim.training.errors import CheckpointError, ConfigError
 from ftsim.training.recipes import dpo_loop, sft_loop
 from ftsim.training.trainers import connect, job_id_for
 from tests.sdk import BACKGROUND
-
-from .interrupts import interrupt
-from .preference_runs import (
+from tests.training.interrupts import interrupt
+from tests.training.preference_runs import (
     BASE,
     STEPS,
     calls_of,
@@ -26,7 +25,7 @@ from .preference_runs import (
     nth,
     remains,
 )
-from .runs import kill_after, run_to_end
+from tests.training.runs import kill_after, run_to_end
 
 
 @pytest.mark.parametrize(

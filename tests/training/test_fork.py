@@ -15,9 +15,8 @@ from ftsim.compute.models import corpus
 from ftsim.process.run import run_program
 from ftsim.training.checkpoints.manager import TrainingCheckpoints
 from ftsim.training.trainers import connect, job_id_for, training_client
-
-from .interrupts import counting, interrupt
-from .runs import files, rows
+from tests.training.interrupts import counting, interrupt
+from tests.training.runs import files, rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "fork-a-recipe.md"
 CODE = dict(re.findall(r"<!-- (\S+) -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))

@@ -13,9 +13,8 @@ from ftsim.training.errors import ConfigError, DataError
 from ftsim.training.recipes import igpo_loop
 from ftsim.training.sampling.environments import Reply
 from ftsim.training.trainers import connect
-
-from .rl_runs import STEPS, check_interruptions, configure, remains, steps
-from .runs import kill_after, run_to_end
+from tests.training.rl_runs import STEPS, check_interruptions, configure, remains, steps
+from tests.training.runs import kill_after, run_to_end
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from emulator.server import Emulator
 from ftsim.training.errors import ConfigError, DataError
 from ftsim.training.recipes import orpo_loop
 from tests.sdk import BACKGROUND
-
-from .preference_runs import STEPS, check_interruptions, configure, metrics, remains
-from .runs import kill_after, run_to_end
+from tests.training.preference_runs import STEPS, check_interruptions, configure, metrics, remains
+from tests.training.runs import kill_after, run_to_end
 
 
 @pytest.mark.parametrize(

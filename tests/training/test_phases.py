@@ -13,10 +13,9 @@ from ftsim.training.errors import CheckpointError, ConfigError, TrainerError
 from ftsim.training.recipes import dpo_loop, rl_loop, sft_loop
 from ftsim.training.trainers import connect
 from ftsim.training.utils import WeightSyncConfig
-
-from .interrupts import interrupt
-from .runs import rows
-from .test_starts import BASE, CONFIGURE
+from tests.training.checkpoints.test_starts import BASE, CONFIGURE
+from tests.training.interrupts import interrupt
+from tests.training.runs import rows
 
 SHARED = {"lora_rank": 8, "trainer_job_id": "shared", "epochs": 1, "max_examples": 6}
 

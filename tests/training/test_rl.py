@@ -19,10 +19,9 @@ from ftsim.training.sampling.policy import connect_deployments
 from ftsim.training.trainers import connect, job_id_for
 from ftsim.training.utils import WeightSyncConfig
 from tests.sdk import BACKGROUND
-
-from .interrupts import interrupt
-from .rl_runs import BASE, STEPS, check_interruptions, configure, job_of, remains, steps
-from .runs import kill_after, run_to_end, running
+from tests.training.interrupts import interrupt
+from tests.training.rl_runs import BASE, STEPS, check_interruptions, configure, job_of, remains, steps
+from tests.training.runs import kill_after, run_to_end, running
 
 FULL = {"kl_beta": 0.05, "weight_sync": WeightSyncConfig(dcp_save_interval=2, weight_sync_interval=3)}
 

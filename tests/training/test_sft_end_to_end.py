@@ -17,8 +17,7 @@ from ftsim.training.recipes.sft_loop import Config, main
 from ftsim.training.trainers import connect, job_id_for
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
 from tests.sdk import BACKGROUND
-
-from .runs import files, kill_after, rows, run_to_end
+from tests.training.runs import files, kill_after, rows, run_to_end
 
 SHAPES = "accounts/fireworks/trainingShapes/qwen3-8b-"
 DATA = Path(__file__).parents[2] / "ftsim" / "compute" / "data" / "chat-train.jsonl"

@@ -11,9 +11,8 @@ import pytest
 from emulator.server import Emulator
 from ftsim.training.errors import CheckpointError
 from ftsim.training.recipes import dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
-
-from . import preference_runs, rl_runs
-from .test_sft_end_to_end import configure as configure_sft
+from tests.training import preference_runs, rl_runs
+from tests.training.test_sft_end_to_end import configure as configure_sft
 
 RECIPES = (sft_loop, dpo_loop, orpo_loop, rl_loop, igpo_loop)
 

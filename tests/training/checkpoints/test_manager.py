@@ -8,8 +8,7 @@ import pytest
 
 from ftsim.training.checkpoints.manager import ResumeInfo, TrainingCheckpoints
 from ftsim.training.errors import CheckpointError, ConfigError
-
-from .fakes import FakePlane, FakeTrainer
+from tests.training.fakes import FakePlane, FakeTrainer
 
 
 @pytest.fixture

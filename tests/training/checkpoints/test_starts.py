@@ -14,10 +14,9 @@ from ftsim.training.checkpoints.starts import check_start
 from ftsim.training.errors import CheckpointError, ConfigError
 from ftsim.training.recipes import dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
 from ftsim.training.trainers import connect, training_client
-
-from . import preference_runs, rl_runs
-from .fakes import FakePlane
-from .test_sft_end_to_end import configure as configure_sft
+from tests.training import preference_runs, rl_runs
+from tests.training.fakes import FakePlane
+from tests.training.test_sft_end_to_end import configure as configure_sft
 
 CONFIGURE: dict[ModuleType, Any] = {
     sft_loop: lambda *arguments, **more: configure_sft(*arguments, **(more | {"max_examples": 4, "epochs": 1})),
