@@ -1,9 +1,12 @@
 """What holds for every test."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from typer.testing import CliRunner, Result
+
+Ftsim = Callable[..., Result]
 
 PREFIXES = ("FIREWORKS_", "TINKER_", "FTSIM_", "HF_", "TRANSFORMERS_", "PYTHONPATH", "NO_PROXY", "no_proxy")
 
@@ -19,3 +22,18 @@ def environment_is_left_as_it_was() -> Iterator[None]:
 def ours() -> dict[str, str]:
     """The variables that decide whom a program talks to; libraries set others of their own when they are imported."""
     return {name: value for name, value in os.environ.items() if name.startswith(PREFIXES)}
+
+
+@pytest.fixture
+def ftsim(monkeypatch: pytest.MonkeyPatch) -> Ftsim:
+    """Call the command; the environment names no service."""
+    for name in ("FIREWORKS_BASE_URL", "FIREWORKS_API_KEY", "FTSIM_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    from ftsim.cli.main import app
+
+    def call(*words: str) -> Result:
+        return CliRunner().invoke(app, list(words), prog_name="ftsim")
+
+    return call

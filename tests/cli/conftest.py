@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from emulator.backend import SavedState
 from emulator.core.names import Shelf
@@ -12,29 +11,13 @@ from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
 from emulator.state.entities import Checkpoint, Job, Session
-from ftsim.cli.main import app
 from tests.doubles import BASE, DictBackend, write_adapter, write_base, write_delta, write_training
-
-Ftsim = Callable[..., Result]
 
 
 @pytest.fixture
 def emu(tmp_path: Path) -> Iterator[Emulator]:
     with Emulator(DictBackend(tmp_path), account="acct1", api_key="key1") as emulator:
         yield emulator
-
-
-@pytest.fixture
-def ftsim(monkeypatch: pytest.MonkeyPatch) -> Ftsim:
-    """Call the command; the environment names no service."""
-    for name in ("FIREWORKS_BASE_URL", "FIREWORKS_API_KEY", "FTSIM_STATE_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*words: str) -> Result:
-        return CliRunner().invoke(app, list(words), prog_name="ftsim")
-
-    return call
 
 
 @pytest.fixture

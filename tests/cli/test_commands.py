@@ -12,7 +12,8 @@ from emulator.platform.deployments.spec import DeploymentSpec
 from emulator.server import Emulator
 from emulator.state.entities import Job, Session
 from ftsim.cli.program import program_begins
-from tests.cli.conftest import RUN, Ftsim
+from tests.cli.conftest import RUN
+from tests.conftest import Ftsim
 from tests.doubles import BASE
 
 ROWS = Path(__file__).parents[2] / "fixtures" / "rows"

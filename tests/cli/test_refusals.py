@@ -9,7 +9,7 @@ import pytest
 from emulator.core.errors import FailedPrecondition
 from emulator.state.entities import Job
 from ftsim.cli import main as cli
-from tests.cli.conftest import Ftsim
+from tests.conftest import Ftsim
 from tests.doubles import BASE
 
 Refused = Callable[..., str]

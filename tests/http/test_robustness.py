@@ -213,7 +213,7 @@ def test_a_full_disk_is_said_and_loses_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("emulator.blobs.os.rename", full)
+        patched.setattr("emulator.state.blobs.os.rename", full)
         assert "no space left" in str(wire.run("save_weights", 1, path="step-9").get("error"))
     assert rows(http) == before
     assert wire.run("save_weights", 2, path="step-9")["path"] == "step-9"

@@ -303,6 +303,8 @@ def test_the_plugin_costs_nothing_where_nobody_uses_it(run: object) -> None:
         "no:respx",
         "-p",
         "no:hypothesispytest",
+        "-p",
+        "no:schemathesis",
     )
     result.assert_outcomes(passed=1)
 

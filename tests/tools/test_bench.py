@@ -10,7 +10,7 @@ import pytest
 
 from ftsim.tools.bench import measure, report
 from ftsim.tools.bench.measure import Result, paired, ratio, round_trips
-from tests.cli.conftest import Ftsim
+from tests.conftest import Ftsim
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from ftsim.tools.demo import judge, programs, story
 from ftsim.tools.demo.programs import MODES, REFERENCE, ROWS
 from ftsim.tools.demo.runs import DemoError, Program, cursors, last_step
-from tests.cli.conftest import Ftsim
+from tests.conftest import Ftsim
 
 
 def test_the_programs_are_ordinary_scripts(tmp_path: Path) -> None:

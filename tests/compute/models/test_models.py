@@ -40,7 +40,7 @@ def test_every_name_has_a_complete_folder(cache: Path, name: str) -> None:
 
 
 def test_the_platforms_catalogue_and_this_one_agree() -> None:
-    declared = tomllib.loads((Path(emulator.__file__).parent / "catalogue.toml").read_text())["models"]
+    declared = tomllib.loads((Path(emulator.__file__).parent / "platform/models/catalogue.toml").read_text())["models"]
     for short, entry in declared.items():
         facts = models.facts(models.PREFIX + short)
         assert (facts.tokenizer_id, facts.moe) == (entry["tokenizer"], entry.get("moe", False))

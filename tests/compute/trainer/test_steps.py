@@ -333,10 +333,10 @@ def test_a_failure_in_the_middle_of_a_request_changes_nothing(start: Start, monk
             raise RuntimeError("out of memory")
         return original(*_)
 
-    import ftsim.compute.trainer.trainer
+    from ftsim.compute.trainer import trainer as module
 
-    original = ftsim.trainer.trainer.logits_of
-    monkeypatch.setattr(ftsim.trainer.trainer, "logits_of", out_of_memory)
+    original = module.logits_of
+    monkeypatch.setattr(module, "logits_of", out_of_memory)
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer.forward_backward("m", batch(lengths=LENGTHS))
     assert same(before, gradients(trainer))
