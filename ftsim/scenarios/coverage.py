@@ -11,7 +11,7 @@ from emulator.quirks.table import QUIRKS
 from ftsim.scenarios import scenarios
 
 BEGIN, END = "<!-- generated: coverage -->", "<!-- end of generated -->"
-_ENTRY = re.compile(r"\*\*([A-F]\d+) (★(?:\([^)]*\))? )?([^*]+)\*\*(.*)")
+_ENTRY = re.compile(r"\*\*([A-H]\d+) (★(?:\([^)]*\))? )?([^*]+)\*\*(.*)")
 _MARK = re.compile(r"\*\*((?:RAN|SRC|REP|INF)[A-Z,/ ]*)\*\*")
 _NAME = re.compile(r'"([a-z]+\.[a-z_]+)"')
 
