@@ -1,47 +1,53 @@
-"""Every failure of docs/failures.md that can be caused, reproduced: one module for each id, `ftsim reproduce A1`.
+"""Every failure of docs/failures.md that can be caused, reproduced, in modules by subject: `ftsim reproduce A1`.
 
-A module has
+A failure is a function of one of these modules; nothing else has to be changed to add one:
 
-    ID = "A1"                                  # the entry of the catalogue
-    TITLE = "one list mixes two precisions"    # what goes wrong, in a line
-    UPSTREAM = "fireworks-ai 1.2.28"           # only where the fault is the vendor client's: the last version with it
+    @scenario("A1", "what goes wrong, in a line")
+    def mixed_precision_sorts_wrong(stage: Stage) -> Report: ...
 
-    def reproduce(stage: Stage) -> Report: ...
-
-`reproduce` causes the failure, claims what it found (`claim`, `still_upstream`), and has a right client survive it.
+It causes the failure, claims what it found (`claim`, `still_upstream`), and has a right client survive it. `upstream`
+is given only where the fault is the vendor client's: the last version that has it.
 """
 
 import pkgutil
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ftsim.scenarios.report import Report
+from ftsim.scenarios.support.report import Report
 
-_MODULE = re.compile(r"[a-f][0-9]{2}")
+if TYPE_CHECKING:
+    from ftsim.scenarios.support.stage import Stage
+
+_NO_SUBJECTS = ("coverage", "support")
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One module, described."""
+    """One entry of the catalogue and the function that reproduces it."""
 
     id: str
     title: str
     upstream: str
-    module: ModuleType
+    reproduce: "Callable[[Stage], Report]"
 
     def run(self, backend: Any = None) -> Report:
         """Reproduce on a fresh stage; raises ScenarioFailed."""
-        from ftsim.scenarios.stage import Stage
+        from ftsim.scenarios.support.stage import Stage
 
         with Stage(backend or shared_backend()) as stage:
-            report = self.module.reproduce(stage)
+            report = self.reproduce(stage)
             assert isinstance(report, Report)
             return report
+
+
+def scenario(identifier: str, title: str, *, upstream: str = "") -> "Callable[[Callable[[Stage], Report]], Scenario]":
+    """The decorator that makes a function of a module by subject the scenario of an entry of the catalogue."""
+    return lambda reproduce: Scenario(identifier, title, upstream, reproduce)
 
 
 @dataclass(frozen=True)
@@ -57,14 +63,15 @@ class Outcome:
 @cache
 def scenarios() -> tuple[Scenario, ...]:
     """All of them, in the catalogue's order."""
-    names = sorted(found.name for found in pkgutil.iter_modules(__path__) if _MODULE.fullmatch(found.name))
-    modules = [import_module(f"{__name__}.{name}") for name in names]
-    return tuple(Scenario(m.ID, m.TITLE, getattr(m, "UPSTREAM", ""), m) for m in modules)
+    subjects = [found.name for found in pkgutil.iter_modules(__path__) if found.name not in _NO_SUBJECTS]
+    modules = [import_module(f"{__name__}.{subject}") for subject in subjects]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Scenario)]
+    return tuple(sorted(found, key=lambda one: (one.id[0], int(one.id[1:]))))
 
 
 def find(identifier: str) -> Scenario | None:
     """The scenario of an id, in any spelling: D6, d6, d06."""
-    match = re.fullmatch(r"([a-fA-F])0*([0-9]+)", identifier.strip())
+    match = re.fullmatch(r"([a-zA-Z])0*([0-9]+)", identifier.strip())
     wanted = f"{match[1].upper()}{match[2]}" if match else ""
     return next((scenario for scenario in scenarios() if scenario.id == wanted), None)
 

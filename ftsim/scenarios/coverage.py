@@ -1,8 +1,10 @@
 """Generates docs/quirks.md and the coverage table in docs/failures.md: `python -m ftsim.scenarios.coverage [DOCS]`."""
 
+import ast
+import inspect
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from ftsim.scenarios import scenarios
 BEGIN, END = "<!-- generated: coverage -->", "<!-- end of generated -->"
 _ENTRY = re.compile(r"\*\*([A-H]\d+) (★(?:\([^)]*\))? )?([^*]+)\*\*(.*)")
 _MARK = re.compile(r"\*\*((?:RAN|SRC|REP|INF)[A-Z,/ ]*)\*\*")
-_NAME = re.compile(r'"([a-z]+\.[a-z_]+)"')
 
 OPT_IN = {
     "A1": "since a program under development is better served by stamps that sort (WIRE 5.4)",
@@ -50,8 +51,25 @@ def used_by(identifier: str) -> list[str]:
     scenario = next((s for s in scenarios() if s.id == identifier), None)
     if scenario is None:
         return [quirk.name for quirk in QUIRKS if identifier in quirk.failures]
-    source = Path(str(scenario.module.__file__)).read_text("utf-8")
-    return list(dict.fromkeys(name for name in _NAME.findall(source) if name in names))
+    return list(dict.fromkeys(text for text in texts_of(scenario.reproduce) if text in names))
+
+
+def texts_of(function: Callable[..., object]) -> list[str]:
+    """Every text in the source of a function and of what it uses of its module, in the order of the file."""
+    tree = ast.parse(Path(inspect.getsourcefile(function) or "").read_text("utf-8"))
+    declared: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        names = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+        if isinstance(node, ast.Assign):
+            names = [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+        declared |= dict.fromkeys(names, node)
+    texts, waiting = [], [function.__name__]
+    while waiting:
+        used = declared.pop(waiting.pop(), None)
+        nodes = list(ast.walk(used)) if used else []
+        waiting += [node.id for node in nodes if isinstance(node, ast.Name)]
+        texts += [node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [str(text.value) for text in sorted(texts, key=lambda text: (text.lineno, text.col_offset))]
 
 
 def coverage(catalogue: str) -> str:
@@ -69,8 +87,8 @@ def coverage(catalogue: str) -> str:
     pinned = sum(bool(scenario.upstream) for scenario in known.values())
     text = (
         f"{BEGIN}\n## What is reproduced\n\n"
-        f"{len(known)} of {len(listed)} entries, by the module of `ftsim/scenarios` that bears the id (A1 `a01.py`) "
-        "and by `tests/scenarios/test_scenarios.py`, which runs them all. "
+        f"{len(known)} of {len(listed)} entries, each by a function that bears its id in a module of `ftsim/scenarios` "
+        "by subject, and by `tests/scenarios/test_scenarios.py`, which runs them all. "
         f"{pinned} of them pin a fault of the vendor's own client: they fail when a newer client no longer has it. "
         "What is on by default needs no switch; these are off although the service does them: "
         + "; ".join(f"{identifier}, {why}" for identifier, why in OPT_IN.items())

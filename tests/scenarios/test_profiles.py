@@ -6,7 +6,7 @@ import pytest
 
 from emulator.quirks import profiles
 from ftsim.scenarios import shared_backend
-from ftsim.scenarios.stage import BASE, Stage, train
+from ftsim.scenarios.support.stage import BASE, Stage, train
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def stage() -> Iterator[Stage]:
 @pytest.mark.parametrize("profile", ["production-like", "april-2026"])
 def test_a_run_is_trained_interrupted_resumed_and_promoted(stage: Stage, profile: str) -> None:
     profiles.apply(stage.quirks, profile)
-    with stage.hurry():
+    with stage.fake_time():
         stage.manager.create_and_wait(stage.job_config("job-1"))
         client = stage.client()
         checkpoints = stage.checkpoints(client)

@@ -1,7 +1,7 @@
 """`ftsim reproduce`, and what a scenario says when the world is not as it claims."""
 
 import json
-from types import ModuleType
+from collections.abc import Callable
 
 import pytest
 from typer.testing import CliRunner
@@ -9,16 +9,14 @@ from typer.testing import CliRunner
 import ftsim.scenarios
 from ftsim.cli.main import app
 from ftsim.scenarios import Scenario, attempt
-from ftsim.scenarios.report import Report, ScenarioFailed, claim, refusal, still_upstream
-from ftsim.scenarios.stage import Stage
+from ftsim.scenarios.support.report import Report, ScenarioFailed, claim, refusal, still_upstream
+from ftsim.scenarios.support.stage import Stage
 
 run = CliRunner().invoke
 
 
-def scenario(act: object) -> Scenario:
-    module = ModuleType("z01")
-    module.reproduce = act  # type: ignore[attr-defined]
-    return Scenario("Z1", "a made-up failure", "fireworks-ai 1.0", module)
+def scenario(act: Callable[[Stage], Report]) -> Scenario:
+    return ftsim.scenarios.scenario("Z1", "a made-up failure", upstream="fireworks-ai 1.0")(act)
 
 
 def test_one_failure_is_shown_from_all_sides() -> None:

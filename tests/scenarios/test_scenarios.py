@@ -1,7 +1,11 @@
 """Every scenario of `ftsim.scenarios` reproduces what it describes."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
+import ftsim.scenarios
 from ftsim.scenarios import Scenario, find, scenarios
 
 
@@ -19,6 +23,33 @@ def test_an_id_is_found_in_any_spelling() -> None:
     assert find("Z1") is None
 
 
-def test_ids_are_those_of_the_modules() -> None:
-    for scenario in scenarios():
-        assert scenario.module.__name__.endswith(f"{scenario.id[0].lower()}{int(scenario.id[1:]):02d}")
+def test_an_id_is_reproduced_by_one_function_and_one_alone() -> None:
+    assert len({scenario.id for scenario in scenarios()}) == len(scenarios())
+    assert len({scenario.reproduce.__name__ for scenario in scenarios()}) == len(scenarios())
+
+
+def test_scenarios_are_in_the_order_of_the_catalogue() -> None:
+    ids = [(scenario.id[0], int(scenario.id[1:])) for scenario in scenarios()]
+    assert ids == sorted(ids)
+
+
+def test_a_scenario_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made_up.py").write_text(
+        "from ftsim.scenarios import scenario\n"
+        "from ftsim.scenarios.support.report import Report\n\n\n"
+        '@scenario("F99", "a made-up failure")\n'
+        "def something_made_up(stage):\n"
+        '    return Report(sees=["it"], right=["nothing"])\n'
+    )
+    monkeypatch.setattr(ftsim.scenarios, "__path__", [*ftsim.scenarios.__path__, str(tmp_path)])
+    known = scenarios()
+    scenarios.cache_clear()
+    try:
+        assert [scenario.id for scenario in scenarios()] == [*(scenario.id for scenario in known), "F99"]
+        added = find("f99")
+        assert added is not None
+        assert added.title == "a made-up failure"
+        assert added.run().sees == ["it"]
+    finally:
+        scenarios.cache_clear()
+        sys.modules.pop("ftsim.scenarios.made_up", None)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ftsim.scenarios import shared_backend
-from ftsim.scenarios.stage import BASE, Stage
+from ftsim.scenarios.support.stage import BASE, Stage
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_server_may_suffix_sampler_rows_as_it_likes(stage: Stage) -> None:
     stage.quirks.set("sampler.suffix", "random")
     client = stage.client()
     asked = client.save_weights_for_sampler_ext("step-0", checkpoint_type="base")
-    (row,) = stage.truth("job-1")
+    (row,) = stage.rows("job-1")
     assert row.id == asked.path
     assert row.id.startswith("step-0-")
     assert row.id != asked.snapshot_name

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ftsim.scenarios import shared_backend
-from ftsim.scenarios.stage import BASE, Stage, batch, train
+from ftsim.scenarios.support.stage import BASE, Stage, batch, train
 from tests.sdk import types
 
 

@@ -1,0 +1,197 @@
+"""Failures of a single call: lost replies, results that do not come, errors of every shape."""
+
+import json
+from typing import Any
+
+from ftsim.scenarios import scenario
+from ftsim.scenarios.support import trainers
+from ftsim.scenarios.support.report import Report, claim, refusal
+from ftsim.scenarios.support.stage import Stage, batch, train
+
+
+@scenario("F13", "a training call whose reply was lost is applied twice")
+def a_training_call_is_applied_twice(stage: Stage) -> Report:
+    """A reply is lost, the call is sent again: is it one step or two?"""
+    doubled = _step(stage, "job-1", dedupe=False)
+    right = _step(stage, "job-2", dedupe=True)
+    claim((doubled, right) == (2, 1), f"{doubled} steps without and {right} with de-duplication")
+    asked = [exchange.json["seq_id"] for exchange in stage.exchanges("optim_step")]
+    claim(len(asked) == 4 and asked[0] == asked[1], f"optim_step was sent with {asked}")
+    wire = trainers.Wire(stage, "job-2")
+    wire.fetch(wire.submit("optim_step", 1, adam_params={"learning_rate": 0.1}))
+    other = wire.fetch(wire.submit("optim_step", 1, adam_params={"learning_rate": 0.2}))
+    claim("sequence number was reused" in json.dumps(other), f"{other}")
+    return Report(
+        sees=[f"nothing: one optim_step was called, {doubled} optimizer steps were taken"],
+        exchanges=stage.exchanges("optim_step")[:2],
+        right=[f"a server that knows (model_id, seq_id) takes {right} step and gives the first answer again",
+               f"the same number with another payload: {other['error']}"],
+    )  # fmt: skip
+
+
+def _step(stage: Stage, job: str, *, dedupe: bool) -> int:
+    """The optimizer steps that one call comes to when its reply is lost."""
+    client = stage.client(job)
+    client.forward_backward(batch(), "cross_entropy").result()
+    stage.quirks.set("rpc.dedupe", dedupe, job=job)
+    stage.quirks.set("http.lose_reply", "after", times=1, endpoint="optim_step", job=job)
+    with trainers.patient(stage):
+        client.optim_step(trainers.adam()).result()
+    return trainers.steps(stage, client)
+
+
+@scenario("F14", "410, promise expired: a step dies though the trainer is healthy")
+def a_result_expires(stage: Stage) -> Report:
+    """A result is kept for a while only, and may be gone before it is fetched."""
+    client = stage.client()
+    checkpoints = stage.checkpoints(client)
+    train(client, 0)
+    checkpoints.save("step-1", data_consumed=1)
+    stage.quirks.set("futures.expire_next", True, times=1, endpoint="optim_step")
+    error = refusal(train, client, 1)
+    claim(type(error).__name__ == "RetryableException" and "expired" in str(error), f"{error!r}")
+    claim(trainers.state(stage) == "JOB_STATE_RUNNING" and trainers.steps(stage, client) == 2, "the step was taken")
+    expired = [exchange for exchange in stage.exchanges("retrieve_future") if exchange.status == 410]
+    again = stage.client()
+    resumed = stage.checkpoints(again).resume()
+    claim(resumed and resumed.step == 1, f"resumed {resumed}")
+    train(again, 1)
+    same = stage.live(again), stage.live(client)
+    claim(trainers.steps(stage, again) == 2, f"{trainers.steps(stage, again)} steps")
+    equal = all(bool((a == b).all()) for a, b in zip(*(model.model.parameters() for model in same), strict=True))
+    claim(equal, "the resumed run should hold what the one without trouble holds")
+    wire = trainers.Wire(stage)
+    stage.quirks.set("futures.ttl_s", 60.0)
+    request = wire.submit("optim_step", 1)
+    wire.fetch(request)
+    stage.clock.advance(61)
+    late = wire.fetch(request)
+    claim("expired" in str(late), f"{late}")
+    return Report(
+        sees=[f"{type(error).__name__}: {error}", f"after 60 s of keeping: {late['message']}"],
+        exchanges=expired[:1],
+        right=[
+            f"goes back to the last checkpoint, step {resumed.step}, and trains the batch again: bit for bit the same"
+        ],
+    )
+
+
+BORNE = (
+    ("try_again", 3), ("paused_capacity", 2), ("paused_rate_limit", 2), ("408", 3), ("500", 12), ("503", 12),
+    ("429", 2), ("400", 3), ("empty_400", 6), ("402", 3), ("complete_metadata", 1),
+)  # fmt: skip
+
+
+FATAL = (("400", 4), ("404", 1), ("409", 1), ("complete_metadata", 2), ("refuse_metadata", 4))
+
+
+@scenario("F15", "the grammar of polling for a result: what is borne, how often, and what is fatal")
+def answers_in_place_of_a_result(stage: Stage) -> Report:
+    """What may come instead of a result, and how long the client goes on to ask."""
+    client = stage.client()
+    borne, fatal = [], []
+    for answer, times in BORNE:
+        error, slept = _ask(stage, client, answer, times)
+        claim(error is None, f"{times} x {answer} should be borne: {error!r}")
+        borne.append(f"{times} x {answer} ({slept:.0f} s)")
+    for answer, times in FATAL[:3]:
+        error, _ = _ask(stage, client, answer, times)
+        claim(isinstance(error, ValueError), f"{times} x {answer} should be fatal: {error!r}")
+        fatal.append(f"{times} x {answer}: {trainers.first_line(error)[:90]}")
+    stage.quirks.set("futures.answer", "refuse_metadata", endpoint="forward")
+    old, _ = _ask(stage, client, "", 0)
+    claim(isinstance(old, ValueError) and "allow_metadata_only" in str(old), f"an old trainer: {old!r}")
+    stage.quirks.clear()
+    error, _ = _ask(stage, client, "", 0)
+    claim(error is None, f"afterwards the client should work: {error!r}")
+    return Report(
+        sees=[*fatal, f"an old trainer that does not know the field: {trainers.first_line(old)[:90]}"],
+        exchanges=[exchange for exchange in stage.exchanges("retrieve_future") if exchange.status == 408][:1],
+        right=[f"asks on: {', '.join(borne)}"],
+    )
+
+
+def _ask(stage: Stage, client: Any, answer: str, times: int) -> tuple[Exception | None, float]:
+    """What a forward ends with when its result is withheld so many times, and how long the client slept."""
+    if times:
+        stage.quirks.set("futures.answer", answer, times=times, endpoint="forward")
+    slept = stage.time.slept
+    try:
+        with trainers.patient(stage):
+            client.forward(batch(), "cross_entropy").result()
+    except Exception as error:
+        return error, stage.time.slept - slept
+    return None, stage.time.slept - slept
+
+
+@scenario("F16", "one blip kills a run of many hours: no retry around the step")
+def a_blip_kills_the_run(stage: Stage) -> Report:
+    """The service is away for longer than the client tries."""
+    client = stage.client()
+    checkpoints = stage.checkpoints(client)
+    for step in (1, 2):
+        train(client, step)
+        checkpoints.save(f"step-{step}", data_consumed=step)
+    stage.quirks.set("http.fail", 503, for_s=400, endpoint="forward_backward")
+    slept = stage.time.slept
+    with trainers.patient(stage):
+        error = refusal(train, client, 3)
+    tried = [exchange for exchange in stage.exchanges("forward_backward") if exchange.status == 503]
+    waited = stage.time.slept - slept
+    claim("503" in str(error) and 299 <= waited < 400, f"after {waited:.0f} s: {error!r}")
+    hung = stage.client("job-2")
+    with stage.quirks.set("futures.never_resolve", True, job="job-2"):
+        hang = refusal(hung.forward_backward(batch(), "cross_entropy").result, timeout=0.2)
+    claim(isinstance(hang, TimeoutError), f"{hang!r}")
+    stage.time.sleep(120)
+    trainers.bring_up(stage)
+    again = stage.client()
+    resumed = stage.checkpoints(again).resume()
+    claim(resumed and resumed.step == 2, f"resumed {resumed}")
+    losses = train(again, 3)
+    claim(trainers.steps(stage, again) == 3, f"{trainers.steps(stage, again)} steps")
+    return Report(
+        sees=[f"{len(tried)} tries in {waited:.0f} s, then {type(error).__name__}: {trainers.first_line(error)}",
+              f"or a call that hangs: {type(hang).__name__}"],
+        exchanges=tried[:1],
+        right=[f"waits, reconnects, resumes at step {resumed.step}, trains step 3 (loss {losses[0]:.3f})"],
+    )  # fmt: skip
+
+
+STYLES = ("status", "error_object", "detail", "text")
+
+
+@scenario("F17", "four shapes of error bodies, and a reason that was masked before")
+def errors_have_four_shapes(stage: Stage) -> Report:
+    """Errors have had several forms; only one of them carries a reason for programs."""
+    from fireworks.training.sdk.errors import parse_training_api_error
+
+    path = f"/v1/accounts/{stage.account}/rlorTrainerJobs/none"
+    bodies, messages = [], []
+    for style in STYLES:
+        with stage.quirks.set("errors.style", style):
+            answer = stage.http.get(path)
+        bodies.append(answer.text[:120])
+        messages.append(str(parse_training_api_error(answer)))
+    claim(len(set(bodies)) == 4 and all("'none' not found" in text for text in messages), f"{messages}")
+    exchanges = stage.exchanges("get_job")
+    stage.manager.create(stage.job_config("job-1"))
+    stage.quirks.set("jobs.quota", 1)
+    full = refusal(stage.manager.create, stage.job_config("job-2"))
+    claim(getattr(full, "reason", None) == "QUOTA_EXCEEDED", f"{full!r}")
+    with stage.quirks.set("errors.style", "detail"):
+        masked = refusal(stage.manager.create, stage.job_config("job-2"))
+    claim(getattr(masked, "status_code", None) == 403 and masked.reason is None, f"{masked!r}")  # type: ignore[attr-defined]
+    client = stage.client("job-1")
+    stage.quirks.set("futures.answer", "409", times=1, endpoint="forward")
+    busy = refusal(lambda: client.forward(batch(), "cross_entropy").result())
+    claim(isinstance(busy, ValueError) and "409" in str(busy), f"{busy!r}")
+    stage.manager.delete("job-1")
+    made = stage.manager.create(stage.job_config("job-2"))
+    claim(trainers.state(stage, made.job_id) == "JOB_STATE_RUNNING", f"{made}")
+    return Report(
+        sees=[*bodies, f"over the quota, in an old body: {masked}", f"409 on a dedicated trainer: {str(busy)[:120]}"],
+        exchanges=exchanges[:2],
+        right=[f"classifies by ErrorInfo: status {full.status_code}, reason {full.reason}, {full.metadata}; "  # type: ignore[attr-defined]
+               "frees a job, creates again"],
+    )  # fmt: skip

@@ -1,0 +1,142 @@
+"""Failures of going on with a run: the wrong checkpoint, a torn one, or none."""
+
+from typing import Any
+
+from ftsim.scenarios import scenario
+from ftsim.scenarios.support.report import Report, claim, refusal
+from ftsim.scenarios.support.stage import BASE, Stage, newest_as_text, train
+
+
+@scenario("C13", "the same log_path with a new trainer: a silent fresh start beside the old job's cursor file")
+def a_new_trainer_beside_an_old_cursor(stage: Stage) -> Report:
+    """The list is per job: with a new trainer and the old log path there is a cursor and no checkpoint."""
+    client = stage.client()
+    train(client, 0)
+    stage.checkpoints(client).save("step-1", data_consumed=8)
+    new = stage.client("job-2")
+    rows = stage.manager.list_checkpoints("job-2")
+    naive = rows[-1]["name"] if rows else None
+    claim(naive is None, f"naive resume finds {naive}")
+    ours = refusal(stage.checkpoints(new, "job-2").resume)
+    claim("belong to another job" in str(ours), f"our client says {ours}")
+    resumed = stage.checkpoints(stage.client()).resume()
+    claim(resumed and resumed.data_consumed == 8, f"on the old job we resume {resumed}")
+    return Report(
+        sees=["job-2 lists nothing: 'no checkpoint, starting at step 0', while dataloader.json knows step-1"],
+        exchanges=stage.exchanges("list_checkpoints")[2:3],
+        right=[f"TrainingCheckpoints refuses: {str(ours)[:220]}", f"with the old job it resumes step {resumed.step}"],
+    )
+
+
+@scenario("C14", "init_from resets the step to 0, so names of two phases on one job collide")
+def two_phases_use_the_same_names(stage: Stage) -> Report:
+    """A run that starts from another phase's checkpoint counts from 0 again, and comes to names that are taken."""
+    first = stage.client()
+    dpo = stage.checkpoints(first, run="dpo")
+    train(first, 0)
+    dpo.save("step-1", data_consumed=8)
+    naive = stage.client()
+    naive.load_state("step-1").result()
+    train(naive, 1, 2)
+    collision = refusal(lambda: naive.save_state("step-1").result())
+    claim("already exists" in str(collision), f"refused with {collision}")
+    second = stage.client()
+    rl = stage.checkpoints(second, run="rl")
+    info = rl.resume(init_from_checkpoint="job-1:step-1")
+    train(second, 1)
+    ours = refusal(rl.save, "step-1", data_consumed=4)
+    rl.save("rl-step-1", data_consumed=4)
+    resumed = stage.checkpoints(stage.client(), run="rl").resume()
+    claim(info and info.step == 0 and resumed and resumed.source == "rl-step-1", f"{info}, then {resumed}")
+    return Report(
+        sees=[f"the second phase saves its own step-1: {str(collision)[:160]}"],
+        exchanges=stage.exchanges("save_weights")[1:2],
+        right=[f"TrainingCheckpoints says so before it sends: {str(ours)[:200]}", "a prefix per phase: rl-step-1"],
+    )
+
+
+@scenario("C22", "the newest checkpoint is torn: the loader starts from scratch, or from half a model")
+def the_newest_checkpoint_is_torn(stage: Stage) -> Report:
+    """The newest state is listed and not whole."""
+    errors, resumes = {}, []
+    for number, damage in enumerate(("missing_metadata", "missing_shard")):
+        job = f"job-{number}"
+        client = stage.client(job)
+        checkpoints = stage.checkpoints(client, job, run=job)
+        train(client, 0)
+        checkpoints.save("step-1", data_consumed=8)
+        train(client, 1)
+        stage.quirks.set("dcp.torn", damage, times=1)
+        checkpoints.save("step-2", data_consumed=16)
+        rows = [row["name"].rsplit("/", 1)[1] for row in stage.manager.list_checkpoints(job)]
+        claim(rows == ["step-1", "step-2"], f"the rows are {rows}")
+        new = stage.client(job)
+        untouched = stage.weights(new)
+        errors[damage] = str(refusal(_load, new, "step-2"))
+        claim(stage.weights(new) == untouched, "a torn state was loaded in part")
+        resumed = stage.checkpoints(new, job, run=job).resume()
+        claim(resumed and (resumed.source, resumed.data_consumed) == ("step-1", 8), f"resumed {resumed}")
+        resumes.append(resumed.source)
+    return Report(
+        sees=[f"{damage}: step-2 is listed, load says {said[:140]}" for damage, said in errors.items()],
+        exchanges=stage.exchanges("load_weights")[:2],
+        right=[f"TrainingCheckpoints tries the row before, {resumes[0]}, with its cursor; with none left it stops"],
+    )
+
+
+def _load(client: Any, name: str) -> None:
+    client.load_state_with_optimizer(name).result()
+
+
+@scenario("C23", "close() deletes the trainer that holds the checkpoints: nothing to resume")
+def closing_deletes_the_trainer(stage: Stage) -> Report:
+    """Cleaning up deletes the trainer, and with it what a run could resume from."""
+    from ftsim.training import trainers
+
+    client = stage.client()
+    train(client, 0)
+    stage.checkpoints(client).save("step-1", data_consumed=8, promotable=True)
+    stage.manager.delete("job-1")
+    error = refusal(stage.manager.resume_and_wait, "job-1")
+    answer = stage.exchanges("resume_job")[-1].answer
+    claim("JOB_STATE_DELETED" in answer["message"], f"resume says {answer}")
+    model = stage.checkpoints(client).promote_latest("rescued", BASE)
+
+    ours = stage.client("job-2")
+    stage.checkpoints(ours, "job-2", run="kept").save("step-1", data_consumed=8)
+    trainers.release(stage.manager, "job-2")
+    stage.manager.resume_and_wait("job-2")
+    resumed = stage.checkpoints(stage.client("job-2"), "job-2", run="kept").resume()
+    claim(resumed and resumed.source == "step-1", f"resumed {resumed}")
+    return Report(
+        sees=[f"the next run resumes the job: {str(error).splitlines()[0][:120]}: {answer['message']}"],
+        exchanges=stage.exchanges("delete_job", "resume_job", "cancel_job"),
+        right=[
+            "release the accelerators with a cancel, which keeps the checkpoints: resume and load work",
+            f"what was deleted can still be promoted for 30 days: {model['name']}",
+        ],
+    )
+
+
+@scenario("C24", "a rerun of the first phase resumes from a row of the later phase, which is newest on the job")
+def a_rerun_resumes_from_a_later_phase(stage: Stage) -> Report:
+    """Two phases on one job: the newest row belongs to the other one."""
+    first = stage.client()
+    train(first, 0)
+    stage.checkpoints(first, run="dpo").save("step-1", data_consumed=8)
+    second = stage.client()
+    rl = stage.checkpoints(second, run="rl")
+    rl.resume(init_from_checkpoint="job-1:step-1")
+    train(second, 1)
+    rl.save("rl-step-1", data_consumed=4)
+    newest = newest_as_text(stage.manager.list_checkpoints("job-1"))
+    claim(newest == "rl-step-1", f"the newest row is {newest}")
+    again = stage.client()
+    resumed = stage.checkpoints(again, run="dpo").resume()
+    claim(resumed and (resumed.source, resumed.data_consumed) == ("step-1", 8), f"resumed {resumed}")
+    claim(stage.weights(again) == stage.weights(first), "the weights are not those of the first phase")
+    return Report(
+        sees=[f"the newest row of the job is {newest}: the DPO rerun goes on from RL's weights"],
+        exchanges=stage.exchanges("list_checkpoints")[-1:],
+        right=["TrainingCheckpoints resumes rows that its own cursor file knows: step-1, 8 rows consumed"],
+    )
