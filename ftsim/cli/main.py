@@ -11,6 +11,7 @@ from ftsim.cli import (
     checkpoints,
     contract,
     demo,
+    doctor,
     explain,
     journal,
     models,
@@ -61,6 +62,7 @@ app.command("run", cls=ProgramCommand, context_settings=SETTINGS)(run.run)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("checkpoints")(checkpoints.checkpoints)
+app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
 app.command("promote")(promote.promote)
 app.add_typer(models.app, name="models")

@@ -122,6 +122,16 @@ def parse(text: str) -> list[ListedRow]:
     return rows
 
 
+def is_cut(text: str) -> bool:
+    """Whether the last page of a saved listing names a next one."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = [_json(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    pages = [page for page in (value if isinstance(value, list) else [value]) if _is_page(page)]
+    return bool(pages) and bool(page_rows(pages[-1])[1])
+
+
 def read(raw: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> ListedRow:
     """One row of a listing, whatever it lacks."""
     name = str(raw.get("name") or raw.get("id") or "")

@@ -1,0 +1,141 @@
+"""`ftsim doctor`."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail
+
+if TYPE_CHECKING:
+    from ftsim.inspect.doctor import Diagnosis
+    from ftsim.inspect.messages import Match
+
+SHOWN = 5
+
+
+def doctor(
+    message: Annotated[
+        str | None,
+        typer.Argument(help="An error message, a log or a traceback; - is stdin.", show_default=False),
+    ] = None,
+    job: Annotated[str | None, typer.Option(help="Job or session whose listing is judged.", show_default=False)] = None,
+    listing: Annotated[
+        Path | None, typer.Option("--from", help="A saved JSON listing instead of a service; - is stdin.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    state_dir: StateDir = None,
+) -> None:
+    """From symptom to cause.
+
+    With a MESSAGE: the entries of the failure catalogue that it is the symptom of. With --job or --from: a judgement
+    of the whole listing, row by row. Leaves with 0 when all is sound or the message is known, with 1 when there is
+    trouble or nothing is known of the message, with 2 when the listing cannot be read."""
+    if message is not None:
+        if job or listing:
+            fail("give a MESSAGE, or a listing by --job or --from, not both", 2)
+        raise SystemExit(_message(sys.stdin.read() if message == "-" else message, as_json))
+    if listing is None and job is None:
+        fail("give a MESSAGE in quotes, or --job JOB, or --from FILE", 2)
+    raise SystemExit(_listing(job, listing, as_json, url, api_key, state_dir))
+
+
+def _message(text: str, as_json: bool) -> int:
+    from ftsim.inspect.messages import diagnose
+
+    found = diagnose(text)
+    if as_json:
+        print(json.dumps({"matches": [asdict(match.entry) | {"who": match.who} for match in found]}, indent=1))
+    elif found:
+        for match in found[:SHOWN]:
+            _show(match)
+        if found[SHOWN:]:
+            print(f"less likely: {', '.join(match.entry.id for match in found[SHOWN:])}")
+    else:
+        print("no entry of the failure catalogue has this symptom")
+    return 0 if found else 1
+
+
+def _show(match: "Match") -> None:
+    from ftsim.scenarios import find
+
+    entry = match.entry
+    print(f"{entry.id}  {entry.title}  (said by {match.who})")
+    for label, text in (("sees", entry.sees), ("cause", entry.cause), ("cure", entry.cure), ("switch", entry.switch)):
+        if text:
+            print(f"  {label + ':':<8}{text}")
+    if find(entry.id):
+        print(f"  {'try:':<8}ftsim reproduce {entry.id}")
+    print()
+
+
+def _listing(
+    job: str | None, listing: Path | None, as_json: bool, url: str | None, api_key: str | None, state_dir: Path | None
+) -> int:
+    from ftsim.cli.explain import of_owner
+    from ftsim.inspect.doctor import judge
+    from ftsim.inspect.listing import is_cut, parse
+
+    if listing is not None:
+        try:
+            text = sys.stdin.read() if str(listing) == "-" else listing.read_text("utf-8")
+            found = judge(of_owner(parse(text), job), cut=is_cut(text))
+        except (OSError, ValueError) as error:
+            fail(f"{listing}: {error}", 2)
+    else:
+        from ftsim.cli.service import connect
+
+        with connect(url, api_key, state_dir) as service:
+            rows, now = service.rows(str(job))
+        found = judge(rows, now=time.time() if now is None else now)
+    if as_json:
+        print(json.dumps(_plain(found), indent=1))
+    else:
+        _print(found)
+    return 1 if found.troubles else 0
+
+
+def _plain(found: "Diagnosis") -> dict[str, Any]:
+    rows = [
+        {
+            "id": verdict.row.id,
+            "kind": verdict.row.short_type,
+            "resumable": verdict.resumable,
+            "promotable": verdict.promotable,
+            "session": verdict.row.suffix or None,
+            "branch": verdict.branch,
+            "cut_off": verdict.cut_off,
+        }
+        for verdict in found.verdicts
+    ]
+    takes = {"resume": found.resume_takes, "promote": found.promote_takes, "promote_by_text": found.text_takes}
+    return {"rows": rows, "takes": takes, "troubles": [asdict(trouble) for trouble in found.troubles]}
+
+
+def _print(found: "Diagnosis") -> None:
+    from rich.table import Table
+
+    from ftsim.cli.console import print_wide
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("checkpoint", "kind", "resumable", "promotable", "session", "branch"):
+        table.add_column(heading, no_wrap=True)
+    for verdict in found.verdicts:
+        branch = f"{verdict.branch}, cut off" if verdict.cut_off else str(verdict.branch)
+        row = verdict.row
+        table.add_row(row.id, row.short_type, verdict.resumable, verdict.promotable, row.suffix or "-", branch)
+    if found.verdicts:
+        print_wide(table)
+        print()
+    print(f"resume takes   {found.resume_takes or 'nothing'}")
+    print(f"promote takes  {found.promote_takes or 'nothing'}")
+    for trouble in found.troubles:
+        print(f"{trouble.entry:<4} {trouble.sentence}")
+    if not found.troubles:
+        print("sound")
