@@ -25,6 +25,20 @@ ROOMS = {
     "ftsim.training": set(),
     # Of the emulator, what computes knows the protocol, its errors and its kinds alone.
     "ftsim.compute": {"emulator.backend", "emulator.core.errors", "emulator.core.kinds"},
+    "ftsim.local": {"emulator", "ftsim.compute"},
+    "ftsim.process": {"emulator", "ftsim.compute", "ftsim.local"},
+    "ftsim.inspect": {"emulator", "ftsim.training.checkpoints.rows"},
+    "ftsim.testing": {"emulator", "ftsim.Emulator", "ftsim.compute"},
+    "ftsim.scenarios": {"emulator", *(f"ftsim.{room}" for room in ("compute", "training", "testing"))},
+    "ftsim.tools": {
+        "emulator",
+        *(f"ftsim.{room}" for room in ("compute", "training", "testing", "scenarios", "process", "inspect")),
+    },
+    # Commands may use everything, and nothing uses a command.
+    "ftsim.cli": {
+        "emulator",
+        *(f"ftsim.{room}" for room in ("compute", "training", "scenarios", "process", "inspect", "tools")),
+    },
 }
 
 
@@ -86,6 +100,17 @@ def test_a_room_imports_from_the_rooms_beneath_it_alone(room: str) -> None:
 def test_every_room_of_the_emulator_has_its_arrows() -> None:
     rooms = {path.stem for path in (ROOT / "emulator").iterdir() if not path.name.startswith("__")}
     assert rooms - {"server"} == {room.removeprefix("emulator.") for room in ROOMS if room.startswith("emulator.")}
+
+
+def test_every_room_of_ftsim_has_its_arrows() -> None:
+    rooms = {path.stem for path in (ROOT / "ftsim").iterdir() if not path.name.startswith("__")}
+    assert rooms == {room.removeprefix("ftsim.") for room in ROOMS if room.startswith("ftsim.")}
+
+
+def test_no_room_imports_from_one_that_imports_from_it() -> None:
+    for room, beneath in ROOMS.items():
+        for other in beneath & ROOMS.keys():
+            assert room not in ROOMS[other], f"{room} and {other} import from each other"
 
 
 @pytest.mark.parametrize("path", files("emulator.core"))

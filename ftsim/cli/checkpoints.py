@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from emulator.core.clock import parse_rfc3339
-from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, human_age, human_size, print_wide, yes_no
-from ftsim.inspect.listing import ListedRow, oldest_first
-
-_SECOND = 1_000_000_000
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, print_wide
+from ftsim.inspect.listing import oldest_first
+from ftsim.inspect.tables import describe, human_age, table
 
 
 def checkpoints(
@@ -70,39 +69,6 @@ def show_ledger(deployment: str, told: Mapping[str, Any], *, as_json: bool) -> N
     print_wide(drawn)
 
 
-def describe(row: ListedRow, now: float) -> dict[str, Any]:
-    """A row as plain data: size in bytes, age in seconds; None where nobody knows."""
-    return {
-        "id": row.id,
-        "kind": row.short_type,
-        "resumable": row.resumable,
-        "promotable": row.promotable,
-        "size": row.facts.get("size"),
-        "parent": row.facts.get("previous_snapshot"),
-        "step": row.step,
-        "created": row.created_text or None,
-        "age_s": None if row.created is None else round(now - row.created / _SECOND, 3),
-    }
-
-
 def show(described: Sequence[dict[str, Any]]) -> None:
     """Print rows as a table."""
     print_wide(table(described))
-
-
-def table(described: Sequence[dict[str, Any]]) -> Any:
-    """A rich table of rows as `describe` makes them."""
-    from rich.table import Table
-
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("checkpoint", "kind", "resumable", "promotable"):
-        drawn.add_column(heading, no_wrap=True)
-    for heading in ("size", "step", "age"):
-        drawn.add_column(heading, justify="right", no_wrap=True)
-    drawn.add_column("delta of")
-    for row in described:
-        drawn.add_row(
-            row["id"], row["kind"], yes_no(row["resumable"]), yes_no(row["promotable"]), human_size(row["size"]),
-            "-" if row["step"] is None else str(row["step"]), human_age(row["age_s"]), row["parent"] or "",
-        )  # fmt: skip
-    return drawn

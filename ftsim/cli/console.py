@@ -53,29 +53,3 @@ def print_wide(table: Any) -> None:
     console = Console()
     needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
     Console(width=max(console.width, needed)).print(table)
-
-
-def yes_no(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-def human_size(size: object) -> str:
-    """Bytes with a unit, `-` when unknown."""
-    if not isinstance(size, int):
-        return "-"
-    amount, unit = float(size), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if amount < 1024:
-            break
-        amount, unit = amount / 1024, larger
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-
-
-def human_age(seconds: float | None) -> str:
-    """Seconds, minutes, hours or days, `-` when unknown."""
-    if seconds is None:
-        return "-"
-    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            return f"{max(seconds, 0) / divisor:.0f} {unit}"
-    return f"{seconds / 86400:.0f} d"

@@ -2,14 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, print_wide
-
-if TYPE_CHECKING:
-    from ftsim.cli.service import Service
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, print_wide
 
 app = typer.Typer(no_args_is_help=True, help="List models, and fetch their files.")
 
@@ -67,39 +64,8 @@ def pull(
 ) -> None:
     """Fetch the files of a model, as `transformers` and `peft` open them."""
     from ftsim.cli.service import connect
+    from ftsim.inspect.service import fetch_model
 
     with connect(url, api_key, state_dir) as service:
-        full, files = fetch(service, name, folder)
+        full, files = fetch_model(service, name, folder)
     print(f"{full}: {files} files in {folder}")
-
-
-def fetch(service: "Service", name: str, folder: Path) -> tuple[str, int]:
-    """Fetch a model's files into a new or empty folder; returns its full name and how many files it has."""
-    import httpx
-
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        fail(f"{folder} is not an empty folder")
-    full = name if "/" in name else f"accounts/{service.account}/models/{name}"
-    urls = service.get(f"/v1/{full}:getDownloadEndpoint").get("filenameToSignedUrls") or {}
-    if not urls:
-        fail(f"{full} has no files to fetch")
-    for file in urls:
-        if file in ("", ".", "..") or Path(file).name != file or "\\" in file or "\0" in file:
-            fail(f"{full} is refused: {file[:120]!r} is no file name")
-    folder.mkdir(parents=True, exist_ok=True)
-    with httpx.Client(timeout=service.client.timeout, trust_env=service.client.trust_env) as storage:  # no key for it
-        for file, address in urls.items():
-            _fetch(storage, address, folder / file)
-    return full, len(urls)
-
-
-def _fetch(client: Any, address: str, target: Path) -> None:
-    """Stream one file; a torn one never keeps its name."""
-    aside = target.with_name(f".{target.name}.part")
-    with client.stream("GET", address) as response:
-        if not response.is_success:
-            fail(f"{target.name} cannot be fetched: HTTP {response.status_code}")
-        with aside.open("wb") as file:
-            for block in response.iter_bytes():
-                file.write(block)
-    aside.replace(target)

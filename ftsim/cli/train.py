@@ -159,9 +159,10 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
 
 def report(result: dict[str, Any], server: "ServerRecord") -> None:
     """Print the rows of the job and the model made of it."""
-    from ftsim.cli.checkpoints import describe, show
+    from ftsim.cli.checkpoints import show
     from ftsim.cli.service import connect
     from ftsim.inspect.listing import oldest_first
+    from ftsim.inspect.tables import describe
 
     with connect(server.url, server.api_key, None) as service:
         rows, now = service.rows(result["job_id"])

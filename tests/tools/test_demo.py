@@ -1,4 +1,4 @@
-"""The demo: its programs, its judge, and the whole of it where a test can wait."""
+"""The demo: its programs, its checker, and the whole of it where a test can wait."""
 
 import json
 import subprocess
@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
-from ftsim.tools.demo import judge, programs, story
+from ftsim.tools.demo import checker, programs, run
+from ftsim.tools.demo.processes import DemoError, Program, cursors, last_step
 from ftsim.tools.demo.programs import MODES, REFERENCE, ROWS
-from ftsim.tools.demo.runs import DemoError, Program, cursors, last_step
 from tests.conftest import Ftsim
 
 
@@ -39,7 +39,7 @@ def blobs(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_equal_blobs_are_equal_even_with_nan(blobs: tuple[Path, Path]) -> None:
-    assert judge.compare(*blobs) == {"tensors": 2, "values": 6, "differ": []}
+    assert checker.compare(*blobs) == {"tensors": 2, "values": 6, "differ": []}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_equal_blobs_are_equal_even_with_nan(blobs: tuple[Path, Path]) -> None:
 )
 def test_one_bit_is_a_difference(blobs: tuple[Path, Path], changed: dict[str, torch.Tensor], differ: list[str]) -> None:
     save_file(changed, blobs[1] / "model.safetensors")
-    assert judge.compare(*blobs)["differ"] == differ
+    assert checker.compare(*blobs)["differ"] == differ
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -62,15 +62,15 @@ def test_training_states_are_compared_tensor_by_tensor(tmp_path: Path) -> None:
     for name, value in (("one", 1.0), ("other", 2.0)):
         state: dict[str, Any] = {"model.w": torch.full((3,), value), "optimizer.step": torch.zeros(())}
         state_dict_saver.save(state, storage_writer=FileSystemWriter(tmp_path / name), no_dist=True)
-    found = judge.compare(tmp_path / "one", tmp_path / "other")
+    found = checker.compare(tmp_path / "one", tmp_path / "other")
     assert (found["tensors"], found["differ"]) == (2, ["model.w"])
 
 
-def test_the_judge_imports_nothing_of_ours(tmp_path: Path, blobs: tuple[Path, Path]) -> None:
-    request = tmp_path / "judge.json"
+def test_the_checker_imports_nothing_of_ours(tmp_path: Path, blobs: tuple[Path, Path]) -> None:
+    request = tmp_path / "checker.json"
     request.write_text(json.dumps({"pairs": {"p": [str(blobs[0]), str(blobs[1])]}, "models": []}))
     done = subprocess.run(
-        [sys.executable, "-I", str(story.JUDGE)], input=f"{request}\n", capture_output=True, text=True, check=True
+        [sys.executable, "-I", str(run.CHECKER)], input=f"{request}\n", capture_output=True, text=True, check=True
     )
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         {"pair": "p", "tensors": 2, "values": 6, "differ": []},
@@ -87,17 +87,17 @@ def test_a_program_that_ends_too_early_is_no_killed_program(tmp_path: Path) -> N
 
 
 def test_a_program_is_killed_once_it_got_far_enough(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
+    folder = tmp_path / "run"
+    folder.mkdir()
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=output)
-    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
-    (run / "dataloader.json").write_text('{"step-1": 8}')
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    (folder / "dataloader.json").write_text('{"step-1": 8}')
     program = Program(process, log, tmp_path)
     assert program.kill_after("run", 2, "step-1") == 2
     assert program.killed
-    assert (last_step(run), cursors(run)) == (2, {"step-1": 8})
+    assert (last_step(folder), cursors(folder)) == (2, {"step-1": 8})
 
 
 def test_what_a_program_resumed_from_is_read_off_its_log(tmp_path: Path) -> None:
@@ -122,10 +122,10 @@ def test_a_program_that_fails_stops_the_demo_with_its_last_words(tmp_path: Path)
 
 
 def test_a_check_that_fails_is_remembered(tmp_path: Path) -> None:
-    told = story.Story(tmp_path)
-    told.check(True, "fine")
-    told.check(False, "not fine")
-    assert told.failed == ["not fine"]
+    demo = run.DemoRun(tmp_path)
+    demo.check(True, "fine")
+    demo.check(False, "not fine")
+    assert demo.failed == ["not fine"]
 
 
 def test_a_demo_never_works_in_a_folder_that_holds_something(ftsim: Ftsim, tmp_path: Path) -> None:

@@ -5,6 +5,6 @@ SIGKILL in the middle and run again. A third program does the same two runs with
 compared bit for bit, and the promoted models are opened by a Python that has never imported ftsim.
 """
 
-from ftsim.tools.demo.story import show
+from ftsim.tools.demo.run import show
 
 __all__ = ["show"]

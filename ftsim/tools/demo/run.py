@@ -1,4 +1,4 @@
-"""The demo's course: run, kill, run again, compare, open, tell."""
+"""The demo from start to end: it trains, kills, trains again, compares, opens the models and prints what it found."""
 
 import contextlib
 import json
@@ -18,22 +18,22 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from ftsim.cli.checkpoints import describe, table
-from ftsim.cli.service import Service, connect
 from ftsim.compute import data
 from ftsim.inspect.listing import ListedRow, oldest_first
+from ftsim.inspect.service import Service, ServiceError, fetch_model, open_service
+from ftsim.inspect.tables import describe, table
 from ftsim.process.attendance import Attendance
 from ftsim.process.environment import in_environment
 from ftsim.process.run import RunError, join_server
+from ftsim.tools.demo.processes import DemoError, Program, cursors, environment, metrics
 from ftsim.tools.demo.programs import BASE_MODEL, MODES, REFERENCE, SAVE_INTERVAL, STEPS, Mode, write
-from ftsim.tools.demo.runs import DemoError, Program, cursors, environment, metrics
 
-JUDGE = Path(__file__).with_name("judge.py")
+CHECKER = Path(__file__).with_name("checker.py")
 KILL_AT = 13
 
 
 @dataclass
-class Story:
+class DemoRun:
     """The demo's folder, its terminal, and the checks that failed."""
 
     folder: Path
@@ -58,73 +58,73 @@ class Story:
 def show(keep: Path | None = None) -> int:
     """Run the demo; 0 when every check holds. With `keep` the folder stays."""
     with _folder(keep) as folder:
-        story = Story(folder)
+        demo = DemoRun(folder)
         try:
-            with _server(story) as (url, key):
-                tell(story, url, key)
-        except (DemoError, RunError) as error:
-            story.failed.append(str(error))
-            story.console.print(f"[red]ftsim demo: {escape(str(error))}[/red]")
-        taken = time.monotonic() - story.began
-        if story.failed:
-            story.console.print(f"\n[red]{len(story.failed)} checks failed[/red] in {taken:.1f} s")
+            with _server(demo) as (url, key):
+                run(demo, url, key)
+        except (DemoError, RunError, ServiceError) as error:
+            demo.failed.append(str(error))
+            demo.console.print(f"[red]ftsim demo: {escape(str(error))}[/red]")
+        taken = time.monotonic() - demo.began
+        if demo.failed:
+            demo.console.print(f"\n[red]{len(demo.failed)} checks failed[/red] in {taken:.1f} s")
         else:
-            story.console.print(f"\n[green]everything holds[/green], in {taken:.1f} s")
+            demo.console.print(f"\n[green]everything holds[/green], in {taken:.1f} s")
         if keep is not None:
-            story.console.print(f"kept in {folder}: the scripts, their logs, and the emulator's state")
-    return 1 if story.failed else 0
+            demo.console.print(f"kept in {folder}: the scripts, their logs, and the emulator's state")
+    return 1 if demo.failed else 0
 
 
-def tell(story: Story, url: str, key: str) -> None:
-    """The whole course, on a running emulator."""
-    write(story.folder)
-    story.say("two scripts train under `ftsim run`, LoRA and full-parameter; a third does both uninterrupted")
+def run(demo: DemoRun, url: str, key: str) -> None:
+    """Run every step of the demo on a running emulator."""
+    write(demo.folder)
+    demo.say("two scripts train under `ftsim run`, LoRA and full-parameter; a third does both uninterrupted")
     with contextlib.ExitStack() as stack:
-        first = {mode: _start(story, stack, mode.script, f"{mode.name}-1.log") for mode in MODES}
-        reference = _start(story, stack, REFERENCE, "uninterrupted.log")
-        again = {mode: interrupt(story, stack, mode, program) for mode, program in first.items()}
-        jury = stack.enter_context(_jury())
+        first = {mode: _start(demo, stack, mode.script, f"{mode.name}-1.log") for mode in MODES}
+        reference = _start(demo, stack, REFERENCE, "uninterrupted.log")
+        again = {mode: interrupt(demo, stack, mode, program) for mode, program in first.items()}
+        checker = stack.enter_context(_checker())
         for mode, program in again.items():
-            resumed(story, mode, program)
+            resumed(demo, mode, program)
         reference.finish()
-        verdict(story, jury, url, key)
+        compare(demo, checker, url, key)
 
 
-def verdict(story: Story, jury: "subprocess.Popen[str]", url: str, key: str) -> None:
+def compare(demo: DemoRun, checker: "subprocess.Popen[str]", url: str, key: str) -> None:
     """Compare what the runs left, and open it."""
-    with connect(url, key, None) as service:
+    with open_service(url, key) as service:
         rows = {mode: job_rows(service, mode.log_path) for mode in MODES}
         references = {mode: job_rows(service, mode.reference_log_path) for mode in MODES}
         models = {mode: service.get(f"/v1/accounts/{service.account}/models/{mode.model}") for mode in MODES}
-        _pull(story, url, key)
+        _pull(demo, url, key)
     for mode in MODES:
-        same = metrics(story.folder / mode.log_path) == metrics(story.folder / mode.reference_log_path)
-        story.check(same, f"{mode.title}: {STEPS} logged losses equal those of the uninterrupted run")
-    judge(story, jury, rows, references, models)
-    _tables(story, rows)
+        same = metrics(demo.folder / mode.log_path) == metrics(demo.folder / mode.reference_log_path)
+        demo.check(same, f"{mode.title}: {STEPS} logged losses equal those of the uninterrupted run")
+    check_files(demo, checker, rows, references, models)
+    _tables(demo, rows)
 
 
-def _start(story: Story, stack: contextlib.ExitStack, script: str, log: str) -> Program:
-    program = Program.start(story.folder, story.state_dir, script, log)
+def _start(demo: DemoRun, stack: contextlib.ExitStack, script: str, log: str) -> Program:
+    program = Program.start(demo.folder, demo.state_dir, script, log)
     stack.callback(program.stop)
     return program
 
 
-def interrupt(story: Story, stack: contextlib.ExitStack, mode: Mode, program: Program) -> Program:
+def interrupt(demo: DemoRun, stack: contextlib.ExitStack, mode: Mode, program: Program) -> Program:
     """Kill a run in the middle and run the same script again."""
     last = program.kill_after(mode.log_path, KILL_AT, f"step-{SAVE_INTERVAL}")
-    story.check(program.killed and last < STEPS, f"{mode.title}: killed with SIGKILL after step {last} of {STEPS}")
-    return _start(story, stack, mode.script, f"{mode.name}-2.log")
+    demo.check(program.killed and last < STEPS, f"{mode.title}: killed with SIGKILL after step {last} of {STEPS}")
+    return _start(demo, stack, mode.script, f"{mode.name}-2.log")
 
 
-def resumed(story: Story, mode: Mode, program: Program) -> None:
+def resumed(demo: DemoRun, mode: Mode, program: Program) -> None:
     """Wait for the second run and check what it went on from."""
     program.finish()
-    found, at = program.resumed(), cursors(story.folder / mode.log_path)
+    found, at = program.resumed(), cursors(demo.folder / mode.log_path)
     fits = found is not None and at.get(found.row) == found.data_consumed and found.data_consumed > 0
     what = f"resumed from {found.row}, {found.data_consumed} rows consumed" if found else "did not resume"
-    story.check(fits, f"{mode.title}: {what}; finished all {STEPS} steps")
-    story.check(program.was_complete_the_second_time(), f"{mode.title}: one more run after that changed nothing")
+    demo.check(fits, f"{mode.title}: {what}; finished all {STEPS} steps")
+    demo.check(program.was_complete_the_second_time(), f"{mode.title}: one more run after that changed nothing")
 
 
 def job_rows(service: Service, log_path: str) -> list[ListedRow]:
@@ -144,15 +144,15 @@ def newest(rows: list[ListedRow], ability: str) -> ListedRow:
     return found[-1]
 
 
-def judge(
-    story: Story,
-    jury: "subprocess.Popen[str]",
+def check_files(
+    demo: DemoRun,
+    checker: "subprocess.Popen[str]",
     rows: dict[Mode, list[ListedRow]],
     references: dict[Mode, list[ListedRow]],
     models: dict[Mode, dict[str, Any]],
 ) -> None:
     """Let a Python without ftsim compare the blobs and open the promoted models."""
-    blobs = story.state_dir / "blobs"
+    blobs = demo.state_dir / "blobs"
     pairs = {
         f"{mode.title}: {what} of {newest(rows[mode], ability).id}": [
             str(blobs / newest(of[mode], ability).facts["blob"]) for of in (rows, references)
@@ -164,34 +164,34 @@ def judge(
         prompts = [json.loads(line)["messages"][:-1] for line in islice(file, len(MODES))]
     asked = [
         {
-            "name": mode.name, "folder": str(story.folder / mode.model), "base": str(story.folder / "base"),
+            "name": mode.name, "folder": str(demo.folder / mode.model), "base": str(demo.folder / "base"),
             "blob": str(blobs / newest(rows[mode], "promotable").facts["blob"]), "prompt": prompt,
         }
         for mode, prompt in zip(MODES, prompts, strict=True)
     ]  # fmt: skip
-    request = story.folder / "judge.json"
+    request = demo.folder / "checker.json"
     request.write_text(json.dumps({"pairs": pairs, "models": asked}, indent=1), "utf-8")
-    findings = _ask(jury, request)
+    findings = _ask(checker, request)
     for finding in findings:
         if "pair" in finding:
-            _same(story, finding["pair"], "the uninterrupted run's", finding)
+            _same(demo, finding["pair"], "the uninterrupted run's", finding)
     for mode, prompt in zip(MODES, prompts, strict=True):
         found = next((one for one in findings if one.get("model") == mode.name), None)
         if found is None:
             raise DemoError(f"the promoted model of the {mode.title} run did not open")
         kind = models[mode].get("kind")
         wanted = "HF_PEFT_ADDON" if mode.lora else "HF_BASE_MODEL"
-        story.check(kind == wanted, f"{mode.title}: promoted to {models[mode].get('name')}, {kind}")
-        _same(story, f"{mode.title}: opened by {found['opened_by']}, {mode.model}", "the promoted row's", found)
-        story.say(f"        asked {prompt[-1]['content']!r} it says {found['answer']!r}")
+        demo.check(kind == wanted, f"{mode.title}: promoted to {models[mode].get('name')}, {kind}")
+        _same(demo, f"{mode.title}: opened by {found['opened_by']}, {mode.model}", "the promoted row's", found)
+        demo.say(f"        asked {prompt[-1]['content']!r} it says {found['answer']!r}")
     clean = any(finding.get("imported") == [] for finding in findings)
-    story.check(clean, "the models were opened by a Python that never imported ftsim")
+    demo.check(clean, "the models were opened by a Python that never imported ftsim")
 
 
-def _same(story: Story, what: str, whose: str, found: dict[str, Any]) -> None:
+def _same(demo: DemoRun, what: str, whose: str, found: dict[str, Any]) -> None:
     differ = found["differ"]
     count = f"{found['tensors']} tensors, {found['values']:,} values"
-    story.check(
+    demo.check(
         not differ and found["tensors"] > 0,
         f"{what}: {count}, "
         + (f"{len(differ)} differ: {', '.join(differ[:3])}" if differ else f"bit-equal to {whose}"),
@@ -199,12 +199,12 @@ def _same(story: Story, what: str, whose: str, found: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _jury() -> Iterator["subprocess.Popen[str]"]:
+def _checker() -> Iterator["subprocess.Popen[str]"]:
     """A Python of its own, which imports torch while the runs still go on."""
     settings = {key: value for key, value in environment().items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-I", str(JUDGE)], env=settings, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        [sys.executable, "-I", str(CHECKER)], env=settings, stdin=pipe, stdout=pipe, stderr=pipe, text=True
     ) as process:
         try:
             yield process
@@ -212,34 +212,32 @@ def _jury() -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-def _ask(jury: "subprocess.Popen[str]", request: Path) -> list[dict[str, Any]]:
-    findings, errors = jury.communicate(f"{request}\n")
-    if jury.returncode:
+def _ask(checker: "subprocess.Popen[str]", request: Path) -> list[dict[str, Any]]:
+    findings, errors = checker.communicate(f"{request}\n")
+    if checker.returncode:
         raise DemoError(f"the files do not open:\n{errors[-2000:]}")
     return [json.loads(line) for line in findings.splitlines()]
 
 
-def _pull(story: Story, url: str, key: str) -> None:
+def _pull(demo: DemoRun, url: str, key: str) -> None:
     """Fetch the promoted models and the base model as `ftsim models pull` does."""
-    from ftsim.cli.models import fetch
-
-    with connect(url, key, None) as service:
+    with open_service(url, key) as service:
         for name, folder in ((BASE_MODEL, "base"), *((mode.model, mode.model) for mode in MODES)):
-            fetch(service, name, story.folder / folder)
+            fetch_model(service, name, demo.folder / folder)
 
 
-def _tables(story: Story, rows: dict[Mode, list[ListedRow]]) -> None:
+def _tables(demo: DemoRun, rows: dict[Mode, list[ListedRow]]) -> None:
     now = time.time()
     for mode in MODES:
-        story.console.print(f"\n[bold]{mode.title}[/bold]  {rows[mode][0].owner}")
-        story.console.print(table([describe(row, now) for row in rows[mode]]))
+        demo.console.print(f"\n[bold]{mode.title}[/bold]  {rows[mode][0].owner}")
+        demo.console.print(table([describe(row, now) for row in rows[mode]]))
 
 
 @contextlib.contextmanager
-def _server(story: Story) -> Iterator[tuple[str, str]]:
+def _server(demo: DemoRun) -> Iterator[tuple[str, str]]:
     """An emulator on the demo's own state folder, from first to last."""
     with in_environment(environment()):
-        record, client = join_server(Attendance(story.state_dir))
+        record, client = join_server(Attendance(demo.state_dir))
     try:
         yield record.url, record.api_key
     finally:
@@ -247,7 +245,7 @@ def _server(story: Story) -> Iterator[tuple[str, str]]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGTERM)
         deadline = time.monotonic() + 5
-        while (story.state_dir / "server.json").exists() and time.monotonic() < deadline:
+        while (demo.state_dir / "server.json").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
 
 

@@ -1,6 +1,6 @@
 """Opens what a run left, with torch, transformers and peft alone: run as a file of its own, it never imports ftsim.
 
-    python judge.py        reads the path of a request from stdin, prints one JSON object a line for each finding
+    python checker.py      reads the path of a request from stdin, prints one JSON object a line for each finding
 
 The request: `{"pairs": {label: [folder, folder]}, "models": [{"name", "folder", "base", "blob", "prompt"}]}`.
 """

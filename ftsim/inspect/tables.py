@@ -1,0 +1,67 @@
+"""Checkpoint rows as plain data and as a table in a terminal; sizes and ages with their units."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ftsim.inspect.listing import ListedRow
+
+_SECOND = 1_000_000_000
+
+
+def describe(row: ListedRow, now: float) -> dict[str, Any]:
+    """A row as plain data: size in bytes, age in seconds; None where nobody knows."""
+    return {
+        "id": row.id,
+        "kind": row.short_type,
+        "resumable": row.resumable,
+        "promotable": row.promotable,
+        "size": row.facts.get("size"),
+        "parent": row.facts.get("previous_snapshot"),
+        "step": row.step,
+        "created": row.created_text or None,
+        "age_s": None if row.created is None else round(now - row.created / _SECOND, 3),
+    }
+
+
+def table(described: Sequence[dict[str, Any]]) -> Any:
+    """A rich table of rows as `describe` makes them."""
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("checkpoint", "kind", "resumable", "promotable"):
+        drawn.add_column(heading, no_wrap=True)
+    for heading in ("size", "step", "age"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    drawn.add_column("delta of")
+    for row in described:
+        drawn.add_row(
+            row["id"], row["kind"], yes_no(row["resumable"]), yes_no(row["promotable"]), human_size(row["size"]),
+            "-" if row["step"] is None else str(row["step"]), human_age(row["age_s"]), row["parent"] or "",
+        )  # fmt: skip
+    return drawn
+
+
+def yes_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def human_size(size: object) -> str:
+    """Bytes with a unit, `-` when unknown."""
+    if not isinstance(size, int):
+        return "-"
+    amount, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def human_age(seconds: float | None) -> str:
+    """Seconds, minutes, hours or days, `-` when unknown."""
+    if seconds is None:
+        return "-"
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{max(seconds, 0) / divisor:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
