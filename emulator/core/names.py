@@ -5,6 +5,8 @@ The grammar is strict on purpose: a full name where a short id is wanted does no
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from emulator.core.errors import InvalidArgument
 
@@ -15,6 +17,42 @@ _CATALOGUE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CROSS_JOB = re.compile(r"cross_job://([^/]+)/([^/]+)")
 _RUN_PATH = re.compile(r"([^/]+)/(run-[0-9a-f]{32})/([^/]+)")
+
+
+class Subject(NamedTuple):
+    """Whom a call or an entity is about, by short ids: what a quirk can be selected by. None is not known here.
+
+    `job` is also a training session, `checkpoint` also the identity of a snapshot that a replica loads.
+    """
+
+    account: str | None = None
+    job: str | None = None
+    deployment: str | None = None
+    checkpoint: str | None = None
+    endpoint: str | None = None
+
+
+class OwnerName(NamedTuple):
+    """The full name of a job or training session, `accounts/{account}/{collection}/{id}`, in its parts."""
+
+    account: str
+    collection: str
+    id: str
+
+    @classmethod
+    @lru_cache(4096)
+    def parse(cls, name: str) -> "OwnerName":
+        """The parts of a name that the platform made, or checked before; raises ValueError for what is none."""
+        _, account, collection, identifier = name.split("/")
+        return cls(account, collection, identifier)
+
+    def __str__(self) -> str:
+        return f"accounts/{self.account}/{self.collection}/{self.id}"
+
+    @property
+    def subject(self) -> Subject:
+        """What the quirks of the job or session are selected by."""
+        return Subject(account=self.account, job=self.id)
 
 
 @dataclass(frozen=True)
@@ -30,11 +68,25 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class CheckpointScope:
     """Where a model's saves are listed: among its owner's rows, after the name of its run if it has one (WIRE 5.1)."""
 
     owner: str
     run: str = ""
+
+    @property
+    def account(self) -> str:
+        return OwnerName.parse(self.owner).account
+
+    @property
+    def owner_id(self) -> str:
+        """The short id of the job or training session."""
+        return OwnerName.parse(self.owner).id
+
+    def subject(self, name: str) -> Subject:
+        """What the quirks of a save of this name are selected by."""
+        owner = OwnerName.parse(self.owner)
+        return Subject(account=owner.account, job=owner.id, checkpoint=name)
 
     def ids(self, name: str) -> tuple[str, ...]:
         """The ids that a save of this name may be listed under: with a dash, or a colon as older planes wrote it."""
@@ -42,7 +94,7 @@ class Shelf:
 
     def path(self, name: str) -> str:
         """What a save answers, and load_weights takes."""
-        return f"{self.owner.split('/')[1]}/{self.run}/{name}" if self.run else name
+        return f"{self.account}/{self.run}/{name}" if self.run else name
 
 
 def resource(account: str, collection: str, identifier: str) -> str:

@@ -17,6 +17,7 @@ from emulator.http.recorder import Recorder
 from emulator.http.web import Reply, refusal, request_id
 from emulator.journal.journal import Journal
 from emulator.platform.platform import Platform
+from emulator.quirks import calls
 
 BODY_LIMIT = 256 * 1024 * 1024
 _UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
@@ -68,7 +69,7 @@ def create_app(
 
 def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> Response:
     """An error body in the shape that its path or the quirk `errors.style` asks for (FAILURES F17)."""
-    style = request.app.state.platform.world.quirks.value("errors.style")
+    style = request.app.state.platform.world.quirks.value(calls.ERRORS_STYLE)
     headers = request_id(request.scope)
     if style == "status" or request.url.path.startswith(SERVERLESS):
         return refusal(request.scope, status, envelope)

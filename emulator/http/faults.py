@@ -14,14 +14,16 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.core.endpoints import endpoint
+from emulator.core.names import Subject
 from emulator.http.guard import OPEN
 from emulator.http.web import Reply, refusal
-from emulator.quirks.engine import Quirks
+from emulator.quirks import calls
+from emulator.quirks.engine import Quirk, Quirks, T
 
 _CODES = {400: 3, 401: 16, 402: 8, 403: 7, 404: 5, 409: 6, 410: 5, 412: 9, 429: 8, 500: 13, 502: 14, 503: 14, 504: 4}
 _NAMES = (
-    "http.fail", "http.apply_then_fail", "http.lose_reply", "http.reset", "http.delay_s", "http.cut_body",
-    "http.slow_body_s",
+    calls.FAIL, calls.APPLY_THEN_FAIL, calls.LOSE_REPLY, calls.RESET, calls.DELAY_S, calls.CUT_BODY,
+    calls.SLOW_BODY_S,
 )  # fmt: skip
 _PIECES = 8
 
@@ -39,26 +41,26 @@ class Faults:
             await self._app(scope, receive, send)
             return
         name, subject = endpoint(scope["method"], path)
-        about = {key: subject.get(key, "") for key in ("job", "deployment", "checkpoint")}
+        about = Subject(endpoint=name, **{key: subject.get(key, "") for key in ("job", "deployment", "checkpoint")})
 
-        def spend(quirk: str) -> Any:
-            return self._quirks.spend(quirk, endpoint=name, **about)
+        def spend(quirk: Quirk[T]) -> T:
+            return self._quirks.spend(quirk, about)
 
-        if (delay := spend("http.delay_s")) > 0:
+        if (delay := spend(calls.DELAY_S)) > 0:
             await asyncio.sleep(delay)
-        if status := spend("http.fail"):
+        if status := spend(calls.FAIL):
             await _refusal(scope, name, status)(scope, receive, send)
             return
-        for quirk, broken in (("http.lose_reply", _lose), ("http.reset", _reset)):
+        for quirk, broken in ((calls.LOSE_REPLY, _lose), (calls.RESET, _reset)):
             if when := spend(quirk):
                 await (self._app(scope, receive, _ignore) if when == "after" else _listen(receive))
                 await broken(scope, send)
                 return
-        if status := spend("http.apply_then_fail"):  # FAILURES D6
+        if status := spend(calls.APPLY_THEN_FAIL):  # FAILURES D6
             await self._app(scope, receive, _ignore)
             await _refusal(scope, name, status)(scope, receive, send)
             return
-        keep, seconds = spend("http.cut_body"), spend("http.slow_body_s")
+        keep, seconds = spend(calls.CUT_BODY), spend(calls.SLOW_BODY_S)
         if keep < 0 and seconds <= 0:
             await self._app(scope, receive, send)
             return

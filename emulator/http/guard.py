@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.core.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated
+from emulator.core.names import Subject
 from emulator.http.web import refusal
+from emulator.quirks import calls
 from emulator.quirks.engine import Quirks
 
 OPEN = frozenset({"/healthz", "/readyz"})
@@ -48,7 +50,8 @@ class Guard:
         if account is None:
             raise Unauthenticated("unknown or missing API key: send it as X-Api-Key or as Authorization: Bearer")
         scope["account"] = account
-        if self._quirks.value("auth.inference_only", account=account) and not _INFERENCE.match(path):  # FAILURES F18
+        narrow = self._quirks.value(calls.INFERENCE_ONLY, Subject(account=account))
+        if narrow and not _INFERENCE.match(path):  # FAILURES F18
             raise Unauthenticated("this API key is for inference only: use one that may train")
         if match := _ACCOUNT.match(path):
             owner = match[1] or match[2]

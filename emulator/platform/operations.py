@@ -4,7 +4,8 @@ from typing import Any
 
 from emulator.core.errors import NotFound
 from emulator.core.lifecycle import Pending, Progression
-from emulator.core.names import resource
+from emulator.core.names import Subject, resource
+from emulator.quirks import promotion
 from emulator.state.entities import Operation
 from emulator.state.world import World
 
@@ -21,9 +22,9 @@ class Operations:
         self, account: str, response: dict[str, Any], metadata: dict[str, Any], after_s: float = 0.0
     ) -> Operation:
         """An operation that will hold `response` after so many seconds and so many reads (FAILURES D9)."""
-        quirks = self._world.quirks
-        wait = Progression(quirks.spend("operations.pending_reads", account=account), after_s)
-        ends_with = quirks.spend("operations.ends_with", account=account)
+        quirks, subject = self._world.quirks, Subject(account=account)
+        wait = Progression(quirks.spend(promotion.OPERATIONS_PENDING_READS, subject), after_s)
+        ends_with = quirks.spend(promotion.OPERATIONS_ENDS_WITH, subject)
         with self._world.change():
             now = self._world.clock.now()
             error = {"code": 13, "message": "the copy was interrupted", "details": []}

@@ -1,28 +1,42 @@
-"""Production failures as named switches: a dotted name, a typed value, a selector and a budget.
+"""The engine of the quirks: each is a named switch with a typed value, and a setting of it has a selector and a budget.
 
     emu.quirks.set("rows.visible_after_lists", 2, job="my-job")          # for ever
     emu.quirks.set("hotload.fail_next", True, times=1)                   # the next matching call only
     with emu.quirks.set("rows.time_precision", "mixed", for_s=60): ...   # sixty seconds of the emulator's clock
     emu.quirks.set("http.fail", 503, chance=0.05, endpoint="get_job")    # one call in twenty, drawn from the seed
 
-What each switch does is declared in `emulator.quirks.table`, with its id in docs/failures.md. Code asks for a value
-where the behaviour happens: `value()` looks, `spend()` looks and uses up one of the budget.
+A quirk is declared once, as a constant of a module beside this one: `rows.TIME_PRECISION` is what users know as
+`rows.time_precision`. Code asks where the behaviour happens, and says what it happens to: `value(rows.TIME_PRECISION,
+row.subject)` looks, `spend()` looks and uses up one of the budget. What comes back has the type of the default.
 """
 
 import difflib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 from emulator.core import endpoints
 from emulator.core.clock import SECOND, Clock
 from emulator.core.errors import InvalidArgument
+from emulator.core.names import Subject
 
 MOST = 1e9
 """Seconds, calls, bytes: more than anybody waits for, and little enough to be added to a time."""
-SELECTORS = ("account", "job", "deployment", "checkpoint", "endpoint")
+SELECTORS = Subject._fields
+ANY: tuple[str, ...] = ()
+ACCOUNT = ("account",)
+JOB = ("job",)
+ROW = ("job", "checkpoint")
+VERB = ("job", "endpoint")
+CALL = ("endpoint", "job", "deployment", "checkpoint")
+PROMOTION = ("account", "job", "checkpoint")
+DEPLOYMENT = ("deployment",)
+SNAPSHOT = ("deployment", "checkpoint")
+"""What a quirk can be selected by; a job is also a training session, a checkpoint also a snapshot's identity."""
+
+T = TypeVar("T")
 
 
 def unknown(what: str, name: str, known: Iterable[str], where_listed: str = "") -> InvalidArgument:
@@ -37,17 +51,17 @@ def unknown_quirk(name: str, table: Iterable[str]) -> InvalidArgument:
     return unknown("quirk", name, table, "docs/quirks.md and `GET /_ftsim/quirks` list them all")
 
 
-@dataclass(frozen=True)
-class Quirk:
+@dataclass(frozen=True, eq=False)
+class Quirk(Generic[T]):
     """A declared switch. `default` fixes the type; `choices` closes the set of values; `failures` are catalogue ids."""
 
     name: str
     by: tuple[str, ...]
-    """What it can be selected by: the code that asks says exactly these of its subject."""
-    default: Any
+    """What it can be selected by: the code that asks knows all of these of its subject."""
+    default: T
     doc: str
     failures: tuple[str, ...] = ()
-    choices: tuple[Any, ...] = ()
+    choices: tuple[T, ...] = ()
     bounds: tuple[float, float] = (0, MOST)
     """The least and the largest number; the default is allowed in any case."""
 
@@ -60,7 +74,13 @@ class Quirk:
         if "endpoint" in where and not endpoints.is_known(where["endpoint"]):
             raise unknown(f"endpoint of quirk {self.name}:", where["endpoint"], endpoints.NAMES)
 
-    def check(self, value: Any) -> Any:
+    def check_subject(self, subject: Subject) -> None:
+        """Raises LookupError for a subject of which too little is said: a selector would miss it, unnoticed."""
+        for key in self.by:
+            if getattr(subject, key) is None:
+                raise LookupError(f"quirk {self.name} is selected by {self.by}: the subject lacks its {key}")
+
+    def check(self, value: Any) -> T:
         """The value in the declared type; raises InvalidArgument."""
         if self.choices and value not in self.choices:
             raise InvalidArgument(f"quirk {self.name}: {value!r} is none of {', '.join(map(repr, self.choices))}")
@@ -72,7 +92,8 @@ class Quirk:
         if kind in (int, float) and value != self.default and not self.bounds[0] <= value <= self.bounds[1]:
             least, most = self.bounds
             raise InvalidArgument(f"quirk {self.name}: {value!r} is not between {least:g} and {most:g}")
-        return value
+        checked: T = value
+        return checked
 
 
 @dataclass
@@ -80,16 +101,20 @@ class Setting:
     """One switch turned on; leaving it as a context manager turns it off."""
 
     registry: "Quirks"
-    name: str
+    quirk: Quirk[Any]
     value: Any
     where: Mapping[str, str] = field(default_factory=dict)
     left: int | None = None
     until: int | None = None
     chance: float = 1.0
 
-    def matches(self, subject: Mapping[str, str], now: int) -> bool:
+    @property
+    def name(self) -> str:
+        return self.quirk.name
+
+    def matches(self, subject: Subject, now: int) -> bool:
         alive = self.left != 0 and (self.until is None or now < self.until)
-        return alive and all(subject.get(key) == wanted for key, wanted in self.where.items())
+        return alive and all(getattr(subject, key) == wanted for key, wanted in self.where.items())
 
     def off(self) -> None:
         self.registry.remove(self)
@@ -106,22 +131,23 @@ class Setting:
 class Quirks:
     """The switches of one emulator; the setting made last wins. `draw` gives numbers in [0, 1)."""
 
-    def __init__(self, clock: Clock, table: Iterable[Quirk], draw: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, clock: Clock, table: Iterable[Quirk[Any]], draw: Callable[[], float] = lambda: 0.0) -> None:
         self._clock = clock
         self._draw = draw
-        self.table: Mapping[str, Quirk] = {quirk.name: quirk for quirk in table}
+        self.table: Mapping[str, Quirk[Any]] = {quirk.name: quirk for quirk in table}
         self._settings: list[Setting] = []
         self.watchers: list[Callable[[str, dict[str, Any]], None]] = []
         self._lock = threading.Lock()
 
     def set(
-        self, name: str, value: Any, *, times: int | None = None, for_s: float | None = None, chance: float = 1.0,
-        **where: str,
+        self, quirk: str | Quirk[Any], value: Any, *, times: int | None = None, for_s: float | None = None,
+        chance: float = 1.0, **where: str,
     ) -> Setting:  # fmt: skip
         """Turn a switch on; raises InvalidArgument for an unknown name, selector or endpoint and for a wrong type.
 
         With a `chance` below 1 a matching call is struck with that probability; one that is not costs no budget.
         """
+        name = quirk if isinstance(quirk, str) else quirk.name
         if not 0.0 <= chance <= 1.0:
             raise InvalidArgument(f"quirk {name}: chance is {chance!r}, give a probability from 0 to 1")
         if times is not None and not 1 <= times <= MOST:
@@ -131,27 +157,36 @@ class Quirks:
         declared = self._declared(name)
         declared.check_selectors(where)
         until = None if for_s is None else self._clock.now() + int(for_s * SECOND)
-        setting = Setting(self, name, declared.check(value), where, times, until, chance)
+        setting = Setting(self, declared, declared.check(value), where, times, until, chance)
         with self._lock:
             self._settings.append(setting)
         self._tell("quirk", name, value=setting.value, where=where, times=times, for_s=for_s, chance=chance)
         return setting
 
-    def value(self, name: str, **subject: str) -> Any:
+    @overload
+    def value(self, quirk: Quirk[T], subject: Subject = ...) -> T: ...
+    @overload
+    def value(self, quirk: str, **subject: str) -> Any: ...
+    def value(self, quirk: str | Quirk[Any], subject: Subject | None = None, **known: str) -> Any:
         """The value in force for this subject, or the default.
 
-        Raises InvalidArgument for an undeclared switch, LookupError unless the subject says what the switch is declared
-        to be selected by, all of it and nothing else: no selector may miss because the asker left it out.
+        The name will do as well: `value("jobs.pending_s", job="j1")`, of whatever type it then is.
+        Raises InvalidArgument for an undeclared quirk, LookupError unless the subject says all that the quirk can be
+        selected by: no selector may miss because the asker left it out.
         """
-        return self._look(name, subject, spend=False)
+        return self._look(quirk, subject or Subject(**known), spend=False)
 
-    def spend(self, name: str, **subject: str) -> Any:
+    @overload
+    def spend(self, quirk: Quirk[T], subject: Subject = ...) -> T: ...
+    @overload
+    def spend(self, quirk: str, **subject: str) -> Any: ...
+    def spend(self, quirk: str | Quirk[Any], subject: Subject | None = None, **known: str) -> Any:
         """As `value`, and uses up one of the budget of the setting that answered."""
-        return self._look(name, subject, spend=True)
+        return self._look(quirk, subject or Subject(**known), spend=True)
 
-    def any_of(self, names: Iterable[str]) -> bool:
-        """Whether a setting exists for one of these switches; cheap, for hot paths."""
-        return bool(self._settings) and any(setting.name in names for setting in self._settings)
+    def any_of(self, quirks: Collection[Quirk[Any]]) -> bool:
+        """Whether a setting exists for one of these quirks; cheap, for hot paths."""
+        return bool(self._settings) and any(setting.quirk in quirks for setting in self._settings)
 
     def active(self) -> list[Setting]:
         if not self._settings:
@@ -176,24 +211,23 @@ class Quirks:
         for watcher in self.watchers:
             watcher(what, {"name": name, **detail})
 
-    def _declared(self, name: str) -> Quirk:
+    def _declared(self, name: str) -> Quirk[Any]:
         if name not in self.table:
             raise unknown_quirk(name, self.table)
         return self.table[name]
 
-    def _look(self, name: str, subject: Mapping[str, str], *, spend: bool) -> Any:
-        declared = self._declared(name)
-        if len(subject) != len(declared.by) or not all(key in subject for key in declared.by):
-            raise LookupError(f"quirk {name} is declared to be selected by {declared.by}, not by {tuple(subject)}")
+    def _look(self, quirk: str | Quirk[Any], subject: Subject, *, spend: bool) -> Any:
+        declared = self._declared(quirk) if isinstance(quirk, str) else quirk
+        declared.check_subject(subject)
         if not self._settings:
             return declared.default
         now = self._clock.now()
         with self._lock:
             for setting in reversed(self._settings):
-                if setting.name == name and setting.matches(subject, now) and self._strikes(setting):
+                if setting.quirk is declared and setting.matches(subject, now) and self._strikes(setting):
                     if spend and setting.left is not None:
                         setting.left -= 1
-                    self._tell("touched", name, value=setting.value)
+                    self._tell("touched", declared.name, value=setting.value)
                     return setting.value
         return declared.default
 

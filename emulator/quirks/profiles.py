@@ -19,22 +19,22 @@ _OPTION = re.compile(rf"[@,]({'|'.join((*SELECTORS, *_BUDGETS))})=")
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A quirk that somebody asks for; `budget` holds times, for_s, chance, `where` selectors."""
+class QuirkSpec:
+    """A setting of a quirk that somebody asks for; `budget` holds times, for_s, chance, `where` selectors."""
 
     name: str
     value: Any
     budget: Mapping[str, float] = field(default_factory=dict)
     where: Mapping[str, str] = field(default_factory=dict)
 
-    def grant(self, quirks: Quirks) -> Setting:
+    def apply(self, quirks: Quirks) -> Setting:
         """Turn it on; raises InvalidArgument."""
         options: dict[str, Any] = {**self.budget, **self.where}
         return quirks.set(self.name, self.value, **options)
 
 
-def parse(text: str, table: Mapping[str, Quirk]) -> Wish:
-    """A wish from `name=value[@selector=id][,times=n][,for_s=t][,chance=p]`; raises InvalidArgument."""
+def parse(text: str, table: Mapping[str, Quirk[Any]]) -> QuirkSpec:
+    """A spec from `name=value[@selector=id][,times=n][,for_s=t][,chance=p]`; raises InvalidArgument."""
     name, equals, rest = text.partition("=")
     if not equals:
         raise InvalidArgument(f"quirk {text!r}: write name=value, or name=value@job=j1,times=1")
@@ -50,10 +50,10 @@ def parse(text: str, table: Mapping[str, Quirk]) -> Wish:
     except InvalidArgument:
         _refuse_options_in(table[name], value)
         raise
-    return Wish(name, typed, budget, {key: given[key] for key in SELECTORS if key in given})
+    return QuirkSpec(name, typed, budget, {key: given[key] for key in SELECTORS if key in given})
 
 
-def _refuse_options_in(quirk: Quirk, text: str) -> None:
+def _refuse_options_in(quirk: Quirk[Any], text: str) -> None:
     """Raises InvalidArgument when the text goes on with `@something=`, which then is no selector that there is."""
     for key in _OTHER_OPTION.findall(text):
         quirk.check_selectors({key: ""})
@@ -64,26 +64,26 @@ def names() -> dict[str, str]:
     return {name: str(profile["about"]) for name, profile in _read(BUILT_IN).items()}
 
 
-def load(name: str | Path) -> list[Wish]:
-    """The wishes of a built-in profile, or of all profiles in a YAML file; raises InvalidArgument."""
+def load(name: str | Path) -> list[QuirkSpec]:
+    """The specs of a built-in profile, or of all profiles in a YAML file; raises InvalidArgument."""
     built_in = _read(BUILT_IN)
     if str(name) in built_in:
-        return _wishes(str(name), built_in[str(name)])
+        return _specs(str(name), built_in[str(name)])
     if not Path(name).is_file():
         raise InvalidArgument(f"unknown profile {str(name)!r}: use {', '.join(built_in)}, or a YAML file")
-    return [wish for title, profile in _read(Path(name)).items() for wish in _wishes(title, profile)]
+    return [spec for title, profile in _read(Path(name)).items() for spec in _specs(title, profile)]
 
 
 def apply(quirks: Quirks, name: str | Path) -> list[Setting]:
     """Turn on a whole profile; raises InvalidArgument, and then none of it is on."""
-    granted: list[Setting] = []
+    applied: list[Setting] = []
     try:
-        granted.extend(wish.grant(quirks) for wish in load(name))
+        applied.extend(spec.apply(quirks) for spec in load(name))
     except InvalidArgument:
-        for setting in granted:
+        for setting in applied:
             setting.off()
         raise
-    return granted
+    return applied
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -96,14 +96,14 @@ def _read(path: Path) -> dict[str, Any]:
     return read
 
 
-def _wishes(title: str, profile: Any) -> list[Wish]:
+def _specs(title: str, profile: Any) -> list[QuirkSpec]:
     entries = profile.get("quirks") if isinstance(profile, dict) else None
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise InvalidArgument(f"profile {title}: give a list of quirks")
-    return [_wish(title, entry) for entry in entries]
+    return [_spec(title, entry) for entry in entries]
 
 
-def _wish(title: str, entry: Any) -> Wish:
+def _spec(title: str, entry: Any) -> QuirkSpec:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or "value" not in entry:
         raise InvalidArgument(f"profile {title}: an entry has a name and a value, got {entry!r}")
     options = {key: given for key, given in entry.items() if key not in ("name", "value")}
@@ -111,7 +111,7 @@ def _wish(title: str, entry: Any) -> Wish:
     if not all(type(given) in (int, float) for given in budget.values()):
         raise InvalidArgument(f"profile {title}: {entry['name']}: {', '.join(_BUDGETS)} are numbers")
     where = {str(key): str(given) for key, given in options.items() if key not in _BUDGETS}
-    return Wish(entry["name"], entry["value"], budget, where)
+    return QuirkSpec(entry["name"], entry["value"], budget, where)
 
 
 def _number(name: str, key: str, text: str) -> float:
@@ -121,7 +121,7 @@ def _number(name: str, key: str, text: str) -> float:
         raise InvalidArgument(f"quirk {name}: {key} is {text!r}, give a number") from None
 
 
-def _typed(quirk: Quirk, text: str) -> Any:
+def _typed(quirk: Quirk[Any], text: str) -> Any:
     """The text as a value of the quirk's type; raises InvalidArgument."""
     if isinstance(quirk.default, str):
         return text

@@ -5,6 +5,7 @@ from typing import Any
 
 from emulator.core.kinds import CheckpointKind
 from emulator.core.lifecycle import Pending
+from emulator.core.names import OwnerName, Subject
 
 
 @dataclass
@@ -40,6 +41,11 @@ class Job:
     @property
     def name(self) -> str:
         return f"accounts/{self.account}/rlorTrainerJobs/{self.id}"
+
+    @property
+    def subject(self) -> Subject:
+        """What its quirks are selected by."""
+        return Subject(account=self.account, job=self.id)
 
     @property
     def running(self) -> bool:
@@ -81,6 +87,17 @@ class Checkpoint:
     @property
     def name(self) -> str:
         return f"{self.owner}/checkpoints/{self.id}"
+
+    @property
+    def owner_id(self) -> str:
+        """The short id of the job or session that lists it."""
+        return OwnerName.parse(self.owner).id
+
+    @property
+    def subject(self) -> Subject:
+        """What its quirks are selected by."""
+        owner = OwnerName.parse(self.owner)
+        return Subject(account=owner.account, job=owner.id, checkpoint=self.id)
 
 
 @dataclass
@@ -132,6 +149,11 @@ class Operation:
     def name(self) -> str:
         return f"accounts/{self.account}/operations/{self.id}"
 
+    @property
+    def subject(self) -> Subject:
+        """What its quirks are selected by."""
+        return Subject(account=self.account)
+
 
 @dataclass
 class Pod:
@@ -181,6 +203,11 @@ class Deployment:
     @property
     def name(self) -> str:
         return f"accounts/{self.account}/deployments/{self.id}"
+
+    @property
+    def subject(self) -> Subject:
+        """What its quirks are selected by."""
+        return Subject(account=self.account, deployment=self.id)
 
 
 @dataclass
@@ -236,6 +263,11 @@ class Session:
         return f"accounts/{self.account}/trainingSessions/{self.id}"
 
     @property
+    def subject(self) -> Subject:
+        """What its quirks are selected by."""
+        return Subject(account=self.account, job=self.id)
+
+    @property
     def running(self) -> bool:
         return self.state in ("TRAINING_SESSION_STATE_CREATING", "TRAINING_SESSION_STATE_ACTIVE")
 
@@ -258,6 +290,11 @@ class Run:
     @property
     def name(self) -> str:
         return f"accounts/{self.account}/trainingRuns/{self.id}"
+
+    @property
+    def session_id(self) -> str:
+        """The short id of its session."""
+        return OwnerName.parse(self.session).id
 
 
 @dataclass

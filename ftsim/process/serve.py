@@ -79,7 +79,7 @@ def _turn_on(emulator: Emulator, profile: str | None, quirks: Sequence[str]) -> 
     if profile:
         profiles.apply(emulator.quirks, profile)
     for text in quirks:
-        profiles.parse(text, emulator.quirks.table).grant(emulator.quirks)
+        profiles.parse(text, emulator.quirks.table).apply(emulator.quirks)
 
 
 def say(emulator: Emulator) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emulator.quirks.engine import Quirk
 from emulator.quirks.table import QUIRKS
@@ -109,7 +110,7 @@ def quirks() -> str:
     """docs/quirks.md."""
     head = (
         "# Quirks\n\nThe failures of production that an emulator can be told to have. Generated from "
-        "`emulator/quirks/table.py` by `python -m ftsim.scenarios.coverage`.\n\n"
+        "the declarations in `emulator/quirks/` by `python -m ftsim.scenarios.coverage`.\n\n"
         'Set them from Python (`emulator.quirks.set(name, value, times=1, job="j1")`), in a test '
         "(`@pytest.mark.quirk(name, value)`), on the command line (`ftsim serve --quirk name=value@job=j1,times=1`), "
         "over HTTP (`POST /_ftsim/quirks`), or several at once with a profile (`ftsim serve --profile chaos`). "
@@ -126,7 +127,7 @@ def _default(entry: Entry) -> str:
     return "off" if entry.id in OPT_IN else "on" if entry.default else ""
 
 
-def _type(quirk: Quirk) -> str:
+def _type(quirk: Quirk[Any]) -> str:
     if quirk.choices:
         return ", ".join(f"**`{c}`**" if c == quirk.default else f"`{c}`" for c in map(_shown, quirk.choices))
     return f"{type(quirk.default).__name__}, **`{_shown(quirk.default)}`**"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emulator.backend import SavedState
-from emulator.core.names import Shelf
+from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
@@ -43,11 +43,11 @@ RUN = "run-" + "c" * 32
 def session(emu: Emulator) -> Session:
     """A training session with a state and sampler weights of one run."""
     made = emu.platform.sessions.create(emu.account)
-    shelf = Shelf(made.name, RUN)
+    scope = CheckpointScope(made.name, RUN)
     for name, write in (("step-3", lambda folder: write_training(folder, rank=8)), ("final-0c0c0c0c", write_adapter)):
         staged = emu.platform.blobs.stage()
         write(staged)
-        emu.platform.checkpoints.save(Origin(shelf, BASE, 8, f"{RUN}:train:0", "base"), name, staged, SavedState(3))
+        emu.platform.checkpoints.save(Origin(scope, BASE, 8, f"{RUN}:train:0", "base"), name, staged, SavedState(3))
     return made
 
 
@@ -61,6 +61,6 @@ def lora_job(emu: Emulator) -> Job:
 def save(emu: Emulator, job: Job, name: str, write: Callable[[Path], object], step: int, saved_as: str) -> Checkpoint:
     staged = emu.platform.blobs.stage()
     write(staged)
-    origin = Origin(Shelf(job.name), job.base_model, job.lora_rank, "m0", saved_as)
+    origin = Origin(CheckpointScope(job.name), job.base_model, job.lora_rank, "m0", saved_as)
     parent = "step-10-0a0a0a0a" if saved_as == "delta" else None
     return emu.platform.checkpoints.save(origin, name, staged, SavedState(step, parent))

@@ -4,8 +4,8 @@ import pytest
 
 from emulator.core.errors import InvalidArgument
 from emulator.core.names import (
+    CheckpointScope,
     Reference,
-    Shelf,
     check_checkpoint_name,
     check_dns_label,
     check_model_id,
@@ -30,8 +30,11 @@ def test_what_load_weights_accepts(path: str, reference: Reference) -> None:
     assert parse_reference(path) == reference
 
 
-def test_a_shelf_names_what_is_on_it_and_load_weights_finds_it_there() -> None:
-    job, run = Shelf("accounts/acct/rlorTrainerJobs/j1"), Shelf("accounts/acct/trainingSessions/ts-1", RUN)
+def test_a_scope_names_what_is_in_it_and_load_weights_finds_it_there() -> None:
+    job, run = (
+        CheckpointScope("accounts/acct/rlorTrainerJobs/j1"),
+        CheckpointScope("accounts/acct/trainingSessions/ts-1", RUN),
+    )
     assert (job.ids("step-10"), job.path("step-10")) == (("step-10",), "step-10")
     assert run.ids("step-10") == (f"{RUN}-step-10", f"{RUN}:step-10")
     assert parse_reference(run.path("step-10")) == Reference("step-10", run=("acct", RUN))

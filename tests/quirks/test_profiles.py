@@ -32,7 +32,7 @@ def quirks() -> Quirks:
 def test_a_quirk_is_written_in_a_line(
     quirks: Quirks, text: str, value: object, where: dict[str, str], left: int | None
 ) -> None:
-    setting = profiles.parse(text, quirks.table).grant(quirks)
+    setting = profiles.parse(text, quirks.table).apply(quirks)
     assert (setting.value, dict(setting.where), setting.left) == (value, where, left)
 
 
@@ -60,7 +60,7 @@ def test_a_quirk_is_written_in_a_line(
 )
 def test_a_quirk_that_is_none_is_refused(quirks: Quirks, text: str, said: str) -> None:
     with pytest.raises(InvalidArgument, match=said):
-        profiles.parse(text, quirks.table).grant(quirks)
+        profiles.parse(text, quirks.table).apply(quirks)
     assert quirks.active() == []
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator.quirks import calls, deployments, jobs, loads, promotion, rows, saves, trainers
+from emulator.quirks.engine import Quirk
 from emulator.quirks.table import QUIRKS
 from ftsim.scenarios import coverage, scenarios
 
@@ -13,13 +15,22 @@ ROOT = Path(__file__).parents[2]
 FAILURES = (ROOT / "docs/failures.md").read_text("utf-8")
 OFF = ("rows.time_precision", "dcp.rename")
 NAMES = [quirk.name for quirk in QUIRKS]
+MODULES = (calls, deployments, jobs, loads, promotion, rows, saves, trainers)
+CONSTANTS = {quirk.name: name for module in MODULES for name, quirk in vars(module).items() if isinstance(quirk, Quirk)}
 
 
 @cache
 def mentioned(*folders: str) -> frozenset[str]:
-    """Everything in double quotes in the code below some folders, the table of quirks apart."""
-    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py") if path.name != "quirk_table.py"]
+    """Everything in double quotes in the code below some folders."""
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     return frozenset(name for path in files for name in re.findall(r'"([^"\n]+)"', path.read_text("utf-8")))
+
+
+@cache
+def asked() -> frozenset[str]:
+    """Every constant of a module that the emulator names outside the declarations, as in `rows.OMIT`."""
+    files = [path for path in (ROOT / "emulator").rglob("*.py") if path.parent.name != "quirks"]
+    return frozenset(name for path in files for name in re.findall(r"\w\.([A-Z][A-Z_]+)\b", path.read_text("utf-8")))
 
 
 def test_the_catalogue_has_its_entries() -> None:
@@ -58,5 +69,5 @@ def test_names_are_unique_and_cite_the_catalogue() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_quirk_has_a_hook_and_is_used(name: str) -> None:
-    assert name in mentioned("emulator"), f"nothing asks for {name}"
+    assert CONSTANTS[name] in asked(), f"nothing asks for {name}"
     assert name in mentioned("tests", "ftsim/scenarios"), f"no test or scenario sets {name}"

@@ -5,9 +5,11 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from emulator.core.errors import PermissionDenied
+from emulator.core.names import Subject
 from emulator.http.control import wire
 from emulator.http.web import Reply, caller, platform_of
 from emulator.platform.models.catalogue import SHARED_ACCOUNT
+from emulator.quirks import calls
 
 router = Router()
 
@@ -16,7 +18,7 @@ async def list_accounts(request: Request) -> Response:
     """Exactly the caller's account, unless a quirk says otherwise (FAILURES F18)."""
     own = caller(request)
     listed = {"one": [own], "none": [], "two": [own, f"{own}-2"]}
-    accounts = listed[platform_of(request).world.quirks.value("accounts.listed", account=own)]
+    accounts = listed[platform_of(request).world.quirks.value(calls.ACCOUNTS_LISTED, Subject(account=own))]
     return Reply(wire.listing("accounts", map(wire.account, accounts), "", len(accounts)))
 
 

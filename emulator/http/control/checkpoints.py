@@ -8,11 +8,12 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from emulator.core.errors import InvalidArgument
-from emulator.core.names import split_resource
+from emulator.core.names import OwnerName, split_resource
 from emulator.http.control import rows, wire
 from emulator.http.control.requests import Body, page_size, read_body
 from emulator.http.web import Reply, platform_of
 from emulator.platform.checkpoints.promotion import PromoteRequest
+from emulator.quirks import promotion
 from emulator.state.entities import Model
 
 router = Router()
@@ -32,11 +33,10 @@ class Promote(Body):
 
 async def list_checkpoints(request: Request) -> Response:
     platform = platform_of(request)
-    owner = _owner(request)
-    collection, job = owner.split("/")[2:4]
-    token = rows.token(request.query_params.get("pageToken", ""), platform.world.quirks, job)
-    page = platform.checkpoints.list(owner, page_size=page_size(request), page_token=token)
-    return Reply(rows.listing(page, platform.world.quirks, _LIST_KEYS.get(collection, "checkpoints"), job))
+    owner = OwnerName.parse(_owner(request))
+    token = rows.token(request.query_params.get("pageToken", ""), platform.world.quirks, owner)
+    page = platform.checkpoints.list(str(owner), page_size=page_size(request), page_token=token)
+    return Reply(rows.listing(page, platform.world.quirks, _LIST_KEYS.get(owner.collection, "checkpoints"), owner))
 
 
 async def promote_of_account(request: Request) -> Response:
@@ -72,7 +72,7 @@ async def _promote(request: Request, sent: Promote, raw: dict[str, Any], owner: 
     done = await run_in_threadpool(platform.promotion.promote, asked)
     if isinstance(done, Model):
         return Reply({"model": wire.model(done)})
-    style = platform.world.quirks.value("operations.metadata_style", account=done.account)
+    style = platform.world.quirks.value(promotion.OPERATIONS_METADATA_STYLE, done.subject)
     return Reply({"operation": wire.operation(done, platform.models, style)})
 
 

@@ -4,8 +4,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
 
+from emulator.core.names import Subject
 from emulator.http.control import wire
 from emulator.http.web import Reply, platform_of
+from emulator.quirks import promotion
 
 router = Router()
 
@@ -14,7 +16,7 @@ async def get(request: Request) -> Response:
     platform = platform_of(request)
     account = request.path_params["account"]
     operation = platform.operations.read(account, request.path_params["operation"])
-    style = platform.world.quirks.value("operations.metadata_style", account=account)
+    style = platform.world.quirks.value(promotion.OPERATIONS_METADATA_STYLE, Subject(account=account))
     return Reply(wire.operation(operation, platform.models, style))
 
 

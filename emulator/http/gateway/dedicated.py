@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
 
-from emulator.core.names import Shelf
+from emulator.core.names import CheckpointScope
 from emulator.http.gateway.routes import answer
 from emulator.http.web import platform_of
 from emulator.platform.platform import Platform
@@ -56,7 +56,7 @@ class JobSite:
         return self.platform.trainers.create_model(self._trainer(), body, fingerprint)
 
     def weights(self, path: str) -> Checkpoint:
-        return self.platform.checkpoints.resolve(Shelf(self._trainer().owner.name), path)
+        return self.platform.checkpoints.resolve(CheckpointScope(self._trainer().owner.name), path)
 
     def refusal(self, verb: str) -> str | None:
         return f"{verb} is not served by a dedicated trainer: sample from a deployment" if verb in _UNSERVED else None

@@ -18,6 +18,7 @@ from emulator.http.gateway import answers
 from emulator.http.gateway.site import Site
 from emulator.http.web import Reply, parse
 from emulator.platform.trainers.futures import Promise
+from emulator.quirks import trainers
 
 HOLD_S = 25.0
 Handler = Callable[[Site, bytes], Awaitable[Response]]
@@ -98,7 +99,7 @@ async def _retrieve(site: Site, raw: bytes) -> Response:
     """Long-poll for a promise: at most HOLD_S, then `try_again` (WIRE 2.6)."""
     asked, platform = parse(raw), site.platform
     promise = platform.futures.get(site.within(), str(asked.get("request_id", "")))
-    said = platform.world.quirks.spend("futures.answer", job=promise.owner.rsplit("/", 1)[-1], endpoint=promise.verb)
+    said = platform.world.quirks.spend(trainers.FUTURES_ANSWER, promise.subject)
     if said and (scripted := answers.scripted(said, promise, asked)) is not None:
         return scripted
     if not promise.done and not platform.futures.closing:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from emulator.core.errors import SERVERLESS, FailedPrecondition, InvalidArgument
-from emulator.core.names import Shelf, resource
+from emulator.core.names import CheckpointScope, resource
 from emulator.http.gateway.routes import answer
 from emulator.http.web import Reply, caller, parse, platform_of
 from emulator.platform.platform import Platform
@@ -65,7 +65,7 @@ class PoolSite:
         return self.platform.pool.create_model(self._account, body, fingerprint)
 
     def weights(self, path: str) -> Checkpoint:
-        return self.platform.checkpoints.resolve(Shelf(f"{self._sessions}-"), path)
+        return self.platform.checkpoints.resolve(CheckpointScope(f"{self._sessions}-"), path)
 
     def refusal(self, verb: str) -> str | None:
         return f"{verb} is not served by the serverless gateway: {_UNSERVED[verb]}" if verb in _UNSERVED else None

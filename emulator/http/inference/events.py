@@ -15,6 +15,7 @@ from emulator.http.inference.live import Ended, Live, Said
 from emulator.http.inference.requests import Sampling, attended, correlated, named, perf_metrics, usage
 from emulator.http.web import platform_of
 from emulator.platform.deployments.completions import Target
+from emulator.quirks import deployments
 
 Choice = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
@@ -64,8 +65,7 @@ async def stream(
     except BaseException:
         live.close()
         raise
-    deployment = sent.model.rpartition("/")[2]
-    cut = platform_of(request).world.quirks.spend("inference.truncate_stream", deployment=deployment)
+    cut = platform_of(request).world.quirks.spend(deployments.INFERENCE_TRUNCATE_STREAM, on.subject)
     measured = {"prompt-tokens": str(prompts), "server-time-to-first-token": f"{Clock.elapsed() - began:.6f}"}
     headers = correlated(request, {**measured, **named(on)})  # the rest is known at the end, and stands there
     return EventStream(live, _body(on, sent, live, first, teller, head, prompts, cut), headers)

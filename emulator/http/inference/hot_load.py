@@ -9,10 +9,11 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from emulator.core.errors import InvalidArgument
-from emulator.core.names import split_resource
+from emulator.core.names import Subject, split_resource
 from emulator.http.web import Reply, body, caller, platform_of
 from emulator.platform.deployments.hotload import CHECKSUM, Incremental
 from emulator.platform.platform import Platform
+from emulator.quirks import deployments
 from emulator.state.entities import Deployment, Pod
 
 router = Router()
@@ -25,8 +26,9 @@ async def start(request: Request) -> Response:
     platform = platform_of(request)
     deployment_id, base_model = _addressed(request)
     sent = _checked(await body(request), _FIELDS)
-    reject = platform.world.quirks.value("hotload.reset_prompt_cache", deployment=deployment_id) == "reject"
-    if reject and "reset_prompt_cache" in sent:  # FAILURES E1
+    subject = Subject(deployment=deployment_id)
+    rule = platform.world.quirks.value(deployments.HOTLOAD_RESET_PROMPT_CACHE, subject)
+    if rule == "reject" and "reset_prompt_cache" in sent:  # FAILURES E1
         raise InvalidArgument("reset_prompt_cache: Extra inputs are not permitted")
     identity = sent.get("identity")
     if not identity:
@@ -46,8 +48,8 @@ async def status(request: Request) -> Response:
 
 def report(platform: Platform, deployment: Deployment) -> dict[str, Any]:
     """The status body, bent as the switches say."""
-    quirks, subject = platform.world.quirks, {"deployment": deployment.id}
-    shape = quirks.value("hotload.status_shape", **subject)
+    quirks, subject = platform.world.quirks, deployment.subject
+    shape = quirks.value(deployments.HOTLOAD_STATUS_SHAPE, subject)
     first = deployment.pods[0] if deployment.pods else None
     if shape == "legacy":  # FAILURES E6
         return {"current_snapshot_identity": first and first.current, "stage": first.stage if first else "pending"}
@@ -55,9 +57,9 @@ def report(platform: Platform, deployment: Deployment) -> dict[str, Any]:
     replicas = [_replica(pod, adapters=shape == "adapters") for pod in pods]
     for replica in replicas:
         state = replica["loading_state"]
-        if state["stage"] == "error" and quirks.value("hotload.error_omits_target", **subject):
+        if state["stage"] == "error" and quirks.value(deployments.HOTLOAD_ERROR_OMITS_TARGET, subject):
             del state["target_snapshot_identity"]
-        if quirks.value("hotload.null_loading_state", **subject):
+        if quirks.value(deployments.HOTLOAD_NULL_LOADING_STATE, subject):
             replica["loading_state"] = None
     return {
         "replicas": replicas,

@@ -18,6 +18,7 @@ from emulator.http.control.requests import Body
 from emulator.http.inference.live import Ended, Live
 from emulator.http.web import Reply, at_end, caller, platform_of, request_id
 from emulator.platform.deployments.completions import Target
+from emulator.quirks import deployments
 
 MOST_CHOICES = 128
 MOST_TOPS = 20
@@ -126,10 +127,10 @@ async def target(request: Request, model: str) -> Target:
     if not model:
         raise InvalidArgument("model is required")
     quirks = platform.world.quirks
-    if quirks.any_of(("inference.during_load",)):
+    if quirks.any_of((deployments.INFERENCE_DURING_LOAD,)):
         found = platform.completions.deployment(account, model)
         while found is not None and await run_in_threadpool(platform.completions.loading, found):
-            match quirks.value("inference.during_load", deployment=found.id):
+            match quirks.value(deployments.INFERENCE_DURING_LOAD, found.subject):
                 case "425":
                     raise TooEarly(f"{found.name} is loading a snapshot")
                 case "404":

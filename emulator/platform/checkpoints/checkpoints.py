@@ -9,9 +9,10 @@ from emulator.core.clock import SECOND
 from emulator.core.errors import AlreadyExists, FailedPrecondition, Internal, NotFound, PlatformError
 from emulator.core.kinds import CheckpointKind, detect, resumable
 from emulator.core.lifecycle import Pending, Progression
-from emulator.core.names import Shelf, check_checkpoint_name, parse_reference
+from emulator.core.names import CheckpointScope, OwnerName, Subject, check_checkpoint_name, parse_reference
 from emulator.platform.queries.paging import Page, page
 from emulator.platform.trainers.owners import Owners
+from emulator.quirks import rows as row_quirks, saves
 from emulator.state import references as holds
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint
@@ -22,9 +23,9 @@ VISIBLE = "visible"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a save comes from: the shelf that lists it, the model, what the client asked for."""
+    """Where a save comes from: the scope that lists it, the model, what the client asked for."""
 
-    shelf: Shelf
+    scope: CheckpointScope
     base_model: str
     lora_rank: int
     model_id: str
@@ -45,15 +46,15 @@ class Checkpoints:
 
     def check_name(self, owner: str, name: str) -> None:
         """Refuse a name before anything is computed; raises InvalidArgument (FAILURES B3, B4)."""
-        job, quirks = owner.rsplit("/", 1)[-1], self._world.quirks
-        strict = quirks.value("names.enforce_on_save", job=job)
-        longest = quirks.value("names.max_len", job=job)
+        subject, quirks = OwnerName.parse(owner).subject, self._world.quirks
+        strict = quirks.value(saves.NAMES_ENFORCE_ON_SAVE, subject)
+        longest = quirks.value(saves.NAMES_MAX_LEN, subject)
         check_checkpoint_name(name, strict=strict, longest=min(longest, 63) if strict else longest)
 
-    def check_free(self, shelf: Shelf, name: str, step: int) -> None:
+    def check_free(self, scope: CheckpointScope, name: str, step: int) -> None:
         """A resumable save under a taken name is refused unless it is that very step again (FAILURES B1)."""
-        row = self.at(shelf, name)
-        rule = self._world.quirks.value("save.on_duplicate", job=shelf.owner.rsplit("/", 1)[-1], checkpoint=name)
+        row = self.at(scope, name)
+        rule = self._world.quirks.value(saves.ON_DUPLICATE, scope.subject(name))
         if row is None or rule == "overwrite":
             return
         if not resumable(row.kind) or row.step != step or rule == "strict":
@@ -63,28 +64,28 @@ class Checkpoints:
 
     def save(self, origin: Origin, name: str, staged: Path, state: SavedState) -> Checkpoint:
         """Turn a staged folder into a row: detect its kind, make it durable, list it."""
-        owner = origin.shelf.owner
+        owner = origin.scope.owner
         self.check_name(owner, name)
         kind = detect(staged)
         if kind is None:
             self._blobs.discard(staged)
             raise Internal(f"the save of {name!r} left no whole checkpoint")
-        account, _, job = owner.split("/")[1:4]
-        key = f"{account}/{origin.bucket or job}/{name}~{self._world.ids.hex_aside(8)}"
+        subject = origin.scope.subject(name)
+        key = f"{subject.account}/{origin.bucket or subject.job}/{name}~{self._world.ids.hex_aside(8)}"
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
-        torn = resumable(kind) and self._world.quirks.spend("dcp.torn", job=job, checkpoint=name)
+        torn = resumable(kind) and self._world.quirks.spend(saves.DCP_TORN, subject)
         self._blobs.commit(staged, key)
         try:
             with self._world.change():
                 self.owner(owner)
                 now = self._world.clock.now()
-                listed, later, due = self._names(origin.shelf, job, name, kind, state.step, now)
+                listed, later, due = self._names(origin.scope, name, kind, state.step, now)
                 row = Checkpoint(
                     owner=owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size,
                     renames_to=later, renames_at=due, expires=now + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
                     base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
                     saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
-                    model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(job, name, now),
+                    model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(subject, now),
                 )  # fmt: skip
                 replaced = self._world.checkpoints.get(row.name)
                 if replaced is not None:
@@ -107,7 +108,7 @@ class Checkpoints:
         """Visible rows after `page_token`, oldest first; raises NotFound, and InvalidArgument for a foreign token."""
         rows = self.rows(self.owner(owner))
         visible = [row for row in rows if row.pending is None or (not page_token and self._seen(row))]
-        cap = self._world.quirks.value("rows.page_size_cap", job=owner.rsplit("/", 1)[-1])
+        cap = self._world.quirks.value(row_quirks.PAGE_SIZE_CAP, OwnerName.parse(owner).subject)
         return page(visible, page_size, page_token, _birth, cap)
 
     def rows(self, owner: str) -> Sequence[Checkpoint]:
@@ -126,22 +127,22 @@ class Checkpoints:
                 self._world.checkpoints.remove(row.name)
         holds.delete(self._world, self._blobs, [row.blob for row in rows])
 
-    def at(self, shelf: Shelf, name: str) -> Checkpoint | None:
-        """The row that a save of this name has left on a shelf."""
-        found = (self._world.checkpoints.get(f"{shelf.owner}/checkpoints/{listed}") for listed in shelf.ids(name))
+    def at(self, scope: CheckpointScope, name: str) -> Checkpoint | None:
+        """The row that a save of this name has left on a scope."""
+        found = (self._world.checkpoints.get(f"{scope.owner}/checkpoints/{listed}") for listed in scope.ids(name))
         return next((row for row in found if row is not None), None)
 
     def find(self, owner: str, checkpoint_id: str) -> Checkpoint:
         """The row of this id, visible or not; raises NotFound."""
-        return self.saved(Shelf(owner), checkpoint_id)
+        return self.saved(CheckpointScope(owner), checkpoint_id)
 
-    def saved(self, shelf: Shelf, name: str) -> Checkpoint:
+    def saved(self, scope: CheckpointScope, name: str) -> Checkpoint:
         """The row of a save, visible or not; raises NotFound."""
-        self.rows(shelf.owner)
-        row = self.at(shelf, name)
+        self.rows(scope.owner)
+        row = self.at(scope, name)
         if row is None:
             raise NotFound(
-                f"checkpoint {shelf.path(name)[:200]!r} not found on {shelf.owner}: use a name that its "
+                f"checkpoint {scope.path(name)[:200]!r} not found on {scope.owner}: use a name that its "
                 "list_checkpoints returns"
             )
         return row
@@ -152,7 +153,7 @@ class Checkpoints:
             raise NotFound(f'checkpoint "{row.id}" not found in GCS')
         return self._blobs.path(row.blob)
 
-    def resolve(self, asking: Shelf, path: str) -> Checkpoint:
+    def resolve(self, asking: CheckpointScope, path: str) -> Checkpoint:
         """The resumable row load_weights means (WIRE 5.2); raises InvalidArgument, NotFound, FailedPrecondition."""
         reference = parse_reference(path)
         source = self._owners.source(asking, reference)
@@ -165,15 +166,15 @@ class Checkpoints:
         return row
 
     def _names(
-        self, shelf: Shelf, job: str, name: str, kind: CheckpointKind, step: int, now: int
+        self, scope: CheckpointScope, name: str, kind: CheckpointKind, step: int, now: int
     ) -> tuple[str, str, int]:
         """The id a row gets, the one it is renamed to, and when (FAILURES A8, A9, A13)."""
-        quirks, subject = self._world.quirks, {"job": job, "checkpoint": name}
-        style = -1 if quirks.value("sessions.name_style", **subject) == "colon" else 0
-        asked, own = shelf.ids(name)[style], shelf.ids(f"step-{step}")[style]
-        if not resumable(kind) or own == asked or quirks.value("dcp.rename", **subject) == "caller":
+        quirks, subject = self._world.quirks, scope.subject(name)
+        style = -1 if quirks.value(row_quirks.SESSION_NAME_STYLE, subject) == "colon" else 0
+        asked, own = scope.ids(name)[style], scope.ids(f"step-{step}")[style]
+        if not resumable(kind) or own == asked or quirks.value(saves.DCP_RENAME, subject) == "caller":
             return asked, "", 0
-        wait = quirks.value("dcp.rename_after_s", **subject)
+        wait = quirks.value(saves.DCP_RENAME_AFTER_S, subject)
         return (asked, own, now + int(wait * SECOND)) if wait > 0 else (own, "", 0)
 
     def _settle(self, rows: Sequence[Checkpoint]) -> None:
@@ -193,11 +194,10 @@ class Checkpoints:
         if expired:
             holds.delete(self._world, self._blobs, expired)
 
-    def _hidden(self, job: str, name: str, now: int) -> Pending | None:
-        subject = {"job": job, "checkpoint": name}
+    def _hidden(self, subject: Subject, now: int) -> Pending | None:
         lag = Progression(
-            self._world.quirks.spend("rows.visible_after_lists", **subject),
-            self._world.quirks.spend("rows.visible_after_s", **subject),
+            self._world.quirks.spend(row_quirks.VISIBLE_AFTER_LISTS, subject),
+            self._world.quirks.spend(row_quirks.VISIBLE_AFTER_S, subject),
         )
         return None if lag.immediate else Pending.start(VISIBLE, lag, now)
 

@@ -13,10 +13,11 @@ from emulator.backend import Backend, BackendError, ModelDescription
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PlatformError
 from emulator.core.kinds import CheckpointKind, detect, promotable, resumable
 from emulator.core.lifecycle import Pending, Progression
-from emulator.core.names import check_model_id, split_resource
+from emulator.core.names import OwnerName, Subject, check_model_id, split_resource
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
 from emulator.platform.operations import Operations
+from emulator.quirks import jobs, promotion
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint, Model, Operation
 from emulator.state.world import World
@@ -40,9 +41,9 @@ class PromoteRequest:
     wants_operation: bool = False
 
     @property
-    def subject(self) -> dict[str, str]:
+    def subject(self) -> Subject:
         """What its quirks are selected by."""
-        return {"account": self.account, "job": self.owner.rsplit("/", 1)[-1], "checkpoint": self.checkpoint}
+        return Subject(account=self.account, job=OwnerName.parse(self.owner).id, checkpoint=self.checkpoint)
 
 
 class Promotion:
@@ -62,7 +63,7 @@ class Promotion:
 
     def promote(self, request: PromoteRequest) -> Model | Operation:
         """Check, copy, open, register; raises a PlatformError, and then nothing of it stays."""
-        mode = self._world.quirks.value("promote.async", **request.subject)
+        mode = self._world.quirks.value(promotion.ASYNC, request.subject)
         if request.knows_operations and mode == "unsupported":
             raise InvalidArgument('unknown field "async_promotion" in PromoteCheckpointRequest')
         row = self._row(request)
@@ -70,7 +71,7 @@ class Promotion:
         with self._reserved(request, row) as done:
             model = done or self._copy(request, row)
         if request.wants_operation and mode == "operation":
-            wait = self._world.quirks.value("promote.duration_s", **request.subject)
+            wait = self._world.quirks.value(promotion.DURATION_S, request.subject)
             metadata = {"statusMessage": f"copying {row.id} to {model.name}"}
             return self._operations.start(request.account, {"model": model.name}, metadata, wait)
         return model
@@ -79,7 +80,7 @@ class Promotion:
         """The row to promote, if it can be; the model id is looked at first, as the service does."""
         try:
             account, model_id = split_resource(request.output_model, "models")
-            check_model_id(model_id, self._world.quirks.value("models.id_rule", **request.subject))
+            check_model_id(model_id, self._world.quirks.value(promotion.MODELS_ID_RULE, request.subject))
             if account != request.account:
                 raise InvalidArgument(f"output_model {request.output_model!r} is not in account {request.account}")
         except InvalidArgument:
@@ -88,7 +89,7 @@ class Promotion:
         row = self._checkpoints.find(self._checkpoints.owner(request.owner), request.checkpoint)
         if not promotable(row.kind):
             raise FailedPrecondition(self._refusal(row))
-        if self._world.quirks.spend("rows.promotable_flips", **request.subject):
+        if self._world.quirks.spend(promotion.PROMOTABLE_FLIPS, request.subject):
             raise FailedPrecondition(f"checkpoint {row.id!r} is not promotable any more: list the checkpoints again")
         return row
 
@@ -105,7 +106,7 @@ class Promotion:
 
     def _check_base(self, request: PromoteRequest, row: Checkpoint) -> None:
         if not request.base_model:
-            if self._world.quirks.value("promote.base_model", **request.subject) == "required":
+            if self._world.quirks.value(promotion.BASE_MODEL, request.subject) == "required":
                 raise InvalidArgument(f"base_model is required: {row.id!r} was trained from {row.base_model}")
             return
         split_resource(request.base_model, "models")
@@ -120,7 +121,7 @@ class Promotion:
         name = request.output_model
         with self._world.lock:
             known = self._world.models.get(name)
-            rule = self._world.quirks.value("promote.on_existing", **request.subject)
+            rule = self._world.quirks.value(promotion.ON_EXISTING, request.subject)
             same = known is not None and known.source_checkpoint == row.name and rule == "same_source_ok"
             if name in self._busy or (known is not None and not same):
                 source = f", promoted from {known.source_checkpoint}" if known else " (a promotion is under way)"
@@ -152,8 +153,8 @@ class Promotion:
     def _source(self, request: PromoteRequest, row: Checkpoint) -> Path:
         """The blob, unless a quirk has lost it (FAILURES D3, D12)."""
         quirks = self._world.quirks
-        lost = quirks.spend("promote.blob", **request.subject) == "missing"
-        legacy = quirks.value("jobs.legacy_bucket", job=request.subject["job"]) and not request.deployment
+        lost = quirks.spend(promotion.BLOB, request.subject) == "missing"
+        legacy = quirks.value(jobs.LEGACY_BUCKET, request.subject) and not request.deployment
         if lost or legacy:
             raise NotFound(f'checkpoint "{row.id}" not found in GCS')
         return self._checkpoints.folder(row)
@@ -170,7 +171,7 @@ class Promotion:
 
     def _register(self, request: PromoteRequest, row: Checkpoint, key: str, found: ModelDescription) -> Model:
         _, model_id = split_resource(request.output_model, "models")
-        wait = Progression(after_s=self._world.quirks.value("promote.duration_s", **request.subject))
+        wait = Progression(after_s=self._world.quirks.value(promotion.DURATION_S, request.subject))
         adapter = row.kind is CheckpointKind.INFERENCE_LORA
         with self._world.change():
             now = self._world.clock.now()
@@ -187,7 +188,7 @@ class Promotion:
 
     def _orphan(self, request: PromoteRequest) -> None:
         """A bad model id loses the blob for every later promotion too (FAILURES D3, case c)."""
-        if self._world.quirks.spend("promote.blob", **request.subject) != "orphaned_after_bad_id":
+        if self._world.quirks.spend(promotion.BLOB, request.subject) != "orphaned_after_bad_id":
             return
         row = self._world.checkpoints.get(f"{request.owner}/checkpoints/{request.checkpoint}")
         if row is not None:

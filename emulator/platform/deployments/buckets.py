@@ -5,7 +5,8 @@ deployment and write into its bucket.
 """
 
 from emulator.core.errors import InvalidArgument
-from emulator.core.names import resource, split_resource
+from emulator.core.names import Subject, resource, split_resource
+from emulator.quirks import deployments
 from emulator.state.entities import Checkpoint, Deployment, Job
 from emulator.state.world import World
 
@@ -29,7 +30,7 @@ def trainer(world: World, account: str, name: str) -> Job:
 def attach(world: World, deployment: Deployment, asked_url: str = "") -> str:
     """Check the deployment's scope; returns the bucket it reads. Raises InvalidArgument (FAILURES E14)."""
     own = own_bucket(deployment.account, deployment.id)
-    strict = not world.quirks.value("validation.skip", deployment=deployment.id)
+    strict = not world.quirks.value(deployments.VALIDATION_SKIP, deployment.subject)
     if not deployment.trainer_job:
         if strict and asked_url and deployment.bucket_url and asked_url != deployment.bucket_url:
             raise InvalidArgument(
@@ -54,7 +55,7 @@ def attach(world: World, deployment: Deployment, asked_url: str = "") -> str:
 def check_trainer(world: World, account: str, deployment_id: str) -> None:
     """Refuse a trainer for the bucket of a deployment that reads another one; raises InvalidArgument."""
     deployment = world.deployments.get(resource(account, "deployments", deployment_id))
-    skip = world.quirks.value("validation.skip", deployment=deployment_id)
+    skip = world.quirks.value(deployments.VALIDATION_SKIP, Subject(deployment=deployment_id))
     if deployment is not None and deployment.trainer_job and not skip:
         raise InvalidArgument(
             f"hotload flow mismatch: {deployment.name} is attached to {deployment.trainer_job} (PER_TRAINER) and "

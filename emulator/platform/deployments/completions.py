@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell
 from emulator.core.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from emulator.core.names import Subject
 from emulator.platform.deployments.deployments import DELETED, FAILED, Deployments
 from emulator.platform.deployments.hotload import HotLoad
 from emulator.platform.deployments.replicas import Lease, Replicas
@@ -30,6 +31,11 @@ class Target:
     deployment: Deployment | None = None
     pod: Pod | None = None
     release: Callable[[], None] = lambda: None
+
+    @property
+    def subject(self) -> Subject:
+        """What its quirks are selected by; a model without a deployment is selected by none."""
+        return Subject(deployment="") if self.deployment is None else self.deployment.subject
 
     @classmethod
     def leased(cls, lease: Lease) -> "Target":

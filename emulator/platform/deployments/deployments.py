@@ -12,6 +12,7 @@ from emulator.platform.deployments.spec import DeploymentSpec
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.models import Models
 from emulator.platform.queries.paging import Page, Query
+from emulator.quirks import deployments
 from emulator.state import references as holds
 from emulator.state.entities import Deployment, Pod
 from emulator.state.world import World
@@ -89,11 +90,11 @@ class Deployments:
         """
         found = self._alive(account, deployment_id)
         if mask is None:
-            everything = self._world.quirks.value("deployments.patch_without_mask", deployment=deployment_id)
+            everything = self._world.quirks.value(deployments.PATCH_WITHOUT_MASK, found.subject)
             mask = list(MUTABLE) if everything == "replace_all" else [name for name in MUTABLE if name in sent]
         if unknown := [name for name in mask if name not in MUTABLE]:
             raise InvalidArgument(f"updateMask: {unknown[0][:80]!r} cannot be changed; {', '.join(MUTABLE)} can")
-        rejecting = self._world.quirks.value("deployments.patch_during_load", deployment=deployment_id) == "reject"
+        rejecting = self._world.quirks.value(deployments.PATCH_DURING_LOAD, found.subject) == "reject"
         if rejecting and self.loading(found):  # FAILURES E18
             raise FailedPrecondition(f"{found.name} is loading a snapshot: patch it when that is done")
         with self._change():
@@ -142,15 +143,13 @@ class Deployments:
 
     def _start(self, deployment: Deployment) -> None:
         """CREATING and then READY with replicas; at once by default."""
-        quirks, subject = self._world.quirks, {"deployment": deployment.id}
-        wait = Progression(
-            quirks.value("deployments.create_reads", **subject), quirks.value("deployments.create_s", **subject)
-        )
+        quirks, subject = self._world.quirks, deployment.subject
+        wait = Progression(quirks.value(deployments.CREATE_READS, subject), quirks.value(deployments.CREATE_S, subject))
         deployment.state, deployment.pending = CREATING, None
-        if quirks.value("deployments.stuck_creating", **subject):  # FAILURES E21: it serves and never says so
+        if quirks.value(deployments.STUCK_CREATING, subject):  # FAILURES E21: it serves and never says so
             self._resize(deployment, deployment.replicas)
             return
-        into = quirks.spend("deployments.settles_in", **subject)
+        into = quirks.spend(deployments.SETTLES_IN, subject)
         deployment.pending = Pending.start(into, wait, self._world.clock.now())
         if wait.immediate:
             self._enter(deployment, into)
@@ -202,7 +201,7 @@ class Deployments:
 
     def _begin_roll(self, deployment: Deployment) -> None:
         """Replace the replicas by fresh ones; until then the old ones answer (FAILURES E17)."""
-        wait = Progression(after_s=self._world.quirks.value("deployments.roll_s", deployment=deployment.id))
+        wait = Progression(after_s=self._world.quirks.value(deployments.ROLL_S, deployment.subject))
         if wait.immediate:
             self._roll(deployment)
             return
@@ -214,7 +213,7 @@ class Deployments:
         self._resize(deployment, 0)
         deployment.generation += 1
         self._resize(deployment, count)
-        reads = self._world.quirks.value("hotload.stale_error_reads", deployment=deployment.id)
+        reads = self._world.quirks.value(deployments.HOTLOAD_STALE_ERROR_READS, deployment.subject)
         for new, gone in zip(deployment.pods, old, strict=False):
             if reads:  # FAILURES E3
                 new.stale_target, new.stale_reads = gone.current or gone.target or "unknown", reads

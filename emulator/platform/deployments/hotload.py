@@ -13,6 +13,7 @@ from emulator.platform.deployments import buckets
 from emulator.platform.deployments.deployments import FAILED, Deployments
 from emulator.platform.deployments.replicas import Load, Replicas
 from emulator.platform.models.models import Models
+from emulator.quirks import deployments
 from emulator.state import references as holds
 from emulator.state.entities import Checkpoint, Deployment, Pod, SnapshotLoad
 from emulator.state.world import World
@@ -68,7 +69,7 @@ class HotLoad:
         Raises NotFound, InvalidArgument, FailedPrecondition for what is wrong with the request.
         """
         found = self._enabled(account, deployment_id, base_model)
-        if self._world.quirks.value("hotload.unknown_identity", deployment=found.id) == "404":
+        if self._world.quirks.value(deployments.HOTLOAD_UNKNOWN_IDENTITY, found.subject) == "404":
             self._row(found, identity)
         with self._lock_of(found):
             self._settle(found)
@@ -77,10 +78,10 @@ class HotLoad:
             if self._world.clock.now() < self._manager_ready(found):  # FAILURES E8
                 self._crash_early(found, identity)
                 return found
-            quirks, subject = self._world.quirks, {"deployment": found.id, "checkpoint": identity}
-            wait_s = quirks.spend("hotload.duration_s", **subject)
-            reads = quirks.spend("hotload.duration_reads", **subject)
-            lag_s = quirks.value("hotload.lag_s", **subject)
+            quirks, subject = self._world.quirks, found.subject._replace(checkpoint=identity)
+            wait_s = quirks.spend(deployments.HOTLOAD_DURATION_S, subject)
+            reads = quirks.spend(deployments.HOTLOAD_DURATION_READS, subject)
+            lag_s = quirks.value(deployments.HOTLOAD_LAG_S, subject)
             with self._world.change():
                 self._world.deployments.put(found)
                 for index, pod in enumerate(found.pods):
@@ -183,7 +184,7 @@ class HotLoad:
             load = self._plan(deployment, pod, row, incremental)
             replica = self._replicas.of_pod(deployment, pod)
             quirks = self._world.quirks
-            in_place = quirks.value("hotload.delta_apply", deployment=deployment.id) == "inplace"
+            in_place = quirks.value(deployments.HOTLOAD_DELTA_APPLY, deployment.subject) == "inplace"
             self._replicas.apply(
                 replica, load, "SYNC" if deployment.transition == "SYNC" else "ASYNC", in_place=in_place
             )
@@ -241,7 +242,8 @@ class HotLoad:
 
     def _plan(self, deployment: Deployment, pod: Pod, row: Checkpoint, incremental: Incremental | None) -> Load:
         """What to do with a row; raises Refused."""
-        if self._world.quirks.spend("hotload.fail_next", deployment=deployment.id, checkpoint=row.id):  # FAILURES E9
+        subject = deployment.subject._replace(checkpoint=row.id)
+        if self._world.quirks.spend(deployments.HOTLOAD_FAIL_NEXT, subject):  # FAILURES E9
             raise Refused(f"loading {row.id} failed (quirk hotload.fail_next)")
         if resumable(row.kind):
             raise Refused(f"{row.id} is a training state ({row.kind.value}): load what save_weights_for_sampler wrote")
@@ -278,7 +280,7 @@ class HotLoad:
         return Load(how, row.blob, row.id, incremental.form)
 
     def _manager_ready(self, deployment: Deployment) -> int:
-        wait = self._world.quirks.value("hotload.manager_ready_after_s", deployment=deployment.id)
+        wait = self._world.quirks.value(deployments.HOTLOAD_MANAGER_READY_AFTER_S, deployment.subject)
         started = max((pod.started for pod in deployment.pods), default=0)
         return started + int(wait * SECOND)
 

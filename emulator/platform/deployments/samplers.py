@@ -10,7 +10,7 @@ import re
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from emulator.core.kinds import CheckpointKind
-from emulator.core.names import Shelf, parse_reference, split_resource
+from emulator.core.names import CheckpointScope, parse_reference, split_resource
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.deployments.replicas import Lease, Load, Replicas
 from emulator.platform.models.models import Models
@@ -89,7 +89,7 @@ class Samplers:
 
     def _row(self, account: str, path: str) -> Checkpoint:
         """The row of a save of any run of the account; raises InvalidArgument, NotFound."""
-        asking = Shelf(f"accounts/{account}/trainingSessions/-")
+        asking = CheckpointScope(f"accounts/{account}/trainingSessions/-")
         reference = parse_reference(path)
         return self._checkpoints.saved(self._sessions.source(asking, reference), reference.checkpoint)
 

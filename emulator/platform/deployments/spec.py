@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.core.errors import InvalidArgument
+from emulator.core.names import Subject
 from emulator.platform.models.catalogue import Catalogue, versioned
 from emulator.platform.models.models import Models
+from emulator.quirks import deployments
 from emulator.quirks.engine import Quirks
 
 TRANSITIONS = ("", "ASYNC", "SYNC")
@@ -48,7 +50,7 @@ def check(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Qu
         raise InvalidArgument(f"hotLoadBucketType {spec.bucket_type[:40]!r} is unknown: use FW_HOSTED")
     check_counts(spec.min_replicas, spec.max_replicas)
     check_bucket(spec.enable_hot_load, spec.trainer_job, spec.bucket_url)
-    if not spec.description and quirks.value("deployments.require_description", account=account):
+    if not spec.description and quirks.value(deployments.REQUIRE_DESCRIPTION, Subject(account=account)):
         raise InvalidArgument("description is required")
     if not spec.shape:
         if not spec.accelerator_type or spec.accelerator_type == "ACCELERATOR_TYPE_UNSPECIFIED":
@@ -67,7 +69,7 @@ def _shape(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Q
             f"invalid deploymentShape {spec.shape[:200]!r}: give accounts/<account>/deploymentShapes/<shape>"
         )
     shape, version = catalogue.deployment_shape(spec.shape)
-    private = quirks.value("deployments.private_shapes", account=account)
+    private = quirks.value(deployments.PRIVATE_SHAPES, Subject(account=account))
     if private and not spec.for_training:
         raise InvalidArgument(f"deploymentShape {spec.shape[:200]!r} is private: set forTraining to use it")
     root = models.root(spec.base_model)

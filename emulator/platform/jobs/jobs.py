@@ -18,12 +18,13 @@ from emulator.core.errors import (
     error_info,
 )
 from emulator.core.lifecycle import Pending, Progression
-from emulator.core.names import Reference, Shelf, check_dns_label, resource
+from emulator.core.names import CheckpointScope, Reference, Subject, check_dns_label, resource
 from emulator.platform.deployments.buckets import check_trainer
 from emulator.platform.jobs.spec import JobSpec, resolve
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.models import Models
 from emulator.platform.queries.paging import Page, Query
+from emulator.quirks import jobs
 from emulator.state.entities import Job
 from emulator.state.world import World
 
@@ -75,8 +76,8 @@ class Jobs:
         if spec.hot_load_deployment:
             check_trainer(self._world, account, spec.hot_load_deployment)
         found = resolve(spec, self._models, self._catalogue, quirks, account)
-        subject = {"job": job_id}
-        idle = quirks.value("jobs.inactivity_s", **subject) if spec.inactivity_s is None else spec.inactivity_s
+        subject = Subject(account=account, job=job_id)
+        idle = quirks.value(jobs.INACTIVITY_S, subject) if spec.inactivity_s is None else spec.inactivity_s
         with self._world.change():
             self._refuse_taken(account, job_id)
             self._check_quota(account)
@@ -88,7 +89,7 @@ class Jobs:
                 purpose=spec.purpose, hot_load_deployment=spec.hot_load_deployment, inactivity_s=idle,
                 bucket_url=bucket_url(account, job_id), config=dict(spec.config), request=dict(spec.request),
             )  # fmt: skip
-            self._enter(job, PENDING if quirks.value("jobs.pending_s", **subject) > 0 else CREATING)
+            self._enter(job, PENDING if quirks.value(jobs.PENDING_S, subject) > 0 else CREATING)
             return self._world.jobs.put(job)
 
     def get(self, account: str, job_id: str) -> Job:
@@ -120,8 +121,7 @@ class Jobs:
     def health(self, account: str, job_id: str) -> int:
         """The HTTP status of the trainer's healthz: 503 while the job does not run (FAILURES F2, F8)."""
         job = self.get(account, job_id)
-        subject = {"job": job_id}
-        return int(self._world.quirks.spend("jobs.healthz", **subject)) if job.state == RUNNING else 503
+        return self._world.quirks.spend(jobs.HEALTHZ, job.subject) if job.state == RUNNING else 503
 
     def list(self, account: str, query: Query[Job] = Query()) -> Page[Job]:
         """Jobs that are not deleted (FAILURES D17); raises InvalidArgument for a foreign page token."""
@@ -147,8 +147,8 @@ class Jobs:
             raise FailedPrecondition(f"cannot cancel job in state: {DELETED}")
         if job.state not in CANCELLABLE:
             return job
-        settles_in = "JOB_STATE_" + self._world.quirks.value("jobs.cancel_settles_in", job=job_id)
-        wait = Progression(after_s=self._world.quirks.value("jobs.cancel_s", job=job_id))
+        settles_in = "JOB_STATE_" + self._world.quirks.value(jobs.CANCEL_SETTLES_IN, job.subject)
+        wait = Progression(after_s=self._world.quirks.value(jobs.CANCEL_S, job.subject))
         self._stop(job, settles_in, "cancelled", wait)
         return job
 
@@ -160,8 +160,7 @@ class Jobs:
         if job.state not in RESUMABLE:
             hint = ": create a job under a new id" if job.state == DELETED else ""
             raise FailedPrecondition(f"cannot resume job in state: {job.state}{hint}")
-        subject = {"job": job_id}
-        reads = self._world.quirks.spend("jobs.resume_flip_after_reads", **subject)
+        reads = self._world.quirks.spend(jobs.RESUME_FLIP_AFTER_READS, job.subject)
         with self._world.change():
             job.last_activity = self._world.clock.now()
             if reads > 0:
@@ -187,22 +186,22 @@ class Jobs:
                 f"create the client with lora_rank {job.lora_rank}{other}"
             )
 
-    def source(self, asking: Shelf, reference: Reference) -> Shelf:
+    def source(self, asking: CheckpointScope, reference: Reference) -> CheckpointScope:
         """The asking job's own rows or another job's, never a run's; raises InvalidArgument, NotFound."""
-        account, _, job_id = asking.owner.split("/")[1:4]
+        account, job_id = asking.account, asking.owner_id
         if reference.run is not None:
             raise InvalidArgument(
                 f"cannot load {'/'.join(reference.run)}/{reference.checkpoint}: a serverless run's checkpoint on a "
                 "dedicated trainer"
             )
-        return Shelf(self.get(account, reference.job or job_id).name)
+        return CheckpointScope(self.get(account, reference.job or job_id).name)
 
     def preempt(self, account: str, job_id: str) -> Job:
         """Take the machine away: FAILED and resumable, live models lost (FAILURES F1); raises FailedPrecondition."""
         job = self.get(account, job_id)
         if job.state != RUNNING:
             raise FailedPrecondition(f"only a running job can be preempted, {job.name} is {job.state}")
-        job.stale_reads = self._world.quirks.spend("jobs.stale_running_reads", job=job_id)
+        job.stale_reads = self._world.quirks.spend(jobs.STALE_RUNNING_READS, job.subject)
         self._stop(job, FAILED, "trainer was preempted: resume the job and load its last resumable checkpoint")
         return job
 
@@ -214,14 +213,14 @@ class Jobs:
 
     def _check_quota(self, account: str) -> None:
         """Refuse one job too many, with the reason in the details, or bare as a rate limit (FAILURES F17, F18)."""
-        most = self._world.quirks.value("jobs.quota", account=account)
+        most = self._world.quirks.value(jobs.QUOTA, Subject(account=account))
         if not most:
             return
         busy = sum(self._settle(job) and job.state in _BUSY for job in self._world.jobs.of(account))
         if busy < most:
             return
         text = f"account {account} has {busy} trainer jobs and may have {most}: cancel or delete one"
-        if self._world.quirks.value("jobs.quota_answer", account=account) == "429":
+        if self._world.quirks.value(jobs.QUOTA_ANSWER, Subject(account=account)) == "429":
             raise ResourceExhausted(text)
         raise PermissionDenied(text, details=[error_info("QUOTA_EXCEEDED", quota_required="1", quota_available="0")])
 
@@ -240,19 +239,18 @@ class Jobs:
                 self._enter(job, job.pending.value)
         idle_since = max(job.last_activity, self._started)
         if job.state == RUNNING and job.inactivity_s and now > idle_since + int(job.inactivity_s * SECOND):
-            into = "JOB_STATE_" + self._world.quirks.value("jobs.inactivity_settles_in", job=job.id)
+            into = "JOB_STATE_" + self._world.quirks.value(jobs.INACTIVITY_SETTLES_IN, job.subject)
             self._stop(job, into, f"stopped after {job.inactivity_s:g} s without a request: resume it")
         return True
 
     def _enter(self, job: Job, state: str) -> None:
         """Put a job into a state, and on the way to the next one; PENDING and CREATING pass at once by default."""
-        quirks, subject = self._world.quirks, {"job": job.id}
-        now = self._world.clock.now()
+        quirks, now = self._world.quirks, self._world.clock.now()
         job.pending = None
         if state == PENDING:
-            job.pending = Pending.start(CREATING, Progression(after_s=quirks.value("jobs.pending_s", **subject)), now)
+            job.pending = Pending.start(CREATING, Progression(after_s=quirks.value(jobs.PENDING_S, job.subject)), now)
         if state == CREATING:
-            wait = Progression(after_s=quirks.value("jobs.create_s", **subject))
+            wait = Progression(after_s=quirks.value(jobs.CREATE_S, job.subject))
             job.pending = None if wait.immediate else Pending.start(RUNNING, wait, now)
             state = RUNNING if wait.immediate else CREATING
         if state in (RUNNING, CREATING, PENDING):
@@ -271,7 +269,7 @@ class Jobs:
 
     def _shown(self, job: Job) -> Job:
         """What one look of a client sees (FAILURES F2, F7)."""
-        script = self._world.quirks.value("jobs.state_script", job=job.id)
+        script = self._world.quirks.value(jobs.STATE_SCRIPT, job.subject)
         if job.stale_reads > 0:
             job.stale_reads -= 1
             return dataclasses.replace(job, state=RUNNING, message="", status_code="OK")

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument, PreconditionFailed
+from emulator.core.names import Subject
 from emulator.platform.models.catalogue import Catalogue, versioned
 from emulator.platform.models.models import ADDON, Models
+from emulator.quirks import jobs
 from emulator.quirks.engine import Quirks
 
 LONGEST_DISPLAY_NAME = 63
@@ -49,7 +51,7 @@ def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks,
     """Check everything a request says; raises InvalidArgument, FailedPrecondition, NotFound."""
     if len(spec.display_name) > LONGEST_DISPLAY_NAME:
         raise InvalidArgument(f"displayName has {len(spec.display_name)} characters: at most {LONGEST_DISPLAY_NAME}")
-    most = quirks.value("jobs.max_lora_rank", account=account)
+    most = quirks.value(jobs.MAX_LORA_RANK, Subject(account=account))
     if not 0 <= spec.lora_rank <= most:
         raise InvalidArgument(f"trainingConfig.loraRank is {spec.lora_rank}: use 1 to {most}, or 0 for full-parameter")
     if spec.max_context_length < 0:
@@ -59,7 +61,7 @@ def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks,
     base = _weights(spec, models, quirks, account)
     models.visible(account, base)
     models.base(base)
-    if spec.shape and not quirks.value("shapes.enabled", account=account):  # FAILURES F18
+    if spec.shape and not quirks.value(jobs.SHAPES_ENABLED, Subject(account=account)):  # FAILURES F18
         raise PreconditionFailed(f"training shape {spec.shape[:200]!r} is not enabled for account {account}")
     longest, version = _shape(spec, base, models, catalogue)
     return Resolved(base, version, spec.max_context_length or longest)
@@ -73,7 +75,7 @@ def _weights(spec: JobSpec, models: Models, quirks: Quirks, account: str) -> str
         return spec.base_model
     if models.visible(account, spec.warm_start_from).kind != ADDON:
         return spec.warm_start_from
-    if quirks.value("jobs.warm_start_lora", account=account) == "rejected":
+    if quirks.value(jobs.WARM_START_LORA, Subject(account=account)) == "rejected":
         raise InvalidArgument(
             "trainingConfig.warmStartFrom names a LoRA add-on, which has no effect in service mode: create the job on "
             "the base model and call load_adapter on the training client"

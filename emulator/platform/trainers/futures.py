@@ -10,6 +10,8 @@ import orjson
 from emulator.backend import BackendError, Category
 from emulator.core.clock import SECOND
 from emulator.core.errors import Gone, NotFound, PlatformError
+from emulator.core.names import Subject
+from emulator.quirks import trainers
 from emulator.state.world import World
 
 KEEP_COUNT = 20_000
@@ -20,9 +22,10 @@ KEEP_GONE = 100_000
 class Promise:
     """One operation's answer-to-be; `payload` is JSON once `done`."""
 
-    def __init__(self, request_id: str, owner: str, model_id: str, verb: str) -> None:
+    def __init__(self, request_id: str, owner: str, subject: Subject, model_id: str, verb: str) -> None:
         self.request_id = request_id
         self.owner = owner
+        self.subject = subject._replace(endpoint=verb)
         self.model_id = model_id
         self.verb = verb
         self.payload: bytes | None = None
@@ -77,8 +80,9 @@ class Futures:
         """Owners of answers that were dropped, by request id: they are gone (410), not unknown (404)."""
         self.closing = False
 
-    def open(self, owner: str, model_id: str, verb: str) -> Promise:
-        promise = Promise(f"req-{self._world.ids.hex(24)}", owner, model_id, verb)
+    def open(self, owner: str, subject: Subject, model_id: str, verb: str) -> Promise:
+        """Promise an answer to the call of a model's verb; `owner` is the full name of the trainer's job or session."""
+        promise = Promise(f"req-{self._world.ids.hex(24)}", owner, subject, model_id, verb)
         with self._lock:
             self._promises[promise.request_id] = promise
         return promise
@@ -103,10 +107,10 @@ class Futures:
         """Raises Gone for a result that is kept no longer; to be asked again when it was waited for."""
         if not promise.done:
             return
-        job, quirks = promise.owner.rsplit("/", 1)[-1], self._world.quirks
-        ttl = quirks.value("futures.ttl_s", job=job)
+        quirks = self._world.quirks
+        ttl = quirks.value(trainers.FUTURES_TTL_S, promise.subject)
         late = ttl > 0 and self._world.clock.now() > promise.done_at + int(ttl * SECOND)
-        if late or quirks.spend("futures.expire_next", job=job, endpoint=promise.verb):
+        if late or quirks.spend(trainers.FUTURES_EXPIRE_NEXT, promise.subject):
             self._forget(promise)
             raise _gone(promise.request_id)
 

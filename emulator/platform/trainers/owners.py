@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from emulator.core.errors import NotFound
-from emulator.core.names import Reference, Shelf
+from emulator.core.names import CheckpointScope, OwnerName, Reference, Subject
 from emulator.platform.jobs.jobs import Jobs
 from emulator.platform.trainers.training_sessions import TrainingSessions
 from emulator.state.world import World
@@ -30,6 +30,9 @@ class Owner(Protocol):
     def name(self) -> str: ...
 
     @property
+    def subject(self) -> Subject: ...
+
+    @property
     def running(self) -> bool: ...
 
     @property
@@ -39,7 +42,7 @@ class Owner(Protocol):
 O = TypeVar("O", bound=Owner)  # noqa: E741
 
 
-class Family(Protocol[O]):
+class OwnerService(Protocol[O]):
     """The service of all owners of one collection."""
 
     def get(self, account: str, identifier: str, /) -> O:
@@ -54,7 +57,7 @@ class Family(Protocol[O]):
     def check_rank(self, owner: O, rank: int, /) -> None:
         """Refuse a LoRA rank (0: all parameters) that its trainer does not train; raises InvalidArgument."""
 
-    def source(self, asking: Shelf, reference: Reference, /) -> Shelf:
+    def source(self, asking: CheckpointScope, reference: Reference, /) -> CheckpointScope:
         """Where a checkpoint that a model asks for is listed; raises InvalidArgument, NotFound."""
 
     def on_stop(self, listener: Callable[[O], None], /) -> None: ...
@@ -67,22 +70,22 @@ class Owners:
 
     def __init__(self, world: World, jobs: Jobs, sessions: TrainingSessions) -> None:
         self._world = world
-        self._families: dict[str, Family[Any]] = {"rlorTrainerJobs": jobs, "trainingSessions": sessions}
+        self._services: dict[str, OwnerService[Any]] = {"rlorTrainerJobs": jobs, "trainingSessions": sessions}
 
     def get(self, name: str) -> Owner:
         """The owner of this full name; raises NotFound when there is none, or none any more."""
-        account, _, identifier = name.split("/")[1:4]
-        owner: Owner = self._family(name).get(account, identifier)
+        parts = OwnerName.parse(name)
+        owner: Owner = self._service(name).get(parts.account, parts.id)
         return owner
 
-    def source(self, asking: Shelf, reference: Reference) -> Shelf:
-        return self._family(asking.owner).source(asking, reference)
+    def source(self, asking: CheckpointScope, reference: Reference) -> CheckpointScope:
+        return self._service(asking.owner).source(asking, reference)
 
     def check_rank(self, owner: Owner, rank: int) -> None:
-        self._family(owner.name).check_rank(owner, rank)
+        self._service(owner.name).check_rank(owner, rank)
 
     def preempt(self, owner: Owner) -> None:
-        self._family(owner.name).preempt(owner.account, owner.id)
+        self._service(owner.name).preempt(owner.account, owner.id)
 
     def clear_request_state(self, owner: Owner) -> None:
         """Others find no checkpoint of it from now on (FAILURES F12)."""
@@ -92,16 +95,16 @@ class Owners:
 
     def on_stop(self, listener: Callable[[Owner], None]) -> None:
         """Call `listener` whenever an owner's trainer stops running."""
-        for family in self._families.values():
-            family.on_stop(listener)
+        for service in self._services.values():
+            service.on_stop(listener)
 
     def on_purge(self, listener: Callable[[Owner], None]) -> None:
         """Call `listener` when a deleted owner's retention is over and it is forgotten."""
-        for family in self._families.values():
-            family.on_purge(listener)
+        for service in self._services.values():
+            service.on_purge(listener)
 
-    def _family(self, name: str) -> Family[Any]:
-        family = self._families.get(name.split("/")[2])
-        if family is None:
+    def _service(self, name: str) -> OwnerService[Any]:
+        service = self._services.get(OwnerName.parse(name).collection)
+        if service is None:
             raise NotFound(f"{name[:200]} not found")
-        return family
+        return service

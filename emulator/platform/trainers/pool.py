@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from emulator.core.errors import InvalidArgument, NotFound, PlatformError
-from emulator.core.names import Shelf
+from emulator.core.names import CheckpointScope
 from emulator.platform.models.models import Models
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.trainer import Trainer
 from emulator.platform.trainers.trainers import Trainers
 from emulator.platform.trainers.training_sessions import TrainingSessions
+from emulator.quirks import jobs
 from emulator.state.entities import Session
 from emulator.state.world import World
 
@@ -29,8 +30,8 @@ class Pool:
         """The trainer of the session that a model is (or was) in; raises NotFound."""
         owner = model_id.partition(":")[0]
         try:
-            session = self._sessions.run(account, owner).session if owner.startswith("run-") else owner
-            return self._of(self._sessions.running(account, session.rpartition("/")[2]))
+            session = self._sessions.run(account, owner).session_id if owner.startswith("run-") else owner
+            return self._of(self._sessions.running(account, session))
         except NotFound as error:
             raise NotFound(f"No session found for model_id {model_id[:80]!r}: {error.message}") from None
 
@@ -41,7 +42,7 @@ class Pool:
         run = "" if request.get("base_only") else f"run-{self._world.ids.hex(32)}"
         model_id = f"{run}:train:{number}" if run else f"{session.id}:base:{number}"
         return self._trainers.create_model(
-            self._of(session), request, fingerprint, model_id=model_id, shelf=Shelf(session.name, run),
+            self._of(session), request, fingerprint, model_id=model_id, scope=CheckpointScope(session.name, run),
             admitted=lambda: self._admitted(session, run, model_id, request),
         )  # fmt: skip
 
@@ -68,7 +69,7 @@ class Pool:
             raise InvalidArgument("create_model: base_model is required, accounts/<account>/models/<id>")
         bound = dataclasses.replace(
             session, base_model=wanted, max_context_length=self._models.visible(session.account, wanted).context_length,
-            lora_rank=self._world.quirks.value("jobs.max_lora_rank", account=session.account),
+            lora_rank=self._world.quirks.value(jobs.MAX_LORA_RANK, session.subject),
         )  # fmt: skip
         self._trainers.spec(model_id, bound, request)
         self._sessions.bind(session, bound)

@@ -9,11 +9,12 @@ from typing import Any
 
 from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
 from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from emulator.core.names import Shelf
+from emulator.core.names import CheckpointScope
 from emulator.platform.trainers.client_sessions import ClientSessions
 from emulator.platform.trainers.futures import Futures, Promise
 from emulator.platform.trainers.owners import Owner, Owners
 from emulator.platform.trainers.sequencer import Sequencer
+from emulator.quirks import trainers
 from emulator.state.world import World
 
 _log = logging.getLogger("emulator.trainer")
@@ -26,12 +27,12 @@ Work = Callable[[], Answer]
 
 @dataclass
 class LiveModel:
-    """A model on a trainer. Its saves are listed on `shelf`; `snapshots` names its sampler saves, oldest first."""
+    """A model on a trainer. Its saves are listed on `scope`; `snapshots` names its sampler saves, oldest first."""
 
     spec: ModelSpec
     info: ModelInfo
     session_id: str
-    shelf: Shelf
+    scope: CheckpointScope
     snapshots: list[str] = field(default_factory=list)
 
     @property
@@ -79,16 +80,16 @@ class Trainer:
         self, verb: str, model_id: str, work: Work, *, seq: int | None = None, fingerprint: bytes = b""
     ) -> Promise:
         """Accept an operation and return at once; failures reach the caller through the promise (WIRE 2.6, 2.7)."""
-        where = {"job": self.owner.id, "endpoint": verb}
-        if seq is not None and self._world.quirks.spend("rpc.dedupe", **where):
+        subject = self.owner.subject._replace(endpoint=verb)
+        if seq is not None and self._world.quirks.spend(trainers.RPC_DEDUPE, subject):
             try:
                 known = self._sequencer.recall(model_id, seq, fingerprint)
             except InvalidArgument as reused:
                 return self._refuse(verb, model_id, reused)
             if known is not None:
                 return known
-        promise = self._futures.open(self.owner.name, model_id, verb)
-        if self._world.quirks.spend("futures.never_resolve", **where):
+        promise = self._futures.open(self.owner.name, self.owner.subject, model_id, verb)
+        if self._world.quirks.spend(trainers.FUTURES_NEVER_RESOLVE, subject):
             self._sequencer.submit(promise, _nothing, seq=seq, fingerprint=fingerprint)
         else:
             run = self._running(promise, work)
@@ -127,7 +128,7 @@ class Trainer:
         if model is None:
             return
         self.backend.unload_model(model_id)
-        if not model.lora_rank and self._world.quirks.value("unload.clears_request_state", job=self.owner.id):
+        if not model.lora_rank and self._world.quirks.value(trainers.UNLOAD_CLEARS_REQUEST_STATE, self.owner.subject):
             self._sequencer.forget(model_id)
             self._owners.clear_request_state(self.owner)
 
@@ -162,7 +163,7 @@ class Trainer:
         return lambda: context.run(run)
 
     def _refuse(self, verb: str, model_id: str, error: Exception) -> Promise:
-        promise = self._futures.open(self.owner.name, model_id, verb)
+        promise = self._futures.open(self.owner.name, self.owner.subject, model_id, verb)
         self._futures.fail(promise, error)
         return promise
 

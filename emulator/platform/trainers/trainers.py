@@ -7,11 +7,12 @@ from typing import Any
 
 from emulator.backend import Backend, LoraSpec, ModelSpec, Trainer as BackendTrainer
 from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted
-from emulator.core.names import Shelf
+from emulator.core.names import CheckpointScope
 from emulator.platform.models.models import Models
 from emulator.platform.trainers.futures import Futures, Promise
 from emulator.platform.trainers.owners import Owner, Owners
 from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer
+from emulator.quirks import trainers
 from emulator.state.world import World
 
 
@@ -63,18 +64,18 @@ class Trainers:
 
     def create_session(self, trainer: Trainer) -> str:
         """Open a client session; on some trainers that unloads every model (FAILURES F10)."""
-        if self._world.quirks.spend("sessions.create", job=trainer.owner.id) == "destructive":
+        if self._world.quirks.spend(trainers.SESSIONS_CREATE, trainer.owner.subject) == "destructive":
             for model_id in list(trainer.models):
                 self.unload_model(trainer, model_id)
         return trainer.sessions.create().id
 
     def create_model(
         self, trainer: Trainer, request: Mapping[str, Any], fingerprint: bytes, *, model_id: str = "",
-        shelf: Shelf | None = None, admitted: Callable[[], AbstractContextManager[None]] = nullcontext,
+        scope: CheckpointScope | None = None, admitted: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Promise:  # fmt: skip
         """Accept a create_model (WIRE 2.5). `admitted` surrounds the making of the model, on the trainer's thread."""
         model_id = model_id or f"model-{self._world.ids.hex(16)}"
-        listed = shelf or Shelf(trainer.owner.name)
+        listed = scope or CheckpointScope(trainer.owner.name)
         session_id, model_seq = str(request.get("session_id", "")), request.get("model_seq_id")
 
         def work() -> Answer:
@@ -122,16 +123,16 @@ class Trainers:
         return trainer
 
     def _build(
-        self, trainer: Trainer, model_id: str, session_id: str, shelf: Shelf, request: Mapping[str, Any]
+        self, trainer: Trainer, model_id: str, session_id: str, scope: CheckpointScope, request: Mapping[str, Any]
     ) -> Answer:
         trainer.sessions.get(session_id)
         spec = self.spec(model_id, trainer.owner, request)
         capabilities = trainer.backend.create_model(spec)
-        trainer.models[model_id] = LiveModel(spec, trainer.backend.info(model_id), session_id, shelf)
+        trainer.models[model_id] = LiveModel(spec, trainer.backend.info(model_id), session_id, scope)
         return {"model_id": model_id, "type": "create_model", **capabilities}
 
     def _check_room(self, model_id: str, owner: Owner) -> None:
-        most = self._world.quirks.value("sessions.max_gpu", job=owner.id)
+        most = self._world.quirks.value(trainers.SESSIONS_MAX_GPU, owner.subject)
         with self._lock:
             crowd = sum(len(one.models) for one in self._running.values() if one.owner.machine == owner.machine)
         if most and crowd >= most:

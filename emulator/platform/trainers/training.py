@@ -8,12 +8,14 @@ from emulator.backend import SavedState
 from emulator.core.clock import SECOND
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.kinds import resumable
-from emulator.core.names import Shelf
+from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Checkpoints, Origin
 from emulator.platform.models.models import ADDON, Models
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.owners import Owners
 from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, refuse_forward_only
+from emulator.quirks import loads, saves, trainers
+from emulator.quirks.engine import Quirk
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint
 from emulator.state.world import World
@@ -87,7 +89,7 @@ class Training:
                 f"optim_step: unknown grad_accumulation_normalization {str(normalization)[:40]!r}: "
                 "use num_loss_tokens, num_sequences or none"
             )
-        self._wait(trainer, "optim.slow_s")
+        self._wait(trainer, trainers.OPTIM_SLOW_S)
         chosen = {**ADAM, **{key: value for key, value in params.items() if value is not None}}
         metrics = trainer.backend.optim_step(model.id, chosen, None if normalization == "none" else normalization)
         return {"metrics": dict(metrics)}
@@ -100,19 +102,19 @@ class Training:
 
         def write(folder: Any) -> SavedState:
             state = trainer.backend.save_state(model.id, folder)
-            self._checkpoints.check_free(model.shelf, name, state.step)
+            self._checkpoints.check_free(model.scope, name, state.step)
             return state
 
         self._save(trainer, model, name, "save_weights", write, ttl_s)
         job = trainer.owner.id
         styles = {"tinker_uri": f"tinker://{job}/weights/{name}", "gs_uri": f"gs://emulator/{job}/{name}"}
-        style = self._world.quirks.value("save.path_style", job=job)
-        return {"path": styles.get(style) or model.shelf.path(name), "type": "save_weights"}
+        style = self._world.quirks.value(saves.PATH_STYLE, trainer.owner.subject)
+        return {"path": styles.get(style) or model.scope.path(name), "type": "save_weights"}
 
     def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         name = self._suffixed(trainer, _name(request, "save_weights_for_sampler", "path"))
         self._checkpoints.check_name(trainer.owner.name, name)
-        self._check_not_resumable(model.shelf, name)
+        self._check_not_resumable(model.scope, name)
         how = self._sampler_type(trainer, model, request)
         precision = request.get("export_precision")
         if precision is not None and how != "merged_base":
@@ -125,22 +127,22 @@ class Training:
 
         self._save(trainer, model, name, how, write)
         model.snapshots.append(name)
-        null = self._world.quirks.spend("sampler.return_null_path", job=trainer.owner.id)
-        return {"path": None if null else model.shelf.path(name), "type": "save_weights_for_sampler"}
+        null = self._world.quirks.spend(saves.SAMPLER_RETURN_NULL_PATH, trainer.owner.subject)
+        return {"path": None if null else model.scope.path(name), "type": "save_weights_for_sampler"}
 
     def _load_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         path = _name(request, "load_weights", "path")
-        quirks, job = self._world.quirks, trainer.owner.id
-        if quirks.value("load.first_request_only", job=job) and request.get("seq_id") != 1:
+        quirks, subject = self._world.quirks, trainer.owner.subject
+        if quirks.value(loads.FIRST_REQUEST_ONLY, subject) and request.get("seq_id") != 1:
             raise InvalidArgument(f"LoadWeights is not permitted with seq_id {request.get('seq_id')}")
-        row = self._resolve(trainer, model.shelf, path)
+        row = self._resolve(trainer, model.scope, path)
         self._check_durable(path, row)
         _check_fits(row, model)
         optimizer = request.get("optimizer")
         if optimizer is None:
-            optimizer = quirks.value("load.default_optimizer", job=job)
-        kept = bool(optimizer) and not quirks.spend("load.drop_optimizer", job=job)
-        live = not kept and quirks.value("load.weights_only", job=job) == "keep"
+            optimizer = quirks.value(loads.DEFAULT_OPTIMIZER, subject)
+        kept = bool(optimizer) and not quirks.spend(loads.DROP_OPTIMIZER, subject)
+        live = not kept and quirks.value(loads.WEIGHTS_ONLY, subject) == "keep"
         trainer.backend.load_state(model.id, self._checkpoints.folder(row), optimizer=kept, keep_optimizer=live)
         return {"path": path, "type": "load_weights"}
 
@@ -167,9 +169,9 @@ class Training:
         staged = self._blobs.stage()
         try:
             state = write(staged)
-            self._wait(trainer, "save.duration_s")
+            self._wait(trainer, saves.DURATION_S)
             origin = Origin(
-                model.shelf,
+                model.scope,
                 trainer.owner.base_model,
                 model.lora_rank,
                 model.id,
@@ -193,7 +195,7 @@ class Training:
         if how == "merged_base" and not model.lora_rank:
             raise InvalidArgument("save_weights_for_sampler: merged_base needs a LoRA model; use base")
         if how == "delta" and not model.lora_rank and not model.snapshots:
-            if self._world.quirks.value("sampler.delta_without_base", job=trainer.owner.id) == "reject":
+            if self._world.quirks.value(saves.SAMPLER_DELTA_WITHOUT_BASE, trainer.owner.subject) == "reject":
                 raise FailedPrecondition(
                     "save_weights_for_sampler: a delta needs a snapshot that this model saved before: save base first"
                 )
@@ -202,20 +204,20 @@ class Training:
 
     def _suffixed(self, trainer: Trainer, name: str) -> str:
         """A sampler row's name: it comes with the session's suffix, which the server may change (FAILURES A10)."""
-        rule = self._world.quirks.value("sampler.suffix", job=trainer.owner.id)
+        rule = self._world.quirks.value(saves.SAMPLER_SUFFIX, trainer.owner.subject)
         stem = _SESSION_SUFFIX.sub("", name)
         return {"session": name, "none": stem}.get(rule) or f"{stem}-{self._world.ids.hex(8)}"
 
-    def _check_not_resumable(self, shelf: Shelf, name: str) -> None:
+    def _check_not_resumable(self, scope: CheckpointScope, name: str) -> None:
         """Sampler weights never take the place of a training state."""
-        row = self._checkpoints.at(shelf, name)
+        row = self._checkpoints.at(scope, name)
         if row is not None and resumable(row.kind):
             raise AlreadyExists(f"checkpoint {name!r} already exists and holds a training state: choose another name")
 
     def _ttl(self, trainer: Trainer, request: Request) -> float:
         """Seconds until the row to be saved expires, 0 never (FAILURES B5); raises InvalidArgument."""
         ttl = request.get("ttl_seconds")
-        rule = self._world.quirks.value("save.ttl", job=trainer.owner.id)
+        rule = self._world.quirks.value(saves.TTL, trainer.owner.subject)
         if ttl is None:
             return 0.0
         if rule == "reject":
@@ -225,12 +227,12 @@ class Training:
             raise InvalidArgument(f"save_weights: ttl_seconds is {str(ttl)[:40]!r}, use at least {least}")
         return float(ttl)
 
-    def _resolve(self, trainer: Trainer, shelf: Shelf, path: str) -> Checkpoint:
+    def _resolve(self, trainer: Trainer, scope: CheckpointScope, path: str) -> Checkpoint:
         """The row to load; sampler weights used to take the trainer down with them (FAILURES C1)."""
         try:
-            return self._checkpoints.resolve(shelf, path)
+            return self._checkpoints.resolve(scope, path)
         except FailedPrecondition:
-            if self._world.quirks.spend("load.sampler_path_kills_trainer", job=trainer.owner.id):
+            if self._world.quirks.spend(loads.SAMPLER_PATH_KILLS_TRAINER, trainer.owner.subject):
                 self._owners.preempt(trainer.owner)
             raise
 
@@ -241,13 +243,13 @@ class Training:
         source = self._world.jobs.get(row.owner)
         if source is not None and source.request_state_cleared:
             raise NotFound(f"Trainer job not found or not running: the request state of {row.owner} was cleared")
-        lag = self._world.quirks.value("dcp.durable_after_s", job=row.owner.rsplit("/", 1)[-1], checkpoint=row.id)
+        lag = self._world.quirks.value(saves.DCP_DURABLE_AFTER_S, row.subject)
         if lag > 0 and self._world.clock.now() < row.created + int(lag * SECOND):
             raise NotFound(f"checkpoint {row.id!r} not found on {row.owner}")
 
-    def _wait(self, trainer: Trainer, quirk: str) -> None:
+    def _wait(self, trainer: Trainer, quirk: Quirk[float]) -> None:
         """Real seconds of a slow operation; raises Unavailable when the trainer stops meanwhile."""
-        if trainer.stopping.wait(self._world.quirks.value(quirk, job=trainer.owner.id)):
+        if trainer.stopping.wait(self._world.quirks.value(quirk, trainer.owner.subject)):
             raise Unavailable(f"the trainer of {trainer.owner.name} stopped")
 
 

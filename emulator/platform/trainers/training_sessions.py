@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted, error_info
-from emulator.core.names import Reference, Shelf, resource
+from emulator.core.names import CheckpointScope, Reference, resource
 from emulator.platform.jobs.jobs import RETENTION_S
 from emulator.platform.queries.paging import Page, Query
+from emulator.quirks import trainers
 from emulator.state.entities import Run, Session
 from emulator.state.world import World
 
@@ -94,7 +95,7 @@ class TrainingSessions:
 
     def check_quota(self, session: Session) -> None:
         """Refuse a session its first model when others hold all places; raises ResourceExhausted (FAILURES F19)."""
-        most = self._world.quirks.value("sessions.quota", account=session.account)
+        most = self._world.quirks.value(trainers.SESSIONS_QUOTA, session.subject)
         others = [one for one in self._world.sessions.of(session.account) if one is not session and self._settle(one)]
         held = sum(_holds(other) for other in others)
         if most and held >= most and not _holds(session):
@@ -112,7 +113,7 @@ class TrainingSessions:
 
     def failed(self, session: Session) -> None:
         """A model could not be created: on some planes the session leaks, and keeps its place (FAILURES F19)."""
-        if session.base_model or not self._world.quirks.spend("sessions.leak_on_failed_create", job=session.id):
+        if session.base_model or not self._world.quirks.spend(trainers.SESSIONS_LEAK_ON_FAILED_CREATE, session.subject):
             return
         with self._world.change():
             self._enter(session, UNSPECIFIED)
@@ -138,9 +139,9 @@ class TrainingSessions:
                 "create the client with such a lora_rank, or a trainer job"
             )
 
-    def source(self, asking: Shelf, reference: Reference) -> Shelf:
+    def source(self, asking: CheckpointScope, reference: Reference) -> CheckpointScope:
         """The asking run's own rows or another run's of the account, never a job's (FAILURES C5)."""
-        account = asking.owner.split("/")[1]
+        account = asking.account
         if reference.job is not None:
             raise InvalidArgument(
                 f"cannot load cross_job://{reference.job}/{reference.checkpoint}: a session is no job and reads none; "
@@ -155,7 +156,7 @@ class TrainingSessions:
         if reference.run[0] != account:
             raise NotFound(f"training run {reference.run[1]} not found: {reference.run[0][:64]} is another account")
         run = self.run(account, reference.run[1])
-        return Shelf(run.session, run.id)
+        return CheckpointScope(run.session, run.id)
 
     def _settle(self, session: Session) -> bool:
         """Apply what time has brought; False when the session is forgotten by now."""
@@ -168,7 +169,7 @@ class TrainingSessions:
                         self._world.runs.remove(run.name)
             self._tell(self._on_purge, session)
             return False
-        idle = self._world.quirks.value("sessions.inactivity_s", job=session.id)
+        idle = self._world.quirks.value(trainers.SESSIONS_INACTIVITY_S, session.subject)
         if session.running and idle and now > max(session.last_activity, self._started) + int(idle * SECOND):
             with self._world.change():
                 self._enter(session, EXPIRED)

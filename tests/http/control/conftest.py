@@ -8,7 +8,7 @@ import pytest
 from fireworks.training.sdk import FireworksClient, TrainerJobConfig, TrainerJobManager
 
 from emulator.backend import SavedState
-from emulator.core.names import Shelf
+from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
@@ -58,7 +58,7 @@ def save(emu: Emulator) -> Callable[..., Checkpoint]:
     def keep(job: Job, name: str, write: Writer, step: int = 0) -> Checkpoint:
         staged = emu.platform.blobs.stage()
         write(staged)
-        origin = Origin(Shelf(job.name), job.base_model, job.lora_rank, "m0", "test")
+        origin = Origin(CheckpointScope(job.name), job.base_model, job.lora_rank, "m0", "test")
         return emu.platform.checkpoints.save(origin, name, staged, SavedState(step))
 
     return keep

@@ -13,7 +13,7 @@ from fireworks.training.sdk import FireworksClient
 
 from emulator.backend import SavedState
 from emulator.core.errors import StorageFailed
-from emulator.core.names import Shelf
+from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.server import Emulator
 from emulator.state.entities import Checkpoint, Job, Session
@@ -311,7 +311,9 @@ def test_a_session_row_is_promoted_through_its_own_route(
     now = emu.clock.now()
     with emu.world.change():
         emu.world.sessions.put(Session("acct1", "ts-1", now, now))
-    row = emu.platform.checkpoints.save(Origin(Shelf(owner), BASE, 8, "m0", "test"), "run-a", staged, SavedState(1))
+    row = emu.platform.checkpoints.save(
+        Origin(CheckpointScope(owner), BASE, 8, "m0", "test"), "run-a", staged, SavedState(1)
+    )
     (listed,) = client.list_training_session_checkpoints(owner)
     assert listed["name"] == row.name
     model = client.promote_session_checkpoint(listed["name"], "m1", BASE)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, Generation, SavedState, Tell, Transition
-from emulator.core.names import Shelf
+from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.checkpoints.promotion import PromoteRequest
 from emulator.platform.deployments.replicas import SHARED_KEPT
@@ -110,7 +110,7 @@ def save(emulator: Emulator, name: str, weights: list[float]) -> None:
     job = known or jobs.create(emulator.account, JobSpec(BASE), "t1")
     staged = emulator.platform.blobs.stage()
     write_base(staged, weights)
-    checkpoints.save(Origin(Shelf(job.name), BASE, 0, "m0", "test"), name, staged, SavedState(1))
+    checkpoints.save(Origin(CheckpointScope(job.name), BASE, 0, "m0", "test"), name, staged, SavedState(1))
 
 
 def promote(emulator: Emulator, row: str, model: str) -> str:

@@ -1,0 +1,180 @@
+"""The quirks of deployments: their states, hot-loading, inference."""
+
+from emulator.quirks.engine import ACCOUNT, DEPLOYMENT, SNAPSHOT, Quirk
+
+CREATE_S = Quirk(
+    "deployments.create_s",
+    DEPLOYMENT,
+    0.0,
+    "How long a new deployment stays in CREATING.",
+    failures=("E21",),
+)
+CREATE_READS = Quirk(
+    "deployments.create_reads",
+    DEPLOYMENT,
+    0,
+    "Reads of a new deployment that still show CREATING.",
+    failures=("E21",),
+)
+SETTLES_IN = Quirk(
+    "deployments.settles_in",
+    DEPLOYMENT,
+    "READY",
+    "The state a new deployment settles in.",
+    failures=("E20",),
+    choices=("READY", "FAILED"),
+)
+STUCK_CREATING = Quirk(
+    "deployments.stuck_creating",
+    DEPLOYMENT,
+    False,
+    "A new deployment serves and shows CREATING for ever.",
+    failures=("E21",),
+)
+ROLL_S = Quirk(
+    "deployments.roll_s",
+    DEPLOYMENT,
+    0.0,
+    "How long old replicas still answer after a re-attach.",
+    failures=("E17",),
+)
+PATCH_DURING_LOAD = Quirk(
+    "deployments.patch_during_load",
+    DEPLOYMENT,
+    "accept",
+    "A patch while a snapshot loads.",
+    failures=("E18",),
+    choices=("accept", "reject"),
+)
+PATCH_WITHOUT_MASK = Quirk(
+    "deployments.patch_without_mask",
+    DEPLOYMENT,
+    "merge",
+    "What a PATCH without updateMask replaces: what it sends, or all.",
+    failures=("E19",),
+    choices=("merge", "replace_all"),
+)
+REQUIRE_DESCRIPTION = Quirk(
+    "deployments.require_description",
+    ACCOUNT,
+    False,
+    "A deployment without a description is refused.",
+    failures=("E22",),
+)
+PRIVATE_SHAPES = Quirk(
+    "deployments.private_shapes",
+    ACCOUNT,
+    False,
+    "Deployment shapes are private: they need forTraining.",
+    failures=("E22",),
+)
+VALIDATION_SKIP = Quirk(
+    "validation.skip",
+    DEPLOYMENT,
+    False,
+    "Bucket scopes are not validated; a mix-up shows only when loading.",
+    failures=("E14",),
+)
+HOTLOAD_RESET_PROMPT_CACHE = Quirk(
+    "hotload.reset_prompt_cache",
+    DEPLOYMENT,
+    "accept",
+    "The reset_prompt_cache field of a hot load.",
+    failures=("E1",),
+    choices=("accept", "reject"),
+)
+HOTLOAD_STALE_ERROR_READS = Quirk(
+    "hotload.stale_error_reads",
+    DEPLOYMENT,
+    0,
+    "Status reads of a rolled replica that show an error about an older target.",
+    failures=("E3", "E17"),
+)
+HOTLOAD_ERROR_OMITS_TARGET = Quirk(
+    "hotload.error_omits_target",
+    DEPLOYMENT,
+    False,
+    "An error status does not say which snapshot it is about.",
+    failures=("E4",),
+)
+HOTLOAD_NULL_LOADING_STATE = Quirk(
+    "hotload.null_loading_state",
+    DEPLOYMENT,
+    False,
+    "loading_state is null.",
+    failures=("E5",),
+)
+HOTLOAD_STATUS_SHAPE = Quirk(
+    "hotload.status_shape",
+    DEPLOYMENT,
+    "replicas",
+    "The form of the status.",
+    failures=("E6",),
+    choices=("replicas", "adapters", "legacy", "empty"),
+)
+HOTLOAD_LAG_S = Quirk(
+    "hotload.lag_s",
+    SNAPSHOT,
+    0.0,
+    "Replicas other than the first finish a load so much later.",
+    failures=("E7",),
+)
+HOTLOAD_MANAGER_READY_AFTER_S = Quirk(
+    "hotload.manager_ready_after_s",
+    DEPLOYMENT,
+    0.0,
+    "The hot-load manager comes up so much later; early loads crash it.",
+    failures=("E8",),
+)
+HOTLOAD_FAIL_NEXT = Quirk(
+    "hotload.fail_next",
+    SNAPSHOT,
+    False,
+    "A load fails on a replica.",
+    failures=("E9", "E10"),
+)
+HOTLOAD_DELTA_APPLY = Quirk(
+    "hotload.delta_apply",
+    DEPLOYMENT,
+    "copy",
+    "A delta that does not fit leaves the weights, or spoils them.",
+    failures=("E11",),
+    choices=("copy", "inplace"),
+)
+HOTLOAD_UNKNOWN_IDENTITY = Quirk(
+    "hotload.unknown_identity",
+    DEPLOYMENT,
+    "status",
+    "An unknown snapshot: an error in the status, or a 404.",
+    failures=("E14",),
+    choices=("status", "404"),
+)
+HOTLOAD_DURATION_S = Quirk(
+    "hotload.duration_s",
+    SNAPSHOT,
+    0.0,
+    "How long a load takes.",
+    failures=("E25", "E18", "E23"),
+)
+HOTLOAD_DURATION_READS = Quirk(
+    "hotload.duration_reads",
+    SNAPSHOT,
+    0,
+    "Status reads before a load is carried out.",
+    failures=("E25",),
+)
+INFERENCE_DURING_LOAD = Quirk(
+    "inference.during_load",
+    DEPLOYMENT,
+    "serve",
+    "A completion while a snapshot loads.",
+    failures=("E23",),
+    choices=("serve", "425", "404", "hang"),
+)
+INFERENCE_TRUNCATE_STREAM = Quirk(
+    "inference.truncate_stream",
+    DEPLOYMENT,
+    False,
+    "A completion's stream ends before its last chunk.",
+    failures=("E23",),
+)

@@ -1,0 +1,109 @@
+"""The quirks of a trainer: its sessions, its models, the order and the answers of its operations."""
+
+from emulator.quirks.engine import ACCOUNT, JOB, VERB, Quirk
+
+OPTIM_SLOW_S = Quirk(
+    "optim.slow_s",
+    JOB,
+    0.0,
+    "Real seconds that an optimizer step takes longer.",
+    failures=("B6",),
+)
+SESSIONS_CREATE = Quirk(
+    "sessions.create",
+    JOB,
+    "additive",
+    "A second create_session leaves the live models, or unloads them.",
+    failures=("F10",),
+    choices=("additive", "destructive"),
+)
+SESSIONS_MAX_GPU = Quirk(
+    "sessions.max_gpu",
+    JOB,
+    0,
+    "How many models fit on a trainer; 0 is no limit.",
+    failures=("F11",),
+)
+SESSIONS_QUOTA = Quirk(
+    "sessions.quota",
+    ACCOUNT,
+    0,
+    "How many training sessions an account may have bound to a model; 0 is no limit.",
+    failures=("F19",),
+)
+SESSIONS_LEAK_ON_FAILED_CREATE = Quirk(
+    "sessions.leak_on_failed_create",
+    JOB,
+    False,
+    "A session whose first model cannot be created stays behind and keeps its place in the quota.",
+    failures=("F19",),
+)
+SESSIONS_INACTIVITY_S = Quirk(
+    "sessions.inactivity_s",
+    JOB,
+    1800.0,
+    "Stop a training session after so long without a sign of life; 0 never.",
+    failures=("F9",),
+)
+UNLOAD_CLEARS_REQUEST_STATE = Quirk(
+    "unload.clears_request_state",
+    JOB,
+    False,
+    "Unloading a full-parameter model clears the trainer's request state: other jobs find no checkpoint of it.",
+    failures=("F12", "C4"),
+)
+RPC_DEDUPE = Quirk(
+    "rpc.dedupe",
+    VERB,
+    True,
+    "A resent (model_id, seq_id) answers with the first one's result.",
+    failures=("F13", "B2"),
+)
+FUTURES_TTL_S = Quirk(
+    "futures.ttl_s",
+    JOB,
+    0.0,
+    "A result is gone (410) so many seconds after it was ready; 0 never.",
+    failures=("F14",),
+)
+FUTURES_EXPIRE_NEXT = Quirk(
+    "futures.expire_next",
+    VERB,
+    False,
+    "A finished result is gone (410) when it is fetched.",
+    failures=("F14",),
+)
+FUTURES_NEVER_RESOLVE = Quirk(
+    "futures.never_resolve",
+    VERB,
+    False,
+    "An operation is accepted, not run, and never answered.",
+    failures=("F10", "F16"),
+)
+FUTURES_ANSWER = Quirk(
+    "futures.answer",
+    VERB,
+    "",
+    "What retrieve_future answers instead of the truth.",
+    failures=("F15",),
+    choices=(
+        "",
+        "try_again",
+        "paused_capacity",
+        "paused_rate_limit",
+        "complete_metadata",
+        "refuse_metadata",
+        "empty_400",
+        "400",
+        "402",
+        "404",
+        "408",
+        "409",
+        "410",
+        "429",
+        "500",
+        "503",
+        "capacity_exhausted",
+        "recovery_required",
+    ),
+)
