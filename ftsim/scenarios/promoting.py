@@ -58,7 +58,7 @@ def a_training_state_is_promoted(stage: Stage) -> Report:
 @scenario("D3", "promoting a listed row says: checkpoint not found in GCS")
 def a_listed_rows_files_are_gone(stage: Stage) -> Report:
     """A row is listed, its blob is gone: collected, in another bucket, or lost by an earlier bad promotion."""
-    from ftsim.training.config import check_output_model_id
+    from ftsim.training.checks import check_output_model_id
 
     client = stage.client()
     checkpoints = stage.checkpoints(client)

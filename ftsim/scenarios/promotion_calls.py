@@ -18,7 +18,7 @@ def a_model_id_with_a_hyphen_at_its_end(stage: Stage) -> Report:
     """The client's own check of a model id is looser than a DNS label."""
     from fireworks.training.sdk.fireworks_client import validate_output_model_id
 
-    from ftsim.training.config import check_output_model_id
+    from ftsim.training.checks import check_output_model_id
 
     client = stage.client()
     train(client, 0)

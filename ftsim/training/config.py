@@ -1,25 +1,16 @@
-"""Configuration shared by the recipes, and the checks they have in common."""
+"""Configurations: what all recipes can be told, and where a run computes and saves.
 
-import dataclasses
-import math
-import os
-import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from numbers import Integral, Real
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+A recipe's own `Config` is a dataclass on `RunConfig`, or on `BatchConfig` when it trains on batches of a file.
+"""
 
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ftsim.training.checks import LABEL, check_common, check_evaluation, check_types
 from ftsim.training.errors import ConfigError
-from ftsim.training.schedule import SCHEDULES
 
-# Stricter than the SDK, which lets a leading or trailing hyphen through (D4).
-LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-# Leaves room for "-step-", a step and "-rK" in a checkpoint's name, which is cut at 54 (B4).
+# Leaves room for "-step-", a step and "-rK" in a checkpoint's name, which the SDK cuts at 54 characters.
 PREFIX_LIMIT = 32
-_MODEL = re.compile(r"accounts/[^/]+/models/[^/]+")
-_PATHS = frozenset({"log_path", "dataset", "eval_dataset", "tokenizer_model"})
-_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", NoneType: "None"}
 
 
 @dataclass
@@ -96,118 +87,122 @@ class WeightSyncConfig:
         return [step for step in range(1, total + 1) if step == total or (every and step % every == 0)]
 
 
-def phase_of(config: Any, recipe: str) -> str:
-    """What names of this run's checkpoints begin with: on a job that others train too, they must differ (C14)."""
-    prefix: str | None = config.weight_sync.checkpoint_prefix
-    return prefix if prefix is not None else recipe if config.trainer_job_id else ""
+@dataclass
+class RunConfig:
+    """A run of any recipe. `log_path` identifies it: the same path resumes, another one is another run."""
+
+    log_path: str
+    """Folder of the run: its cursors (dataloader.json), rows.json, metrics.jsonl and pictures."""
+    base_model: str
+    """Resource name of the model to train."""
+    dataset: str
+    """JSONL file of rows; docs/recipes.md shows the rows that each recipe takes."""
+    tokenizer_model: str
+    """Hugging Face name or folder of the tokenizer."""
+    output_model_id: str | None = None
+    """Promote the final checkpoint to this model id."""
+    init_from_checkpoint: str | None = None
+    """Start from the weights of "job-id:checkpoint-name", at step 0."""
+    warm_start_from_adapter: str | None = None
+    """Start a LoRA run from a promoted adapter (accounts/<account>/models/<model>)."""
+    trainer_job_id: str | None = None
+    """Use this job, which exists and is not released at the end; None derives one from log_path."""
+    lora_rank: int = 0
+    """Rank of the adapter; 0 trains all parameters."""
+    lora_alpha: int = 32
+    """Scale of the adapter."""
+    learning_rate: float = 1e-5
+    """Highest learning rate."""
+    lr_schedule: str = "constant"
+    """Shape after the warm-up: constant, linear or cosine."""
+    warmup_steps: int = 0
+    """Steps over which the rate rises from zero."""
+    min_lr_ratio: float = 0.0
+    """End of linear and cosine, as a share of learning_rate."""
+    epochs: int = 1
+    """Passes over the data."""
+    max_seq_len: int | None = None
+    """Longest sequence in tokens; None takes what the training shape allows."""
+    max_examples: int | None = None
+    """Read at most this many rows."""
+    beta1: float = 0.9
+    """AdamW's decay of the first moment."""
+    beta2: float = 0.95
+    """AdamW's decay of the second moment."""
+    eps: float = 1e-8
+    """AdamW's addend to the root of the second moment."""
+    weight_decay: float = 0.0
+    """AdamW's decay of the weights."""
+    grad_clip_norm: float = 1.0
+    """Largest gradient norm; 0 = no clipping."""
+    seed: int = 0
+    """Fixes the order of the rows, held-out rows, samples and the adapter's initial weights."""
+    infra: InfraConfig = field(default_factory=InfraConfig)
+    weight_sync: WeightSyncConfig = field(default_factory=WeightSyncConfig)
+
+    def __post_init__(self) -> None:
+        check_common(self)
+
+    @property
+    def rows_per_step(self) -> tuple[int, int]:
+        """Rows per micro-batch, and micro-batches per optimizer step."""
+        return 1, 1
+
+    def evaluated_steps(self, total: int) -> list[int]:
+        """Returns the steps of a run of `total` after which held-out rows are evaluated."""
+        return []
+
+    def phase(self, recipe: str) -> str:
+        """Returns the beginning of this run's checkpoint names: on a job that others train too, they must differ."""
+        prefix = self.weight_sync.checkpoint_prefix
+        return prefix if prefix is not None else recipe if self.trainer_job_id else ""
 
 
-def check_types(config: Any, prefix: str = "") -> None:
-    """Refuse any field of the dataclass `config` that is not of its declared type.
+@dataclass
+class BatchConfig(RunConfig):
+    """A run that trains on batches of rows from a file, and evaluates on rows that it holds out."""
 
-    Whole numbers and numbers may be NumPy's, a file may be a `Path`. Types that are not plain are left to the fork
-    that declares them.
-    """
-    if not dataclasses.is_dataclass(config):
-        return
-    try:
-        hints = get_type_hints(type(config))
-    except NameError:  # a fork's own type, known only where it was declared
-        return
-    for field in dataclasses.fields(config):
-        hint, value = hints[field.name], getattr(config, field.name)
-        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (get_origin(hint) or hint,)
-        if not all(isinstance(kind, type) for kind in kinds) or any(_fits(kind, field.name, value) for kind in kinds):
-            continue
-        wanted = " or ".join(_WORDS.get(kind, kind.__name__) for kind in kinds)
-        raise ConfigError(f"{prefix}{field.name} must be {wanted}, not {value!r}")
+    batch_size: int = 8
+    """Rows per micro-batch, which is one request."""
+    gradient_accumulation_steps: int = 1
+    """Micro-batches per optimizer step."""
+    truncate: bool = True
+    """Cut rows longer than max_seq_len; False leaves them out. Both are counted."""
+    eval_split: float = 0.0
+    """Share of the rows held out for evaluation."""
+    eval_dataset: str | None = None
+    """File of rows for evaluation, instead of eval_split."""
+    eval_interval: int = 0
+    """Evaluate every N steps; 0 = before the first and after the last only."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_evaluation(self)
 
-def _fits(kind: type, name: str, value: Any) -> bool:
-    if kind in (int, float):
-        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    return isinstance(value, kind) or (kind is str and name in _PATHS and isinstance(value, os.PathLike))
+    @property
+    def rows_per_step(self) -> tuple[int, int]:
+        return self.batch_size, self.gradient_accumulation_steps
 
-
-def check_output_model_id(model_id: str) -> None:
-    """Refuse a model id that the service would refuse at the end of training (D4)."""
-    if not LABEL.fullmatch(model_id):
-        raise ConfigError(
-            f"output_model_id {model_id!r} is not a model id: 1 to 63 of a-z, 0-9 and hyphen, no hyphen at either end"
-        )
+    def evaluated_steps(self, total: int) -> list[int]:
+        every = self.eval_interval
+        return [step for step in range(1, total + 1) if step == total or (every and step % every == 0)]
 
 
-def parse_checkpoint_ref(ref: str) -> tuple[str, str]:
-    """Split `job-id:checkpoint-name` of `init_from_checkpoint`."""
-    job_id, colon, name = ref.partition(":")
-    if not colon or not LABEL.fullmatch(job_id) or not LABEL.fullmatch(name):
-        raise ConfigError(
-            f"init_from_checkpoint {ref!r} is not 'job-id:checkpoint-name' (the short job id, and the name of a "
-            "resumable row of that job, such as 'i44pvd4syzg8hjfk:step-4')"
-        )
-    return job_id, name
+class JobSettings(Protocol):
+    """The fields of a configuration that a trainer job is made from; a program's own dataclass may have them."""
+
+    log_path: str
+    base_model: str
+    lora_rank: int
+    lora_alpha: int
+    learning_rate: float
+    seed: int
+    trainer_job_id: str | None
+    infra: InfraConfig
 
 
-def check_at_least(config: Any, bounds: Mapping[str, float]) -> None:
-    """Refuse any named field of `config` below its bound or infinite; fields that are None are skipped."""
-    for name, least in bounds.items():
-        value = getattr(config, name)
-        if value == math.inf:
-            raise ConfigError(f"{name} must be finite, not {value!r}")
-        if value is not None and not value >= least:
-            raise ConfigError(f"{name} must be at least {least:g}, not {value!r}")
+class StartSettings(Protocol):
+    """The fields of a configuration that a start from other weights is checked against."""
 
-
-def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} {value!r} is not one of {', '.join(sorted(choices))}")
-
-
-def check_evaluation(config: Any) -> None:
-    """The checks of a recipe that holds examples out."""
-    check_at_least(config, {"eval_split": 0, "eval_interval": 0})
-    if config.eval_split >= 1:
-        raise ConfigError("eval_split must be below 1")
-    if config.eval_split and config.eval_dataset:
-        raise ConfigError("eval_split and eval_dataset exclude each other; keep one")
-
-
-def check_common(config: Any) -> None:
-    """The type and cross-field checks every recipe's `Config` makes in `__post_init__`."""
-    check_types(config)
-    for name in ("log_path", "base_model", "dataset", "tokenizer_model"):
-        if not str(getattr(config, name) or "").strip():
-            raise ConfigError(f"{name} is required")
-    if config.output_model_id is not None:
-        check_output_model_id(config.output_model_id)
-    if config.trainer_job_id is not None and not LABEL.fullmatch(config.trainer_job_id):
-        raise ConfigError(f"trainer_job_id {config.trainer_job_id!r} is not a short job id (a-z, 0-9, hyphen)")
-    if config.init_from_checkpoint and config.warm_start_from_adapter:
-        raise ConfigError(
-            "init_from_checkpoint and warm_start_from_adapter exclude each other: the first loads a resumable "
-            "checkpoint of a job, the second the adapter of a promoted model; keep one"
-        )
-    if config.init_from_checkpoint:
-        parse_checkpoint_ref(config.init_from_checkpoint)
-    if config.warm_start_from_adapter and not _MODEL.fullmatch(config.warm_start_from_adapter):
-        raise ConfigError(
-            f"warm_start_from_adapter {config.warm_start_from_adapter!r} is not the full name of a promoted adapter, "
-            "accounts/<account>/models/<model>"
-        )
-    if config.warm_start_from_adapter and config.lora_rank == 0:
-        raise ConfigError("warm_start_from_adapter needs a LoRA run: set lora_rank to the adapter's rank")
-    check_choice("lr_schedule", config.lr_schedule, SCHEDULES)
-    check_at_least(config, {"lora_rank": 0, "epochs": 1, "warmup_steps": 0})
-    batches = ("batch_size", "gradient_accumulation_steps")  # recipes that sample count otherwise
-    check_at_least(config, {name: 1 for name in batches if hasattr(config, name)})
-    check_at_least(config, {"learning_rate": 0, "min_lr_ratio": 0, "max_seq_len": 2, "max_examples": 1})
-    if config.min_lr_ratio > 1:
-        raise ConfigError("min_lr_ratio must lie between 0 and 1")
-    check_at_least(config, {"lora_alpha": 1} | dict.fromkeys(("beta1", "beta2", "weight_decay", "grad_clip_norm"), 0))
-    for name in ("beta1", "beta2"):
-        if getattr(config, name) >= 1:
-            raise ConfigError(f"{name} must be below 1, not {getattr(config, name)!r}")
-    if not 0 < config.eps < math.inf:
-        raise ConfigError(f"eps must be above 0 and finite, not {config.eps!r}")
-    if not -(2**63) <= config.seed < 2**63:
-        raise ConfigError(f"seed must fit in 64 bits, not {config.seed!r}")
+    base_model: str
+    lora_rank: int

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ftsim.training.checkpoints.cursors import replace_file
 from ftsim.training.errors import ConfigError
-from ftsim.training.files import replace_file
 
 FILE_NAME = "metrics.jsonl"
 LOCK_NAME = ".lock"

@@ -1,26 +1,36 @@
-"""The losses of DPO and ORPO, computed on this side from the log-probabilities the trainer returns.
+"""The losses of DPO and ORPO, computed on this side from the log-probabilities the trainer returns, and their steps.
 
-Each is a callable for the SDK's `forward_backward_custom`, which sends the gradient back (WIRE 2.8). Batches are
-2N datums, chosen and rejected in turn; a datum's `weights` mark the answer's tokens.
+Each loss is a callable for the SDK's `forward_backward_custom`, which sends the gradient back. Batches are 2N datums,
+chosen and rejected in turn; a datum's `weights` mark the answer's tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ftsim.training.data.preferences import Pair, as_data
-from ftsim.training.steps import CustomLoss
+from ftsim.training.clients import CustomLoss, TrainingClient
+from ftsim.training.config import BatchConfig
+from ftsim.training.data.batches import Step
+from ftsim.training.data.preferences import Pair, as_data, load_split
+from ftsim.training.loop import Data, Figures, Learner, Run, Say
+from ftsim.training.metrics import LOSSES
+from ftsim.training.steps import grad_norm, submit_custom
 
-ACCURACIES = {"accuracy": "training", "eval_accuracy": "held out"}
+PairLoss = Callable[[Sequence[Pair], int], CustomLoss]
+"""(pairs, N) -> the loss of these pairs, which are all or a part of the N pairs of one step."""
+PICTURES = {
+    "loss.png": (LOSSES, "loss per pair"),
+    "accuracy.png": ({"accuracy": "training", "eval_accuracy": "held out"}, "share of pairs"),
+}
 # The odds p / (1 - p) of an answer that is certain must stay finite.
 _ALMOST_CERTAIN = -1e-6
 
 
 def dpo_loss(pairs: Sequence[Pair], *, beta: float, label_smoothing: float, divisor: int) -> CustomLoss:
-    """Direct preference optimisation (Rafailov et al. 2023, equation 7), divided by `divisor`.
+    """Returns the loss of direct preference optimisation (Rafailov et al. 2023, equation 7), divided by `divisor`.
 
     Every pair carries its reference log-probabilities. With `label_smoothing` e a share e of the preferences counts as
     reversed (Mitchell 2023, conservative DPO).
@@ -38,7 +48,7 @@ def dpo_loss(pairs: Sequence[Pair], *, beta: float, label_smoothing: float, divi
 
 
 def orpo_loss(*, odds_weight: float, divisor: int) -> CustomLoss:
-    """Odds-ratio preference optimisation (Hong et al. 2024, equation 6), divided by `divisor`.
+    """Returns the loss of odds-ratio preference optimisation (Hong et al. 2024, equation 6), divided by `divisor`.
 
     The negative log-likelihood per token of the chosen answer, plus `odds_weight` times the negative log-sigmoid of
     the log odds ratio; a probability is the geometric mean over an answer's tokens. No reference model.
@@ -56,12 +66,12 @@ def orpo_loss(*, odds_weight: float, divisor: int) -> CustomLoss:
 
 
 def summed(logprobs: Tensor, datum: Any) -> Tensor:
-    """Log-probability of the whole answer; `logprobs` is (T,)."""
+    """Returns the log-probability of the whole answer; `logprobs` is (T,)."""
     return logprobs @ _mask(logprobs, datum)
 
 
 def averaged(logprobs: Tensor, datum: Any) -> Tensor:
-    """Mean log-probability of the answer's tokens; `logprobs` is (T,)."""
+    """Returns the mean log-probability of the answer's tokens; `logprobs` is (T,)."""
     mask = _mask(logprobs, datum)
     return logprobs @ mask / mask.sum()
 
@@ -71,7 +81,7 @@ def _mask(logprobs: Tensor, datum: Any) -> Tensor:
 
 
 def _metrics(losses: Tensor, scores: Tensor, **more: Tensor) -> dict[str, float]:
-    """Sums over pairs, so that micro-batches add up; a tie is half right."""
+    """Returns sums over pairs, so that micro-batches add up; a tie is half right."""
     chosen, rejected = scores.detach().T
     margin = chosen - rejected
     # Rounded, since a policy that is its own reference differs from it by the noise of float32.
@@ -80,8 +90,8 @@ def _metrics(losses: Tensor, scores: Tensor, **more: Tensor) -> dict[str, float]
     return {name: float(value.detach().sum()) for name, value in sums.items()}
 
 
-def evaluate(client: Any, batches: Sequence[tuple[Sequence[Pair], CustomLoss]]) -> dict[str, float]:
-    """The metrics of each loss per pair, as `eval_...`, without touching gradients."""
+def evaluate(client: TrainingClient, batches: Sequence[tuple[Sequence[Pair], CustomLoss]]) -> dict[str, float]:
+    """Returns the metrics of each loss per pair, as `eval_...`; gradients stay as they are."""
     total: dict[str, float] = {}
     for pairs, loss in batches:
         data = as_data(pairs)
@@ -91,3 +101,33 @@ def evaluate(client: Any, batches: Sequence[tuple[Sequence[Pair], CustomLoss]]) 
             total[f"eval_{name}"] = total.get(f"eval_{name}", 0.0) + value
     count = sum(len(pairs) for pairs, _ in batches)
     return {name: value / count for name, value in total.items()}
+
+
+def load_pairs(config: BatchConfig, max_seq_len: int, say: Say) -> Data[Pair | None]:
+    """Read the pairs of a preference recipe, None where a row is dropped; `DataError` on bad input."""
+    train, held_out = load_split(config, max_seq_len, say)
+    return Data(train, [pair is not None for pair in train], held_out)
+
+
+def pair_learner(
+    run: Run[Any], train: Sequence[Pair | None], held_out: Sequence[Pair], loss: PairLoss, metrics: Sequence[str]
+) -> Learner:
+    """Returns the steps of a preference recipe: all micro-batches through `loss`, `metrics` logged per pair."""
+    config: BatchConfig = run.config
+
+    def begin(step: Step, rate: float) -> Callable[[], Figures]:
+        batches = [[pair for row in rows if (pair := train[row]) is not None] for rows in step.micro_batches]
+        count = sum(map(len, batches))
+        submitted = submit_custom(run.client, [(as_data(pairs), loss(pairs, count)) for pairs in batches], rate, config)
+
+        def figures() -> Figures:
+            sums, update = submitted.result()
+            return {name: sums[name] / count for name in metrics} | grad_norm(update)
+
+        return figures
+
+    def evaluation() -> Figures:
+        batches = [held_out[at : at + config.batch_size] for at in range(0, len(held_out), config.batch_size)]
+        return evaluate(run.client, [(pairs, loss(pairs, len(pairs))) for pairs in batches])
+
+    return Learner(begin, evaluation if held_out else None)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ftsim.training import sdk
 from ftsim.training.checkpoints.promotion import promote
 from ftsim.training.checkpoints.rows import Row, read_rows
-from ftsim.training.config import check_output_model_id
+from ftsim.training.checks import check_output_model_id
 from ftsim.training.errors import CheckpointError, ConfigError
 
 REFUSALS = (ConfigError, CheckpointError, RuntimeError, ValueError)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ftsim.training.checkpoints.cursors import replace_file
 from ftsim.training.data.preferences import Pair, as_data
 from ftsim.training.errors import CheckpointError
-from ftsim.training.files import replace_file
 from ftsim.training.trainers import job_id_for, release, training_client
 
 FILE_NAME = "reference.json"

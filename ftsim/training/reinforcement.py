@@ -1,17 +1,13 @@
-"""The life of a run that trains on its own samples; a recipe says how a step is sampled and scored."""
+"""The steps of a recipe that trains on its own samples; the recipe says how a step is sampled and scored."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from ftsim.training.checkpoints.identity import check_rows
-from ftsim.training.checkpoints.manager import TrainingCheckpoints
-from ftsim.training.checkpoints.promotion import check_model_is_free
-from ftsim.training.config import phase_of
-from ftsim.training.data.batches import Step, build_plan, steps_done
-from ftsim.training.metrics import RunLog
+from ftsim.training.clients import Manager, Tokenizer, TrainingClient
+from ftsim.training.data.batches import Step
+from ftsim.training.loop import Data, Figures, Learner, Recipe, Run, Say, Stopwatch
 from ftsim.training.reference import base_model, release_reference
 from ftsim.training.sampling.advantages import (
     POLICY_LOSSES,
@@ -23,147 +19,121 @@ from ftsim.training.sampling.advantages import (
 )
 from ftsim.training.sampling.policy import Policy, check_deployment, release_deployment, rollout_policy, sync_name
 from ftsim.training.sampling.rollouts import Prompt, load_prompts
-from ftsim.training.schedule import learning_rate
-from ftsim.training.steps import submit
-from ftsim.training.trainers import close_finished, connect, context_length, job_id_for, training_client
+from ftsim.training.steps import grad_norm, submit
+from ftsim.training.trainers import job_id_for
+
+if TYPE_CHECKING:
+    from ftsim.training.recipes.rl_loop import Config
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a step is trained on, and figures for the log, among them `reward`."""
+    """The samples that a step is trained on, and figures for the log, among them `reward`."""
 
     samples: Sequence[Scored]
     figures: dict[str, float]
 
 
-Collect = Callable[[Any, Policy, Sequence[Prompt], Step], Scores]
-"""(training client, policy on its deployment, all prompts, step) -> what was sampled for that step."""
+Collect = Callable[[TrainingClient, Policy, Sequence[Prompt], Step], Scores]
+"""(training client, policy on its deployment, all prompts, step) -> the samples of that step, scored."""
 
 
-def run(config: Any, recipe: str, tokenizer: Any, collect: Collect) -> dict[str, Any]:
-    """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
-    manager = connect()
-    max_seq_len = context_length(manager, config)
-    own_id = job_id_for(recipe, config.log_path)
-    job_id, deployment_id = config.trainer_job_id or own_id, config.deployment_id or own_id
-    checkpoints = TrainingCheckpoints(
-        None,
-        manager,
-        trainer_id=job_id,
-        log_path=config.log_path,
-        lora_rank=config.lora_rank,
-        phase=phase_of(config, recipe),
-    )
-    with RunLog(config.log_path, recipe) as log:
+def sampling_recipe(name: str, tokenizer: Tokenizer, collect: Collect) -> Recipe[Any, Prompt]:
+    """Returns a recipe whose steps train on what `collect` samples; its configuration is a `rl_loop.Config`."""
+
+    def load(config: "Config", max_seq_len: int, say: Say) -> Data[Prompt]:
         longest = max_seq_len - config.max_completion_tokens
         prompts = load_prompts(config.dataset, tokenizer, longest, max_examples=config.max_examples)
         usable = [bool(prompt.tokens) for prompt in prompts]
-        log.say(f"{len(prompts)} prompts, {usable.count(False)} of them dropped")
-        plan = build_plan(
-            usable, epochs=config.epochs, batch_size=config.prompts_per_step, accumulation=1, seed=config.seed
-        )
-        result: dict[str, Any] = {"job_id": job_id, "steps": len(plan), "model": None, "resumed_from": None}
-        if checkpoints.finished(plan[-1].data_consumed):
-            close_finished(manager, config, job_id)
-            release_helpers(manager, config, deployment_id)
-            log.say("this run is complete already; nothing is trained")
-        else:
-            if config.output_model_id:
-                check_model_is_free(manager, config.output_model_id)
-            check_deployment(manager, config)
-            with training_client(manager, config, job_id, max_seq_len) as client:
-                checkpoints.client = client
-                resumed = checkpoints.resume_run(config, len(plan))
-                if resumed:
-                    result["resumed_from"] = resumed.source
-                    log.say(resumed.told("rows"))
-                done = steps_done(plan, resumed.data_consumed) if resumed else 0
-                check_rows(config, done)
-                policy = rollout_policy(
-                    manager,
-                    config,
-                    deployment_id,
-                    job_id,
-                    client,
-                    longest_prompt=longest,
-                    snapshot=sync_name(config, checkpoints.phase, done),
-                    moved=bool(resumed),
-                )
-                reference = base_model(manager, config, client, max_seq_len) if config.kl_beta else nullcontext()
-                if done < len(plan):
-                    with reference as base, policy as sampling:
-                        train_steps(config, client, sampling, base, checkpoints, log, prompts, plan, done, collect)
-                else:
-                    release_helpers(manager, config, deployment_id)
-                name = checkpoints.save_step(len(plan), plan[-1].data_consumed, promotable=True)
-                log.say(f"weights {name} can be promoted")
-        if config.output_model_id:
-            result["model"] = checkpoints.promote_latest(config.output_model_id, config.base_model)
-            log.say(f"model {result['model'].get('name', config.output_model_id)} is ready")
-        log.draw("reward.png", {"reward": "sampled for training"}, "mean reward")
-    return result
+        say(f"{len(prompts)} prompts, {usable.count(False)} of them dropped")
+        return Data(prompts, usable)
+
+    @contextmanager
+    def learner(run: Run["Config"], data: Data[Prompt]) -> Iterator[Learner]:
+        with reference_model(run) as base, sampling_policy(run, name) as policy:
+            yield sampling_learner(run, data.train, policy, base, collect)
+
+    def release(config: "Config", manager: Manager) -> None:
+        if config.deployment_id is None:
+            release_deployment(manager, job_id_for(name, config.log_path))
+        release_reference(manager, config)
+
+    reward = {"reward.png": ({"reward": "sampled for training"}, "mean reward")}
+    return Recipe(
+        name,
+        load,
+        learner,
+        pictures=reward,
+        check=lambda config, manager: check_deployment(manager, config),
+        release=release,
+    )
 
 
-def release_helpers(manager: Any, config: Any, deployment_id: str) -> None:
-    """Release what a killed run may have left beside its trainer, once there is nothing more to sample."""
-    if config.deployment_id is None:
-        release_deployment(manager, deployment_id)
-    release_reference(manager, config)
+def reference_model(run: "Run[Config]") -> AbstractContextManager[TrainingClient | None]:
+    """Bring up the base model that the divergence is measured from; None where it costs nothing."""
+    if not run.config.kl_beta:
+        return nullcontext()
+    return base_model(run.manager, run.config, run.client, run.max_seq_len)
 
 
-def train_steps(
-    config: Any,
-    client: Any,
-    policy: Policy,
-    base: Any,
-    checkpoints: TrainingCheckpoints,
-    log: RunLog,
+def sampling_policy(run: "Run[Config]", name: str) -> AbstractContextManager[Policy]:
+    """Bring up the deployment that samples, with the weights that the trainer has now."""
+    config = run.config
+    return rollout_policy(
+        run.manager,
+        config,
+        config.deployment_id or job_id_for(name, config.log_path),
+        run.job_id,
+        run.client,
+        longest_prompt=run.max_seq_len - config.max_completion_tokens,
+        snapshot=sync_name(config, run.checkpoints.phase, run.done),
+        moved=run.moved,
+    )
+
+
+def sampling_learner(
+    run: "Run[Config]",
     prompts: Sequence[Prompt],
-    plan: Sequence[Step],
-    done: int,
+    policy: Policy,
+    base: TrainingClient | None,
     collect: Collect,
-) -> None:
-    """Take the steps of `plan` after `done`, each trained before the next is sampled; save and hot-load as configured.
+) -> Learner:
+    """Returns steps that are each trained before the next is sampled.
 
     The deployment is synced wherever a checkpoint is saved, whatever the interval: a run that goes on from there has
     no other policy to sample from.
     """
-    log.begin(done, len(plan))
-    saved, sync_every = config.weight_sync.saved_steps(len(plan)), config.weight_sync.weight_sync_interval
-    for step in plan[done:]:
-        watch = Stopwatch()
-        number, final = step.index + 1, step.index + 1 == len(plan)
-        with watch("rollout"):
-            scores = collect(client, policy, prompts, step)
-        rate = learning_rate(
-            step.index,
-            peak=config.learning_rate,
-            schedule=config.lr_schedule,
-            warmup_steps=config.warmup_steps,
-            total_steps=len(plan),
-            min_ratio=config.min_lr_ratio,
-        )
-        figures = take_step(config, client, base, scores.samples, rate, watch)
-        entry = {"step": number, "epoch": step.epoch, "data_consumed": step.data_consumed, "lr": rate}
-        log.add(entry | scores.figures | figures)
-        if number in saved:
-            with watch("save"):
-                # Before the snapshot: a finished run is known by a snapshot that is not older than its last state.
-                name = checkpoints.save_step(number, step.data_consumed)
-            log.say(f"checkpoint {name} is saved")
-        # Nothing samples after the last step, but an adapter's snapshot is what the final promotion takes.
-        if (config.lora_rank or not final) and (number in saved or number % sync_every == 0):
-            with watch("sync"):
-                name = sync_name(config, checkpoints.phase, number)
+    config, last = run.config, len(run.plan)
+
+    def begin(step: Step, rate: float) -> Callable[[], Figures]:
+        with run.watch("rollout"):
+            scores = collect(run.client, policy, prompts, step)
+        figures = take_step(config, run.client, base, scores.samples, rate, run.watch)
+        return lambda: scores.figures | figures
+
+    def end(step: Step, saved: bool) -> None:
+        number = step.index + 1
+        # Nothing samples after the last step, but an adapter's snapshot is what the final promotion takes. It comes
+        # after the save: a finished run is known by a snapshot that is not older than its last state.
+        if (config.lora_rank or number < last) and (saved or number % config.weight_sync.weight_sync_interval == 0):
+            with run.watch("sync"):
+                name = sync_name(config, run.checkpoints.phase, number)
                 policy.sync(name)
-            log.say(f"weights {name} are on the deployment")
-        log.add({"step": number, "seconds": watch.seconds})
+            run.log.say(f"weights {name} are on the deployment")
+        run.log.add({"step": number, "seconds": run.watch.seconds})
+
+    return Learner(begin, end=end)
 
 
 def take_step(
-    config: Any, client: Any, base: Any, samples: Sequence[Scored], rate: float, watch: "Stopwatch"
+    config: "Config",
+    client: TrainingClient,
+    base: TrainingClient | None,
+    samples: Sequence[Scored],
+    rate: float,
+    watch: Stopwatch,
 ) -> dict[str, Any]:
-    """One optimizer step on `samples`, and its figures; without samples there is no gradient and so no step."""
+    """Take one optimizer step on `samples` and return its figures; without samples there is no gradient, no step."""
     if not samples:
         return {"loss": None, "tokens": 0}
     figures: dict[str, Any] = {}
@@ -181,19 +151,4 @@ def take_step(
         sums, update = submit(client, [data], loss, rate, config, {**settings, **config.loss_config}).result()
     tokens = sum(len(one.sample.tokens) for one in samples)
     figures |= {"loss": sums["loss:sum"] / tokens, "tokens": tokens}
-    return figures | {name: update[name] for name in ("grad_norm",) if name in update}
-
-
-@dataclass
-class Stopwatch:
-    """Seconds spent per part of a step."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] = round(self.seconds.get(part, 0.0) + time.perf_counter() - started, 6)
+    return figures | grad_norm(update)

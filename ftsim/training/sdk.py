@@ -45,7 +45,7 @@ def base_url() -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the error is what became of a request, by the service or the SDK, rather than a fault in the program."""
+    """Returns True for an error that the service or the SDK raised for a request, False for a fault in the program."""
     if isinstance(error, httpx.HTTPError) or _of_sdk(type(error).__module__):
         return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]

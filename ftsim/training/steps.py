@@ -1,26 +1,60 @@
-"""One optimizer step as the SDK's calls, submitted together and awaited later."""
+"""One optimizer step as the SDK's calls, submitted together and awaited later, and its learning rate."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
+from ftsim.training.clients import CustomLoss, Future, TrainingClient
 from ftsim.training.sdk import types
 
-CustomLoss = Callable[[list[Any], list[Any]], tuple[Any, dict[str, float]]]
-"""What `forward_backward_custom` calls: datums and their log-probabilities (T,) to a scalar loss and metrics."""
+Schedule = Literal["constant", "linear", "cosine"]
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
+
+
+class AdamSettings(Protocol):
+    """The fields of a configuration that AdamW takes."""
+
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    grad_clip_norm: float
+
+
+def learning_rate(
+    step: int,
+    *,
+    peak: float,
+    schedule: str,
+    warmup_steps: int,
+    total_steps: int,
+    min_ratio: float = 0.0,
+) -> float:
+    """Returns the rate of update `step` (0-based): linear warm-up to `peak`, then decay towards `peak * min_ratio`.
+
+    It depends on nothing but the step, so that a resumed run has the rates of an uninterrupted one.
+    """
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    if schedule == "constant":
+        return peak
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    shape = 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return peak * (min_ratio + (1.0 - min_ratio) * shape)
 
 
 @dataclass(frozen=True)
 class Submitted:
     """The futures of one step; `result` blocks until it is done."""
 
-    losses: Sequence[Any]
-    update: Any
+    losses: Sequence[Future]
+    update: Future
 
     def result(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Loss metrics summed over micro-batches, and the optimizer's metrics."""
+        """Returns loss metrics summed over micro-batches, and the optimizer's metrics."""
         total: dict[str, float] = {}
         for future in self.losses:
             for name, value in future.result().metrics.items():
@@ -29,16 +63,17 @@ class Submitted:
 
 
 def submit(
-    client: Any,
+    client: TrainingClient,
     micro_batches: Sequence[Sequence[Any]],
     loss_fn: str,
     learning_rate: float,
-    config: Any,
+    config: AdamSettings,
     loss_config: Mapping[str, float] | None = None,
 ) -> Submitted:
     """Queue a step: gradients of every micro-batch, then one update by their mean over loss tokens.
 
-    The server keeps the order of submission, so nothing is awaited here; await it before any save (B6).
+    The server keeps the order of submission, so nothing is awaited here; await it before any save, which
+    would otherwise hold steps that its cursor does not count.
     """
     losses = [
         client.forward_backward(list(batch), loss_fn, dict(loss_config) if loss_config else None)
@@ -49,7 +84,10 @@ def submit(
 
 
 def submit_custom(
-    client: Any, micro_batches: Sequence[tuple[Sequence[Any], CustomLoss]], learning_rate: float, config: Any
+    client: TrainingClient,
+    micro_batches: Sequence[tuple[Sequence[Any], CustomLoss]],
+    learning_rate: float,
+    config: AdamSettings,
 ) -> Submitted:
     """As `submit`, with a loss computed here for each micro-batch and no normalisation by the server.
 
@@ -59,8 +97,8 @@ def submit_custom(
     return Submitted(losses, client.optim_step(adam_params(learning_rate, config)))
 
 
-def adam_params(learning_rate: float, config: Any) -> Any:
-    """The optimizer settings of one step."""
+def adam_params(learning_rate: float, config: AdamSettings) -> Any:
+    """Returns the SDK's optimizer settings of one step."""
     return types.AdamParams(
         learning_rate=learning_rate,
         beta1=config.beta1,
@@ -71,8 +109,13 @@ def adam_params(learning_rate: float, config: Any) -> Any:
     )
 
 
-def mean_loss(client: Any, data: Sequence[Any], batch_size: int) -> float:
-    """Cross-entropy per loss token over `data`, without touching gradients."""
+def grad_norm(update: Mapping[str, float]) -> dict[str, float]:
+    """Returns the optimizer's gradient norm for the log, where the service gives one."""
+    return {name: update[name] for name in ("grad_norm",) if name in update}
+
+
+def mean_loss(client: TrainingClient, data: Sequence[Any], batch_size: int) -> float:
+    """Returns the cross-entropy per loss token over `data`; gradients stay as they are."""
     total = count = 0.0
     for at in range(0, len(data), batch_size):
         batch = list(data[at : at + batch_size])

@@ -18,9 +18,10 @@ SFT_STEPS, SFT_BATCH, SFT_ROWS = 200, 8, 200
 def rl_step(stand: Stand) -> Iterator[Result]:
     """8 prompts, 4 completions each of at most 64 tokens: training and sync against both bare, on the same samples."""
     from ftsim.tools.bench.bare import BareFollower, plain
+    from ftsim.training.loop import Stopwatch
     from ftsim.training.recipes import rl_loop
     from ftsim.training.reference import base_model
-    from ftsim.training.reinforcement import Stopwatch, take_step
+    from ftsim.training.reinforcement import take_step
     from ftsim.training.sampling.advantages import Scored, normalised, policy_data
     from ftsim.training.sampling.policy import rollout_policy
     from ftsim.training.sampling.rollouts import load_prompts

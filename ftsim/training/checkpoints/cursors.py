@@ -6,11 +6,11 @@ The control plane has no place for it, so it is the one local file a run depends
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ftsim.training.errors import CheckpointError
-from ftsim.training.files import replace_file
 
 FILE_NAME = "dataloader.json"
 KEEP = 20
@@ -72,6 +72,21 @@ class Cursors:
             f"{self.path} is damaged: {reason}. It says how many data rows each checkpoint has seen; "
             "restore it from a copy, or start over with another log_path"
         )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Give `path` this content; several writers at once each leave a whole file, the last one's stays (C21)."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ftsim.training.checkpoints.cursors import replace_file
 from ftsim.training.errors import CheckpointError
-from ftsim.training.files import replace_file
 
 FILE_NAME = "rows.json"
 

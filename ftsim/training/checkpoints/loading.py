@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftsim.training.checkpoints.rows import Row
-from ftsim.training.config import parse_checkpoint_ref
+from ftsim.training.checks import parse_checkpoint_ref
 from ftsim.training.errors import CheckpointError
 
 logger = logging.getLogger(__name__)

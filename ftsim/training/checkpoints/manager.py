@@ -15,7 +15,7 @@ from ftsim.training.checkpoints.lineage import Held, free_name, refuse_lost, ref
 from ftsim.training.checkpoints.loading import ResumeInfo, load_adapter, load_checkpoint, load_newest, wait
 from ftsim.training.checkpoints.promotion import http_status, poll, promote
 from ftsim.training.checkpoints.rows import Row, read_rows, step_name, step_of
-from ftsim.training.config import LABEL
+from ftsim.training.checks import LABEL
 from ftsim.training.errors import CheckpointError, ConfigError
 
 __all__ = ["ResumeInfo", "TrainingCheckpoints"]

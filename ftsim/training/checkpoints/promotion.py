@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ftsim.training.checkpoints.rows import Row, parse_time, read_rows
-from ftsim.training.config import check_output_model_id
+from ftsim.training.checks import check_output_model_id
 from ftsim.training.errors import CheckpointError, ConfigError
 
 MODEL_WAIT_S = 600.0

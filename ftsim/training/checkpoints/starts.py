@@ -6,7 +6,7 @@ from typing import Any
 
 from ftsim.training.checkpoints.promotion import http_status, poll, read_model
 from ftsim.training.checkpoints.rows import Row, read_rows
-from ftsim.training.config import parse_checkpoint_ref
+from ftsim.training.checks import parse_checkpoint_ref
 from ftsim.training.errors import CheckpointError, ConfigError
 
 ADAPTER = "HF_PEFT_ADDON"

@@ -7,14 +7,15 @@ group are normalised together and added up backwards, so that a turn also gets i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ftsim.training.config import check_at_least, check_choice
+from ftsim.training.checks import check_at_least, check_choice
+from ftsim.training.clients import TrainingClient
 from ftsim.training.data.batches import Step
 from ftsim.training.data.supervised import load_tokenizer
 from ftsim.training.errors import ConfigError
+from ftsim.training.loop import Result, run
 from ftsim.training.recipes import rl_loop
-from ftsim.training.reinforcement import Scores, run
+from ftsim.training.reinforcement import Scores, sampling_recipe
 from ftsim.training.sampling.advantages import Scored, discounted, normalised
 from ftsim.training.sampling.environments import Environment
 from ftsim.training.sampling.episodes import information_gains, play
@@ -50,13 +51,13 @@ class Config(rl_loop.Config):
             raise ConfigError("discount must lie between 0 and 1")
 
 
-def main(config: Config, environment: Environment | None = None, filter_fn: FilterFn | None = None) -> dict[str, Any]:
+def main(config: Config, environment: Environment | None = None, filter_fn: FilterFn | None = None) -> Result:
     """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
     world = environment or resolve(config.environment, "environment")
     keep = filter_fn or resolve(config.filter_fn, "filter_fn")
     tokenizer = load_tokenizer(config.tokenizer_model)
 
-    def collect(client: Any, policy: Policy, prompts: Sequence[Prompt], step: Step) -> Scores:
+    def collect(client: TrainingClient, policy: Policy, prompts: Sequence[Prompt], step: Step) -> Scores:
         """Play a group of episodes per prompt and score every turn against all turns of its group."""
         count = config.completions_per_prompt
         episodes = play(config, policy, tokenizer, prompts, step, world)
@@ -85,4 +86,4 @@ def main(config: Config, environment: Environment | None = None, filter_fn: Filt
             },
         )
 
-    return run(config, "igpo", tokenizer, collect)
+    return run(config, sampling_recipe("igpo", tokenizer, collect))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
-from ftsim.training.config import check_choice
+from ftsim.training.checks import check_choice
 from ftsim.training.data.supervised import Example, datum
 from ftsim.training.errors import ConfigError
 from ftsim.training.sampling.rollouts import Sample

@@ -1,10 +1,7 @@
-"""The names of `training.config`, where programs written for the service import them."""
+"""The names of `training.config` and `training.checks`, where programs written for the service import them."""
 
-from ftsim.training.config import (
+from ftsim.training.checks import (
     LABEL as LABEL,
-    PREFIX_LIMIT as PREFIX_LIMIT,
-    InfraConfig as InfraConfig,
-    WeightSyncConfig as WeightSyncConfig,
     check_at_least as check_at_least,
     check_choice as check_choice,
     check_common as check_common,
@@ -12,5 +9,11 @@ from ftsim.training.config import (
     check_output_model_id as check_output_model_id,
     check_types as check_types,
     parse_checkpoint_ref as parse_checkpoint_ref,
-    phase_of as phase_of,
+)
+from ftsim.training.config import (
+    PREFIX_LIMIT as PREFIX_LIMIT,
+    BatchConfig as BatchConfig,
+    InfraConfig as InfraConfig,
+    RunConfig as RunConfig,
+    WeightSyncConfig as WeightSyncConfig,
 )

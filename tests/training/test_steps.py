@@ -1,6 +1,6 @@
 import pytest
 
-from ftsim.training.schedule import learning_rate
+from ftsim.training.steps import learning_rate
 
 
 def rates(schedule: str, **more: float) -> list[float]:
