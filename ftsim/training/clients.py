@@ -10,6 +10,16 @@ CustomLoss = Callable[[list[Any], list[Any]], tuple[Any, dict[str, float]]]
 """`forward_backward_custom` calls it: datums and their log-probabilities (T,) to a scalar loss and metrics."""
 
 
+class Datum(Protocol):
+    """The SDK's datum: the tokens that are read, and per position the target and what its loss needs."""
+
+    @property
+    def model_input(self) -> Any: ...
+
+    @property
+    def loss_fn_inputs(self) -> Mapping[str, Any]: ...
+
+
 class Future(Protocol):
     """The SDK's answer to a request that the trainer works on."""
 
@@ -44,7 +54,7 @@ class TrainingClient(CheckpointClient, Protocol):
 
     def forward_backward_custom(self, data: list[Any], loss_fn: CustomLoss) -> Future: ...
 
-    def optim_step(self, adam_params: Any, *, grad_accumulation_normalization: str | None = None) -> Future: ...
+    def optim_step(self, adam_params: object, *, grad_accumulation_normalization: str | None = None) -> Future: ...
 
     def create_base_training_client(self, base_model: str) -> "TrainingClient": ...
 
@@ -52,7 +62,7 @@ class TrainingClient(CheckpointClient, Protocol):
 class SamplingClient(Protocol):
     """The part of the SDK's sampling client that the recipes call."""
 
-    def sample(self, prompt: Any, num_samples: int, sampling_params: Any) -> Any:
+    def sample(self, prompt: object, num_samples: int, sampling_params: object) -> Any:
         """Returns a `concurrent.futures.Future` of the SDK's response."""
 
 
@@ -84,7 +94,7 @@ class Manager(ControlPlane, Account, Protocol):
 
     def get(self, job_id: str) -> dict[str, Any]: ...
 
-    def create(self, config: Any) -> object: ...
+    def create(self, config: object) -> object: ...
 
     def wait_for_existing(self, job_id: str, *, poll_interval_s: float, timeout_s: float) -> Any: ...
 

@@ -6,7 +6,7 @@ A recipe's own `Config` is a dataclass on `RunConfig`, or on `BatchConfig` when 
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ftsim.training.checks import LABEL, check_common, check_evaluation, check_types
+from ftsim.training.checks import LABEL, check_at_least, check_common, check_evaluation, check_types
 from ftsim.training.errors import ConfigError
 
 # Leaves room for "-step-", a step and "-rK" in a checkpoint's name, which the SDK cuts at 54 characters.
@@ -186,6 +186,50 @@ class BatchConfig(RunConfig):
     def evaluated_steps(self, total: int) -> list[int]:
         every = self.eval_interval
         return [step for step in range(1, total + 1) if step == total or (every and step % every == 0)]
+
+
+@dataclass
+class SamplingConfig(RunConfig):
+    """A run that trains on what its own policy samples on a deployment."""
+
+    deployment_id: str | None = None
+    """Sample from this deployment, which exists and is not deleted at the end; None derives one from log_path."""
+    deployment_replicas: int = 1
+    """Replicas of the deployment."""
+    prompts_per_step: int = 8
+    """Prompts per optimizer step."""
+    completions_per_prompt: int = 4
+    """Samples per prompt, which are compared with one another."""
+    max_completion_tokens: int = 64
+    """Longest sample in tokens."""
+    temperature: float = 1.0
+    """Sampling temperature, above 0; other than 1 it samples from a sharper or flatter policy than is trained."""
+    rollout_concurrency: int = 64
+    """Completion requests in flight at a time."""
+    policy_loss: str = "grpo"
+    """grpo or ppo, dapo, gspo, cispo, dro, dppo, importance_sampling, reinforce."""
+    loss_config: dict[str, float] = field(default_factory=dict)
+    """Settings of the loss on the server, such as {"clip_high_threshold": 1.28}."""
+    kl_beta: float = 0.0
+    """Price of a nat of divergence from the base model; above 0 a reference model is asked for log-probabilities."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        counts = ("prompts_per_step", "max_completion_tokens", "rollout_concurrency", "deployment_replicas")
+        check_at_least(self, dict.fromkeys(counts, 1) | {"completions_per_prompt": 2, "kl_beta": 0})
+        if not 0 < self.temperature <= 2:
+            raise ConfigError(
+                f"temperature must be above 0, where samples differ, and at most 2, not {self.temperature!r}"
+            )
+        if self.temperature != 1 and self.weight_sync.weight_sync_interval > 1:
+            raise ConfigError(
+                f"temperature={self.temperature:g} needs weight_sync.weight_sync_interval=1: log-probabilities at "
+                "temperature 1 are the trainer's, which must be the policy that sampled"
+            )
+
+    @property
+    def rows_per_step(self) -> tuple[int, int]:
+        return self.prompts_per_step, 1
 
 
 class JobSettings(Protocol):

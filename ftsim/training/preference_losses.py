@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ftsim.training.clients import CustomLoss, TrainingClient
+from ftsim.training.clients import CustomLoss, Datum, TrainingClient
 from ftsim.training.config import BatchConfig
 from ftsim.training.data.batches import Step
 from ftsim.training.data.preferences import Pair, as_data, load_split
@@ -65,18 +65,18 @@ def orpo_loss(*, odds_weight: float, divisor: int) -> CustomLoss:
     return loss
 
 
-def summed(logprobs: Tensor, datum: Any) -> Tensor:
+def summed(logprobs: Tensor, datum: Datum) -> Tensor:
     """Returns the log-probability of the whole answer; `logprobs` is (T,)."""
     return logprobs @ _mask(logprobs, datum)
 
 
-def averaged(logprobs: Tensor, datum: Any) -> Tensor:
+def averaged(logprobs: Tensor, datum: Datum) -> Tensor:
     """Returns the mean log-probability of the answer's tokens; `logprobs` is (T,)."""
     mask = _mask(logprobs, datum)
     return logprobs @ mask / mask.sum()
 
 
-def _mask(logprobs: Tensor, datum: Any) -> Tensor:
+def _mask(logprobs: Tensor, datum: Datum) -> Tensor:
     return torch.as_tensor(datum.loss_fn_inputs["weights"].data, dtype=logprobs.dtype)
 
 

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ftsim.training.checkpoints.cursors import replace_file
+from ftsim.training.clients import Manager, TrainingClient
+from ftsim.training.config import BatchConfig, RunConfig
 from ftsim.training.data.preferences import Pair, as_data
 from ftsim.training.errors import CheckpointError
 from ftsim.training.trainers import job_id_for, release, training_client
@@ -20,11 +21,13 @@ REFERENCES = ("start", "base")
 
 
 @contextlib.contextmanager
-def base_model(manager: Any, config: Any, client: Any, max_context_length: int) -> Iterator[Any]:
-    """A client on the untrained base model, for `forward` only.
+def base_model(
+    manager: Manager, config: RunConfig, client: TrainingClient, max_context_length: int
+) -> Iterator[TrainingClient]:
+    """Yields a client on the untrained base model, for `forward` only.
 
-    For LoRA it lives on the policy's own trainer (WIRE 2.5, base_only). A full-parameter policy has replaced the base
-    weights there, so a forward-only trainer holds them meanwhile.
+    For LoRA it lives on the policy's own trainer, with the adapter left out. A full-parameter policy has replaced the
+    base weights there, so a forward-only trainer holds them meanwhile.
     """
     if config.lora_rank:
         yield client.create_base_training_client(config.base_model)
@@ -34,40 +37,41 @@ def base_model(manager: Any, config: Any, client: Any, max_context_length: int) 
         yield reference
 
 
-def release_reference(manager: Any, config: Any) -> None:
+def release_reference(manager: Manager, config: RunConfig) -> None:
     """Release the forward-only trainer that a killed full-parameter run may have left."""
     if not config.lora_rank:
         release(manager, _job_id(config))
 
 
-def _job_id(config: Any) -> str:
+def _job_id(config: RunConfig) -> str:
     return job_id_for("reference", config.log_path)
 
 
 def add_reference(
-    manager: Any,
-    config: Any,
-    client: Any,
+    manager: Manager,
+    config: BatchConfig,
+    client: TrainingClient,
     max_context_length: int,
     train: Sequence[Pair | None],
     held_out: Sequence[Pair],
     *,
+    kind: str,
     at_start: bool,
 ) -> tuple[list[Pair | None], list[Pair]]:
-    """The pairs with the reference model's log-probabilities, which are the same throughout a run and kept on disk.
+    """Returns the pairs with the reference model's log-probabilities, which are kept on disk: they never change.
 
-    The reference is the policy before its first step (`config.reference` "start") or the base model ("base").
+    The reference is the policy before its first step (`kind` "start") or the base model ("base").
     `at_start` says that `client` holds that policy. Later, a lost file can only be made again when the policy started
     as the base model; otherwise this raises `CheckpointError`.
     """
     pairs = [pair for pair in (*train, *held_out) if pair is not None]
-    path, key = Path(config.log_path) / FILE_NAME, _key(config, pairs)
+    path, key = Path(config.log_path) / FILE_NAME, _key(config, kind, pairs)
     started_from = config.init_from_checkpoint or config.warm_start_from_adapter
     found = _read(path, key, len(pairs))
     if found is None:
-        if config.reference == "start" and at_start:
+        if kind == "start" and at_start:
             found = _answers(client, pairs, config.batch_size)
-        elif config.reference == "start" and started_from:
+        elif kind == "start" and started_from:
             raise CheckpointError(
                 f"{path} is missing or of other data, and the policy is no longer {started_from}, with which it is "
                 "compared: restore the file, or use a new log_path"
@@ -83,7 +87,7 @@ def add_reference(
     )
 
 
-def _answers(client: Any, pairs: Sequence[Pair], batch_size: int) -> list[list[float]]:
+def _answers(client: TrainingClient, pairs: Sequence[Pair], batch_size: int) -> list[list[float]]:
     found: list[float] = []
     for at in range(0, len(pairs), batch_size):
         data = as_data(pairs[at : at + batch_size])
@@ -94,9 +98,9 @@ def _answers(client: Any, pairs: Sequence[Pair], batch_size: int) -> list[list[f
     return [found[at : at + 2] for at in range(0, len(found), 2)]
 
 
-def _key(config: Any, pairs: Sequence[Pair]) -> str:
-    """What the log-probabilities depend on: the model and the tokens."""
-    start = (config.init_from_checkpoint, config.warm_start_from_adapter) if config.reference == "start" else ()
+def _key(config: BatchConfig, kind: str, pairs: Sequence[Pair]) -> str:
+    """Returns a digest of what the log-probabilities depend on: the model and the tokens."""
+    start = (config.init_from_checkpoint, config.warm_start_from_adapter) if kind == "start" else ()
     digest = hashlib.sha256(json.dumps([config.base_model, config.lora_rank, start]).encode())
     for datum in as_data(pairs):
         digest.update(datum.model_input.model_dump_json().encode())
@@ -106,7 +110,7 @@ def _key(config: Any, pairs: Sequence[Pair]) -> str:
 
 
 def _read(path: Path, key: str, count: int) -> list[list[float]] | None:
-    """What is kept for this key; a file of other data, or a damaged one, is as good as none."""
+    """Returns the log-probabilities kept for this key; None for a file of other data, or a damaged one."""
     try:
         kept = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftsim.training.clients import Manager, Tokenizer, TrainingClient
+from ftsim.training.config import SamplingConfig
 from ftsim.training.data.batches import Step
 from ftsim.training.loop import Data, Figures, Learner, Recipe, Run, Say, Stopwatch
 from ftsim.training.reference import base_model, release_reference
@@ -22,9 +23,6 @@ from ftsim.training.sampling.rollouts import Prompt, load_prompts
 from ftsim.training.steps import grad_norm, submit
 from ftsim.training.trainers import job_id_for
 
-if TYPE_CHECKING:
-    from ftsim.training.recipes.rl_loop import Config
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -38,10 +36,10 @@ Collect = Callable[[TrainingClient, Policy, Sequence[Prompt], Step], Scores]
 """(training client, policy on its deployment, all prompts, step) -> the samples of that step, scored."""
 
 
-def sampling_recipe(name: str, tokenizer: Tokenizer, collect: Collect) -> Recipe[Any, Prompt]:
-    """Returns a recipe whose steps train on what `collect` samples; its configuration is a `rl_loop.Config`."""
+def sampling_recipe(name: str, tokenizer: Tokenizer, collect: Collect) -> Recipe[SamplingConfig, Prompt]:
+    """Returns a recipe whose steps train on what `collect` samples; the recipe says how."""
 
-    def load(config: "Config", max_seq_len: int, say: Say) -> Data[Prompt]:
+    def load(config: SamplingConfig, max_seq_len: int, say: Say) -> Data[Prompt]:
         longest = max_seq_len - config.max_completion_tokens
         prompts = load_prompts(config.dataset, tokenizer, longest, max_examples=config.max_examples)
         usable = [bool(prompt.tokens) for prompt in prompts]
@@ -49,11 +47,11 @@ def sampling_recipe(name: str, tokenizer: Tokenizer, collect: Collect) -> Recipe
         return Data(prompts, usable)
 
     @contextmanager
-    def learner(run: Run["Config"], data: Data[Prompt]) -> Iterator[Learner]:
+    def learner(run: Run[SamplingConfig], data: Data[Prompt]) -> Iterator[Learner]:
         with reference_model(run) as base, sampling_policy(run, name) as policy:
             yield sampling_learner(run, data.train, policy, base, collect)
 
-    def release(config: "Config", manager: Manager) -> None:
+    def release(config: SamplingConfig, manager: Manager) -> None:
         if config.deployment_id is None:
             release_deployment(manager, job_id_for(name, config.log_path))
         release_reference(manager, config)
@@ -69,14 +67,14 @@ def sampling_recipe(name: str, tokenizer: Tokenizer, collect: Collect) -> Recipe
     )
 
 
-def reference_model(run: "Run[Config]") -> AbstractContextManager[TrainingClient | None]:
+def reference_model(run: Run[SamplingConfig]) -> AbstractContextManager[TrainingClient | None]:
     """Bring up the base model that the divergence is measured from; None where it costs nothing."""
     if not run.config.kl_beta:
         return nullcontext()
     return base_model(run.manager, run.config, run.client, run.max_seq_len)
 
 
-def sampling_policy(run: "Run[Config]", name: str) -> AbstractContextManager[Policy]:
+def sampling_policy(run: Run[SamplingConfig], name: str) -> AbstractContextManager[Policy]:
     """Bring up the deployment that samples, with the weights that the trainer has now."""
     config = run.config
     return rollout_policy(
@@ -92,7 +90,7 @@ def sampling_policy(run: "Run[Config]", name: str) -> AbstractContextManager[Pol
 
 
 def sampling_learner(
-    run: "Run[Config]",
+    run: Run[SamplingConfig],
     prompts: Sequence[Prompt],
     policy: Policy,
     base: TrainingClient | None,
@@ -126,7 +124,7 @@ def sampling_learner(
 
 
 def take_step(
-    config: "Config",
+    config: SamplingConfig,
     client: TrainingClient,
     base: TrainingClient | None,
     samples: Sequence[Scored],

@@ -11,6 +11,8 @@ import httpx
 
 from ftsim.training import sdk
 from ftsim.training.checkpoints.starts import check_start
+from ftsim.training.clients import Account, Manager, TrainingClient
+from ftsim.training.config import JobSettings, RunConfig
 from ftsim.training.errors import ConfigError, TrainerError
 
 RESUMABLE = frozenset(f"JOB_STATE_{name}" for name in ("FAILED", "CANCELLED", "PAUSED", "COMPLETED"))
@@ -22,17 +24,17 @@ GRACE_S = 60.0
 
 
 def connect() -> sdk.TrainerJobManager:
-    """The control-plane client for FIREWORKS_BASE_URL and FIREWORKS_API_KEY."""
+    """Returns the control-plane client for FIREWORKS_BASE_URL and FIREWORKS_API_KEY."""
     return sdk.TrainerJobManager(api_key=sdk.api_key(), base_url=sdk.base_url())
 
 
 def job_id_for(recipe: str, log_path: str | os.PathLike[str]) -> str:
-    """The id of the job that belongs to `log_path`, the same in every process, so that create is idempotent."""
+    """Returns the id of the job that belongs to `log_path`, the same in every process, so that create is idempotent."""
     return f"{recipe}-{hashlib.sha256(os.path.realpath(log_path).encode()).hexdigest()[:24]}"
 
 
-def context_length(manager: Any, config: Any) -> int:
-    """`max_seq_len`, at most what the training shape allows; raises the SDK's error when the shape is unknown."""
+def context_length(manager: Manager, config: RunConfig) -> int:
+    """Returns `max_seq_len`, at most what the shape allows; raises the SDK's error when the shape is unknown."""
     wanted: int | None = config.max_seq_len
     if not config.infra.training_shape_id:
         return wanted or DEFAULT_SEQ_LEN
@@ -42,9 +44,9 @@ def context_length(manager: Any, config: Any) -> int:
 
 
 def job_config(
-    config: Any, job_id: str, max_context_length: int | None, *, forward_only: bool = False
+    config: JobSettings, job_id: str, max_context_length: int | None, *, forward_only: bool = False
 ) -> sdk.TrainerJobConfig:
-    """The create request of a recipe's trainer, or of the forward-only one that holds its reference model."""
+    """Returns the create request of a recipe's trainer, or of the forward-only one that holds its reference model."""
     infra = config.infra
     shape = (forward_only and infra.reference_training_shape_id) or infra.training_shape_id
     return sdk.TrainerJobConfig(
@@ -65,7 +67,7 @@ def job_config(
 
 
 def bring_up(
-    manager: Any,
+    manager: Manager,
     wanted: sdk.TrainerJobConfig,
     *,
     timeout_s: float,
@@ -74,11 +76,11 @@ def bring_up(
     grace_s: float = GRACE_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Any:
-    """The endpoint of a running trainer, created or resumed as needed; `TrainerError` when it cannot be had.
+    """Returns the endpoint of a running trainer, created or resumed as needed; `TrainerError` when it cannot be had.
 
     `before_create` is called when there is no such job yet, and raises to keep one from being made.
     A job that has just been resumed, or whose pod has just died, may show its former state for a while, so
-    failures are only believed once they have lasted `grace_s` (F1, F2).
+    failures are only believed once they have lasted `grace_s`.
     """
     job_id = wanted.requested_job_id
     if manager.try_get(job_id) is None:
@@ -86,7 +88,7 @@ def bring_up(
         try:
             manager.create(wanted)
         except Exception:
-            # The reply may be what got lost, not the job, whose id is ours alone (F6).
+            # The reply may be what got lost, not the job, whose id is ours alone.
             if manager.try_get(job_id) is None:
                 raise
     waited = 0.0
@@ -102,7 +104,7 @@ def bring_up(
         waited += poll_s
 
 
-def _wait_or_resume(manager: Any, job_id: str, state: str, timeout_s: float, poll_s: float) -> Any:
+def _wait_or_resume(manager: Manager, job_id: str, state: str, timeout_s: float, poll_s: float) -> Any:
     if state in LEAVING:
         return manager.reconnect_and_wait(job_id, poll_interval_s=poll_s, timeout_s=timeout_s)
     if state in RESUMABLE:
@@ -111,7 +113,7 @@ def _wait_or_resume(manager: Any, job_id: str, state: str, timeout_s: float, pol
 
 
 def check_job(job: dict[str, Any], wanted: sdk.TrainerJobConfig) -> None:
-    """Refuse a deleted job (F3, F4) and one that was made for something else (F5)."""
+    """Refuse a deleted job, and one that was made for something else; raises `TrainerError`."""
     job_id, state = wanted.requested_job_id, job.get("state", "")
     if state in TOMBSTONES:
         raise TrainerError(
@@ -123,7 +125,7 @@ def check_job(job: dict[str, Any], wanted: sdk.TrainerJobConfig) -> None:
 
 
 def check_purpose(job: dict[str, Any], base_model: str, lora_rank: int, job_id: str | None) -> None:
-    """Refuse a job that was made for another base model or rank (F5): what it holds is another run's."""
+    """Refuse a job that was made for another base model or rank: what it holds is another run's."""
     made_for = job.get("trainingConfig") or {}
     for field, value in (("baseModel", base_model), ("loraRank", lora_rank)):
         if field in made_for and made_for[field] != value:
@@ -133,8 +135,8 @@ def check_purpose(job: dict[str, Any], base_model: str, lora_rank: int, job_id: 
             )
 
 
-def cancel(manager: Any, job_id: str, *, max_retries: int = 2) -> None:
-    """Release the job's accelerators and keep its checkpoints resumable; a delete would not (C23)."""
+def cancel(manager: Account, job_id: str, *, max_retries: int = 2) -> None:
+    """Release the job's accelerators and keep its checkpoints resumable; a delete would end both for good."""
     from fireworks import Fireworks
 
     account = manager.account_id
@@ -144,14 +146,14 @@ def cancel(manager: Any, job_id: str, *, max_retries: int = 2) -> None:
         client.post(f"/v1/accounts/{account}/rlorTrainerJobs/{job_id}:cancel", body={}, cast_to=object)
 
 
-def release(manager: Any, job_id: str) -> None:
+def release(manager: Manager, job_id: str) -> None:
     """Cancel the job unless it is stopped already or was never made."""
     job = manager.try_get(job_id)
     if job is not None and job.get("state") not in RESUMABLE | TOMBSTONES | LEAVING:
         cancel(manager, job_id)
 
 
-def close_finished(manager: Any, config: Any, job_id: str) -> None:
+def close_finished(manager: Manager, config: JobSettings, job_id: str) -> None:
     """Release the trainer of a run that is complete; `TrainerError` when the configuration is of another run."""
     job = manager.try_get(job_id)
     if job is not None:
@@ -162,12 +164,13 @@ def close_finished(manager: Any, config: Any, job_id: str) -> None:
 
 @contextlib.contextmanager
 def training_client(
-    manager: Any, config: Any, job_id: str, max_context_length: int, *, forward_only: bool = False
-) -> Iterator[Any]:
-    """A training client on the job, which is brought up before and released after, also when training fails.
+    manager: Manager, config: JobSettings, job_id: str, max_context_length: int, *, forward_only: bool = False
+) -> Iterator[TrainingClient]:
+    """Yields a training client on the job, which is brought up before and released after, also when training fails.
 
-    A job the configuration names by `trainer_job_id` is not ours to make, nor to release (F20). A `forward_only` job
-    refuses all that changes weights. `ConfigError` when what a new run starts from is not there; no job is made then.
+    A job that the configuration names by `trainer_job_id` is not ours to make, nor to release: another run may use it.
+    A `forward_only` job refuses all that changes weights. Raises `ConfigError` when the checkpoint or the adapter that
+    a new run starts from is not there; no job is made then.
     """
     ours = config.trainer_job_id != job_id
 

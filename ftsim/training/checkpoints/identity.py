@@ -3,16 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from ftsim.training.checkpoints.cursors import replace_file
+from ftsim.training.config import RunConfig
 from ftsim.training.errors import CheckpointError
 
 FILE_NAME = "rows.json"
 
 
-def check_rows(config: Any, done: int) -> None:
-    """Refuse to go on after `done` steps with other rows, or another order of them, than the run began with (C15, C17).
+def check_rows(config: RunConfig, done: int) -> None:
+    """Refuse to go on after `done` steps with other rows, or another order of them, than the run began with.
 
     The cursor alone would not tell: a step of the new order may end at the same count. Raises `CheckpointError`.
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftsim.training.checkpoints.rows import Row
 from ftsim.training.checks import parse_checkpoint_ref
+from ftsim.training.clients import CheckpointClient
 from ftsim.training.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -23,19 +24,19 @@ class ResumeInfo:
     source: str
 
     def told(self, unit: str) -> str:
-        """What to tell the person at the terminal; `unit` is what the data rows are called."""
+        """Returns what to tell the person at the terminal; `unit` is what the data rows are called."""
         if self.data_consumed:
             return f"goes on from {self.source} after {self.data_consumed} {unit}"
         return f"starts with the weights of {self.source}"
 
 
-def wait(future: Any) -> Any:
-    """The result of what the SDK returned, which is a future or the result itself."""
+def wait(future: object) -> Any:
+    """Returns the result of what the SDK returned, which is a future or the result itself."""
     return future.result(timeout=WAIT_S) if hasattr(future, "result") else future
 
 
-def load_newest(client: Any, candidates: Sequence[tuple[Row, int]], job_id: str) -> tuple[Row, int]:
-    """Load the first of the rows, newest first, that loads, optimizer included (C22); returns it with its cursor."""
+def load_newest(client: CheckpointClient, candidates: Sequence[tuple[Row, int]], job_id: str) -> tuple[Row, int]:
+    """Load the first of the rows, newest first, that loads, optimizer included; returns it with its cursor."""
     failures = []
     for row, consumed in candidates:
         try:
@@ -52,7 +53,7 @@ def load_newest(client: Any, candidates: Sequence[tuple[Row, int]], job_id: str)
     )
 
 
-def load_checkpoint(client: Any, ref: str, job_id: str) -> ResumeInfo:
+def load_checkpoint(client: CheckpointClient, ref: str, job_id: str) -> ResumeInfo:
     """Load the weights of "job-id:checkpoint-name" into the trainer of `job_id`, for a start at step 0."""
     source_id, name = parse_checkpoint_ref(ref)
     # A job's own fresh checkpoint is not in the durable place that cross-job references look in (C3).
@@ -60,7 +61,7 @@ def load_checkpoint(client: Any, ref: str, job_id: str) -> ResumeInfo:
     return _start(ref, lambda: client.load_state(path))
 
 
-def load_adapter(client: Any, model: str) -> ResumeInfo:
+def load_adapter(client: CheckpointClient, model: str) -> ResumeInfo:
     """Load a promoted adapter, for a start at step 0."""
     return _start(model, lambda: client.load_adapter(model))
 

@@ -16,6 +16,8 @@ from ftsim.training.checkpoints.loading import ResumeInfo, load_adapter, load_ch
 from ftsim.training.checkpoints.promotion import http_status, poll, promote
 from ftsim.training.checkpoints.rows import Row, read_rows, step_name, step_of
 from ftsim.training.checks import LABEL
+from ftsim.training.clients import CheckpointClient, ControlPlane
+from ftsim.training.config import RunConfig
 from ftsim.training.errors import CheckpointError, ConfigError
 
 __all__ = ["ResumeInfo", "TrainingCheckpoints"]
@@ -35,8 +37,8 @@ class TrainingCheckpoints:
 
     def __init__(
         self,
-        client: Any,
-        fw_client: Any,
+        client: CheckpointClient | None,
+        fw_client: ControlPlane,
         *,
         trainer_id: str,
         log_path: str | os.PathLike[str],
@@ -97,7 +99,7 @@ class TrainingCheckpoints:
         before = {row.id: row.created for row in rows if row.resumable}
         self.cursors.announce(save_as, data_consumed)
         try:
-            wait(self.client.save_state(save_as))
+            wait(self._trainer().save_state(save_as))
         except Exception as error:
             # The reply may be what got lost, not the save (B2).
             row = self._saved_row(before, save_as)
@@ -140,7 +142,7 @@ class TrainingCheckpoints:
             return
         self._listed_before = {row.id: row.created for row in rows}
         try:
-            self.client.save_weights_for_sampler_ext(name, checkpoint_type="base")
+            self._trainer().save_weights_for_sampler_ext(name, checkpoint_type="base")
         except Exception as error:
             if not (session and any(row.id == wanted and row.promotable for row in self._rows())):
                 raise CheckpointError(f"sampler checkpoint {name} was not saved: {error}") from error
@@ -171,7 +173,7 @@ class TrainingCheckpoints:
             refuse_taken(names, self._rows(), self.cursors, self.trainer_id)
         return found
 
-    def resume_run(self, config: Any, steps: int) -> ResumeInfo | None:
+    def resume_run(self, config: RunConfig, steps: int) -> ResumeInfo | None:
         """`resume` as the configuration of a shipped recipe says, for a run of `steps` steps."""
         saves = config.weight_sync.saved_steps(steps)
         return self.resume(config.init_from_checkpoint, config.warm_start_from_adapter, saves=saves)
@@ -181,9 +183,9 @@ class TrainingCheckpoints:
         if candidates:
             return self._load_newest(candidates)
         if init_from_checkpoint:
-            return load_checkpoint(self.client, init_from_checkpoint, self.trainer_id)
+            return load_checkpoint(self._trainer(), init_from_checkpoint, self.trainer_id)
         if warm_start_from_adapter:
-            return load_adapter(self.client, warm_start_from_adapter)
+            return load_adapter(self._trainer(), warm_start_from_adapter)
         refuse_unknown_past(self._rows(), self.cursors, self.trainer_id)
         return None
 
@@ -219,7 +221,7 @@ class TrainingCheckpoints:
         return found
 
     def _load_newest(self, candidates: list[tuple[Row, int]]) -> ResumeInfo:
-        row, consumed = load_newest(self.client, candidates, self.trainer_id)
+        row, consumed = load_newest(self._trainer(), candidates, self.trainer_id)
         names = self._names_of(row, consumed)
         self.cursors.record({row.id: consumed})
         self._held = Held(names, consumed, row)
@@ -259,6 +261,13 @@ class TrainingCheckpoints:
         return promotable[0] if promotable else None
 
     # -- shared
+
+    def _trainer(self) -> CheckpointClient:
+        if self.client is None:
+            raise CheckpointError(
+                "there is no training client yet: set .client before you save or load"
+            )
+        return self.client
 
     def _session(self) -> str | None:
         return getattr(self.client, "session_id", None)

@@ -3,23 +3,16 @@
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, cast
 
 from ftsim.training.checkpoints.rows import Row, parse_time, read_rows
 from ftsim.training.checks import check_output_model_id
+from ftsim.training.clients import Account, ControlPlane
 from ftsim.training.errors import CheckpointError, ConfigError
 
 MODEL_WAIT_S = 600.0
 _SECOND = 1_000_000_000
 _STATUS = re.compile(r"\(HTTP (\d{3})\)")
-
-
-class Promoter(Protocol):
-    """The part of the SDK's `FireworksClient` that promotion needs."""
-
-    def list_checkpoints(self, job_id: str) -> list[dict[str, Any]]: ...
-
-    def promote_checkpoint(self, *, name: str, output_model_id: str, base_model: str) -> dict[str, Any]: ...
 
 
 def http_status(error: BaseException) -> int | None:
@@ -40,14 +33,15 @@ def poll(look: Callable[[], Any], *, wait_s: float, sleep: Callable[[float], Non
     return found
 
 
-def find_model(fw_client: Any, model_id: str) -> dict[str, Any] | None:
+def find_model(fw_client: ControlPlane, model_id: str) -> dict[str, Any] | None:
     """The account's model of this id, None when there is none; other failures raise the SDK's own errors."""
     if not getattr(fw_client, "api_key", None):
         return None
-    return read_model(fw_client, f"accounts/{fw_client.account_id}/models/{model_id}")
+    account = cast(Account, fw_client)
+    return read_model(account, f"accounts/{account.account_id}/models/{model_id}")
 
 
-def read_model(fw_client: Any, name: str) -> dict[str, Any] | None:
+def read_model(fw_client: Account, name: str) -> dict[str, Any] | None:
     """The model of this resource name, None when there is none; other failures raise the SDK's own errors."""
     from fireworks import Fireworks, NotFoundError
 
@@ -60,7 +54,7 @@ def read_model(fw_client: Any, name: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def check_model_is_free(fw_client: Any, model_id: str) -> None:
+def check_model_is_free(fw_client: ControlPlane, model_id: str) -> None:
     """Refuse an id that would be refused only after hours of training (D5)."""
     if find_model(fw_client, model_id) is not None:
         raise ConfigError(
@@ -70,7 +64,7 @@ def check_model_is_free(fw_client: Any, model_id: str) -> None:
 
 
 def promote(
-    fw_client: Promoter,
+    fw_client: ControlPlane,
     row: Row,
     output_model_id: str,
     base_model: str,
@@ -95,7 +89,7 @@ def promote(
 
 
 def _look_after_failure(
-    fw_client: Any, model_id: str, status: int | None, wait_s: float, sleep: Callable[[float], None]
+    fw_client: ControlPlane, model_id: str, status: int | None, wait_s: float, sleep: Callable[[float], None]
 ) -> dict[str, Any] | None:
     """The ready model a failed promote left behind; waits only where the copy may still be going on (D7)."""
     refused = status is not None and status < 500 and status not in (408, 409, 429)
@@ -125,7 +119,7 @@ def _recognise(model: dict[str, Any], row: Row, model_id: str) -> dict[str, Any]
     return model
 
 
-def _listing(fw_client: Promoter, row: Row) -> str:
+def _listing(fw_client: ControlPlane, row: Row) -> str:
     """What the list says about the row now, when that explains a refusal (D10)."""
     try:
         rows = read_rows(fw_client.list_checkpoints(row.name.split("/")[-3]))

@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ftsim.training.checkpoints.promotion import http_status, poll, read_model
 from ftsim.training.checkpoints.rows import Row, read_rows
 from ftsim.training.checks import parse_checkpoint_ref
+from ftsim.training.clients import Manager
+from ftsim.training.config import StartSettings
 from ftsim.training.errors import CheckpointError, ConfigError
 
 ADAPTER = "HF_PEFT_ADDON"
 LIST_WAIT_S = 10.0
 
 
-def check_start(manager: Any, config: Any, *, sleep: Callable[[float], None] = time.sleep) -> None:
+def check_start(manager: Manager, config: StartSettings, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Refuse an `init_from_checkpoint` or `warm_start_from_adapter` that is not there or does not fit the run.
 
     Raises `ConfigError`, or `CheckpointError` when the service does not say. A forked recipe's configuration may lack
@@ -26,7 +27,7 @@ def check_start(manager: Any, config: Any, *, sleep: Callable[[float], None] = t
         _check_adapter(manager, config, adapter)
 
 
-def _check_checkpoint(manager: Any, config: Any, ref: str, sleep: Callable[[float], None]) -> None:
+def _check_checkpoint(manager: Manager, config: StartSettings, ref: str, sleep: Callable[[float], None]) -> None:
     job_id, name = parse_checkpoint_ref(ref)
     job = manager.try_get(job_id)
     if job is None:
@@ -50,7 +51,7 @@ def _check_checkpoint(manager: Any, config: Any, ref: str, sleep: Callable[[floa
         raise ConfigError(f"init_from_checkpoint {ref!r}: {name} {wanted}, or start from another one")
 
 
-def _check_adapter(manager: Any, config: Any, name: str) -> None:
+def _check_adapter(manager: Manager, config: StartSettings, name: str) -> None:
     try:
         model = read_model(manager, name)
     except Exception as error:
@@ -67,7 +68,7 @@ def _check_adapter(manager: Any, config: Any, name: str) -> None:
     _check_fit(f"warm_start_from_adapter {name!r}", config, details.get("baseModel"), details.get("r"))
 
 
-def _check_fit(what: str, config: Any, base_model: str | None, rank: int | None) -> None:
+def _check_fit(what: str, config: StartSettings, base_model: str | None, rank: int | None) -> None:
     """Base model and rank, as far as the service tells them (C10, C11)."""
     if base_model and base_model != config.base_model:
         raise ConfigError(
@@ -79,7 +80,7 @@ def _check_fit(what: str, config: Any, base_model: str | None, rank: int | None)
         )
 
 
-def _rows(manager: Any, ref: str, job_id: str) -> list[Row]:
+def _rows(manager: Manager, ref: str, job_id: str) -> list[Row]:
     try:
         return read_rows(manager.list_checkpoints(job_id))
     except Exception as error:

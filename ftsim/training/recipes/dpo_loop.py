@@ -45,7 +45,14 @@ def learner(run: Run[Config], data: Data[Pair | None]) -> Iterator[Learner]:
     """Take steps on the DPO loss, on pairs that carry the reference model's log-probabilities."""
     config = run.config
     train, held_out = add_reference(
-        run.manager, config, run.client, run.max_seq_len, data.train, data.held_out, at_start=run.done == 0
+        run.manager,
+        config,
+        run.client,
+        run.max_seq_len,
+        data.train,
+        data.held_out,
+        kind=config.reference,
+        at_start=run.done == 0,
     )
 
     def loss(pairs: Sequence[Pair], count: int) -> CustomLoss:

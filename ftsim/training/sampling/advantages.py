@@ -1,4 +1,4 @@
-"""From rewards to advantages, and from advantages to the datums of the policy losses (WIRE 2.8)."""
+"""From rewards to advantages, and from advantages to the datums of the policy losses ."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any
 
 from ftsim.training.checks import check_choice
+from ftsim.training.clients import TrainingClient
 from ftsim.training.data.supervised import Example, datum
 from ftsim.training.errors import ConfigError
 from ftsim.training.sampling.rollouts import Sample
@@ -65,7 +66,7 @@ class Scored:
 
 
 def normalised(values: Sequence[float]) -> list[float]:
-    """Values less their mean, over their standard deviation; zeros when all are equal (Shao et al. 2024, GRPO)."""
+    """Returns values less their mean, over their deviation; zeros when all are equal (Shao et al. 2024, GRPO)."""
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
     if deviation < 1e-8:
@@ -74,15 +75,15 @@ def normalised(values: Sequence[float]) -> list[float]:
 
 
 def discounted(values: Sequence[float], discount: float) -> list[float]:
-    """Each turn's value plus what its later turns bring, discounted per turn."""
+    """Returns each turn's value plus what its later turns bring, discounted per turn."""
     totals: list[float] = []
     for value in reversed(values):
         totals.append(value + discount * (totals[-1] if totals else 0.0))
     return totals[::-1]
 
 
-def completion_logprobs(client: Any, samples: Sequence[Sample]) -> list[list[float]]:
-    """The log-probabilities that the client's model gives to the tokens of each sample; changes no gradient."""
+def completion_logprobs(client: TrainingClient, samples: Sequence[Sample]) -> list[list[float]]:
+    """Returns the log-probabilities that the client's model gives to the tokens of each sample; changes no gradient."""
     data = [
         datum(Example([*one.prompt, *one.tokens], [0.0] * len(one.prompt) + [1.0] * len(one.tokens))) for one in samples
     ]
@@ -93,8 +94,8 @@ def completion_logprobs(client: Any, samples: Sequence[Sample]) -> list[list[flo
     ]
 
 
-def under_policy(client: Any, scored: Sequence[Scored]) -> list[Scored]:
-    """The same with the log-probabilities of the client's own model, at temperature 1.
+def under_policy(client: TrainingClient, scored: Sequence[Scored]) -> list[Scored]:
+    """Returns the same samples with the log-probabilities of the client's own model, at temperature 1.
 
     At another temperature a sample's own are those of a sharper or flatter distribution, which the trainer's losses and
     a reference know nothing of: before its first step a policy would seem to have left itself.
@@ -108,7 +109,7 @@ def under_policy(client: Any, scored: Sequence[Scored]) -> list[Scored]:
 def policy_data(
     scored: Sequence[Scored], reference: Sequence[Sequence[float]] | None = None, kl_beta: float = 0.0
 ) -> list[Any]:
-    """Datums of a policy loss; prompt positions have advantage 0 and so no part in it.
+    """Returns the datums of a policy loss; prompt positions have advantage 0 and so no part in it.
 
     With a reference model's log-probabilities every token's advantage is lowered by kl_beta * (old - reference). Under
     the policy that sampled them, the gradient this adds is that of the Kullback-Leibler divergence per token.
@@ -118,7 +119,7 @@ def policy_data(
 
 
 def kl_estimate(scored: Sequence[Scored], reference: Sequence[Sequence[float]]) -> float:
-    """Mean of old - reference over the sampled tokens, in nats.
+    """Returns the mean of old - reference over the sampled tokens, in nats.
 
     An unbiased estimate of the divergence for what was sampled at temperature 1 by the policy that `old` is of; at
     another temperature, the mean over what that favours.

@@ -4,14 +4,32 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
+from ftsim.training.clients import Tokenizer, TrainingClient
 from ftsim.training.data.batches import Step
 from ftsim.training.errors import ConfigError
 from ftsim.training.sampling.advantages import completion_logprobs
 from ftsim.training.sampling.environments import Environment
 from ftsim.training.sampling.policy import Policy
 from ftsim.training.sampling.rollouts import Prompt, Sample, paid, prompt_tokens, sample_all, sampling_seed
+
+
+class TurnSettings(Protocol):
+    """The fields of a configuration that say how episodes are played."""
+
+    seed: int
+    completions_per_prompt: int
+    max_completion_tokens: int
+    max_turns: int
+    temperature: float
+
+
+class GainSettings(Protocol):
+    """The fields of a configuration that say what a turn has to raise."""
+
+    answer_template: str
+    information_gain: str
 
 
 @dataclass
@@ -30,9 +48,14 @@ class Episode:
 
 
 def play(
-    config: Any, policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], step: Step, environment: Environment
+    config: TurnSettings,
+    policy: Policy,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    step: Step,
+    environment: Environment,
 ) -> list[Episode]:
-    """A group of episodes for every row of the step, group after group; all of them take their turns at once.
+    """Returns a group of episodes for every row of the step, group after group; all of them take their turns at once.
 
     An episode ends when the environment says so, after `max_turns`, or when the context is full.
     """
@@ -56,7 +79,7 @@ def play(
     return episodes
 
 
-def _take_turn(one: Episode, sample: Sample, tokenizer: Any, environment: Environment) -> None:
+def _take_turn(one: Episode, sample: Sample, tokenizer: Tokenizer, environment: Environment) -> None:
     one.samples.append(sample)
     reply = environment(one.prompt.row, [taken.text for taken in one.samples])
     one.outcome += paid(reply.reward, one.prompt)
@@ -67,8 +90,10 @@ def _take_turn(one: Episode, sample: Sample, tokenizer: Any, environment: Enviro
     one.tokens = prompt_tokens(one.messages, tokenizer, one.prompt.where)
 
 
-def information_gains(config: Any, client: Any, tokenizer: Any, episodes: Sequence[Episode]) -> list[list[float]]:
-    """Per episode and turn but the last: by how much the reply raised the policy's belief in the right answer.
+def information_gains(
+    config: GainSettings, client: TrainingClient, tokenizer: Tokenizer, episodes: Sequence[Episode]
+) -> list[list[float]]:
+    """Returns, per episode and turn but the last: by how much the reply raised the policy's belief in the right answer.
 
     The belief is exp(mean log-probability per token) of the answer, said next (`information_gain` "probability"), or
     that mean itself ("logprob"). It is asked of the trainer, which holds the policy that is being trained.
@@ -87,8 +112,8 @@ def information_gains(config: Any, client: Any, tokenizer: Any, episodes: Sequen
     return [[belief[after] - belief[before] for before, after in pairwise(keys)] for keys in places]
 
 
-def _answer(config: Any, prompt: Prompt, tokenizer: Any) -> tuple[int, ...]:
-    """The right answer as the policy would say it, with the token that ends its turn."""
+def _answer(config: GainSettings, prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Returns the right answer as the policy would say it, with the token that ends its turn."""
     try:
         text = config.answer_template.format_map(prompt.row)
     except (KeyError, IndexError, ValueError) as error:

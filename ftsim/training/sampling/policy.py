@@ -3,22 +3,57 @@
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from fireworks.training.sdk import DeploymentConfig, DeploymentManager, FixedConcurrencyController, WeightSyncer
 from fireworks.training.sdk.client import FiretitanSamplingClient
 
 from ftsim.training.checkpoints.promotion import poll
 from ftsim.training.checkpoints.rows import step_name
+from ftsim.training.clients import Account, Manager, SamplingClient, TrainingClient
+from ftsim.training.config import SamplingConfig
 from ftsim.training.errors import ConfigError, TrainerError
 
 logger = logging.getLogger(__name__)
 
 
+class Deployments(Protocol):
+    """The part of the SDK's `DeploymentManager` that the recipes call."""
+
+    inference_url: str
+
+    def get(self, deployment_id: str) -> Any: ...
+
+    def create_or_get(self, config: DeploymentConfig) -> Any: ...
+
+    def wait_for_ready(self, deployment_id: str, *, timeout_s: float) -> object: ...
+
+    def reattach_trainer(
+        self, deployment_id: str, *, base_model: str, trainer_job_name: str, timeout_s: float
+    ) -> object: ...
+
+    def hotload_check_status(self, *, deployment_id: str, base_model: str) -> dict[str, Any]: ...
+
+    def delete(self, deployment_id: str) -> object: ...
+
+
+class Syncer(Protocol):
+    """The part of the SDK's `WeightSyncer` that a policy calls."""
+
+    deploy_mgr: Deployments
+    deployment_id: str
+    base_model: str
+    hotload_timeout: float
+
+    def save_and_hotload(self, name: str, checkpoint_type: str | None = None) -> str: ...
+
+    def reset_delta_chain(self) -> object: ...
+
+
 class Policy:
     """A deployment that follows a training client: `client.sample(...)` draws from it, `sync` updates it."""
 
-    def __init__(self, syncer: Any, client: Any, longest_prompt: int) -> None:
+    def __init__(self, syncer: Syncer, client: SamplingClient, longest_prompt: int) -> None:
         """`longest_prompt` is how many tokens leave room for an answer."""
         self.client = client
         self.longest_prompt = longest_prompt
@@ -61,18 +96,19 @@ def _holds(replica: dict[str, Any], snapshot: str) -> bool:
     return snapshot in (replica.get("current_snapshot_identity"), *loaded)
 
 
-def connect_deployments(manager: Any) -> Any:
+def connect_deployments(manager: Account) -> Deployments:
     """The SDK's manager of deployments for the service that `manager` talks to."""
-    return DeploymentManager(api_key=manager.api_key, base_url=manager.base_url)
+    deployments: Deployments = DeploymentManager(api_key=manager.api_key, base_url=manager.base_url)
+    return deployments
 
 
 @contextlib.contextmanager
 def rollout_policy(
-    manager: Any,
-    config: Any,
+    manager: Manager,
+    config: SamplingConfig,
     deployment_id: str,
     job_id: str,
-    client: Any,
+    client: TrainingClient,
     *,
     longest_prompt: int,
     snapshot: str,
@@ -113,7 +149,7 @@ def rollout_policy(
             deployments.delete(deployment_id)
 
 
-def sync_name(config: Any, phase: str, step: int) -> str:
+def sync_name(config: SamplingConfig, phase: str, step: int) -> str:
     """The name of a snapshot for sampling, in a phase of the trainer job.
 
     An adapter's is also what the final save would write, so it has that name; a delta's must not be taken for it.
@@ -121,7 +157,7 @@ def sync_name(config: Any, phase: str, step: int) -> str:
     return step_name(step, phase, "step" if config.lora_rank else "sync")
 
 
-def deployment_config(manager: Any, config: Any, deployment_id: str, job: str) -> DeploymentConfig:
+def deployment_config(manager: Manager, config: SamplingConfig, deployment_id: str, job: str) -> DeploymentConfig:
     """The create request of the deployment that samples, in the trainer's own bucket (E14)."""
     infra = config.infra
     shape = infra.deployment_shape_id
@@ -141,7 +177,7 @@ def deployment_config(manager: Any, config: Any, deployment_id: str, job: str) -
     )
 
 
-def check_deployment(manager: Any, config: Any) -> None:
+def check_deployment(manager: Manager, config: SamplingConfig) -> None:
     """Refuse a `deployment_id` that names nothing, or another model's deployment, before anything is made."""
     if config.deployment_id is None:
         return
@@ -157,7 +193,7 @@ def check_deployment(manager: Any, config: Any) -> None:
         )
 
 
-def _bring_up(manager: Any, deployments: Any, wanted: DeploymentConfig, config: Any) -> bool:
+def _bring_up(manager: Manager, deployments: Deployments, wanted: DeploymentConfig, config: SamplingConfig) -> bool:
     """Wait for the deployment, made if it is the run's own; returns whether it was there before, with any weights."""
     found = deployments.get(wanted.deployment_id)
     named = config.deployment_id is not None
@@ -175,13 +211,13 @@ def _bring_up(manager: Any, deployments: Any, wanted: DeploymentConfig, config: 
     return found is not None
 
 
-def _saves_there(manager: Any, job: str, deployment_id: str) -> bool:
+def _saves_there(manager: Manager, job: str, deployment_id: str) -> bool:
     """Whether the trainer was made to save into the bucket of the deployment, which then needs no trainer (E14)."""
     made = manager.try_get(job.rpartition("/")[2]) or {}
     return str(made.get("hotLoadDeploymentId") or "").rpartition("/")[2] == deployment_id
 
 
-def release_deployment(manager: Any, deployment_id: str) -> None:
+def release_deployment(manager: Account, deployment_id: str) -> None:
     """Delete what a killed run may have left."""
     deployments = connect_deployments(manager)
     if deployments.get(deployment_id) is not None:

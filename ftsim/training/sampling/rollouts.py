@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ftsim.training.clients import SamplingClient, Tokenizer
 from ftsim.training.data.supervised import ROLES, read_objects, render
 from ftsim.training.errors import DataError
 from ftsim.training.sdk import types
@@ -54,7 +55,7 @@ FilterFn = Callable[[Group], bool]
 """Whether a group is trained on."""
 
 
-def load_prompts(path: str, tokenizer: Any, longest: int, *, max_examples: int | None = None) -> list[Prompt]:
+def load_prompts(path: str, tokenizer: Tokenizer, longest: int, *, max_examples: int | None = None) -> list[Prompt]:
     """The rows of a prompt file, dropped ones (longer than `longest` tokens) without tokens; raises `DataError`."""
     prompts = [
         replace(
@@ -84,16 +85,16 @@ def _prompt(row: Mapping[str, Any], where: str) -> Prompt:
     return Prompt(where, messages, row)
 
 
-def prompt_tokens(messages: Messages, tokenizer: Any, where: str) -> list[int]:
+def prompt_tokens(messages: Messages, tokenizer: Tokenizer, where: str) -> list[int]:
     """The conversation as the model reads it before its next turn; `DataError` as `render`."""
     text = render(messages, tokenizer, where, generation=True)
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 
-def paid(reward: Any, prompt: Prompt) -> float:
+def paid(reward: object, prompt: Prompt) -> float:
     """What a reward function or an environment gave, as a number; `DataError` names the row it was given for."""
     try:
-        number = float(reward)
+        number = float(reward)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
@@ -108,8 +109,8 @@ def sampling_seed(seed: int, *place: int) -> int:
 
 
 def sample_all(
-    client: Any,
-    tokenizer: Any,
+    client: SamplingClient,
+    tokenizer: Tokenizer,
     requests: Sequence[tuple[Sequence[int], int]],
     *,
     max_tokens: int,
