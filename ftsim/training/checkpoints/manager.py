@@ -264,9 +264,7 @@ class TrainingCheckpoints:
 
     def _trainer(self) -> CheckpointClient:
         if self.client is None:
-            raise CheckpointError(
-                "there is no training client yet: set .client before you save or load"
-            )
+            raise CheckpointError("there is no training client yet: set .client before you save or load")
         return self.client
 
     def _session(self) -> str | None:
