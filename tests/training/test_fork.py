@@ -19,6 +19,7 @@ from tests.training.interrupts import counting, interrupt
 from tests.training.runs import files, rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "fork-a-recipe.md"
+SUBMIT_CUSTOM = "submit_custom(run.client, [(batch, focal) for batch in batches], rate, run.config)"
 CODE = dict(re.findall(r"<!-- (\S+) -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
 
 
@@ -54,69 +55,87 @@ def lines(tmp_path: Path) -> Path:
 
 def configure(rote: ModuleType, lines: Path, tokenizer_folder: Path, name: str, **more: Any) -> Any:
     return rote.Config(
-        log_path=str(lines.parent / name), text_file=str(lines), tokenizer_model=str(tokenizer_folder), **more
+        log_path=str(lines.parent / name), dataset=str(lines), tokenizer_model=str(tokenizer_folder), **more
     )
 
 
 def test_the_page_holds_the_code_it_speaks_of() -> None:
-    assert set(CODE) == {"rote.py", "focal.py"}
-    assert len([line for line in CODE["rote.py"].splitlines() if line.strip()]) <= 60
+    assert f"`{SUBMIT_CUSTOM}`" in PAGE.read_text("utf-8")
+    assert set(CODE) == {"rote.py", "focal.py", "by_hand.py"}
+    assert len([line for line in CODE["rote.py"].splitlines() if line.strip()]) <= 50
+    assert len([line for line in CODE["by_hand.py"].splitlines() if line.strip()]) <= 60
+
+
+def losses(recipe: ModuleType, config: Any, capsys: pytest.CaptureFixture[str]) -> list[float]:
+    """The losses that a run has told so far: in its log, or on the terminal when it is driven by hand."""
+    if recipe.__name__ == "by_hand":
+        return [float(number) for number in re.findall(r": ([\d.]+) per token", capsys.readouterr().out)]
+    lines = (Path(config.log_path) / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line)["loss"] for line in lines]
 
 
 @pytest.mark.parametrize("lora_rank", [8, 0])
-def test_the_recipe_of_the_page_resumes_exactly_and_promotes(
+@pytest.mark.parametrize("program", ["rote.py", "by_hand.py"])
+def test_the_recipes_of_the_page_resume_exactly_and_promote(
     emulator: Emulator,
     load: Any,
     lines: Path,
     tokenizer_folder: Path,
     capsys: pytest.CaptureFixture[str],
+    program: str,
     lora_rank: int,
 ) -> None:
-    rote = load("rote.py")
-    quiet = configure(rote, lines, tokenizer_folder, "quiet", lora_rank=lora_rank, output_model_id=None)
+    recipe = load(program)
+    name = recipe.__name__.replace("_", "-")
+    quiet = configure(recipe, lines, tokenizer_folder, "quiet", lora_rank=lora_rank, output_model_id=None)
     with counting() as calls:
-        rote.main(quiet)
-    losses = [float(number) for number in re.findall(r": ([\d.]+) per token", capsys.readouterr().out)]
-    assert len(losses) == 12
-    assert losses[-1] < losses[0]
+        recipe.main(quiet)
+    told = losses(recipe, quiet, capsys)
+    assert len(told) == 12
+    assert told[-1] < told[0]
 
-    killed = configure(rote, lines, tokenizer_folder, "killed", lora_rank=lora_rank)
+    killed = configure(recipe, lines, tokenizer_folder, "killed", lora_rank=lora_rank)
     steps = [number for number, name in enumerate(calls.made) if name == "optim_step"]
-    interrupt(rote.main, killed, steps[5], after=True)
-    rote.main(killed)
-    assert capsys.readouterr().out.count("step 5:") == 2  # both processes took it, from step 4 on
+    interrupt(recipe.main, killed, steps[5], after=True)
+    with counting() as again:
+        recipe.main(killed)
+    assert again.made.count("optim_step") == 8  # both processes took step 5 and 6, from step 4 on
     ends = []
     for config in (quiet, killed):
-        found = rows(emulator, job_id_for("rote", config.log_path))
+        found = rows(emulator, job_id_for(name, config.log_path))
         assert {"step-4", "step-8", "step-12"} < set(found)
         (sampler,) = [path for name, path in found.items() if name.startswith("step-12-")]
         cursors = json.loads((Path(config.log_path) / "dataloader.json").read_text())
         ends.append((files(found["step-12"], "*.distcp"), files(sampler, "*.safetensors"), cursors["step-12"]))
     assert ends[0] == ends[1]
     assert ends[0][2] == 48
-    assert connect().get(job_id_for("rote", killed.log_path))["state"] == "JOB_STATE_CANCELLED"
+    assert connect().get(job_id_for(name, killed.log_path))["state"] == "JOB_STATE_CANCELLED"
     assert emulator.journal.of("promote")
 
 
 def test_the_loss_of_the_page_trains(
-    emulator: Emulator, load: Any, lines: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator,
+    load: Any,
+    lines: Path,
+    tokenizer_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rote, focal = load("rote.py"), load("focal.py")
-    seen: list[float] = []
-
-    def losses(policy: Any, batch: Any) -> Any:
-        future = focal.step(policy, batch)
-        metrics = future.result().metrics
-        seen.append(metrics["focal"])
-        return future
-
-    source = CODE["rote.py"].replace(
-        'ckpt.client.forward_backward(batch, "cross_entropy")', "losses(ckpt.client, batch)"
-    )
-    assert source != CODE["rote.py"]
-    monkeypatch.setattr(rote, "losses", losses, raising=False)
+    changes = {
+        "import submit\n": "import submit_custom\n",
+        'submit(run.client, batches, "cross_entropy", rate, run.config)': SUBMIT_CUSTOM,
+        'sums["loss:sum"] / sums["response_tokens"]': 'sums["focal"]',
+    }
+    source = CODE["rote.py"]
+    for before, after in changes.items():
+        assert source.count(before) == 1
+        source = source.replace(before, after)
+    monkeypatch.setattr(rote, "focal", focal.focal, raising=False)
     exec(compile(source, "rote.py", "exec"), rote.__dict__)
-    rote.main(configure(rote, lines, tokenizer_folder, "focal", output_model_id=None))
+    config = configure(rote, lines, tokenizer_folder, "focal", output_model_id=None)
+    rote.main(config)
+    seen = losses(rote, config, capsys)
     assert len(seen) == 12
     assert seen[-1] < seen[0]
 
@@ -124,9 +143,9 @@ def test_the_loss_of_the_page_trains(
 def test_the_calls_take_a_client_at_once_and_everything_by_name(
     emulator: Emulator, load: Any, lines: Path, tokenizer_folder: Path
 ) -> None:
-    rote = load("rote.py")
-    cfg = configure(rote, lines, tokenizer_folder, "by-hand")
-    manager, job_id = connect(), job_id_for("rote", cfg.log_path)
+    by_hand = load("by_hand.py")
+    cfg = configure(by_hand, lines, tokenizer_folder, "by-hand")
+    manager, job_id = connect(), job_id_for("by-hand", cfg.log_path)
     with training_client(manager, cfg, job_id, 512) as policy:
         ckpt = TrainingCheckpoints(policy, manager, trainer_id=job_id, log_path=cfg.log_path, lora_rank=cfg.lora_rank)
         assert (
@@ -146,8 +165,9 @@ def test_the_calls_take_a_client_at_once_and_everything_by_name(
 
 
 @pytest.mark.slow
-def test_the_page_s_command_runs_it(tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "rote.py").write_text(CODE["rote.py"])
+@pytest.mark.parametrize("program", ["rote.py", "by_hand.py"])
+def test_the_page_s_command_runs_it(tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    (tmp_path / program).write_text(CODE[program])
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        assert run_program(["rote.py"], state_dir=tmp_path / "state") == 0
+        assert run_program([program], state_dir=tmp_path / "state") == 0
