@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from emulator.server import Emulator
-from ftsim.compute.sampler.held import digest
+from ftsim.compute.sampler.weights import digest
 from ftsim.compute.trainer.live import LiveModel
 from ftsim.testing.tiny import tiny_model
 

@@ -151,7 +151,7 @@ class HotLoadMachine(PlatformMachine):
 
 
 def _base_digest() -> str:
-    from ftsim.compute.sampler.held import fingerprint
+    from ftsim.compute.sampler.weights import fingerprint
 
     return fingerprint(tiny_model())
 

@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
 
     def check_files(self, folder: Any, row: dict[str, Any]) -> str | None:
         """Compare files with the trainer's memory; returns the digest of merged weights."""
-        from ftsim.compute.sampler.held import fingerprint
+        from ftsim.compute.sampler.weights import fingerprint
 
         if row["kind"] == "INFERENCE_BASE" and row["truth"].merged is not None:
             ground.check_close(folder, row["truth"].merged)

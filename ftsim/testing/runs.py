@@ -190,7 +190,7 @@ class Run:
 
         By weights, since a row that was saved after the one that was resumed from may hold the very same.
         """
-        from ftsim.compute.sampler.held import fingerprint
+        from ftsim.compute.sampler.weights import fingerprint
 
         made = self.stage.emulator.world.models.get(f"accounts/{self.stage.account}/models/{output}")
         if made is None:

@@ -1,9 +1,11 @@
 """A generation engine: one thread that batches whatever requests there are; they join and leave between decoding steps.
 
 A row's tokens depend on its prompt, its settings, its seed and the weights, not on the rows it shares a step with, as
-far as float32 matrix products allow.
+far as float32 matrix products allow; `precision` says where they are the same to the last bit. A family of models whose
+rows cannot be computed together is stepped row by row.
 """
 
+import copy
 import threading
 import time
 from collections import deque
@@ -11,18 +13,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
-from ftsim.compute.sampler import prefill
-from ftsim.compute.sampler.kvcache import RowCache
-from ftsim.compute.sampler.lexicon import Lexicon
-from ftsim.compute.sampler.row import Row
+from ftsim.compute.sampler.forward import Batch, Forward
+from ftsim.compute.sampler.row import Row, echo, prompt_groups
 from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
-from ftsim.compute.sampler.speech import Speech
+from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,6 +42,15 @@ class _Swap:
     drain: bool
 
 
+@dataclass(eq=False)
+class _Running:
+    """Rows that are stepped together, in the order of their batch."""
+
+    batch: Batch
+    rows: list[Row]
+    settings: Settings
+
+
 class Sampler:
     """Serves `generate` on a model until `close`; `swap` replaces the model while requests are in flight."""
 
@@ -49,11 +58,10 @@ class Sampler:
         self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, ends: Sequence[int], context: int
     ) -> None:
         """`ends` are the token ids that finish a turn; `context` is the longest prompt plus completion, in tokens."""
-        self._model = model
-        self._lexicon = Lexicon(tokenizer)
+        self._forward = Forward(model)
+        self._decoder = TokenDecoder(tokenizer)
         self._ends = frozenset(ends)
         self._context = context
-        self._vocabulary = model.get_input_embeddings().num_embeddings
         self._changed = threading.Condition()
         self._waiting: deque[Row] = deque()
         self._swaps: deque[_Swap] = deque()
@@ -61,9 +69,8 @@ class Sampler:
         self._served = 0
         self._joining: list[Row] = []
         """Neither waiting nor running: a prefill that fails must still answer them."""
-        self._rows: list[Row] = []
-        self._cache = RowCache()
-        self._settings = _settings([])
+        self._running: list[_Running] = []
+        """One for families that are computed together, else one per row."""
         self._thread = threading.Thread(target=self._run, name="ftsim-sampler", daemon=True)
         self._thread.start()
 
@@ -75,8 +82,9 @@ class Sampler:
         prompt = request.prompt
         if not prompt:
             raise BackendError("the prompt is empty: give at least one token")
-        if not all(0 <= token < self._vocabulary for token in prompt):
-            raise BackendError(f"the prompt holds token ids outside [0, {self._vocabulary})")
+        vocabulary = self._forward.vocabulary
+        if not all(0 <= token < vocabulary for token in prompt):
+            raise BackendError(f"the prompt holds token ids outside [0, {vocabulary})")
         if len(prompt) > self._context:
             raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {self._context}")
         if request.whole and len(prompt) + request.max_tokens > self._context:
@@ -93,8 +101,8 @@ class Sampler:
             self._waiting.append(
                 Row(
                     request, future, Random(seed), min(request.max_tokens, self._context - len(prompt)),
-                    time.perf_counter(), len(self._rows) + len(self._waiting) + 1, tell,
-                    None if tell is None else Speech(self._lexicon.text, request.stop, self._ends),
+                    time.perf_counter(), self._count + len(self._waiting) + 1, tell,
+                    None if tell is None else IncrementalText(self._decoder.text, request.stop, self._ends),
                 )
             )  # fmt: skip
             self._changed.notify()
@@ -132,25 +140,29 @@ class Sampler:
                 try:
                     self._swap_if_due()
                     self._admit()
-                    if self._rows:
-                        self._step()
+                    self._step()
                 except Exception as error:  # the thread outlives whatever one batch does to it
                     self._fail(BackendError(f"generation failed: {error}", "server"))
         self._fail(BackendError("this replica is shut down", "server"))
 
+    @property
+    def _count(self) -> int:
+        """How many rows take steps."""
+        return sum(len(running.rows) for running in self._running)
+
     def _wait(self) -> bool:
         with self._changed:
-            while not (self._closed or self._rows or self._waiting or self._swaps):
+            while not (self._closed or self._running or self._waiting or self._swaps):
                 self._changed.wait()
             return not self._closed
 
     def _fail(self, error: BackendError) -> None:
         with self._changed:
-            rows, swaps = [*self._rows, *self._joining], list[_Swap]()
-            self._joining = []
+            rows = [*(row for running in self._running for row in running.rows), *self._joining]
+            swaps = list[_Swap]()
+            self._joining, self._running = [], []
             if self._closed:
                 rows, swaps = [*rows, *self._waiting], list(self._swaps)
-            self._rows, self._cache = [], RowCache()
         for row in rows:
             if not row.future.done() and row.future.set_running_or_notify_cancel():
                 row.future.set_exception(error)
@@ -158,11 +170,11 @@ class Sampler:
             swap.done.set_exception(error)
 
     def _swap_if_due(self) -> None:
-        while self._swaps and not (self._swaps[0].drain and self._rows):
+        while self._swaps and not (self._swaps[0].drain and self._running):
             swap = self._swaps.popleft()
             if swap.model is not None:
-                self._model = swap.model
-                self._vocabulary = swap.model.get_input_embeddings().num_embeddings
+                before, self._forward = self._forward, Forward(swap.model)
+                self._forward.same_family(before)
             for weight, value in swap.values:
                 weight.data = value
             swap.done.set_result(None)
@@ -173,18 +185,20 @@ class Sampler:
         with self._changed:
             if self._swaps:
                 return
-            longest = self._cache.capacity
-            while self._waiting and len(self._rows) + len(joined) < MAX_ROWS:
+            count = self._count
+            longest = max((running.batch.columns for running in self._running), default=0)
+            while self._waiting and count + len(joined) < MAX_ROWS:
                 if self._waiting[0].future.cancelled():
                     self._waiting.popleft()
                     continue
                 longest = max(longest, len(self._waiting[0].request.prompt) + 64)
-                rows = len(self._rows) + len(joined) + 1
+                rows = count + len(joined) + 1
                 if rows > 1 and rows * longest > CACHE_POSITIONS:
                     break
                 joined.append(self._waiting.popleft())
         self._joining = joined
-        for group in prefill.groups(joined):
+        together = count + len(joined) > 1 and self._forward.together
+        for group in prompt_groups(joined, together=together):
             self._prefill(group)
         self._joining = []
 
@@ -192,46 +206,68 @@ class Sampler:
         """Run the prompts of a group (equal prompts stand together and are computed once) and draw first tokens."""
         started = time.perf_counter()
         prompts = [rows[0].request.prompt for rows in group]
-        hidden, layers = prefill.run(self._model, prompts)
+        told = max(row.echoed for rows in group for row in rows)
+        keep = min(told + 1, max(1, self._forward.positions_at_once // len(prompts)))
+        batch, logits = self._forward.prefill(prompts, keep)  # (B, K, V)
         joined: list[Row] = []
-        last: list[Tensor] = []
+        places: list[int] = []
         for index, rows in enumerate(group):
-            length = len(prompts[index])
             for order, row in enumerate(rows):
                 row.prefill_started, row.prefilled, row.shared = started, time.perf_counter(), order > 0
-                if row.request.echo or row.request.echo_last is not None:
-                    echoed = prefill.echo(self._model, row.request, hidden[index])
-                    row.prompt_rows = [self._lexicon.named(token) for token in echoed]
-                    if row.tell is not None and row.prompt_rows:
-                        row.tell(row.prompt_rows, self._lexicon.text([token.token_id for token in row.prompt_rows]))
+                self._echo(row, logits[index])
                 if row.limit < 1:
                     self._finish(row, "length")
-                    continue
-                self._cache.append(layers, index, length, length + row.limit)
-                last.append(hidden[index, length - 1])
-                joined.append(row)
+                else:
+                    joined.append(row)
+                    places.append(index)
         if not joined:
             return
-        first = len(self._rows)
-        self._rows += joined
-        self._settings = _settings(self._rows)
-        self._accept(first, self._model.lm_head(torch.stack(last)), _settings(joined))
+        first = logits[:, -1][torch.tensor(places, device=logits.device)]
+        if len(joined) == 1 or self._forward.together:
+            batch.select(places)
+            self._start(batch, joined, first)
+            return
+        for at, row in enumerate(joined):
+            one = copy.deepcopy(batch) if len(joined) > 1 else batch
+            self._start(one, [row], first[at : at + 1])
+
+    def _echo(self, row: Row, logits: Tensor) -> None:
+        """Tell of prompt tokens; `logits` (K, V) of the last positions are enough, or the prompt is computed again."""
+        if not row.echoed:
+            return
+        start = max(0, len(row.request.prompt) - row.echoed - 1)
+        needed = len(row.request.prompt) - 1 - start
+        enough = needed < len(logits)
+        blocks = [logits[-needed - 1 : -1]] if enough else self._forward.prompt_logits(row.request.prompt, start)
+        row.prompt_rows = [self._decoder.named(token) for token in echo(row, blocks)]
+        if row.tell is not None and row.prompt_rows:
+            row.tell(row.prompt_rows, self._decoder.text([token.token_id for token in row.prompt_rows]))
+
+    def _start(self, batch: Batch, rows: list[Row], logits: Tensor) -> None:
+        """Draw the first tokens of `rows`, and let those that go on take steps."""
+        running = _Running(batch, rows, _settings(rows))
+        self._running.append(running)
+        self._accept(running, logits)
+        if running in self._running[1:] and self._forward.together:
+            self._running.remove(running)
+            first = self._running[0]
+            first.batch.join(running.batch)
+            first.rows += running.rows
+            first.settings = _settings(first.rows)
 
     def _step(self) -> None:
         """One token for every row."""
-        tokens = torch.tensor([[row.tokens[-1].token_id] for row in self._rows], device=self._model.device)
-        positions, mask = self._cache.step()
-        backbone: Any = self._model.base_model
-        hidden = backbone(
-            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=self._cache, use_cache=True
-        ).last_hidden_state
-        self._accept(0, self._model.lm_head(hidden[:, -1]), self._settings)
+        for running in list(self._running):
+            tokens = torch.tensor([row.tokens[-1].token_id for row in running.rows])
+            self._accept(running, self._forward.step(running.batch, tokens))
 
-    def _accept(self, first: int, logits: Tensor, settings: Settings) -> None:
-        """Draw a token for the rows from `first` on, and let go of those that are finished."""
-        rows = self._rows[first:]
+    def _accept(self, running: _Running, logits: Tensor) -> None:
+        """Draw a token for each row from `logits` (B, V), and let go of the rows that are finished."""
+        rows = running.rows
         logits = wide(logits).cpu()
-        choice = choose(logits, settings, torch.tensor([row.random.random() for row in rows], dtype=torch.float64))
+        choice = choose(
+            logits, running.settings, torch.tensor([row.random.random() for row in rows], dtype=torch.float64)
+        )
         tops = likeliest(logits, max(row.request.top_logprobs for row in rows))
         now = time.perf_counter()
         finished: set[int] = set()
@@ -241,22 +277,24 @@ class Sampler:
             row.tokens.append(GeneratedToken(token, "", logprob, sampling, top))
             row.first = row.first or now
             reason = self._ended(row, token)
-            if row.tell is not None and row.speech is not None and not row.future.cancelled():
-                row.tell([self._lexicon.named(row.tokens[-1])], row.speech.add(token))
+            if row.tell is not None and row.text is not None and not row.future.cancelled():
+                row.tell([self._decoder.named(row.tokens[-1])], row.text.add(token))
             if row.future.cancelled() or reason:
-                finished.add(first + index)
+                finished.add(index)
                 self._finish(row, reason or "stop")
-        if finished:
-            kept = [index for index in range(len(self._rows)) if index not in finished]
-            self._cache.keep(kept)
-            self._rows = [self._rows[index] for index in kept]
-            self._settings = _settings(self._rows)
+        if len(finished) == len(rows):
+            self._running.remove(running)
+        elif finished:
+            kept = [index for index in range(len(rows)) if index not in finished]
+            running.batch.select(kept)
+            running.rows = [rows[index] for index in kept]
+            running.settings = _settings(running.rows)
 
     def _ended(self, row: Row, token: int) -> str:
         if token in self._ends and not row.request.ignore_eos:
             return "stop"
         if row.request.stop:
-            text = self._lexicon.text([held.token_id for held in row.tokens[-row.tail :]])
+            text = self._decoder.text([token.token_id for token in row.tokens[-row.tail :]])
             if any(stop in text for stop in row.request.stop):
                 return "stop"
         return "length" if len(row.tokens) >= row.limit else ""  # also when the context is full
@@ -266,10 +304,10 @@ class Sampler:
             return
         ids = [token.token_id for token in row.tokens]
         spoken = ids[:-1] if ids and ids[-1] in self._ends else ids
-        text = self._lexicon.text(spoken)
+        text = self._decoder.text(spoken)
         for stop in row.request.stop:
             text = text.partition(stop)[0]
-        tokens = [self._lexicon.named(token) for token in row.tokens]
+        tokens = [self._decoder.named(token) for token in row.tokens]
         result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
         row.future.set_result(result)
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell, Transition
 from ftsim.compute.checkpoints import peft
 from ftsim.compute.quiet import quiet
-from ftsim.compute.sampler import steady
+from ftsim.compute.sampler import precision
 from ftsim.compute.sampler.engine import Sampler
-from ftsim.compute.sampler.held import Held, fingerprint, link_files
+from ftsim.compute.sampler.weights import ServedWeights, fingerprint, link_files
 from ftsim.compute.trainer.live import load_base
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def open_replica(
 class TorchReplica:
     """`emulator.backend.Replica` in torch.
 
-    The weights live twice: as they were saved (`held`, what a delta is applied to) and as the model that serves. Both
-    change only after everything about the new ones was read and checked.
+    The weights live twice: as they were saved (`ServedWeights`, what a delta is applied to) and as the model that
+    serves. Both change only after everything about the new ones was read and checked.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TorchReplica:
         self._closed = False
         self._device = device
         self._dtype = dtype
-        self._held = Held(place := self._take(folder))
+        self._weights = ServedWeights(place := self._take(folder))
         self._adapter: Path | None = None
         self._model = model = self._open(place)
         self._tokenizer = _tokenizer(place)
@@ -63,8 +63,8 @@ class TorchReplica:
     def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights in `folder` (Hugging Face layout) from now on; raises `BackendError`."""
         with self._alone():
-            held = self._take(folder)
-            self._serve(Held(held), None, self._open(held), transition)
+            place = self._take(folder)
+            self._serve(ServedWeights(place), None, self._open(place), transition)
 
     def apply_delta(
         self,
@@ -78,25 +78,25 @@ class TorchReplica:
         """Apply an arc delta to the full weights held now; with `in_place` a failure spoils them (FAILURES E11)."""
         with self._alone():
             try:
-                held = self._held.after(folder, compression_format)  # type: ignore[arg-type]
+                weights = self._weights.after(folder, compression_format)  # type: ignore[arg-type]
             except BackendError:
                 if in_place:
                     self._spoil(folder, compression_format, transition)
                 raise
-            if (values := self._fitting(held)) is not None:
+            if (values := self._fitting(weights)) is not None:
                 self._sampler.refill(values, transition)
-                self._held = held
+                self._weights = weights
                 return
-            place = held.written(self._fresh)
-            self._serve(Held(place), None, self._open(place), transition)
+            place = weights.written(self._fresh)
+            self._serve(ServedWeights(place), None, self._open(place), transition)
 
     def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights held now with this PEFT adapter from now on; raises `BackendError`."""
         with self._alone():
             adapter = self._take(folder, _ADAPTER_FILES)
             peft.read_config(adapter)
-            whole = self._held.written(self._fresh)
-            self._serve(Held(whole), adapter, _merged(self._open(whole), adapter), transition)
+            whole = self._weights.written(self._fresh)
+            self._serve(ServedWeights(whole), adapter, _merged(self._open(whole), adapter), transition)
 
     def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
         """Queue a request; concurrent requests are batched."""
@@ -125,7 +125,7 @@ class TorchReplica:
         """SHA-256 over the names, types, shapes and bytes of all tensors held, adapter included."""
         with self._alone():
             digest = hashlib.sha256()
-            digest.update(self._held.fingerprint().encode())
+            digest.update(self._weights.fingerprint().encode())
             if self._adapter is not None:
                 digest.update(fingerprint(self._adapter).encode())
             return digest.hexdigest()
@@ -144,33 +144,35 @@ class TorchReplica:
                 raise BackendError("this replica is shut down", "server")
             yield
 
-    def _serve(self, held: Held, adapter: Path | None, model: "PreTrainedModel", transition: Transition) -> None:
+    def _serve(
+        self, weights: ServedWeights, adapter: Path | None, model: "PreTrainedModel", transition: Transition
+    ) -> None:
         self._sampler.swap(model, transition)
         self._model = model
-        gone = {path for path in (self._held.folder, self._adapter) if path is not None} - {held.folder, adapter}
-        self._held, self._adapter = held, adapter
+        gone = {path for path in (self._weights.folder, self._adapter) if path is not None} - {weights.folder, adapter}
+        self._weights, self._adapter = weights, adapter
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _fitting(self, held: Held) -> list[tuple[Tensor, Tensor]] | None:
+    def _fitting(self, weights: ServedWeights) -> list[tuple[Tensor, Tensor]] | None:
         """Every weight of the model that serves and what it has to become, a fraction of the time that opening takes.
 
         None where names differ: an adapter is folded in, experts are fused, or a tied layer came untied.
         """
         if self._adapter is not None:
             return None
-        weights = {name: value for shard in held.shards().values() for name, value in shard.items()}
+        new = {name: value for shard in weights.shards().values() for name, value in shard.items()}
         own = self._model.state_dict(keep_vars=True)
         tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
-        if set(weights) != set(own) - tied or any(weights[name].shape != own[name].shape for name in weights):
+        if set(new) != set(own) - tied or any(new[name].shape != own[name].shape for name in new):
             return None
-        return [(own[name], value.to(self._dtype).to(own[name])) for name, value in weights.items()]
+        return [(own[name], value.to(self._dtype).to(own[name])) for name, value in new.items()]
 
     def _spoil(self, folder: Path, compression_format: str, transition: Transition) -> None:
         """What the codec does to the weights when it works on the only copy there is: it stops half-way."""
         from fireworks_delta_compression import delta_decompress_inplace
 
-        whole, spoilt = self._held.written(self._fresh), self._fresh()
+        whole, spoilt = self._weights.written(self._fresh), self._fresh()
         for path in whole.iterdir():
             shutil.copyfile(path, spoilt / path.name)
         for shard in sorted(path.name for path in spoilt.glob("*.safetensors")):
@@ -180,12 +182,13 @@ class TorchReplica:
                 )
             except Exception:  # the failure is already on its way to the caller
                 break
-        self._serve(Held(spoilt), None, self._open(spoilt), transition)
+        self._serve(ServedWeights(spoilt), None, self._open(spoilt), transition)
 
     def _open(self, folder: Path) -> "PreTrainedModel":
         model = load_base(folder, self._dtype)
         model.to(self._device)
-        return steady.steady(model) if steady.wanted(folder, self._device, self._dtype) else model
+        invariant = precision.is_batch_invariant(folder, self._device, self._dtype)
+        return precision.widen(model) if invariant else model
 
     def _fresh(self) -> Path:
         self._count += 1

@@ -1,17 +1,25 @@
-"""A request on its way through the engine."""
+"""A request on its way through the engine: what is known of it, which prompts go together, what is told of a prompt."""
 
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from random import Random
 
+import torch
+from torch import Tensor
+
 from emulator.backend import GeneratedToken, GenerateRequest, Generation, Tell
-from ftsim.compute.sampler.speech import Speech
+from ftsim.compute.sampler.sampling import likeliest, wide
+from ftsim.compute.sampler.text import IncrementalText
+
+MAX_PREFILL = 8192
+"""Padded positions of prompts that are computed together."""
 
 
 @dataclass
 class Row:
-    """What the engine knows of one request; `tell` hears of its tokens as they come, with the text of `speech`."""
+    """What the engine knows of one request; `tell` hears of its tokens as they come, with what `text` gives out."""
 
     request: GenerateRequest
     future: "Future[Generation]"
@@ -21,13 +29,20 @@ class Row:
     arrived: float
     crowd: int
     tell: Tell | None = None
-    speech: Speech | None = None
+    text: IncrementalText | None = None
     tokens: list[GeneratedToken] = field(default_factory=list)
     prompt_rows: list[GeneratedToken] = field(default_factory=list)
     shared: bool = False
     prefill_started: float = 0.0
     prefilled: float = 0.0
     first: float = 0.0
+
+    @property
+    def echoed(self) -> int:
+        """How many last tokens of the prompt are told."""
+        if self.request.echo_last is not None:
+            return max(0, min(self.request.echo_last, len(self.request.prompt)))
+        return len(self.request.prompt) if self.request.echo else 0
 
     @property
     def tail(self) -> int:
@@ -48,3 +63,41 @@ class Row:
             "prompt-tokens": len(self.request.prompt),
             "cached-prompt-tokens": len(self.request.prompt) if self.shared else 0,
         }
+
+
+def prompt_groups(rows: Sequence[Row], *, together: bool) -> list[list[list[Row]]]:
+    """Rows of equal prompts stand together, shortest prompt first, in groups that are computed at once.
+
+    A group has at most `MAX_PREFILL` padded positions, and a single prompt unless rows may be computed `together`.
+    """
+    alike: dict[tuple[int, ...], list[Row]] = {}
+    for row in rows:
+        alike.setdefault(tuple(row.request.prompt), []).append(row)
+    found: list[list[list[Row]]] = []
+    for prompt in sorted(alike, key=len):
+        if not found or not together or (len(found[-1]) + 1) * len(prompt) > MAX_PREFILL:
+            found.append([])
+        found[-1].append(alike[prompt])
+    return found
+
+
+def echo(row: Row, blocks: Iterable[Tensor]) -> list[GeneratedToken]:
+    """One entry per echoed prompt token, yet without text; the first of a prompt has no condition: 0.0 (WIRE 3.1).
+
+    `blocks` are the logits (T, V) from which the echoed tokens follow, in order.
+    """
+    prompt, wanted = list(row.request.prompt), row.request.top_logprobs
+    entries: list[GeneratedToken] = []
+    at = len(prompt) - row.echoed
+    if row.echoed and at == 0:
+        alone = [(prompt[0], 0.0)] if wanted else []  # a row without any voids the column (WIRE 3.1)
+        entries.append(GeneratedToken(prompt[0], "", 0.0, None, alone))
+        at = 1
+    for block in blocks:
+        tokens = prompt[at : at + len(block)]
+        logits = wide(block).cpu()
+        logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(tokens)[:, None])[:, 0].float().tolist()
+        tops = likeliest(logits, wanted) or [[] for _ in tokens]
+        entries += [GeneratedToken(t, "", lp, None, top) for t, lp, top in zip(tokens, logprobs, tops, strict=True)]
+        at += len(tokens)
+    return entries

@@ -97,7 +97,7 @@ class Stage:
 
     def weights(self, client: Any) -> str:
         """A digest of what the trainer trains for this client, read from its memory."""
-        from ftsim.compute.sampler.held import digest
+        from ftsim.compute.sampler.weights import digest
 
         return digest({name: value.detach() for name, value in self.live(client).trained.items()})
 

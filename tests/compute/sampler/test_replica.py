@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
-from ftsim.compute.sampler import prefill
+from ftsim.compute.sampler.forward import Forward
 from ftsim.compute.sampler.replica import TorchReplica
 from ftsim.compute.trainer.trainer import TorchTrainer
 from tests.compute.sampler.conftest import QWEN
@@ -187,7 +187,7 @@ def test_async_swaps_under_a_running_request_and_sync_lets_it_finish(
     for transition, mixed in (("ASYNC", True), ("SYNC", False)):
         replica = TorchReplica(bases(QWEN), max_context_length=2048)
         future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=250, ignore_eos=True))
-        while not replica._sampler._rows:
+        while not replica._sampler._running:
             time.sleep(0.001)
         replica.load_base(flat, "flat", transition)  # type: ignore[arg-type]
         assert future.done() is not mixed
@@ -207,7 +207,7 @@ def test_a_delta_comes_between_two_steps_of_a_running_request_or_after_it(
         training.step()
         delta = training.save(tmp_path / f"{transition}-1", "s1", "delta")
         future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=250, ignore_eos=True))
-        while not replica._sampler._rows:
+        while not replica._sampler._running:
             time.sleep(0.001)
         replica.apply_delta(delta, "s1", transition)  # type: ignore[arg-type]
         assert future.done() is not mixed
@@ -273,14 +273,14 @@ def test_a_delta_folder_of_other_shards_is_refused(
 def test_a_prefill_that_fails_answers_its_requests_and_the_next_ones_are_served(
     own: TorchReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, broken = prefill.run, iter([True])
+    prefill, broken = Forward.prefill, iter([True])
 
     def once_broken(*args: Any) -> Any:
         if next(broken, False):
             raise RuntimeError("out of memory")
-        return run(*args)
+        return prefill(*args)
 
-    monkeypatch.setattr(prefill, "run", once_broken)
+    monkeypatch.setattr(Forward, "prefill", once_broken)
     request = GenerateRequest(own.encode("Nora said"), max_tokens=4, seed=1)
     with pytest.raises(BackendError, match="generation failed: out of memory"):
         own.generate(request).result(timeout=30)
@@ -296,11 +296,11 @@ def test_a_request_that_is_cancelled_leaves_the_batch_or_never_joins_it(own: Tor
     while not told:
         time.sleep(0.001)
     assert running.cancel()
-    while own._sampler._rows:
+    while own._sampler._running:
         time.sleep(0.001)
     assert len(told) < 400
     beside = own.generate(GenerateRequest(own.encode("The cat"), max_tokens=500, ignore_eos=True))
-    while not own._sampler._rows:
+    while not own._sampler._running:
         time.sleep(0.001)
     with own._sampler._changed:
         late = own._sampler._waiting

@@ -16,7 +16,7 @@ from emulator.backend import BackendError
 from emulator.core.kinds import CheckpointKind, detect
 from ftsim.compute.checkpoints import companions, delta, hf
 from ftsim.compute.quiet import quiet
-from ftsim.compute.sampler.held import Shards, read_shards
+from ftsim.compute.sampler.weights import Shards, read_shards
 from ftsim.compute.trainer.trainer import TorchTrainer
 from tests.compute.trainer.conftest import ADAM, Start, batch, datum, same, weights
 

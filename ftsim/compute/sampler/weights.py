@@ -18,7 +18,7 @@ Shards = Mapping[str, Mapping[str, Tensor]]
 """Tensors by the file they belong to."""
 
 
-class Held:
+class ServedWeights:
     """Weights in a Hugging Face folder of our own, and from the first delta on in memory.
 
     A delta makes new tensors and touches neither those before it nor a file, so a load that fails has changed nothing.
@@ -33,9 +33,9 @@ class Held:
         """The tensors as they are held, on the CPU and in the type of the files; raises `BackendError`."""
         return read_shards(self.folder) if self._shards is None else self._shards
 
-    def after(self, folder: Path, format: delta.Format) -> "Held":
+    def after(self, folder: Path, format: delta.Format) -> "ServedWeights":
         """What the delta in `folder` makes of these weights; raises `BackendError`."""
-        return Held(self.folder, delta.apply_delta(self.shards(), folder, format))
+        return ServedWeights(self.folder, delta.apply_delta(self.shards(), folder, format))
 
     def written(self, fresh: Callable[[], Path]) -> Path:
         """A folder with these weights and the small files beside them; `fresh` makes an empty one where need be."""
@@ -65,7 +65,7 @@ def read_shards(folder: Path) -> Shards:
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the tensors of the safetensors files of a folder, whatever file they are in."""
-    return Held(folder).fingerprint()
+    return ServedWeights(folder).fingerprint()
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -1,12 +1,46 @@
-"""The text of a growing row, given out as far as no later token can change it (WIRE 3.1)."""
+"""From tokens to text: the text and bytes of one token, and the text of a growing row as far as it is certain."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from emulator.backend import GeneratedToken
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 _LONGEST_WINDOW = 8
 
 
-class Speech:
+class TokenDecoder:
+    """A tokenizer's decoding, with single tokens remembered: looking one up is cheaper than decoding it."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+        self._pieces: dict[int, tuple[str, bytes | None]] = {}
+
+    def named(self, token: GeneratedToken) -> GeneratedToken:
+        """The token with its text, and with its bytes where they are no whole characters."""
+        text, raw = self._piece(token.token_id)
+        return replace(token, text=text, raw=raw)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens together, special ones included."""
+        return self._piece(tokens[0])[0] if len(tokens) == 1 else self._decode(tokens)
+
+    def _piece(self, token: int) -> tuple[str, bytes | None]:
+        if token not in self._pieces:
+            text = self._decode([token])
+            spelling = str(self._tokenizer.convert_ids_to_tokens(token)) if UNFINISHED in text else ""
+            self._pieces[token] = text, (token_bytes(spelling) if spelling else None)
+        return self._pieces[token]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+
+class IncrementalText:
     """Takes tokens, gives text: whole characters, nothing that may begin a stop string, nothing behind one.
 
     `decode` makes text of token ids; `ends` are tokens that are no text when they come last.
@@ -21,7 +55,7 @@ class Speech:
         """The newest tokens, from one that began with a whole character; decoding all of them each time is slow."""
         self._shown = 0
         """Characters of the window that are out of it."""
-        self._held = ""
+        self._pending = ""
         self._over = False
 
     def add(self, token: int) -> str:
@@ -30,7 +64,7 @@ class Speech:
         if token in self._ends:
             return ""
         for one in self._silent:
-            self._held += self._take(one)
+            self._pending += self._take(one)
         self._silent = []
         return self._give()
 
@@ -51,22 +85,22 @@ class Speech:
     def _give(self) -> str:
         if self._over:
             return ""
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [at for stop in self._stops if (at := self._pending.find(stop)) >= 0]
         self._over = bool(found)
-        cut = min(found, default=len(self._held) - self._overlap())
-        given, self._held = self._held[:cut], self._held[cut:]
+        cut = min(found, default=len(self._pending) - self._overlap())
+        given, self._pending = self._pending[:cut], self._pending[cut:]
         return given
 
     def _overlap(self) -> int:
         """How many last characters may be the beginning of a stop string."""
         longest = max((len(stop) for stop in self._stops), default=1) - 1
-        for size in range(min(longest, len(self._held)), 0, -1):
-            if any(stop.startswith(self._held[-size:]) for stop in self._stops):
+        for size in range(min(longest, len(self._pending)), 0, -1):
+            if any(stop.startswith(self._pending[-size:]) for stop in self._stops):
                 return size
         return 0
 
 
-def spelt(spelling: str) -> bytes | None:
+def token_bytes(spelling: str) -> bytes | None:
     """The bytes of a byte-level vocabulary entry, None for an entry of another kind."""
     try:
         return bytes(_BYTES[letter] for letter in spelling)

@@ -8,7 +8,7 @@ import torch
 
 from emulator.backend import GenerateRequest, Generation, Replica
 from ftsim.compute.models.catalogue import base_folder
-from ftsim.compute.sampler import steady
+from ftsim.compute.sampler import precision
 from ftsim.compute.sampler.replica import open_replica
 
 
@@ -47,7 +47,7 @@ def test_a_sample_is_the_same_bits_in_any_company(tmp_path: Path) -> None:
         ("cpu", torch.float32, 1000, True),
         ("cuda", torch.float32, 1000, False),
         ("cpu", torch.bfloat16, 1000, False),
-        ("cpu", torch.float32, steady.LARGEST_BYTES + 1, False),
+        ("cpu", torch.float32, precision.LARGEST_BYTES + 1, False),
     ],
 )
 def test_only_small_models_on_a_cpu_are_served_in_float64(
@@ -55,7 +55,7 @@ def test_only_small_models_on_a_cpu_are_served_in_float64(
 ) -> None:
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.truncate(size)
-    assert steady.wanted(tmp_path, device, dtype) is wanted
+    assert precision.is_batch_invariant(tmp_path, device, dtype) is wanted
 
 
 @pytest.mark.parametrize("name", ["qwen3-30b-a3b", "kimi-k2-instruct", "glm-5"])

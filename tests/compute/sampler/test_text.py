@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from emulator.backend import GeneratedToken, GenerateRequest
 from ftsim.compute.models import tokenizer as shipped
 from ftsim.compute.sampler.replica import TorchReplica
-from ftsim.compute.sampler.speech import UNFINISHED, Speech
+from ftsim.compute.sampler.text import UNFINISHED, IncrementalText
 
 TOKENIZER = shipped.load()
 END = shipped.special_id("<|im_end|>")
@@ -25,7 +25,7 @@ def encode(text: str) -> list[int]:
 
 
 def spoken(tokens: Sequence[int], stops: Sequence[str] = ()) -> list[str]:
-    speech = Speech(decode, stops, {END})
+    speech = IncrementalText(decode, stops, {END})
     return [speech.add(token) for token in tokens]
 
 

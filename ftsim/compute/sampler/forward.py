@@ -1,0 +1,236 @@
+"""The model's own `forward`, with the cache that it makes for itself, over rows that join and leave between steps.
+
+Whatever a family does before, between and after its layers (sliding windows, soft caps, scaling of the logits, shared
+caches, recurrent states) is in its `forward` and in the layers of its cache, so nothing of it is done again here. Rows
+of a batch stand right-aligned, as `generate` of transformers has them: shorter ones are padded on the left, and a mask
+hides the padding.
+"""
+
+import copy
+import inspect
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import cache_utils
+
+from ftsim.compute.sampler.precision import Precision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_GROWING = (cache_utils.DynamicLayer, cache_utils.DynamicSlidingWindowLayer)
+_MERGED = (
+    *_GROWING,
+    cache_utils.LinearAttentionLayer,
+    cache_utils.LinearAttentionAndFullAttentionLayer,
+    cache_utils.DummyLayer,
+)
+"""Kinds of cache layers of which two can be made one; a batch with any other kind of layer has one row."""
+_LOGITS_BYTES = 128 << 20
+"""Memory for logits of prompt positions that are told at once."""
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-3}
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Batch:
+    """Rows that take their decoding steps together."""
+
+    cache: Any
+    """The library's cache, its positions right-aligned; None where the model is run anew over all tokens each time."""
+    lengths: Tensor  # (B,) positions of the cache that belong to each row
+    tokens: list[int]
+    """All tokens of the only row, where there is no cache."""
+
+    @property
+    def columns(self) -> int:
+        return int(self.lengths.max())
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order; one that is named twice is there twice."""
+        if list(rows) == list(range(len(self.lengths))):
+            return  # the usual case, and the only one without a cache
+        index = torch.tensor(rows, dtype=torch.long)
+        self.lengths = self.lengths[index]
+        columns = self.columns
+        for layer in self.cache.layers:
+            layer.reorder_cache(index)
+            _keep_last(layer, columns)
+
+    def join(self, other: "Batch") -> None:
+        """Take the rows of `other` in, behind those that are there."""
+        columns = max(self.columns, other.columns)
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            _merge(mine, theirs, columns)
+        self.lengths = torch.cat([self.lengths, other.lengths])
+
+
+class Forward:
+    """Runs one model: prompts first, then one token for every row of a batch."""
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        self.model = model
+        self.vocabulary = int(model.get_input_embeddings().num_embeddings)
+        self._precision = Precision(model)
+        known = inspect.signature(model.forward).parameters
+        self._cache = "cache" if "cache" in known else "past_key_values"  # renamed in transformers 5.24
+        self._positions = "position_ids" in known
+        self._keeps = "logits_to_keep" in known
+        self._together: bool | None = None
+        self._cache_is_right: bool | None = None
+
+    @property
+    def together(self) -> bool:
+        """True when several rows can be computed at once; measured the first time that there are several."""
+        if self._together is None:
+            reason = self.why_alone()
+            self._together = not reason
+            if reason:
+                name = self.model.config.model_type
+                _log.warning("%s is served one row at a time: %s", name, reason)
+        return self._together
+
+    def same_family(self, other: "Forward") -> None:
+        """Take over what was measured of `other`, if its model differs from this one in weights only."""
+        if type(other.model) is type(self.model) and other.model.config == self.model.config:
+            self._together, self._cache_is_right = other._together, other._cache_is_right
+
+    def prefill(self, prompts: Sequence[Sequence[int]], keep: int = 1) -> tuple[Batch, Tensor]:
+        """Compute prompts; gives their batch and the logits (B, K, V) of the last `keep` positions or fewer."""
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        longest = int(lengths.max())
+        tokens = torch.tensor([[*[0] * (longest - len(prompt)), *prompt] for prompt in prompts])
+        with self._precision.everywhere():
+            output = self._run(tokens, lengths, min(keep, longest))
+        cache = getattr(output, self._cache, None)
+        if type(cache) is not cache_utils.DynamicCache and not self._trusted():
+            return Batch(None, lengths, list(prompts[0])), output.logits[:, -keep:]
+        return Batch(cache, lengths, []), output.logits[:, -keep:]
+
+    def step(self, batch: Batch, tokens: Tensor) -> Tensor:
+        """Logits (B, V) after one more token (B,) for every row."""
+        batch.lengths = batch.lengths + 1
+        if batch.cache is None:
+            batch.tokens.append(int(tokens))
+            return self._anew(batch.tokens)[:, -1]
+        with self._precision.step():
+            logits: Tensor = self._run(tokens[:, None], batch.lengths, 1, batch.cache).logits[:, -1]
+            return logits
+
+    def _anew(self, tokens: Sequence[int], keep: "int | Tensor" = 1) -> Tensor:
+        """Logits (1, K, V) of a row without any cache."""
+        more: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
+        with self._precision.everywhere():
+            logits: Tensor = self.model(
+                input_ids=torch.tensor([list(tokens)], device=self.model.device), use_cache=False, **more
+            ).logits
+        return logits
+
+    def _trusted(self) -> bool:
+        """Measure once whether a cache of the family's own gives the logits of the forward without one."""
+        if self._cache_is_right is None:
+            tokens = [1, 2, 3, 4, 5, 6]
+            self._cache_is_right = True  # so that `prefill` gives a batch with it
+            try:
+                batch, _ = self.prefill([tokens[:-2]])
+                found = torch.cat([self.step(batch, torch.tensor([token])) for token in tokens[-2:]])
+                self._cache_is_right = _alike(found, self._anew(tokens, 2)[0, -2:])
+            except Exception:  # a cache that fails, or none at all
+                self._cache_is_right = False
+            if not self._cache_is_right:
+                name = self.model.config.model_type
+                _log.warning("%s is computed anew for every token: its cache gives other logits than no cache", name)
+        return self._cache_is_right
+
+    def prompt_logits(self, prompt: Sequence[int], start: int) -> Iterator[Tensor]:
+        """Logits (T, V) after the positions from `start` to the last but one, in blocks that fit into memory.
+
+        Each block is a forward of its own over the whole prompt: going on from a cache with several tokens at once is
+        not the same for families with recurrent states.
+        """
+        for begin in range(start, len(prompt) - 1, self.positions_at_once):
+            end = min(begin + self.positions_at_once, len(prompt) - 1)
+            wanted = torch.arange(begin, end, device=self.model.device)
+            logits = self._anew(prompt, wanted)[0]
+            yield logits if self._keeps else logits[begin:end]
+
+    @property
+    def positions_at_once(self) -> int:
+        """How many positions' logits are held at a time."""
+        return max(1, _LOGITS_BYTES // (8 * self.vocabulary))
+
+    def _run(self, tokens: Tensor, lengths: Tensor, keep: int, cache: Any = None) -> Any:
+        """One forward over `tokens` (B, T), the last ones of rows with `lengths` positions each."""
+        device, width, columns = self.model.device, tokens.shape[1], int(lengths.max())
+        more: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
+        if cache is not None:
+            more[self._cache] = cache
+        padding = columns - lengths[:, None]  # (B, 1)
+        if bool(padding.any()):  # without padding the model finds its positions and its mask by itself
+            more["attention_mask"] = (torch.arange(columns)[None] >= padding).long().to(device)
+            positions = torch.arange(columns - width, columns)[None] - padding
+            more["position_ids"] = positions.clamp(min=0).to(device)
+        return self.model(input_ids=tokens.to(device), use_cache=True, **more)
+
+    def why_alone(self) -> str:
+        """Say why rows cannot be computed together, or "" if they can: a short and a long one are tried."""
+        if not self._positions:
+            return "its forward takes no positions"
+        config = self.model.config.get_text_config()
+        window = min(getattr(config, "sliding_window", None) or 0, 160)
+        prompts = [[index % 7 + 1 for index in range(length)] for length in (3, max(24, window + 9))]
+        next_tokens = torch.tensor([2, 5])
+        try:
+            alone = [self.prefill([prompt])[0] for prompt in prompts]
+            if any(batch.cache is None for batch in alone):
+                return "it is computed without a cache"
+            if not all(type(layer) in _MERGED for batch in alone for layer in batch.cache.layers):
+                return "its cache has layers of which two cannot be made one"
+            joined = copy.deepcopy(alone[0])
+            joined.join(copy.deepcopy(alone[1]))
+            right = torch.cat([self._anew([*prompt, int(next_tokens[at])])[:, -1] for at, prompt in enumerate(prompts)])
+            padded = self.step(self.prefill(prompts)[0], next_tokens)
+            merged = self.step(joined, next_tokens)
+        except Exception as error:  # whatever a family does not take, alone it is served all the same
+            return f"a padded batch fails: {error}"
+        return "" if _alike(padded, right) and _alike(merged, right) else "in a padded batch it gives other logits"
+
+
+def _alike(found: Tensor, right: Tensor) -> bool:
+    """Tell whether logits agree as far as their type can, with room for the order of sums."""
+    allowed = _TOLERANCE.get(right.dtype, 0.2) * max(1.0, float(right.abs().max()))
+    return float((found - right).abs().max()) <= allowed
+
+
+def _merge(mine: Any, theirs: Any, columns: int) -> None:
+    """Append the rows of one cache layer to another of the same kind; both end at the newest position."""
+    for states in ("conv_states", "recurrent_states"):
+        for at, state in (getattr(theirs, states, None) or {}).items():
+            if state is not None:
+                getattr(mine, states)[at] = torch.cat([getattr(mine, states)[at], state])
+    if getattr(mine, "keys", None) is None or not mine.is_initialized:
+        return
+    width = columns if not getattr(mine, "is_sliding", False) else min(columns, mine.sliding_window - 1)
+    mine.keys = torch.cat([_widened(mine.keys, width), _widened(theirs.keys, width)])
+    mine.values = torch.cat([_widened(mine.values, width), _widened(theirs.values, width)])
+    if hasattr(mine, "cumulative_length"):
+        mine.cumulative_length = columns
+
+
+def _keep_last(layer: Any, columns: int) -> None:
+    """Drop positions in front that no row owns any more."""
+    if type(layer) not in _GROWING or not layer.is_initialized:
+        return
+    width = columns if not layer.is_sliding else min(columns, layer.sliding_window - 1)
+    layer.keys, layer.values = layer.keys[..., -width:, :], layer.values[..., -width:, :]
+    if layer.is_sliding:
+        layer.cumulative_length = columns
+
+
+def _widened(states: Tensor, width: int) -> Tensor:
+    """States (B, H, S, D) padded in front to `width` positions."""
+    return torch.nn.functional.pad(states, (0, 0, width - states.shape[-2], 0))

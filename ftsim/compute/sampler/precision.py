@@ -1,0 +1,138 @@
+"""Batch-invariant sampling: small models compute in float64, so that the rows of a batch leave no trace on each other.
+
+A float32 matrix product gives a row other last bits when it is computed with other rows, so a sample's log-probability
+would depend on which requests happened to share a step. In float64 what differs lies far below what float32, in which
+log-probabilities are handed out, can show: a resumed run sees the very numbers of the uninterrupted one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LARGEST_BYTES = 64 << 20
+"""Weight files beyond which speed matters more than equal bits."""
+
+
+def is_batch_invariant(folder: Path, device: str, dtype: torch.dtype) -> bool:
+    """Tell whether the model in `folder` is served in float64: small, on a CPU, and asked for in float32."""
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return device == "cpu" and dtype == torch.float32 and size <= LARGEST_BYTES
+
+
+def widen(model: "PreTrainedModel") -> "PreTrainedModel":
+    """Turn the weights of `model` into float64, in place; `Precision` does the rest while the model runs."""
+    model.double()
+    if getattr(model.config, "_experts_implementation", None) is not None:
+        model.set_experts_implementation("eager")  # the fused product knows no float64
+    return model
+
+
+class Precision:
+    """Keeps a float64 model in float64 where its own code asks for float32; does nothing to another model.
+
+    Norms, softmax, rotary angles and routers of transformers go over float32 whatever the weights are, for the sake of
+    half precision. Their formulas stay the model's own: only the type that they name becomes a wider one. To look at
+    every torch call costs more than a small model's decoding step, so the first step notes which classes of modules
+    ask, and later ones look at the calls of these alone.
+    """
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        self._model = model
+        self._wide = model.dtype == torch.float64
+        self._noted = False
+        self._stepping = False
+        self._entered: list[_StayWide] = []
+
+    @contextmanager
+    def everywhere(self) -> Iterator[None]:
+        """Widen whatever is computed inside: for prompts, whose matrix products outweigh the looking."""
+        with _StayWide() if self._wide else nullcontext():
+            yield
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Widen one decoding step."""
+        if self._wide and not self._noted:
+            with self._noting() as asking:
+                yield
+            self._hook(asking)
+            self._noted = True
+            return
+        self._stepping = self._wide
+        try:
+            yield
+        finally:
+            self._stepping = False
+
+    @contextmanager
+    def _noting(self) -> Iterator[set[type[nn.Module]]]:
+        """Widen everywhere; gives the classes of the innermost modules that asked for float32."""
+        running: list[type[nn.Module]] = []
+        asking: set[type[nn.Module]] = set()
+
+        def leave(*_: object) -> None:
+            running.pop()
+
+        hooks = [
+            hook
+            for module in self._model.modules()
+            for hook in (
+                module.register_forward_pre_hook(lambda module, _: running.append(type(module))),
+                module.register_forward_hook(leave, always_call=True),
+            )
+        ]
+        try:
+            with _StayWide(lambda: asking.update(running[-1:])):
+                yield asking
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _hook(self, kinds: set[type[nn.Module]]) -> None:
+        for module in self._model.modules():
+            if type(module) in kinds:
+                module.register_forward_pre_hook(self._enter)
+                module.register_forward_hook(self._leave, always_call=True)
+
+    def _enter(self, *_: object) -> None:
+        if self._stepping:
+            self._entered.append(mode := _StayWide())
+            mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def _leave(self, *_: object) -> None:
+        if self._stepping:
+            self._entered.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+
+class _StayWide(TorchFunctionMode):
+    """Gives float64 to whoever asks torch for float32; `asked` is called when somebody does."""
+
+    def __init__(self, asked: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self._asked = asked
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.float:
+            func = Tensor.double
+            self._asked()
+        for value in args:
+            if value is torch.float32:  # no `in`: it would compare tensors
+                args = [torch.float64 if value is torch.float32 else value for value in args]
+                self._asked()
+                break
+        if not kwargs:
+            return func(*args)
+        if kwargs.get("dtype") is torch.float32:
+            kwargs = {**kwargs, "dtype": torch.float64}
+            self._asked()
+        return func(*args, **kwargs)
