@@ -3,7 +3,7 @@
 from typing import Any
 
 from emulator.core.errors import NotFound
-from emulator.core.lifecycle import Pending, Progression
+from emulator.core.lifecycle import Lifecycle, Progression
 from emulator.core.names import Subject, resource
 from emulator.quirks import promotion
 from emulator.state.entities import Operation
@@ -17,6 +17,7 @@ class Operations:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._lifecycle = Lifecycle(world.clock, world.change, self._enter)
 
     def start(
         self, account: str, response: dict[str, Any], metadata: dict[str, Any], after_s: float = 0.0
@@ -31,7 +32,7 @@ class Operations:
             return self._world.operations.put(
                 Operation(
                     account=account, id=self._world.ids.hex(32), created=now, metadata=metadata,
-                    pending=None if wait.immediate else Pending.start(DONE, wait, now),
+                    pending=wait.to(DONE, now),
                     response=response if ends_with == "response" else None,
                     error=error if ends_with == "error" else None,
                 )
@@ -42,8 +43,8 @@ class Operations:
         operation = self._world.operations.get(resource(account, "operations", operation_id))
         if operation is None:
             raise NotFound(f"operation {operation_id[:128]!r} not found in account {account}")
-        if operation.pending is not None and operation.pending.look(self._world.clock.now()):
-            with self._world.change():
-                operation.pending = None
-                self._world.operations.put(operation)
-        return operation
+        return self._lifecycle.settle(operation, look=True)
+
+    def _enter(self, operation: Operation, _: str) -> None:
+        operation.pending = None
+        self._world.operations.put(operation)

@@ -1,7 +1,7 @@
 """The nouns of the platform as plain dataclasses; times are microseconds since the epoch, values are JSON-able."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from emulator.core.kinds import CheckpointKind
 from emulator.core.lifecycle import Pending
@@ -244,6 +244,9 @@ class SnapshotLoad:
 @dataclass
 class Session:
     """A training session of the serverless pool (WIRE 2.12). Its first model binds it to a base model."""
+
+    pending: ClassVar[None] = None
+    """A session changes at once, or when it has idled out."""
 
     account: str
     id: str

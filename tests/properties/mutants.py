@@ -109,8 +109,8 @@ MUTANTS = (
     Mutant("an untouched adapter merges", "ftsim.compute.checkpoints.hf", "save_merged",
            "lora.changes_nothing(held.model)", "False", "platform"),
     # the life of jobs
-    Mutant("a tombstone stays for ever", "emulator.platform.jobs.jobs", "Jobs._settle",
-           "now > job.deleted + RETENTION_S * SECOND",
+    Mutant("a tombstone stays for ever", "emulator.core.lifecycle", "Life.settle",
+           "self._clock.now() > entity.deleted + RETENTION_S * SECOND",
            "False", "platform"),
     Mutant("a second delete prolongs", "emulator.platform.jobs.jobs", "Jobs.delete", "if job.state == DELETED:",
            "if False:", "platform"),

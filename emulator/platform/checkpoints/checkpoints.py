@@ -8,7 +8,7 @@ from emulator.backend import SavedState
 from emulator.core.clock import SECOND
 from emulator.core.errors import AlreadyExists, FailedPrecondition, Internal, NotFound, PlatformError
 from emulator.core.kinds import CheckpointKind, detect, resumable
-from emulator.core.lifecycle import Pending, Progression
+from emulator.core.lifecycle import Lifecycle, Pending, Progression
 from emulator.core.names import CheckpointScope, OwnerName, Subject, check_checkpoint_name, parse_reference
 from emulator.platform.queries.paging import Page, page
 from emulator.platform.trainers.owners import Owners
@@ -42,6 +42,7 @@ class Checkpoints:
         self._world = world
         self._blobs = blobs
         self._owners = owners
+        self._lifecycle = Lifecycle(world.clock, world.change, _show)
         owners.on_purge(lambda owner: self.forget(owner.name))
 
     def check_name(self, owner: str, name: str) -> None:
@@ -194,18 +195,20 @@ class Checkpoints:
         if expired:
             holds.delete(self._world, self._blobs, expired)
 
+    def _seen(self, row: Checkpoint) -> bool:
+        """Count one list against a row that shows later than it was saved (FAILURES A6)."""
+        return self._lifecycle.settle(row, look=True).pending is None
+
     def _hidden(self, subject: Subject, now: int) -> Pending | None:
         lag = Progression(
             self._world.quirks.spend(row_quirks.VISIBLE_AFTER_LISTS, subject),
             self._world.quirks.spend(row_quirks.VISIBLE_AFTER_S, subject),
         )
-        return None if lag.immediate else Pending.start(VISIBLE, lag, now)
+        return lag.to(VISIBLE, now)
 
-    def _seen(self, row: Checkpoint) -> bool:
-        """Count one list against a row that lags behind its save (FAILURES A6)."""
-        if row.pending is not None and row.pending.look(self._world.clock.now()):
-            row.pending = None
-        return row.pending is None
+
+def _show(row: Checkpoint, _: str) -> None:
+    row.pending = None
 
 
 def _tear(folder: Path, what: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from emulator.backend import Backend, BackendError, ModelDescription
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PlatformError
 from emulator.core.kinds import CheckpointKind, detect, promotable, resumable
-from emulator.core.lifecycle import Pending, Progression
+from emulator.core.lifecycle import Progression
 from emulator.core.names import OwnerName, Subject, check_model_id, split_resource
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
@@ -175,11 +175,12 @@ class Promotion:
         adapter = row.kind is CheckpointKind.INFERENCE_LORA
         with self._world.change():
             now = self._world.clock.now()
+            pending = wait.to(READY, now)
             return self._world.models.put(
                 Model(
                     account=request.account, id=model_id, kind=ADDON if adapter else "HF_BASE_MODEL", created=now,
-                    updated=now, blob=key, base_model=row.base_model, state=READY if wait.immediate else UPLOADING,
-                    pending=None if wait.immediate else Pending.start(READY, wait, now), model_type=found.model_type,
+                    updated=now, blob=key, base_model=row.base_model, state=UPLOADING if pending else READY,
+                    pending=pending, model_type=found.model_type,
                     parameter_count=found.parameter_count, context_length=found.context_length, moe=found.moe,
                     lora_rank=found.lora_rank, target_modules=list(found.target_modules), display_name=model_id,
                     source_checkpoint=row.name, source_step=row.step, root=self._models.root(row.base_model),

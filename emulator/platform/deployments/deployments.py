@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from emulator.core.lifecycle import Pending, Progression
+from emulator.core.lifecycle import Lifecycle, Pending, Progression
 from emulator.core.names import check_dns_label, resource
 from emulator.platform.deployments import buckets, spec as deployment_spec
 from emulator.platform.deployments.spec import DeploymentSpec
@@ -35,6 +35,7 @@ class Deployments:
         self._world = world
         self._catalogue = catalogue
         self._models = models
+        self._lifecycle = Lifecycle(world.clock, self._change, self._enter)
         self._on_pod_gone: list[Listener] = []
         self._gone: list[tuple[Pod, list[str]]] = []
         self.loading: Callable[[Deployment], bool] = lambda deployment: False
@@ -70,14 +71,14 @@ class Deployments:
         found = self._world.deployments.get(resource(account, "deployments", deployment_id))
         if found is None:
             raise NotFound(f"deployment {deployment_id[:128]!r} not found in account {account}")
-        self._settle(found, look=look)
+        self._lifecycle.settle(found, look=look)
         return found
 
     def list(self, account: str, query: Query[Deployment] = Query(), *, deleted: bool = False) -> Page[Deployment]:
         """Deployments oldest first; deleted ones only when asked for."""
         rows = self._world.deployments.of(account)
         for row in rows:
-            self._settle(row)
+            self._lifecycle.settle(row)
         return query.page([row for row in rows if deleted or row.state != DELETED], lambda row: row.created)
 
     def patch(
@@ -154,19 +155,12 @@ class Deployments:
         if wait.immediate:
             self._enter(deployment, into)
 
-    def _settle(self, deployment: Deployment, *, look: bool = False) -> None:
-        pending = deployment.pending
-        if pending is None or not (look or pending.reads <= 0) or not pending.look(self._world.clock.now()):
-            return
-        with self._change():
-            self._enter(deployment, pending.value)
-            self._world.deployments.put(deployment)
-
     def _enter(self, deployment: Deployment, state: str) -> None:
         rolled = deployment.state == UPDATING
         deployment.state, deployment.pending, deployment.updated = state, None, self._world.clock.now()
         if state == READY:
             self._roll(deployment) if rolled else self._resize(deployment, deployment.replicas)
+        self._world.deployments.put(deployment)
 
     def _apply(self, deployment: Deployment, values: Mapping[str, Any]) -> None:
         low = values.get("min_replica_count", deployment.min_replicas)
@@ -202,11 +196,11 @@ class Deployments:
     def _begin_roll(self, deployment: Deployment) -> None:
         """Replace the replicas by fresh ones; until then the old ones answer (FAILURES E17)."""
         wait = Progression(after_s=self._world.quirks.value(deployments.ROLL_S, deployment.subject))
-        if wait.immediate:
+        pending = wait.to(READY, self._world.clock.now())
+        if pending is None:
             self._roll(deployment)
-            return
-        deployment.state = UPDATING
-        deployment.pending = Pending.start(READY, wait, self._world.clock.now())
+        else:
+            deployment.state, deployment.pending = UPDATING, pending
 
     def _roll(self, deployment: Deployment) -> None:
         old, count = deployment.pods, deployment.replicas

@@ -5,9 +5,7 @@ count and deceive; `get` is the truth, for the emulator's own use.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
 
-from emulator.core.clock import SECOND
 from emulator.core.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -17,7 +15,7 @@ from emulator.core.errors import (
     ResourceExhausted,
     error_info,
 )
-from emulator.core.lifecycle import Pending, Progression
+from emulator.core.lifecycle import Life, Pending, Progression
 from emulator.core.names import CheckpointScope, Reference, Subject, check_dns_label, resource
 from emulator.platform.deployments.buckets import check_trainer
 from emulator.platform.jobs.spec import JobSpec, resolve
@@ -42,10 +40,7 @@ PAUSED = "JOB_STATE_PAUSED"
 _BUSY = frozenset({CREATING, PENDING, RUNNING})
 RESUMABLE = frozenset({FAILED, CANCELLED, PAUSED, COMPLETED})
 CANCELLABLE = frozenset({CREATING, PENDING, RUNNING, PAUSED})
-RETENTION_S = 30 * 24 * 3600
 _STATUS = {FAILED: "UNAVAILABLE", CANCELLED: "CANCELLED"}
-
-Listener = Callable[[Job], None]
 
 
 class Jobs:
@@ -55,18 +50,11 @@ class Jobs:
         self._world = world
         self._catalogue = catalogue
         self._models = models
-        self._on_stop: list[Listener] = []
-        self._on_purge: list[Listener] = []
         self._scripts: dict[str, tuple[list[str], int]] = {}
-        self._started = world.clock.now()
-
-    def on_stop(self, listener: Listener) -> None:
-        """Call `listener` whenever a job stops running: cancelled, preempted, idle for too long, deleted."""
-        self._on_stop.append(listener)
-
-    def on_purge(self, listener: Listener) -> None:
-        """Call `listener` when a deleted job's 30 days are over and it is forgotten."""
-        self._on_purge.append(listener)
+        self.life: Life[Job] = Life(
+            world.clock, world.change, enter=self._enter, remove=lambda job: world.jobs.remove(job.name),
+            idle_s=lambda job: job.inactivity_s, stop_idle=self._stop_idle,
+        )  # fmt: skip
 
     def create(self, account: str, spec: JobSpec, job_id: str = "") -> Job:
         """Check the request and start the job; raises InvalidArgument, FailedPrecondition, NotFound, AlreadyExists."""
@@ -95,7 +83,7 @@ class Jobs:
     def get(self, account: str, job_id: str) -> Job:
         """The job as it is, a deleted one for 30 days too (FAILURES D17); raises NotFound."""
         job = self._world.jobs.get(resource(account, "rlorTrainerJobs", job_id))
-        if job is None or not self._settle(job):
+        if job is None or not self.life.settle(job):
             raise NotFound(
                 f"rlor trainer job {job_id[:128]!r} not found in account {account}: give the short id of a job that "
                 "was created there and not deleted more than 30 days ago"
@@ -107,7 +95,7 @@ class Jobs:
         job = self.get(account, job_id)
         if job.pending is None and not job.stale_reads and not self._world.quirks.active():
             return job
-        self._settle(job, look=True)
+        self.life.settle(job, look=True)
         return self._shown(job)
 
     def running(self, account: str, job_id: str) -> Job:
@@ -125,7 +113,7 @@ class Jobs:
 
     def list(self, account: str, query: Query[Job] = Query()) -> Page[Job]:
         """Jobs that are not deleted (FAILURES D17); raises InvalidArgument for a foreign page token."""
-        alive = [job for job in self._world.jobs.of(account) if self._settle(job) and job.state != DELETED]
+        alive = [job for job in self._world.jobs.of(account) if self.life.settle(job) and job.state != DELETED]
         return query.page(alive, lambda job: job.created)
 
     def delete(self, account: str, job_id: str) -> Job:
@@ -137,7 +125,7 @@ class Jobs:
             job.deleted = self._world.clock.now()
             job.stale_reads = 0
             self._enter(job, DELETED)
-        self._tell(self._on_stop, job)
+        self.life.stopped(job)
         return job
 
     def cancel(self, account: str, job_id: str) -> Job:
@@ -208,7 +196,7 @@ class Jobs:
     def _refuse_taken(self, account: str, job_id: str) -> None:
         name = resource(account, "rlorTrainerJobs", job_id)
         known = self._world.jobs.get(name)
-        if known is not None and self._settle(known):
+        if known is not None and self.life.settle(known):
             raise AlreadyExists(f"{name} already exists ({known.state}): get it, or choose another id")
 
     def _check_quota(self, account: str) -> None:
@@ -216,7 +204,7 @@ class Jobs:
         most = self._world.quirks.value(jobs.QUOTA, Subject(account=account))
         if not most:
             return
-        busy = sum(self._settle(job) and job.state in _BUSY for job in self._world.jobs.of(account))
+        busy = sum(self.life.settle(job) and job.state in _BUSY for job in self._world.jobs.of(account))
         if busy < most:
             return
         text = f"account {account} has {busy} trainer jobs and may have {most}: cancel or delete one"
@@ -224,24 +212,9 @@ class Jobs:
             raise ResourceExhausted(text)
         raise PermissionDenied(text, details=[error_info("QUOTA_EXCEEDED", quota_required="1", quota_available="0")])
 
-    def _settle(self, job: Job, *, look: bool = False) -> bool:
-        """Apply what time (and, with `look`, this read) has brought; False when the job is forgotten by now."""
-        if job.pending is None and job.deleted is None and not job.inactivity_s:
-            return True
-        now = self._world.clock.now()
-        if job.deleted is not None and now > job.deleted + RETENTION_S * SECOND:
-            with self._world.change():
-                self._world.jobs.remove(job.name)
-            self._tell(self._on_purge, job)
-            return False
-        if job.pending is not None and (look or job.pending.reads <= 0) and job.pending.look(now):
-            with self._world.change():
-                self._enter(job, job.pending.value)
-        idle_since = max(job.last_activity, self._started)
-        if job.state == RUNNING and job.inactivity_s and now > idle_since + int(job.inactivity_s * SECOND):
-            into = "JOB_STATE_" + self._world.quirks.value(jobs.INACTIVITY_SETTLES_IN, job.subject)
-            self._stop(job, into, f"stopped after {job.inactivity_s:g} s without a request: resume it")
-        return True
+    def _stop_idle(self, job: Job) -> None:
+        into = "JOB_STATE_" + self._world.quirks.value(jobs.INACTIVITY_SETTLES_IN, job.subject)
+        self._stop(job, into, f"stopped after {job.inactivity_s:g} s without a request: resume it")
 
     def _enter(self, job: Job, state: str) -> None:
         """Put a job into a state, and on the way to the next one; PENDING and CREATING pass at once by default."""
@@ -250,9 +223,8 @@ class Jobs:
         if state == PENDING:
             job.pending = Pending.start(CREATING, Progression(after_s=quirks.value(jobs.PENDING_S, job.subject)), now)
         if state == CREATING:
-            wait = Progression(after_s=quirks.value(jobs.CREATE_S, job.subject))
-            job.pending = None if wait.immediate else Pending.start(RUNNING, wait, now)
-            state = RUNNING if wait.immediate else CREATING
+            job.pending = Progression(after_s=quirks.value(jobs.CREATE_S, job.subject)).to(RUNNING, now)
+            state = CREATING if job.pending else RUNNING
         if state in (RUNNING, CREATING, PENDING):
             job.message, job.last_activity = "", now
         job.state, job.updated = state, now
@@ -265,7 +237,7 @@ class Jobs:
             job.message = message
             if not wait.immediate:
                 job.pending = Pending.start(state, wait, self._world.clock.now())
-        self._tell(self._on_stop, job)
+        self.life.stopped(job)
 
     def _shown(self, job: Job) -> Job:
         """What one look of a client sees (FAILURES F2, F7)."""
@@ -279,10 +251,6 @@ class Jobs:
             return job
         self._scripts[job.name] = (script, at + 1)
         return dataclasses.replace(job, state=script[at])
-
-    def _tell(self, listeners: Sequence[Listener], job: Job) -> None:
-        for listener in listeners:
-            listener(job)
 
 
 def bucket_url(account: str, job_id: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from emulator.backend import Backend, BaseModel
 from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from emulator.core.lifecycle import Lifecycle
 from emulator.core.names import split_resource
 from emulator.platform.models.catalogue import BIRTH, Catalogue, CatalogueModel
 from emulator.platform.queries.paging import Page, Query
@@ -25,12 +26,13 @@ class Models:
         self._blobs = blobs
         self._catalogue = catalogue
         self._backend = backend
+        self._lifecycle = Lifecycle(world.clock, world.change, self._enter)
 
     def get(self, name: str) -> Model:
         """The model of this full resource name; raises InvalidArgument, NotFound."""
         split_resource(name, "models")
         if (model := self._world.models.get(name)) is not None:
-            return self._settled(model)
+            return self._lifecycle.settle(model)
         if (known := self._catalogue.model(name)) is not None:
             return _as_model(known)
         raise NotFound(
@@ -55,7 +57,7 @@ class Models:
         prefix = f"accounts/{account}/"
         known = [_as_model(m, at) for at, m in enumerate(self._catalogue.models.values()) if m.name.startswith(prefix)]
         own = [model for model in self._world.models.of(account) if self._catalogue.model(model.name) is None]
-        return query.page(known + [self._settled(model) for model in own], lambda model: model.created)
+        return query.page(known + [self._lifecycle.settle(model) for model in own], lambda model: model.created)
 
     def base(self, name: str) -> BaseModel:
         """What a trainer or a deployment builds on; raises InvalidArgument for an adapter, NotFound."""
@@ -120,12 +122,9 @@ class Models:
             if deployment.deleted is None and model.name in (deployment.base_model, below):
                 raise FailedPrecondition(f"{model.name} is served by {deployment.name}: delete the deployment first")
 
-    def _settled(self, model: Model) -> Model:
-        if model.pending is not None and model.pending.look(self._world.clock.now()):
-            with self._world.change():
-                model.state, model.pending = model.pending.value, None
-                self._world.models.put(model)
-        return model
+    def _enter(self, model: Model, state: str) -> None:
+        model.state, model.pending = state, None
+        self._world.models.put(model)
 
     def _own(self, name: str) -> Model:
         model = self.get(name)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from emulator.core.errors import NotFound
+from emulator.core.lifecycle import Life
 from emulator.core.names import CheckpointScope, OwnerName, Reference, Subject
 from emulator.platform.jobs.jobs import Jobs
 from emulator.platform.trainers.training_sessions import TrainingSessions
@@ -60,9 +61,8 @@ class OwnerService(Protocol[O]):
     def source(self, asking: CheckpointScope, reference: Reference, /) -> CheckpointScope:
         """Where a checkpoint that a model asks for is listed; raises InvalidArgument, NotFound."""
 
-    def on_stop(self, listener: Callable[[O], None], /) -> None: ...
-
-    def on_purge(self, listener: Callable[[O], None], /) -> None: ...
+    @property
+    def life(self) -> "Life[Any]": ...
 
 
 class Owners:
@@ -96,12 +96,12 @@ class Owners:
     def on_stop(self, listener: Callable[[Owner], None]) -> None:
         """Call `listener` whenever an owner's trainer stops running."""
         for service in self._services.values():
-            service.on_stop(listener)
+            service.life.on_stop(listener)
 
     def on_purge(self, listener: Callable[[Owner], None]) -> None:
         """Call `listener` when a deleted owner's retention is over and it is forgotten."""
         for service in self._services.values():
-            service.on_purge(listener)
+            service.life.on_purge(listener)
 
     def _service(self, name: str) -> OwnerService[Any]:
         service = self._services.get(OwnerName.parse(name).collection)

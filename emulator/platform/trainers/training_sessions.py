@@ -4,12 +4,9 @@ A session is bound to a base model by its first model. From then on it holds a p
 deleted, even when it has idled out; its rows stay for as long as those of a deleted job.
 """
 
-from collections.abc import Callable, Sequence
-
-from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted, error_info
+from emulator.core.lifecycle import Life
 from emulator.core.names import CheckpointScope, Reference, resource
-from emulator.platform.jobs.jobs import RETENTION_S
 from emulator.platform.queries.paging import Page, Query
 from emulator.quirks import trainers
 from emulator.state.entities import Run, Session
@@ -22,30 +19,22 @@ ACTIVE = f"{_PREFIX}ACTIVE"
 EXPIRED = f"{_PREFIX}EXPIRED"
 DELETED = f"{_PREFIX}DELETED"
 
-Listener = Callable[[Session], None]
-
 
 class TrainingSessions:
     """The training sessions of all accounts. As with jobs, they move on when somebody looks."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._on_stop: list[Listener] = []
-        self._on_purge: list[Listener] = []
-        self._started = world.clock.now()
-
-    def on_stop(self, listener: Listener) -> None:
-        """Call `listener` whenever a session stops: idle for too long, preempted, deleted."""
-        self._on_stop.append(listener)
-
-    def on_purge(self, listener: Listener) -> None:
-        """Call `listener` when a deleted session is forgotten."""
-        self._on_purge.append(listener)
+        self.life: Life[Session] = Life(
+            world.clock, world.change, enter=self._enter, remove=self._remove,
+            idle_s=lambda session: world.quirks.value(trainers.SESSIONS_INACTIVITY_S, session.subject),
+            stop_idle=self._stop_idle,
+        )  # fmt: skip
 
     def create(self, account: str) -> Session:
         """Open a session, and let those go that nobody has talked to for too long."""
         for session in self._world.sessions.of(account):
-            self._settle(session)
+            self.life.settle(session)
         with self._world.change():
             now = self._world.clock.now()
             session = Session(account, f"ts-{self._world.ids.hex(32)}", now, now, CREATING, last_activity=now)
@@ -54,7 +43,7 @@ class TrainingSessions:
     def get(self, account: str, session_id: str) -> Session:
         """The session as it is, a deleted one for 30 days too; raises NotFound."""
         session = self._world.sessions.get(resource(account, "trainingSessions", session_id))
-        if session is None or not self._settle(session):
+        if session is None or not self.life.settle(session):
             raise NotFound(
                 f"training session {session_id[:80]!r} not found in account {account}: give the id (ts-...) of a "
                 "session that was created there and not deleted more than 30 days ago"
@@ -74,7 +63,7 @@ class TrainingSessions:
 
     def list(self, account: str, query: Query[Session] = Query()) -> Page[Session]:
         """Sessions that are not deleted, oldest first; raises InvalidArgument for a foreign page token."""
-        alive = [one for one in self._world.sessions.of(account) if self._settle(one) and one.deleted is None]
+        alive = [one for one in self._world.sessions.of(account) if self.life.settle(one) and one.deleted is None]
         return query.page(alive, lambda session: session.created)
 
     def delete(self, account: str, session_id: str) -> Session:
@@ -84,23 +73,23 @@ class TrainingSessions:
             with self._world.change():
                 session.deleted = self._world.clock.now()
                 self._enter(session, DELETED)
-            self._tell(self._on_stop, session)
+            self.life.stopped(session)
         return session
 
     def preempt(self, account: str, session_id: str) -> Session:
         """Lose the live models; the session stays open for new ones."""
         session = self.get(account, session_id)
-        self._tell(self._on_stop, session)
+        self.life.stopped(session)
         return session
 
     def check_quota(self, session: Session) -> None:
         """Refuse a session its first model when others hold all places; raises ResourceExhausted (FAILURES F19)."""
         most = self._world.quirks.value(trainers.SESSIONS_QUOTA, session.subject)
-        others = [one for one in self._world.sessions.of(session.account) if one is not session and self._settle(one)]
-        held = sum(_holds(other) for other in others)
-        if most and held >= most and not _holds(session):
+        everybody = self._world.sessions.of(session.account)
+        taken = sum(_takes_a_place(one) for one in everybody if one is not session and self.life.settle(one))
+        if most and taken >= most and not _takes_a_place(session):
             raise ResourceExhausted(
-                f"account {session.account} has {held} training sessions and may have {most} at a time: delete one",
+                f"account {session.account} has {taken} training sessions and may have {most} at a time: delete one",
                 details=[error_info("QUOTA_EXCEEDED", quota_required="1", quota_available="0")],
             )
 
@@ -158,33 +147,22 @@ class TrainingSessions:
         run = self.run(account, reference.run[1])
         return CheckpointScope(run.session, run.id)
 
-    def _settle(self, session: Session) -> bool:
-        """Apply what time has brought; False when the session is forgotten by now."""
-        now = self._world.clock.now()
-        if session.deleted is not None and now > session.deleted + RETENTION_S * SECOND:
-            with self._world.change():
-                self._world.sessions.remove(session.name)
-                for run in self._world.runs.of(session.account):
-                    if run.session == session.name:
-                        self._world.runs.remove(run.name)
-            self._tell(self._on_purge, session)
-            return False
-        idle = self._world.quirks.value(trainers.SESSIONS_INACTIVITY_S, session.subject)
-        if session.running and idle and now > max(session.last_activity, self._started) + int(idle * SECOND):
-            with self._world.change():
-                self._enter(session, EXPIRED)
-            self._tell(self._on_stop, session)
-        return True
+    def _remove(self, session: Session) -> None:
+        self._world.sessions.remove(session.name)
+        for run in self._world.runs.of(session.account):
+            if run.session == session.name:
+                self._world.runs.remove(run.name)
+
+    def _stop_idle(self, session: Session) -> None:
+        with self._world.change():
+            self._enter(session, EXPIRED)
+        self.life.stopped(session)
 
     def _enter(self, session: Session, state: str) -> None:
         session.state, session.updated = state, self._world.clock.now()
         self._world.sessions.put(session)
 
-    def _tell(self, listeners: Sequence[Listener], session: Session) -> None:
-        for listener in listeners:
-            listener(session)
 
-
-def _holds(session: Session) -> bool:
+def _takes_a_place(session: Session) -> bool:
     """Whether a session takes a place in its account's quota."""
     return session.deleted is None and (session.base_model != "" or session.state == UNSPECIFIED)

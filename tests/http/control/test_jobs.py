@@ -211,7 +211,7 @@ def test_a_preempted_job_fails_and_the_client_resumes_it(
 ) -> None:
     new_job()
     stopped: list[str] = []
-    emu.platform.jobs.on_stop(lambda job: stopped.append(job.id))
+    emu.platform.jobs.life.on_stop(lambda job: stopped.append(job.id))
     emu.platform.jobs.preempt("acct1", "j1")
     assert manager.get("j1")["state"] == "JOB_STATE_FAILED"
     assert "preempted" in manager.get("j1")["statusMessage"]
