@@ -3,7 +3,7 @@
 Start reading in `emulator.core.kinds`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from emulator.server import Emulator as Emulator
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["Emulator"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the server only when somebody wants one; the rules alone stay light."""
     if name == "Emulator":
         from emulator.server import Emulator

@@ -29,10 +29,16 @@ class BackendError(Exception):
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model by resource name; `folder` holds its files when the name is not in the backend's catalogue."""
+    """A base model by resource name; `folder` holds its files when the name is not in the backend's catalogue.
+
+    The rest is what the platform's own catalogue says of it; `tokenizer` is its name on the hub, "" where unknown.
+    """
 
     name: str
     folder: Path | None = None
+    model_type: str = "qwen3"
+    moe: bool = False
+    tokenizer: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar, Literal, Self
 
 from filelock import FileLock, Timeout
 
@@ -20,6 +21,7 @@ from emulator.http.entrance import Entrance
 from emulator.http.listener import Listener, listen
 from emulator.journal import file as journal_file
 from emulator.journal.journal import Journal
+from emulator.light import LightBackend
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.platform import Platform
 from emulator.quirks.engine import Quirks
@@ -27,6 +29,7 @@ from emulator.state.blobs import Blobs
 from emulator.state.store import Store
 from emulator.state.world import World
 
+BackendName = Literal["torch", "light"]
 ACCOUNT = "local"
 API_KEY = "fw-ftsim-local"
 SERVER_FILE = "server.json"
@@ -37,16 +40,18 @@ START_S = 20.0
 class Emulator:
     """The pretend platform as a context manager.
 
-    `backend` computes; `state_dir` keeps everything across restarts, None keeps it until the end; `port` 0 takes a free
-    one; `models` puts Hugging Face folders behind names; `catalogue` are files that declare more models and shapes;
-    `keys` adds API keys of further accounts; `clock` is for replays; `prepare` is called when the platform is there and
-    nobody has been served. What was asked is left in the state folder's `journals` at the end. Raises
-    FailedPrecondition when another emulator uses the state folder.
+    `backend` computes, "light" (the default here) without any model; `state_dir` keeps everything across restarts, None
+    keeps it until the end; `port` 0 takes a free one; `models` puts Hugging Face folders behind names; `catalogue` are
+    files that declare more models and shapes; `keys` adds API keys of further accounts; `clock` is for replays;
+    `prepare` is called when the platform is there and nobody has been served. What was asked is left in the state
+    folder's `journals` at the end. Raises FailedPrecondition when another emulator uses the state folder.
     """
+
+    DEFAULT_BACKEND: ClassVar[BackendName] = "light"
 
     def __init__(
         self,
-        backend: Backend,
+        backend: Backend | BackendName | None = None,
         *,
         state_dir: str | Path | None = None,
         seed: int = 0,
@@ -64,8 +69,10 @@ class Emulator:
         self.account = account
         self.api_key = api_key
         self.keys = {api_key: account, **(keys or {})}
+        self._state_dir = Path(state_dir).expanduser().resolve() if state_dir is not None else None
+        if backend is None or isinstance(backend, str):
+            backend = self.named_backend(backend or self.DEFAULT_BACKEND, self._state_dir)
         self._backend = backend
-        self._state_dir = Path(state_dir) if state_dir is not None else None
         self._seed = seed
         self._host = host
         self._port = port
@@ -77,7 +84,14 @@ class Emulator:
         self._cleanup = contextlib.ExitStack()
         self.url = ""
 
-    def __enter__(self) -> "Emulator":
+    @classmethod
+    def named_backend(cls, name: BackendName, state_dir: Path | None) -> Backend:
+        """The backend behind a name; `state_dir`, where there is one, may keep files of its own. Raises ValueError."""
+        if name != "light":
+            raise ValueError(f"the backend here is 'light' or an object, not {name!r}; ftsim.Emulator has 'torch' too")
+        return LightBackend(None if state_dir is None else state_dir / "light-models")
+
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -85,7 +99,7 @@ class Emulator:
     ) -> None:
         self.stop()
 
-    def start(self) -> "Emulator":
+    def start(self) -> Self:
         """Open the state, listen, and return when the first request would be answered.
 
         Health is answered a little earlier: once nothing but the import of the application is left to be done.
@@ -184,7 +198,7 @@ class Emulator:
             root = Path(tempfile.mkdtemp(prefix="ftsim-"))
             undo.callback(shutil.rmtree, root, ignore_errors=True)
             return root
-        root = self._state_dir.expanduser().resolve()
+        root = self._state_dir
         try:
             root.mkdir(parents=True, exist_ok=True)
             lock = FileLock(root / "lock", blocking=False)
@@ -199,7 +213,7 @@ class Emulator:
     def _serve(self, sock: socket.socket, undo: contextlib.ExitStack) -> None:
         """Answer health; then import the application, which answers everything, those who came meanwhile first."""
         entrance = Entrance(self.journal)
-        server = Listener(entrance)
+        server = Listener(entrance, LightBackend.headers if isinstance(self._backend, LightBackend) else ())
         thread = threading.Thread(target=server.run, args=([sock],), name="emulator", daemon=True)
         thread.start()
         undo.callback(thread.join, 15)

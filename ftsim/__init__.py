@@ -1,6 +1,6 @@
 """A local emulator of the Fireworks Training API that really trains: `with ftsim.Emulator() as emu: ...`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ftsim.local import Emulator as Emulator
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 __all__ = ["Emulator"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the server only when somebody wants one: `ftsim.training` must not pull it in."""
     if name == "Emulator":
         from ftsim.local import Emulator

@@ -1,25 +1,31 @@
 """The pleasant default: an emulator that computes with torch."""
 
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from emulator.backend import Backend
-from emulator.server import Emulator as BareEmulator
-from ftsim.compute.backend import TorchBackend
+from emulator.server import BackendName, Emulator as Server
+from ftsim.extras import require
 
 
-def Emulator(  # noqa: N802
-    backend: Backend | None = None, *, state_dir: str | Path | None = None, **settings: Any
-) -> BareEmulator:
+class Emulator(Server):
     """`emulator.Emulator` with real models unless another backend is given; torch is imported at the first trainer.
 
         with ftsim.Emulator() as emu:
             os.environ.update(emu.env())
 
-    `settings` are those of `emulator.Emulator`: seed, host, port, account, api_key, models, catalogue.
+    `backend` is "torch", "light" (neither a model nor torch, see docs/testing-kit.md) or a backend of your own; the
+    other settings are those of `emulator.Emulator`. Raises MissingExtraError where torch is wanted and not installed.
     """
-    return BareEmulator(backend or TorchBackend(_cache(state_dir)), state_dir=state_dir, **settings)
 
+    DEFAULT_BACKEND: ClassVar[BackendName] = "torch"
 
-def _cache(state_dir: str | Path | None) -> Path | None:
-    return None if state_dir is None else Path(state_dir).expanduser().resolve() / "base-models"
+    @classmethod
+    def named_backend(cls, name: BackendName, state_dir: Path | None) -> Backend:
+        """The backend behind a name; a state folder also keeps the files of the base models."""
+        if name != "torch":
+            return super().named_backend(name, state_dir)
+        require("train", "real models")
+        from ftsim.compute.backend import TorchBackend
+
+        return TorchBackend(None if state_dir is None else state_dir / "base-models")

@@ -20,15 +20,17 @@ ROOMS = {
     "emulator.state": {"emulator.core", "emulator.quirks"},
     "emulator.journal": {"emulator.core", "emulator.quirks", "emulator.state"},
     "emulator.backend": {"emulator.core"},
+    "emulator.light": {"emulator.core", "emulator.backend"},
     "emulator.platform": {f"emulator.{room}" for room in ("core", "quirks", "state", "journal", "backend")},
     "emulator.http": {f"emulator.{room}" for room in ("core", "quirks", "state", "journal", "backend", "platform")},
     "ftsim.training": set(),
     # Of the emulator, what computes knows the protocol, its errors and its kinds alone.
     "ftsim.compute": {"emulator.backend", "emulator.core.errors", "emulator.core.kinds"},
-    "ftsim.local": {"emulator", "ftsim.compute"},
-    "ftsim.process": {"emulator", "ftsim.compute", "ftsim.local"},
+    "ftsim.extras": set(),
+    "ftsim.local": {"emulator", "ftsim.compute", "ftsim.extras"},
+    "ftsim.process": {"emulator", "ftsim.compute", "ftsim.local", "ftsim.extras"},
     "ftsim.inspect": {"emulator", "ftsim.training.checkpoints.rows"},
-    "ftsim.testing": {"emulator", "ftsim.Emulator", "ftsim.compute"},
+    "ftsim.testing": {"emulator", "ftsim.Emulator", "ftsim.compute", "ftsim.extras"},
     "ftsim.scenarios": {"emulator", *(f"ftsim.{room}" for room in ("compute", "training", "testing"))},
     "ftsim.tools": {
         "emulator",
@@ -37,7 +39,7 @@ ROOMS = {
     # Commands may use everything, and nothing uses a command.
     "ftsim.cli": {
         "emulator",
-        *(f"ftsim.{room}" for room in ("compute", "training", "scenarios", "process", "inspect", "tools")),
+        *(f"ftsim.{room}" for room in ("compute", "training", "scenarios", "process", "inspect", "tools", "extras")),
     },
 }
 
@@ -98,12 +100,14 @@ def test_a_room_imports_from_the_rooms_beneath_it_alone(room: str) -> None:
 
 
 def test_every_room_of_the_emulator_has_its_arrows() -> None:
-    rooms = {path.stem for path in (ROOT / "emulator").iterdir() if not path.name.startswith("__")}
+    inside = [path for path in (ROOT / "emulator").iterdir() if path.is_dir() or path.suffix == ".py"]
+    rooms = {path.stem for path in inside if not path.name.startswith("__")}
     assert rooms - {"server"} == {room.removeprefix("emulator.") for room in ROOMS if room.startswith("emulator.")}
 
 
 def test_every_room_of_ftsim_has_its_arrows() -> None:
-    rooms = {path.stem for path in (ROOT / "ftsim").iterdir() if not path.name.startswith("__")}
+    inside = [path for path in (ROOT / "ftsim").iterdir() if path.is_dir() or path.suffix == ".py"]
+    rooms = {path.stem for path in inside if not path.name.startswith("__")}
     assert rooms == {room.removeprefix("ftsim.") for room in ROOMS if room.startswith("ftsim.")}
 
 

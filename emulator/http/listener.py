@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -45,10 +46,11 @@ class _Protocol(HttpToolsProtocol):
 class Listener(uvicorn.Server):
     """uvicorn that says when it listens and stops at once instead of at the next tick."""
 
-    def __init__(self, app: "ASGIApp") -> None:
+    def __init__(self, app: "ASGIApp", headers: Sequence[tuple[str, str]] = ()) -> None:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", server_header=False,
             timeout_graceful_shutdown=2, timeout_keep_alive=75, loop="asyncio", http=_Protocol, ws="none",
+            headers=list(headers),
         )  # fmt: skip
         super().__init__(config)
         self.up = threading.Event()

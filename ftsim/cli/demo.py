@@ -14,6 +14,9 @@ def demo(
     """Train, kill, resume, promote, open.
 
     The main job on a shipped chat data set, for LoRA and for full-parameter, checked at every step."""
+    from ftsim.extras import require
+
+    require("train", "the demo's runs")
     from ftsim.tools.demo import show
 
     raise SystemExit(show(keep))

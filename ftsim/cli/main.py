@@ -91,7 +91,12 @@ def main() -> None:
 def _refusal(error: Exception) -> str | None:
     """What to say of an error that the person at the keyboard can mend; None for a fault of our own."""
     from emulator.core.errors import PlatformError
+    from ftsim.extras import MissingExtraError, explained
 
+    if isinstance(error, ModuleNotFoundError) and not isinstance(error, MissingExtraError):
+        return explained(error)
+    if isinstance(error, MissingExtraError):
+        return str(error)
     if isinstance(error, PlatformError):
         return error.message
     if isinstance(error, OSError) and error.filename is not None:

@@ -14,6 +14,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to bind; anything but loopback is open to others.")] = "127.0.0.1",
     state_dir: StateDir = None,
     memory: Annotated[bool, typer.Option("--memory", help="Keep nothing on disk after the end.")] = False,
+    light: Annotated[
+        bool, typer.Option("--light", help="Compute without a model and without torch: for tests of a client.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Fixes ids, and with them whatever is derived from ids.")] = 0,
     api_key: Annotated[str | None, typer.Option(help="The key that clients must send.", show_default=False)] = None,
     model: Annotated[
@@ -45,10 +48,21 @@ def serve(
 
     try:
         status = server.serve(
-            state_dir=state_dir, memory=memory, host=host, port=port, seed=seed, api_key=api_key or API_KEY,
-            models=_folders(model or []), catalogue=catalogue or [], warm=warm, until_deserted=until_deserted,
-            quirks=quirk or [], profile=profile, announce=up,
-        )  # fmt: skip
+            state_dir=state_dir,
+            memory=memory,
+            light=light,
+            host=host,
+            port=port,
+            seed=seed,
+            api_key=api_key or API_KEY,
+            models=_folders(model or []),
+            catalogue=catalogue or [],
+            warm=warm,
+            until_deserted=until_deserted,
+            quirks=quirk or [],
+            profile=profile,
+            announce=up,
+        )
     finally:
         gc.enable()
     raise SystemExit(status)

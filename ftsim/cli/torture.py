@@ -24,6 +24,9 @@ def torture(
     First left alone, then killed and restarted while calls fail, answers are lost and trainers are preempted. Says
     whether it lost a step, trained rows twice, promoted the wrong checkpoint or left trainers and deployments behind;
     the exit status is 0 when it survived."""
+    from ftsim.extras import require
+
+    require("train", "tortured runs")
     from ftsim.compute.backend import TorchBackend
     from ftsim.process.run import RunError
     from ftsim.tools.torture import TortureError, torture as judge

@@ -202,7 +202,10 @@ def _start(attendance: Attendance, command: list[str]) -> ServerRecord:
         if record is not None:
             return record
         if server.poll() is not None:
-            raise RunError(f"ftsim: the emulator stopped while starting; the end of {log}:\n{_tail(log)}")
+            said = _tail(log)
+            if (last := said.rpartition("\n")[2]).startswith("ftsim: "):  # it knows why, and said so
+                raise RunError(last)
+            raise RunError(f"ftsim: the emulator stopped while starting; the end of {log}:\n{said}")
         pause.wait(poll)
     server.kill()
     raise RunError(f"ftsim: the emulator did not start within {START_TIMEOUT:.0f} s; see {log}")

@@ -12,6 +12,7 @@ from types import FrameType
 from emulator.core.errors import PlatformError
 from emulator.server import API_KEY, Emulator
 from ftsim import local
+from ftsim.extras import MissingExtraError
 from ftsim.process.attendance import Attendance, OccupiedError, default_state_dir
 
 SWITCH_S = 0.0005
@@ -22,6 +23,7 @@ def serve(
     *,
     state_dir: Path | None = None,
     memory: bool = False,
+    light: bool = False,
     host: str = "127.0.0.1",
     port: int = 8080,
     seed: int = 0,
@@ -36,8 +38,8 @@ def serve(
 ) -> int:
     """Serve until told to stop; returns the exit status.
 
-    `memory` keeps nothing; `profile` and then `quirks`, written `name=value@job=j1,times=1`, are on from the start;
-    `announce` is called once it is up.
+    `memory` keeps nothing; `light` computes without torch and without a model; `profile` and then `quirks`, written
+    `name=value@job=j1,times=1`, are on from the start; `announce` is called once it is up.
     """
     root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
     stop = threading.Event()
@@ -50,9 +52,16 @@ def serve(
                     attendance = Attendance(root)
                     stack.enter_context(attendance.occupied(patience=10.0 if until_deserted else 0.0))
                 emulator = local.Emulator(
-                    state_dir=root, host=host, port=port, seed=seed, api_key=api_key, models=models or {},
-                    catalogue=tuple(catalogue), prepare=lambda made: _turn_on(made, profile, quirks),
-                )  # fmt: skip
+                    "light" if light else "torch",
+                    state_dir=root,
+                    host=host,
+                    port=port,
+                    seed=seed,
+                    api_key=api_key,
+                    models=models or {},
+                    catalogue=tuple(catalogue),
+                    prepare=lambda made: _turn_on(made, profile, quirks),
+                )
                 stack.enter_context(emulator)
                 (announce or say)(emulator)
                 if warm:
@@ -61,7 +70,7 @@ def serve(
                     attendance.serve_until_deserted(os.getpid(), stop)
                 else:
                     stop.wait()
-        except (PlatformError, OccupiedError) as refusal:
+        except (PlatformError, OccupiedError, MissingExtraError) as refusal:
             print(f"ftsim: {str(refusal).removeprefix('ftsim: ')}", file=sys.stderr)
             return 1
         except OSError as error:

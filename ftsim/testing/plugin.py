@@ -10,6 +10,8 @@
 With either of the last two the models' Hugging Face names are small tokenizers, as under `ftsim run`.
 
 `@pytest.mark.quirk(name, value, **selectors)` turns a quirk on for a test; `times` and `for_s` are its budget.
+`@pytest.mark.backend("light")` computes without a model and without torch: what the client sends and gets is tested,
+not what a model learns.
 `--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one.
 
 This module imports nothing but pytest; the emulator is imported by the first fixture, torch by the first trainer.
@@ -18,6 +20,7 @@ This module imports nothing but pytest; the emulator is imported by the first fi
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,11 @@ _MARKER = (
     "quirk(name, value, *, times=None, for_s=None, **selectors): a failure of production for this test's "
     "fireworks_emulator; docs/quirks.md lists names, values, and what each can be selected by, such as job or endpoint"
 )
+_BACKEND_MARKER = (
+    'backend(name): what computes for this test\'s fireworks_emulator: "torch" (real models, the default) or "light" '
+    "(neither model nor torch)"
+)
+_BACKENDS = {"torch": "_fireworks_server", "light": "_fireworks_light_server"}
 _EMULATOR = "fireworks_emulator"
 
 
@@ -45,34 +53,61 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
+    config.addinivalue_line("markers", _BACKEND_MARKER)
 
 
 @pytest.fixture(scope="session")
 def _fireworks_server() -> "Iterator[Emulator]":
+    with _started() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _fireworks_light_server() -> "Iterator[Emulator]":
     from ftsim import Emulator
 
-    with Emulator() as server:
+    with Emulator(backend="light") as server:
         yield server
 
 
 @pytest.fixture
-def fireworks_emulator(_fireworks_server: "Emulator", request: pytest.FixtureRequest) -> "Iterator[Emulator]":
-    """An empty platform with the quirks that this test's markers ask for."""
-    _fireworks_server.reset()
+def fireworks_emulator(request: pytest.FixtureRequest) -> "Iterator[Emulator]":
+    """An empty platform with the backend and the quirks that this test's markers ask for."""
+    server: Emulator = request.getfixturevalue(_BACKENDS[_backend(request.node)])
+    server.reset()
     for mark in reversed(list(request.node.iter_markers("quirk"))):
         if len(mark.args) != 2:
             pytest.fail(f"quirk takes a name and a value, then selectors; got {mark.args!r}", pytrace=False)
-        _fireworks_server.quirks.set(*mark.args, **mark.kwargs)
-    yield _fireworks_server
-    _fireworks_server.quirks.clear()
+        server.quirks.set(*mark.args, **mark.kwargs)
+    yield server
+    server.quirks.clear()
+
+
+def _backend(item: pytest.Item) -> str:
+    """What the nearest `backend` marker asks for."""
+    mark = item.get_closest_marker("backend")
+    if mark is None:
+        return "torch"
+    if len(mark.args) != 1 or mark.kwargs or mark.args[0] not in _BACKENDS:
+        pytest.fail(f"backend takes one of {', '.join(map(repr, _BACKENDS))}; got {mark.args!r}", pytrace=False)
+    return str(mark.args[0])
+
+
+def _started() -> "Emulator":
+    """An emulator with real models; without their extra the test fails in one sentence."""
+    from ftsim import Emulator
+    from ftsim.extras import MissingExtraError
+
+    try:
+        return Emulator()
+    except MissingExtraError as error:
+        pytest.fail(f'{error}, @pytest.mark.backend("light")', pytrace=False)
 
 
 @pytest.fixture(scope="session")
 def fireworks_session() -> "Iterator[Emulator]":
     """A platform that is never reset, for what many tests only read."""
-    from ftsim import Emulator
-
-    with Emulator() as server:
+    with _started() as server:
         yield server
 
 
@@ -87,11 +122,12 @@ def _hub_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def _hub(_hub_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """`Qwen/Qwen3-8B` and the like are tokenizers for this test; the variables that are set for it."""
-    # The library reads its environment once; imported here, it keeps what it read for the tests that come after.
-    from huggingface_hub import constants
+    if find_spec("huggingface_hub") is not None:
+        # The library reads its environment once; imported here, it keeps what it read for the tests that come after.
+        from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", _hub_variables["HF_HUB_CACHE"])
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", _hub_variables["HF_HUB_CACHE"])
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for name, value in _hub_variables.items():
         monkeypatch.setenv(name, value)
     return _hub_variables

@@ -136,7 +136,7 @@ class Catalogue:
         """What the backend is asked for; raises NotFound."""
         if (model := self.models.get(name)) is None:
             raise NotFound(f"model {name[:200]!r} not found")
-        return BaseModel(name, model.folder)
+        return BaseModel(name, model.folder, model.model_type, model.moe, model.tokenizer)
 
     def training_shape(self, reference: str) -> tuple[TrainingShape, str]:
         """Shape and version (the latest if none is named) of a shape or version name; raises NotFound."""

@@ -68,7 +68,8 @@ class Models:
                 "and load the adapter with load_adapter"
             )
         if model.blob:
-            return BaseModel(name, self.folder(model))
+            root = self._catalogue.model(model.root)
+            return BaseModel(name, self.folder(model), model.model_type, model.moe, root.tokenizer if root else "")
         base = self._catalogue.base_model(name)
         if base.folder is None and not self._backend.knows(name):
             raise FailedPrecondition(f"no weights stand behind {name}: put a folder there with --model {name}=FOLDER")

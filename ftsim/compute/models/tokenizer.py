@@ -8,12 +8,13 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from typing import TYPE_CHECKING, Any
 
 from ftsim.compute.assets import FOLDER
 from ftsim.compute.models import corpus
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 VOCAB_SIZE = 2048
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -34,8 +35,10 @@ MARKUP_TOKENS = (
 _SPLIT = r"(?i:'(?:s|t|re|ve|m|ll|d))| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
-def train(lines: Iterable[str] | None = None) -> Tokenizer:
+def train(lines: Iterable[str] | None = None) -> "Tokenizer":
     """Learn the merges from `lines` (default: the seeded corpus); digits stay single tokens."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -66,8 +69,10 @@ def _training_lines() -> Iterator[str]:
     yield from corpus.vocabulary(seed=0, count=1500)
 
 
-def load() -> Tokenizer:
+def load() -> "Tokenizer":
     """The shipped tokenizer, without importing transformers."""
+    from tokenizers import Tokenizer
+
     return Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from emulator.server import Emulator
 from ftsim.inspect.replay import replay
-from tests.doubles import BASE, FIRST_TOKEN, DictBackend
+from tests.doubles import BASE, FIRST_TOKEN, IDLE_STEP, DictBackend
 from tests.http.gateway.conftest import batch
 from tests.http.serverless.conftest import API, SESSIONS, Pool
 from tests.inspect.test_replay import saved
@@ -247,7 +247,7 @@ def test_a_deleted_session_answers_no_more_and_is_shown_for_thirty_days(
     assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_DELETED"
     late = pool.send("optim_step", {"model_id": pool.model_id, "seq_id": 3})
     assert (late.status_code, "is TRAINING_SESSION_STATE_DELETED" in late.json()["error"]["message"]) == (404, True)
-    assert pool.result(accepted) == {"metrics": {"grad_norm": 0.0}}
+    assert pool.result(accepted) == {"metrics": IDLE_STEP}
     kept = Pool(http)
     kept.create()
     emu.clock.advance(31 * 24 * 3600)

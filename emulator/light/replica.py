@@ -1,0 +1,189 @@
+"""A serving copy in the light backend: it holds weights, swaps them, and draws letters by them."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
+from emulator.core.clock import Clock
+from emulator.light import files
+from emulator.light.model import softmax
+
+FIRST_TOKEN = 96
+"""The tokens that are drawn are the letters from this one on; a multiple of SIZE, so that they train themselves."""
+_UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+
+
+class LightReplica:
+    """`emulator.backend.Replica` over four numbers. A token id is a character's number, whoever's tokenizer made it."""
+
+    def __init__(self, base: list[float], context: int = files.CONTEXT) -> None:
+        self._base = base
+        self._weights = list(base)
+        self._context = context
+
+    def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
+        self._weights = files.read_weights(folder)
+
+    def apply_delta(
+        self,
+        folder: Path,
+        identity: str,
+        transition: Transition = "ASYNC",
+        *,
+        compression_format: str = "arc_v2",
+        in_place: bool = False,
+    ) -> None:
+        after, whole = files.after_delta(folder, self._weights)
+        if whole or in_place:
+            self._weights = after
+        if not whole:
+            raise BackendError("checksum mismatch: the delta is against another snapshot", "server")
+
+    def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
+        added = files.read_adapter(folder)
+        self._weights = [b + a for b, a in zip(self._base, added, strict=True)]
+
+    def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
+        """Answer at once; `tell` hears of every token. Raises BackendError for a prompt that does not fit."""
+        future: Future[Generation] = Future()
+        result = self.answer(request)
+        if tell is not None:
+            recite(result, request.stop, tell)
+        future.set_result(result)
+        return future
+
+    def answer(self, request: GenerateRequest) -> Generation:
+        """The whole continuation: the same for the same request and weights, whoever asks and whenever."""
+        began = Clock.elapsed()
+        limit = self._limit(request)
+        logprobs = [math.log(max(p, 1e-300)) for p in softmax(self._weights)]
+        shares = _shares(logprobs, request)
+        tokens: list[GeneratedToken] = []
+        text, reason = "", "length"
+        while len(tokens) < limit and reason == "length":
+            chosen = _draw(shares, _chance(request, len(tokens)))
+            tokens.append(self._token(FIRST_TOKEN + chosen, logprobs, request, shares[chosen]))
+            text += tokens[-1].text
+            found = [at for stop in request.stop if (at := text.find(stop)) >= 0]
+            if found:
+                text, reason = text[: min(found)], "stop"
+        spent = Clock.elapsed() - began
+        return Generation(
+            tokens,
+            text,
+            "stop" if reason == "stop" else "length",
+            self._echoed(request, logprobs),
+            {"server-processing-time": spent, "prompt-tokens": len(request.prompt)},
+        )
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(map(_letter, tokens))
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        return self.encode("".join(f"{message['role']}: {message.get('content') or ''}\n" for message in messages))
+
+    def fingerprint(self) -> str:
+        return files.pack(self._weights).hex()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _limit(self, request: GenerateRequest) -> int:
+        length, wanted = len(request.prompt), request.max_tokens
+        if not length:
+            raise BackendError("the prompt is empty: give at least one token")
+        if length > self._context or (request.whole and length + wanted > self._context):
+            raise BackendError(
+                f"the prompt has {length} tokens and max_tokens is {wanted}, the context length is {self._context}: "
+                "ask for fewer"
+            )
+        return min(wanted, self._context - length)
+
+    def _echoed(self, request: GenerateRequest, logprobs: Sequence[float]) -> list[GeneratedToken]:
+        if not request.echo and request.echo_last is None:
+            return []
+        last = len(request.prompt) if request.echo_last is None else request.echo_last
+        shown = request.prompt[max(0, len(request.prompt) - last) :]
+        return [self._token(token, logprobs, request, None) for token in shown]
+
+    def _token(
+        self, token: int, logprobs: Sequence[float], request: GenerateRequest, share: float | None
+    ) -> GeneratedToken:
+        best = sorted(((FIRST_TOKEN + k, lp) for k, lp in enumerate(logprobs)), key=lambda pair: -pair[1])
+        sampled = math.log(share) if share else None
+        top = best[: request.top_logprobs]
+        return GeneratedToken(token, _letter(token), logprobs[token % files.SIZE], sampled, top)
+
+
+def recite(result: Generation, stops: Sequence[str], tell: Tell) -> None:
+    """Tell a finished generation token by token, with the text that can be shown so far."""
+    for token, text in spoken(result, stops):
+        tell(token, text)
+
+
+def spoken(result: Generation, stops: Sequence[str]) -> list[tuple[Sequence[GeneratedToken], str]]:
+    """What there is to tell: the echoed prompt, then each token with the text that no stop string can take back."""
+    news: list[tuple[Sequence[GeneratedToken], str]] = []
+    if result.prompt_tokens:
+        news.append((result.prompt_tokens, "".join(token.text for token in result.prompt_tokens)))
+    drawn, shown = "", 0
+    for token in result.tokens:
+        drawn += token.text
+        known = min(len(result.text), len(drawn) - _held_back(drawn, stops))
+        news.append(([token], drawn[shown:known]))
+        shown = max(shown, known)
+    return news
+
+
+def _held_back(text: str, stops: Sequence[str]) -> int:
+    """How many last characters may be the beginning of a stop string."""
+    longest = max((len(stop) for stop in stops), default=0)
+    for size in range(min(longest, len(text)), 0, -1):
+        if any(stop.startswith(text[-size:]) for stop in stops):
+            return size
+    return 0
+
+
+def _shares(logprobs: Sequence[float], request: GenerateRequest) -> list[float]:
+    """The distribution that is drawn from: temperature, then top_k, then top_p over what top_k left."""
+    order = sorted(range(len(logprobs)), key=lambda k: (-logprobs[k], k))
+    if request.temperature == 0:
+        return [float(k == order[0]) for k in range(len(logprobs))]
+    scaled = softmax([lp / request.temperature for lp in logprobs])
+    kept = order[: request.top_k or len(order)]
+    mass, total = 0.0, sum(scaled[k] for k in kept)
+    chosen: list[int] = []
+    for k in kept:
+        if chosen and request.top_p < 1 and mass >= request.top_p * total:
+            break
+        chosen.append(k)
+        mass += scaled[k]
+    return [scaled[k] / mass if k in chosen else 0.0 for k in range(len(logprobs))]
+
+
+def _draw(shares: Sequence[float], chance: float) -> int:
+    """The index at which the distribution function passes `chance`, in [0, 1)."""
+    reached = 0.0
+    for k, share in enumerate(shares):
+        reached += share
+        if share and chance < reached:
+            return k
+    return max(k for k, share in enumerate(shares) if share)
+
+
+def _chance(request: GenerateRequest, at: int) -> float:
+    """A number in [0, 1) that follows from the seed, the prompt and the place."""
+    told = f"{request.seed}/{at}/{','.join(map(str, request.prompt))}".encode()
+    return int.from_bytes(hashlib.blake2b(told, digest_size=6).digest()) / (1 << 48)
+
+
+def _letter(token: int) -> str:
+    """The character that a token id numbers, where there is one that text may hold."""
+    return chr(token) if 0 <= token < 0xD800 or 0xDFFF < token < 0x110000 else _UNKNOWN
