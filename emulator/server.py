@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -12,11 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Literal, Self
 
-from filelock import FileLock, Timeout
-
 from emulator.backend import Backend
 from emulator.core.clock import Clock
-from emulator.core.errors import FailedPrecondition, StorageFailed, Unavailable
+from emulator.core.errors import Unavailable
 from emulator.http.entrance import Entrance
 from emulator.http.listener import Listener, listen
 from emulator.journal import file as journal_file
@@ -25,16 +24,17 @@ from emulator.light import LightBackend
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.platform import Platform
 from emulator.quirks.engine import Quirks
-from emulator.state.blobs import Blobs
+from emulator.state.blobs import LOST, Blobs
+from emulator.state.folder import BLOBS, SERVER_FILE, StateFolder, opened
 from emulator.state.store import Store
 from emulator.state.world import World
 
 BackendName = Literal["torch", "light"]
 ACCOUNT = "local"
 API_KEY = "fw-ftsim-local"
-SERVER_FILE = "server.json"
 KEPT_JOURNALS = 8
 START_S = 20.0
+_log = logging.getLogger(__name__)
 
 
 class Emulator:
@@ -105,26 +105,28 @@ class Emulator:
         Health is answered a little earlier: once nothing but the import of the application is left to be done.
         """
         with contextlib.ExitStack() as undo:
-            root = self._open_folder(undo)
+            folder = self._open_folder(undo)
+            root = folder.root
             sock, self.url = listen(self._host, self._port)
             undo.callback(sock.close)
             self.port = sock.getsockname()[1]
             durable = self._state_dir is not None
-            store = Store(root / "metadata.sqlite" if durable else None)
+            store = folder.store() if durable else Store()
+            undo.callback(store.close)
             world = World(clock=self._clock, store=store, seed=self._seed)
-            undo.callback(world.store.close)
-            self.platform = Platform(
-                world, Blobs(root / "blobs", durable=durable), self._backend, self._build_catalogue(), self.account
-            )
+            blobs = Blobs(root / BLOBS, durable=durable, read_only=store.read_only)
+            self.platform = Platform(world, blobs, self._backend, self._build_catalogue(), self.account)
+            self._say_what_is_wrong(folder)
             undo.callback(self.platform.close)
             self.journal = Journal(world.clock)
             self.journal.follow(world, tuple(self.keys))
             if self._prepare is not None:
                 self._prepare(self)
-            if durable:
+            writable = durable and not store.read_only
+            if writable:
                 undo.callback(self._leave_journal, root / "journals")
             self._serve(sock, undo)
-            if durable:
+            if writable:
                 self._announce(root, undo)
             self._cleanup = undo.pop_all()
         return self
@@ -186,29 +188,29 @@ class Emulator:
             "TINKER_API_KEY": self.api_key,
         }
 
+    def _say_what_is_wrong(self, folder: StateFolder) -> None:
+        """Whoever started this learns of a folder that cannot be written, and of blobs that no row points at."""
+        if self.platform.world.store.read_only:
+            _log.warning("ftsim: %s", self.platform.world.store.read_only)
+        if lost := self.platform.lost:
+            _log.warning(
+                "ftsim: %d things without a row were moved to %s, the first is %s; `ftsim state gc` deletes them",
+                len(lost), folder.root / LOST, lost[0],
+            )  # fmt: skip
+
     def _build_catalogue(self) -> Catalogue:
         catalogue = Catalogue.load(*(Path(path) for path in self._catalogue))
         for name, folder in self._models.items():
             catalogue.add_model(name, Path(folder))
         return catalogue
 
-    def _open_folder(self, undo: contextlib.ExitStack) -> Path:
+    def _open_folder(self, undo: contextlib.ExitStack) -> StateFolder:
         """The state folder, locked; or a temporary one."""
         if self._state_dir is None:
             root = Path(tempfile.mkdtemp(prefix="ftsim-"))
             undo.callback(shutil.rmtree, root, ignore_errors=True)
-            return root
-        root = self._state_dir
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(root / "lock", blocking=False)
-            lock.acquire()
-        except Timeout:
-            raise FailedPrecondition(f"another emulator{running_at(root)} uses the state folder {root}") from None
-        except OSError as error:
-            raise StorageFailed(f"the state folder {root} cannot be written: {error.strerror or error}") from error
-        undo.callback(lock.release)
-        return root
+            return StateFolder(root)
+        return undo.enter_context(opened(self._state_dir))
 
     def _serve(self, sock: socket.socket, undo: contextlib.ExitStack) -> None:
         """Answer health; then import the application, which answers everything, those who came meanwhile first."""
@@ -250,11 +252,3 @@ class Emulator:
             json.dump(record, opened)
         os.replace(aside, file)
         undo.callback(file.unlink, missing_ok=True)
-
-
-def running_at(root: Path) -> str:
-    """` at <url>` of the emulator that announced itself in this state folder, or nothing."""
-    try:
-        return f" at {json.loads((root / SERVER_FILE).read_text('utf-8'))['url']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""

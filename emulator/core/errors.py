@@ -32,6 +32,10 @@ class FailedPrecondition(PlatformError):
     http, code = 400, 9
 
 
+class Damaged(FailedPrecondition):
+    """Files are not what was saved: refused, never served."""
+
+
 class Unauthenticated(PlatformError):
     """No key, or one nobody knows."""
 

@@ -26,9 +26,12 @@ router = Router()
 routers = (router,)
 
 
-async def healthz(_request: Request) -> Response:
-    """Up: answers as soon as the socket does."""
-    return Reply(HEALTHY)
+async def healthz(request: Request) -> Response:
+    """Up: answers as soon as the socket does; 503 once nothing can be stored any more, since its folder is gone."""
+    store = platform_of(request).world.store
+    if trouble := store.look():
+        return Reply({"status": "unhealthy", "message": trouble}, 503)
+    return Reply({"status": "ok", "readOnly": store.read_only} if store.read_only else HEALTHY)
 
 
 async def readyz(request: Request) -> Response:

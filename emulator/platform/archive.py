@@ -26,6 +26,8 @@ from emulator.core.ids import Ids
 from emulator.journal import file as journal_file
 from emulator.platform.platform import Platform
 from emulator.state import references as holds
+from emulator.state.blobs import Blobs
+from emulator.state.digests import RECORD
 from emulator.state.entities import (
     Checkpoint,
     Deployment,
@@ -37,13 +39,15 @@ from emulator.state.entities import (
     Session,
     SnapshotLoad,
 )
-from emulator.state.world import FORMAT
+from emulator.state.migrations import FORMAT, OLDEST
+from emulator.state.records import record_of
 
 LIMIT = 16 * 1024**3
 MEMBERS = 200_000
 _TEXT_LIMIT = 256 * 1024**2
 _CHUNK = 1 << 20
 _RESTORED = "restored-"
+_DIGESTED = ("checkpoint", "model")
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     kind: TypeAdapter(cls)
     for kind, cls in (
@@ -101,8 +105,8 @@ class Archive:
             with zipfile.ZipFile(file) as archive:
                 _check_members(archive)
                 manifest = orjson.loads(_text(archive, "manifest.json"))
-                if manifest["kind"] != "state" or manifest["format"] != FORMAT:
-                    raise InvalidArgument(f"{file.name} is no state of format {FORMAT}")
+                if manifest["kind"] != "state" or not OLDEST <= manifest["format"] <= FORMAT:
+                    raise InvalidArgument(f"{file.name} is no state of format {OLDEST} to {FORMAT}")
                 Ids.at(manifest["ids"])
                 if not 0 <= int(manifest["time"]) < FURTHEST:
                     raise ValueError(f"its time is {manifest['time']}")
@@ -158,12 +162,16 @@ def restore(platform: Platform, file: Path) -> None:
             # Beside what is there: until the world is stored, nothing that it needs is touched.
             new = {key: folder for key, folder in staged.items() if not found.holds(key, blobs.path(key))}
             places = {key: f"{_RESTORED}{world.clock.now()}/{_original(key)}" for key in new if blobs.exists(key)}
+            bodies = {
+                (kind, name): _moved(body, places)
+                for kind, named in found.entities.items()
+                for name, body in named.items()
+            }
             for key, folder in new.items():
                 committed.append(places.get(key, key))
-                blobs.commit(folder, committed[-1])
+                _commit(blobs, folder, committed[-1], bodies)
             entities = {
-                kind: [_decode(kind, _moved(body, places)) for body in named.values()]
-                for kind, named in found.entities.items()
+                kind: [_decode(kind, bodies[kind, name]) for name in named] for kind, named in found.entities.items()
             }
             world.load(entities, found.manifest["ids"])
             committed.clear()
@@ -180,6 +188,20 @@ def restore(platform: Platform, file: Path) -> None:
             blobs.delete(key)
         for folder in staged.values():
             blobs.discard(folder)
+
+
+def _commit(blobs: Blobs, folder: Path, key: str, bodies: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Make a blob of extracted files, with its record and with digests in the bodies that point at it."""
+    (folder / RECORD).unlink(missing_ok=True)
+    digests, record = blobs.settle(folder), b""
+    for (kind, name), body in bodies.items():
+        if body.get("blob") == key:
+            about = body | {"digests": digests}
+            if kind in _DIGESTED:
+                bodies[kind, name] = about
+            if not record or kind in _DIGESTED:
+                record = record_of(kind, name, about, bodies)
+    blobs.commit(folder, key, digests, record)
 
 
 def _digest(path: Path) -> str:

@@ -30,7 +30,8 @@ class Platform:
     def __init__(self, world: World, blobs: Blobs, backend: Backend, catalogue: Catalogue, account: str) -> None:
         self.world = world
         self.blobs = blobs
-        blobs.sweep(holds.needed(world))
+        self.lost = blobs.set_aside(holds.needed(world), f"{world.ids.boot:06d}")
+        """What no row points at, moved to `lost+found` when this platform began."""
         self.backend = backend
         self.catalogue = catalogue
         self.account = account

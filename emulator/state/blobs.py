@@ -1,34 +1,48 @@
-"""Folders that are buckets: a blob is written aside, fsynced, renamed into place; a torn one never appears."""
+"""Folders that are buckets: a blob is written aside, fsynced, renamed into place; a torn one never appears.
+
+Nothing that is not known is deleted: what no row points at goes to `lost+found` beside the root.
+"""
 
 import errno
 import itertools
 import os
 import shutil
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from emulator.core.errors import StorageFailed
+from emulator.state.digests import RECORD, Digests, digest, files
 
 SYNCING = 8
 """Files that are written to the disk at a time."""
+LOST = "lost+found"
 
 
 class Blobs:
     """Blobs under one root folder, addressed by relative keys such as `acct/jobs/j1/step-10`."""
 
-    def __init__(self, root: Path, *, durable: bool = True) -> None:
-        """`durable=False` leaves out the fsyncs, for a root that does not outlive the process."""
+    def __init__(self, root: Path, *, durable: bool = True, read_only: str = "") -> None:
+        """`durable=False` leaves out the fsyncs, for a root that does not outlive the process.
+
+        `read_only` is a reason to refuse every save and to delete nothing.
+        """
         self.root = root
         self._staging = root / ".staging"
         self._durable = durable
+        self.read_only = read_only
+        self.digests = Digests()
         self._numbers = itertools.count()
         self._syncing = ThreadPoolExecutor(SYNCING, thread_name_prefix="sync")
+        if read_only:
+            return
         try:
             for left in (self._staging, *root.glob(".trash-*")):
                 shutil.rmtree(left, ignore_errors=True)
             self._staging.mkdir(parents=True, exist_ok=True)
+            if durable:
+                _sync(root.parent)
         except OSError as error:
             raise _explain(error, root) from error
 
@@ -41,25 +55,51 @@ class Blobs:
     def exists(self, key: str) -> bool:
         return self.path(key).is_dir()
 
+    def checked(self, key: str, expected: Mapping[str, str], what: str) -> Path:
+        """The folder of a blob that holds what was saved, to the bit; raises Damaged. `what` names its row."""
+        folder = self.path(key)
+        self.digests.check(folder, expected, what)
+        return folder
+
     def stage(self) -> Path:
         """A fresh empty folder to write into; raises StorageFailed when the disk does not allow it."""
+        if self.read_only:
+            raise StorageFailed(self.read_only)
         folder = self._staging / str(next(self._numbers))
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
         except OSError as error:
             raise _explain(error, self.root) from error
         return folder
 
-    def commit(self, staged: Path, key: str) -> Path:
-        """Make a staged folder durable under a new key; raises StorageFailed, and then nothing of it stays."""
+    def settle(self, staged: Path) -> dict[str, str]:
+        """Bring the staged files to the disk; the digest of each by its name. Raises StorageFailed."""
+        found = files(staged)
+        try:
+            # Side by side, since a journalling file system then commits once for many, not once for each.
+            digests = list(self._syncing.map(self._digest_and_sync, found.values()))
+        except OSError as error:
+            self.discard(staged)
+            raise _explain(error, self.root) from error
+        return dict(zip(found, digests, strict=True))
+
+    def commit(self, staged: Path, key: str, digests: Mapping[str, str], record: bytes) -> Path:
+        """Make a settled folder appear under a new key, with a `record` of what it is.
+
+        Raises StorageFailed, and then nothing of it stays.
+        """
         target = self.path(key)
         try:
+            (staged / RECORD).write_bytes(record)
             if self._durable:
-                self._sync_all([*staged.rglob("*"), staged])
-            target.parent.mkdir(parents=True, exist_ok=True)
+                folders = [path for path in staged.rglob("*") if path.is_dir()]
+                list(self._syncing.map(_sync, [staged / RECORD, *folders, staged]))
+            self._make_parents(target.parent)
             os.rename(staged, target)
             if self._durable:
                 _sync(target.parent)
+            for name, found in digests.items():
+                self.digests.learn(target / name, found)
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error
@@ -78,23 +118,42 @@ class Blobs:
                     shutil.copyfile(path, target)
         return pinned
 
-    def sweep(self, keep: Collection[str]) -> None:
-        """Remove what a death between a blob and its row left: every folder that is no blob of `keep`."""
+    def strangers(self, keep: Collection[str]) -> list[str]:
+        """The keys of all folders and files that are no blob of `keep`: each the uppermost."""
         above = {str(parent) for key in keep for parent in Path(key).parents}
-        waiting = [self.root]
+        waiting, found = [self.root], []
         while waiting:
-            for folder in waiting.pop().iterdir():
-                key = folder.relative_to(self.root).as_posix()
+            for path in sorted(waiting.pop().iterdir()):
+                key = path.relative_to(self.root).as_posix()
                 if key in above:
-                    waiting.append(folder)
-                elif key not in keep and not key.startswith("."):
-                    shutil.rmtree(folder, ignore_errors=True)
+                    waiting.append(path)
+                elif key not in keep and not key.startswith((".staging", ".trash-")):
+                    found.append(key)
+        return found
+
+    def set_aside(self, keep: Collection[str], name: str) -> list[str]:
+        """Move whatever is no blob of `keep` into `lost+found/<name>` beside the root; returns the keys moved."""
+        found = [] if self.read_only else self.strangers(keep)
+        moved = []
+        for key in found:
+            path = self.path(key)
+            if path.is_dir() and not any(item.is_file() or item.is_symlink() for item in path.rglob("*")):
+                shutil.rmtree(path, ignore_errors=True)  # empty folders, in which a blob was
+                continue
+            target = self.root.parent / LOST / name / key
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(path, target)
+            except OSError as error:
+                raise _explain(error, self.root) from error
+            moved.append(key)
+        return moved
 
     def copy_into(self, source: Path, staged: Path) -> None:
         """Copy a blob's files into a staged folder, sharing disk blocks where the file system can."""
         try:
             for file in source.iterdir():
-                if file.is_file() and not file.is_symlink():
+                if file.is_file() and not file.is_symlink() and file.name != RECORD:
                     shutil.copyfile(file, staged / file.name)
         except OSError as error:
             raise _explain(error, self.root) from error
@@ -107,11 +166,20 @@ class Blobs:
         shutil.rmtree(staged, ignore_errors=True)
 
     def delete(self, key: str) -> None:
-        shutil.rmtree(self.path(key), ignore_errors=True)
+        """Delete a blob whose row is gone. It leaves its place at once, so that a death meanwhile leaves no half."""
+        if self.read_only:
+            return
+        path, trash = self.path(key), self.root / f".trash-{next(self._numbers)}-{os.getpid()}"
+        try:
+            os.rename(path, trash)
+        except OSError:
+            trash = path
+        shutil.rmtree(trash, ignore_errors=True)
+        self.digests.forget(path)
 
     def size(self, key: str) -> int:
         """Bytes of all files of a blob."""
-        return sum(file.stat().st_size for file in self.path(key).rglob("*") if file.is_file())
+        return sum(file.stat().st_size for file in files(self.path(key)).values())
 
     def clear(self) -> None:
         """Remove every blob; the files themselves go in the background."""
@@ -121,11 +189,25 @@ class Blobs:
             if not child.name.startswith(".trash-"):
                 child.rename(trash / child.name)
         self._staging.mkdir(parents=True, exist_ok=True)
+        self.digests = Digests()
         threading.Thread(target=shutil.rmtree, args=(trash,), kwargs={"ignore_errors": True}, daemon=True).start()
 
-    def _sync_all(self, paths: Sequence[Path]) -> None:
-        """Side by side, since a journalling file system then commits once for many, not once for each."""
-        list(self._syncing.map(_sync, paths))
+    def _digest_and_sync(self, path: Path) -> str:
+        found = digest(path)
+        if self._durable:
+            _sync(path)
+        return found
+
+    def _make_parents(self, folder: Path) -> None:
+        """As mkdir(parents=True), and each new folder's name is on the disk, too; the root must be there."""
+        missing = []
+        while folder != self.root and not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            if self._durable:
+                _sync(new.parent)
 
 
 def _sync(path: Path) -> None:
@@ -143,4 +225,6 @@ def _explain(error: OSError, root: Path) -> StorageFailed:
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StorageFailed(f"{root} cannot be written: give a writable --state-dir; earlier checkpoints are intact")
+    if error.errno == errno.ENOENT and not root.is_dir():
+        return StorageFailed(f"the state folder of {root} is gone: stop this emulator and start it again")
     return StorageFailed(f"cannot write below {root}: {error.strerror or error}")

@@ -61,7 +61,8 @@ class Job:
 class Checkpoint:
     """A row and the blob behind it. `owner` is the full name of the job or session that lists it.
 
-    `trained` says which parts of the model an adapter is on, under the names of create_model's settings.
+    `trained` says which parts of the model an adapter is on, under the names of create_model's settings; `digests` what
+    each file of the blob is, by its name.
     """
 
     owner: str
@@ -83,6 +84,7 @@ class Checkpoint:
     renames_to: str = ""
     renames_at: int = 0
     expires: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -127,6 +129,7 @@ class Model:
     display_name: str = ""
     description: str = ""
     pending: Pending | None = None
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

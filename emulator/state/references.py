@@ -1,15 +1,24 @@
 """Which blobs are needed: those of rows and models, and what a replica loaded and has to find after a restart."""
 
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Deployment, Pod, SnapshotLoad
+from emulator.state.records import Record
 from emulator.state.world import World
 
 
 def needed(world: World) -> set[str]:
     """The keys of all blobs that an entity points at."""
     return {entity.blob for table in (world.checkpoints, world.models, world.loads) for entity in table if entity.blob}
+
+
+def checked(world: World, blobs: Blobs, key: str, what: str) -> Path:
+    """The folder of a blob that holds what was saved, whoever it belongs to; raises Damaged."""
+    owners = (entity for table in (world.checkpoints, world.models) for entity in table if entity.blob == key)
+    found = next(owners, None) or Record.read(blobs.path(key))
+    return blobs.checked(key, found.digests if found else {}, what)
 
 
 def delete(world: World, blobs: Blobs, keys: Iterable[str]) -> None:

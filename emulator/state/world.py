@@ -3,11 +3,11 @@
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from emulator.core.clock import Clock
-from emulator.core.errors import FailedPrecondition
+from emulator.core.errors import StorageFailed
 from emulator.core.ids import Ids
 from emulator.core.kinds import CheckpointKind
 from emulator.core.lifecycle import Pending
@@ -25,6 +25,7 @@ from emulator.state.entities import (
     Session,
     SnapshotLoad,
 )
+from emulator.state.migrations import FORMAT, check_format
 from emulator.state.store import Key, Store
 
 
@@ -33,10 +34,6 @@ class Entity(Protocol):
 
     @property
     def name(self) -> str: ...
-
-
-FORMAT = 3
-"""Of what is stored; it counts up when entities change their fields."""
 
 
 class Change(NamedTuple):
@@ -111,8 +108,18 @@ class Table(Generic[E]):
 
     def _load(self, store: Store) -> None:
         self.clear()
-        for entity in sorted((self._decode(body) for _, body in store.all(self._kind)), key=_birth):
+        for entity in sorted((self._stored(name, body) for name, body in store.all(self._kind)), key=_birth):
             self._keep(entity)
+
+    def _stored(self, name: str, body: dict[str, Any]) -> E:
+        """An entity from the disk; raises StorageFailed that names it."""
+        try:
+            return self._decode(body)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise StorageFailed(
+                f"the state folder's {self._kind} {name[:200]} cannot be read ({error}): use the version that "
+                "wrote it, or move metadata.sqlite away and run `ftsim state recover`"
+            ) from None
 
     def _reload(self, store: Store, name: str) -> None:
         """Take back what a failed change did to an entity, and give it its place among its siblings again."""
@@ -160,7 +167,8 @@ class World:
     def __init__(self, *, clock: Clock | None = None, store: Store | None = None, seed: int = 0) -> None:
         """Load what `store` holds.
 
-        Raises StorageFailed when it cannot be written, FailedPrecondition when it is of another format.
+        A store that cannot be written to is read, and says so in `read_only`. Raises StorageFailed for one that cannot
+        be read, FailedPrecondition for one of another format.
         """
         self.clock = clock or Clock()
         self.store = store or Store()
@@ -168,6 +176,7 @@ class World:
         self._dirty: dict[Key, bool] = {}
         self.watchers: list[Watcher] = []
         self._depth = 0
+        self._synced = False
         self.jobs: Table[Job] = Table(self, "job", Job)
         self.checkpoints: Table[Checkpoint] = Table(self, "checkpoint", Checkpoint)
         self.models: Table[Model] = Table(self, "model", Model)
@@ -232,20 +241,26 @@ class World:
 
     def _boot(self) -> int:
         kept = self.store.read(*_BOOT) or {"count": -1, "format": FORMAT}
-        if kept.get("format", 1) != FORMAT:
-            raise FailedPrecondition(
-                f"the state is of format {kept.get('format', 1)}, this emulator reads {FORMAT}: "
-                "use the version that wrote it, or an empty folder"
-            )
+        check_format(kept)
         boot = int(kept["count"]) + 1
-        self.store.write({_BOOT: {"count": boot, "format": FORMAT}})
+        try:
+            # Without waiting for the disk: what is acknowledged later takes this along.
+            self.store.write({_BOOT: {"count": boot, "format": FORMAT}}, synced=False)
+        except StorageFailed as error:
+            if boot == 0:
+                raise
+            self.store.freeze(f"{error.message}; it is open for reading alone")
         return boot
 
     @contextmanager
-    def change(self) -> Iterator[None]:
-        """Hold the lock; on leaving, store every `put` and `remove` in one transaction, or undo all on an error."""
+    def change(self, *, synced: bool = True) -> Iterator[None]:
+        """Hold the lock; on leaving, store every `put` and `remove` in one transaction, or undo all on an error.
+
+        What a client is told of afterwards is `synced`; what a read would find out again need not wait for the disk.
+        """
         with self.lock:
             self._depth += 1
+            self._synced |= synced
             try:
                 yield
                 if self._depth == 1:
@@ -256,16 +271,22 @@ class World:
                 raise
             finally:
                 self._depth -= 1
+                if not self._depth:
+                    self._synced = False
+
+    def settling(self) -> AbstractContextManager[None]:
+        """A change that time has brought and a read finds: the next read would find it again."""
+        return self.change(synced=False)
 
     def reset(self) -> None:
-        """Forget everything but the seed; quirks are cleared too."""
+        """Forget everything but the seed, from which ids begin anew; quirks are cleared too."""
         with self.lock:
-            self.store.clear()
+            self.store.replace({_BOOT: {"count": 0, "format": FORMAT}})
             self.quirks.clear()
             self._dirty.clear()
             for table in self._tables.values():
                 table.clear()
-            self.ids = Ids(self.ids.seed, self._boot())
+            self.ids = Ids(self.ids.seed)
 
     def _flush(self) -> None:
         if not self._dirty:
@@ -275,6 +296,7 @@ class World:
         self.store.write(
             {key: body for key, body in encoded.items() if body is not None},
             [key for key, body in encoded.items() if body is None],
+            synced=self._synced,
         )
         changes = [Change(_how(existed, encoded[key]), *key) for key, existed in self._dirty.items()]
         self._dirty.clear()

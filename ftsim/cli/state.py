@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftsim.cli import upkeep
 from ftsim.cli.console import ApiKey, StateDir, Url, fail
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
     from emulator.platform.archive import Archive
 
-app = typer.Typer(no_args_is_help=True, help="Save, restore and compare all an emulator has; open a failure's bundle.")
+app = typer.Typer(
+    no_args_is_help=True, help="Save, restore, compare, verify and repair all an emulator has; open a failure's bundle."
+)
+upkeep.add_to(app)
 File = Annotated[Path, typer.Argument(help="The archive.")]
 SHOWN = 12
 

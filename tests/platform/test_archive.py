@@ -17,6 +17,7 @@ from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.platform import archive
 from emulator.platform.archive import Archive
 from emulator.server import Emulator
+from emulator.state.digests import RECORD
 from ftsim.cli.main import app
 from ftsim.inspect.states import differences, open_bundle
 from tests.doubles import DictBackend
@@ -75,7 +76,7 @@ def test_a_restore_that_fails_leaves_the_present_as_it_was(
     train(http)
     file = emu.snapshot(tmp_path / "a.zip")
     row = next(iter(emu.world.checkpoints))
-    changed = next(emu.platform.blobs.path(row.blob).iterdir())
+    changed = next(path for path in emu.platform.blobs.path(row.blob).iterdir() if path.name != RECORD)
     before, after = changed.read_bytes(), b"another save under the same key"
     changed.write_bytes(after)
 
@@ -131,7 +132,9 @@ def test_nobody_waits_while_a_state_is_written(emu: Emulator, http: httpx.Client
     assert http.get(f"{JOBS}/j2").status_code == 404
 
 
-def test_what_a_death_left_without_a_row_is_swept_at_the_next_start(backend: DictBackend, tmp_path: Path) -> None:
+def test_what_a_death_left_without_a_row_is_set_aside_at_the_next_start(
+    backend: DictBackend, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with Emulator(backend, state_dir=tmp_path / "state") as emulator, talking(emulator) as http:
         train(http)
         kept = sorted(path for path in emulator.platform.blobs.root.rglob("*") if path.is_file())
@@ -141,6 +144,9 @@ def test_what_a_death_left_without_a_row_is_swept_at_the_next_start(backend: Dic
     (orphan / "deep" / "model.safetensors").write_bytes(b"x")
     with Emulator(backend, state_dir=tmp_path / "state") as emulator:
         assert sorted(path for path in emulator.platform.blobs.root.rglob("*") if path.is_file()) == kept
+    (found,) = (tmp_path / "state" / "lost+found").rglob("model.safetensors")
+    assert found.read_bytes() == b"x"
+    assert "1 things without a row were moved to" in caplog.text
 
 
 def test_a_restored_state_goes_on_on_another_machine(emu: Emulator, http: httpx.Client, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_change_that_fails_is_undone_as_a_whole() -> None:
 def test_a_store_that_cannot_write_keeps_memory_and_disk_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StorageFailed("no space left")
 
     def put() -> None:

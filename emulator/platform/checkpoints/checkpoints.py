@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from emulator.backend import SavedState
 from emulator.core.clock import SECOND
@@ -16,6 +17,7 @@ from emulator.quirks import rows as row_quirks, saves
 from emulator.state import references as holds
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint
+from emulator.state.records import record_for
 from emulator.state.world import World
 
 VISIBLE = "visible"
@@ -42,7 +44,7 @@ class Checkpoints:
         self._world = world
         self._blobs = blobs
         self._owners = owners
-        self._lifecycle = Lifecycle(world.clock, world.change, _show)
+        self._lifecycle = Lifecycle(world.clock, world.settling, _show)
         owners.on_purge(lambda owner: self.forget(owner.name))
 
     def check_name(self, owner: str, name: str) -> None:
@@ -74,20 +76,24 @@ class Checkpoints:
         subject = origin.scope.subject(name)
         key = f"{subject.account}/{origin.bucket or subject.job}/{name}~{self._world.ids.hex_aside(8)}"
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
-        torn = resumable(kind) and self._world.quirks.spend(saves.DCP_TORN, subject)
-        self._blobs.commit(staged, key)
+        if torn := resumable(kind) and self._world.quirks.spend(saves.DCP_TORN, subject):
+            _tear(staged, torn)
+        digests = self._blobs.settle(staged)
+        now = self._world.clock.now()
+        listed, later, due = self._names(origin.scope, name, kind, state.step, now)
+        row = Checkpoint(
+            owner=owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size, digests=digests,
+            renames_to=later, renames_at=due, expires=now + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
+            base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
+            saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
+            model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(subject, now),
+        )  # fmt: skip
+        self._blobs.commit(staged, key, digests, record_for("checkpoint", row, *self._listers(owner)))
         try:
             with self._world.change():
                 self.owner(owner)
-                now = self._world.clock.now()
-                listed, later, due = self._names(origin.scope, name, kind, state.step, now)
-                row = Checkpoint(
-                    owner=owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size,
-                    renames_to=later, renames_at=due, expires=now + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
-                    base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
-                    saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
-                    model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(subject, now),
-                )  # fmt: skip
+                if any(other.created >= row.created for other in self._world.checkpoints.of(owner)):
+                    row.created = row.updated = self._world.clock.now()  # another save came in between: order stays
                 replaced = self._world.checkpoints.get(row.name)
                 if replaced is not None:
                     self._world.checkpoints.remove(row.name)
@@ -97,9 +103,15 @@ class Checkpoints:
             raise
         if replaced is not None:
             holds.delete(self._world, self._blobs, [replaced.blob])
-        if torn:
-            _tear(self._blobs.path(key), torn)
         return row
+
+    def _listers(self, owner: str) -> list[tuple[str, Any]]:
+        """What lists the rows of an owner, for their records: the job, or the session and its runs."""
+        if (job := self._world.jobs.get(owner)) is not None:
+            return [("job", job)]
+        session = self._world.sessions.get(owner)
+        runs = [run for run in self._world.runs.of(session.account) if run.session == owner] if session else []
+        return [*([("session", session)] if session else []), *(("run", run) for run in runs)]
 
     def owner(self, name: str) -> str:
         """The full name of a job or session, checked; raises NotFound when there is none, or none any more."""
@@ -122,7 +134,7 @@ class Checkpoints:
 
     def forget(self, owner: str) -> None:
         """Drop the rows of an owner whose retention is over, and their blobs (FAILURES D17)."""
-        with self._world.change():
+        with self._world.change(synced=False):
             rows = self._world.checkpoints.of(owner)
             for row in rows:
                 self._world.checkpoints.remove(row.name)
@@ -149,10 +161,10 @@ class Checkpoints:
         return row
 
     def folder(self, row: Checkpoint) -> Path:
-        """The files of a row; raises NotFound in the service's words when they are gone (FAILURES D3)."""
+        """The files of a row; raises NotFound in the service's words when they are gone (FAILURES D3), Damaged."""
         if not self._blobs.exists(row.blob):
             raise NotFound(f'checkpoint "{row.id}" not found in GCS')
-        return self._blobs.path(row.blob)
+        return self._blobs.checked(row.blob, row.digests, f"checkpoint {row.id!r}")
 
     def resolve(self, asking: CheckpointScope, path: str) -> Checkpoint:
         """The resumable row load_weights means (WIRE 5.2); raises InvalidArgument, NotFound, FailedPrecondition."""
@@ -182,7 +194,7 @@ class Checkpoints:
         """Drop rows that have expired (FAILURES B5); give others their lasting names, replacing what had these (A9)."""
         now, table = self._world.clock.now(), self._world.checkpoints
         expired: list[str] = []
-        with self._world.change():
+        with self._world.change(synced=False):
             for row in rows:
                 if row.expires and now >= row.expires:
                     table.remove(row.name)

@@ -20,6 +20,7 @@ from emulator.platform.operations import Operations
 from emulator.quirks import jobs, promotion
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint, Model, Operation
+from emulator.state.records import record_for
 from emulator.state.world import World
 
 _HOW_TO_SAVE = 'save_weights_for_sampler_ext(checkpoint_type="base") / TrainingCheckpoints.save(promotable=True)'
@@ -143,9 +144,12 @@ class Promotion:
             raise
         _, model_id = split_resource(request.output_model, "models")
         key = f"{request.account}/models/{model_id}~{self._world.ids.hex_aside(8)}"
-        self._blobs.commit(staged, key)
+        model = self._made(request, row, key, described, self._blobs.settle(staged))
+        self._blobs.commit(staged, key, model.digests, record_for("model", model))
         try:
-            return self._register(request, row, key, described)
+            with self._world.change():
+                model.created = model.updated = self._world.clock.now()
+                return self._world.models.put(model)
         except PlatformError:
             self._blobs.delete(key)
             raise
@@ -169,23 +173,22 @@ class Promotion:
         except BackendError as error:
             raise FailedPrecondition(f"checkpoint {row.id!r} does not open, save it again: {error.message}") from error
 
-    def _register(self, request: PromoteRequest, row: Checkpoint, key: str, found: ModelDescription) -> Model:
+    def _made(
+        self, request: PromoteRequest, row: Checkpoint, key: str, found: ModelDescription, digests: dict[str, str]
+    ) -> Model:
         _, model_id = split_resource(request.output_model, "models")
         wait = Progression(after_s=self._world.quirks.value(promotion.DURATION_S, request.subject))
         adapter = row.kind is CheckpointKind.INFERENCE_LORA
-        with self._world.change():
-            now = self._world.clock.now()
-            pending = wait.to(READY, now)
-            return self._world.models.put(
-                Model(
-                    account=request.account, id=model_id, kind=ADDON if adapter else "HF_BASE_MODEL", created=now,
-                    updated=now, blob=key, base_model=row.base_model, state=UPLOADING if pending else READY,
-                    pending=pending, model_type=found.model_type,
-                    parameter_count=found.parameter_count, context_length=found.context_length, moe=found.moe,
-                    lora_rank=found.lora_rank, target_modules=list(found.target_modules), display_name=model_id,
-                    source_checkpoint=row.name, source_step=row.step, root=self._models.root(row.base_model),
-                )
-            )  # fmt: skip
+        now = self._world.clock.now()
+        pending = wait.to(READY, now)
+        return Model(
+            account=request.account, id=model_id, kind=ADDON if adapter else "HF_BASE_MODEL", created=now,
+            updated=now, blob=key, base_model=row.base_model, state=UPLOADING if pending else READY, pending=pending,
+            model_type=found.model_type,
+            parameter_count=found.parameter_count, context_length=found.context_length, moe=found.moe,
+            lora_rank=found.lora_rank, target_modules=list(found.target_modules), display_name=model_id,
+            source_checkpoint=row.name, source_step=row.step, root=self._models.root(row.base_model), digests=digests,
+        )  # fmt: skip
 
     def _orphan(self, request: PromoteRequest) -> None:
         """A bad model id loses the blob for every later promotion too (FAILURES D3, case c)."""

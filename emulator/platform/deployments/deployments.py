@@ -35,7 +35,7 @@ class Deployments:
         self._world = world
         self._catalogue = catalogue
         self._models = models
-        self._lifecycle = Lifecycle(world.clock, self._change, self._enter)
+        self._lifecycle = Lifecycle(world.clock, lambda: self._change(synced=False), self._enter)
         self._on_pod_gone: list[Listener] = []
         self._gone: list[tuple[Pod, list[str]]] = []
         self.loading: Callable[[Deployment], bool] = lambda deployment: False
@@ -221,11 +221,11 @@ class Deployments:
             deployment.pods.append(self.new_pod(deployment))
 
     @contextmanager
-    def _change(self) -> Iterator[None]:
+    def _change(self, *, synced: bool = True) -> Iterator[None]:
         """A change of the world; replicas that it ended are closed after it, without its lock."""
         gone: list[tuple[Pod, list[str]]] = []
         try:
-            with self._world.change():
+            with self._world.change(synced=synced):
                 yield
                 gone = self._gone
         finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 from emulator.backend import BackendError
 from emulator.core.clock import SECOND
-from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound
+from emulator.core.errors import Damaged, FailedPrecondition, InvalidArgument, NotFound
 from emulator.core.kinds import CheckpointKind, resumable
 from emulator.platform.deployments import buckets
 from emulator.platform.deployments.deployments import FAILED, Deployments
@@ -188,13 +188,13 @@ class HotLoad:
             self._replicas.apply(
                 replica, load, "SYNC" if deployment.transition == "SYNC" else "ASYNC", in_place=in_place
             )
-        except (Refused, BackendError, NotFound) as refusal:
+        except (Refused, BackendError, NotFound, Damaged) as refusal:
             error = str(refusal) or "the load failed"
             crash = isinstance(refusal, Refused) and refusal.crash
             if crash:
                 self._replicas.close(pod.identity)
         freed: list[str] = []
-        with self._world.change():
+        with self._world.change(synced=False):
             if not self.stands(deployment, pod):  # deleted or scaled down meanwhile, and nothing may bring it back
                 self._replicas.close(pod.identity)
                 return

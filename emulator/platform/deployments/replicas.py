@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.backend import Backend, BackendError, BaseModel, Replica, Transition
-from emulator.core.errors import NotFound
+from emulator.core.errors import Damaged, NotFound
 from emulator.platform.models.models import ADDON, Models
 from emulator.state import references as holds
 from emulator.state.blobs import Blobs
@@ -111,10 +111,10 @@ class Replicas:
         return key in self._open
 
     def apply(self, replica: Replica, load: Load, transition: Transition, *, in_place: bool = False) -> None:
-        """Apply a blob to an open replica; raises NotFound when it is gone, BackendError when it does not apply."""
-        folder = self._blobs.path(load.blob)
-        if not folder.is_dir():
+        """Apply a blob to an open replica; raises NotFound, Damaged, BackendError when it does not apply."""
+        if not self._blobs.exists(load.blob):
             raise NotFound(f'checkpoint "{load.identity}" not found in GCS')
+        folder = holds.checked(self._world, self._blobs, load.blob, f"checkpoint {load.identity!r}")
         match load.how:
             case "base":
                 replica.load_base(folder, load.identity, transition)
@@ -149,7 +149,7 @@ class Replicas:
         try:
             for load in loads:
                 self.apply(replica, load, "ASYNC")
-        except (BackendError, NotFound):
+        except (BackendError, NotFound, Damaged):
             replica.close()
             raise
         return replica

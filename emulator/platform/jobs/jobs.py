@@ -52,7 +52,7 @@ class Jobs:
         self._models = models
         self._scripts: dict[str, tuple[list[str], int]] = {}
         self.life: Life[Job] = Life(
-            world.clock, world.change, enter=self._enter, remove=lambda job: world.jobs.remove(job.name),
+            world.clock, world.settling, enter=self._enter, remove=lambda job: world.jobs.remove(job.name),
             idle_s=lambda job: job.inactivity_s, stop_idle=self._stop_idle,
         )  # fmt: skip
 

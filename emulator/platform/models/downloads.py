@@ -8,6 +8,7 @@ from emulator.core.clock import SECOND
 from emulator.core.errors import NotFound, PermissionDenied
 from emulator.core.ids import Ids
 from emulator.platform.models.models import Models
+from emulator.state.digests import RECORD
 from emulator.state.world import World
 
 LIFETIME_S = 3600
@@ -25,7 +26,9 @@ class Downloads:
         """File name to path and query, for every file of a model; raises NotFound."""
         expires = self._world.clock.now() // SECOND + LIFETIME_S
         files = sorted(
-            path.name for path in self._models.folder(self._models.get(model_name)).iterdir() if path.is_file()
+            path.name
+            for path in self._models.folder(self._models.get(model_name)).iterdir()
+            if path.is_file() and path.name != RECORD
         )
         paths = {file: f"/v1/{model_name}/files/{file}" for file in files}
         return {file: f"{path}?expires={expires}&signature={self._sign(path, expires)}" for file, path in paths.items()}
@@ -38,7 +41,7 @@ class Downloads:
         if not known or self._world.clock.now() > stamp * SECOND:
             raise PermissionDenied("this link is not valid (any more): ask for the download endpoint again")
         found = self._models.folder(self._models.get(model_name)) / file
-        if not found.is_file():
+        if file == RECORD or not found.is_file():
             raise NotFound(f"{model_name} has no file {file[:120]!r}")
         return found
 

@@ -26,7 +26,7 @@ class Models:
         self._blobs = blobs
         self._catalogue = catalogue
         self._backend = backend
-        self._lifecycle = Lifecycle(world.clock, world.change, self._enter)
+        self._lifecycle = Lifecycle(world.clock, world.settling, self._enter)
 
     def get(self, name: str) -> Model:
         """The model of this full resource name; raises InvalidArgument, NotFound."""
@@ -86,11 +86,11 @@ class Models:
         return model.base_model if model.kind == ADDON else name
 
     def folder(self, model: Model) -> Path:
-        """The files of a model that was promoted, or of one with a folder behind it; raises NotFound."""
+        """The files of a model that was promoted, or of one with a folder behind it; raises NotFound, Damaged."""
         if model.blob:
             if not self._blobs.exists(model.blob):
                 raise NotFound(f"the files of {model.name} are gone")
-            return self._blobs.path(model.blob)
+            return self._blobs.checked(model.blob, model.digests, model.name)
         return self._backend.folder(self.base(model.name))
 
     def update(self, name: str, *, display_name: str | None = None, description: str | None = None) -> Model:

@@ -212,7 +212,7 @@ def test_a_blob_that_was_cut_short_since_is_refused(
     shard.write_bytes(shard.read_bytes()[:-1])
     answer = http.post(PROMOTE.format("step-1"), json=body())
     assert answer.status_code == 400
-    assert "not whole" in answer.json()["message"]
+    assert "model.safetensors is not what was saved" in answer.json()["message"]
     assert len(emu.world.models) == 0
 
 
@@ -222,7 +222,7 @@ def test_a_store_that_fails_leaves_neither_model_nor_files(
     save(new_job(), "step-1", write_base)
     before = files(emu)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StorageFailed("no space left on the disk")
 
     with monkeypatch.context() as patch:

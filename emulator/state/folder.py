@@ -1,0 +1,148 @@
+"""A state folder: whose it is, who may use it, whether it can be written to.
+
+ftsim-state          marks it as ours
+metadata.sqlite      rows; blobs/ the files behind them; lost+found/ what no row points at
+lock                 held by the emulator that uses it
+key, admin-key       who may ask (see `emulator.http.guard`)
+"""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from emulator.core.errors import FailedPrecondition, StorageFailed
+from emulator.state.blobs import LOST
+from emulator.state.digests import RECORD
+from emulator.state.store import Store
+
+MARK, METADATA, BLOBS, LOCK, SERVER_FILE = "ftsim-state", "metadata.sqlite", "blobs", "lock", "server.json"
+_MARK_TEXT = "This folder is the state of an ftsim emulator. What is in it, and what may go: docs/durability.md\n"
+_OURS = {
+    MARK, METADATA, f"{METADATA}-wal", f"{METADATA}-shm", BLOBS, LOCK, LOST, SERVER_FILE, "server.lock", "serving.lock",
+    "server.log", "clients", "journals", "snapshots", "hub", "base-models", "key", "admin-key",
+}  # fmt: skip
+_WRITE_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """An open state folder; `read_only` is why nothing can be written to it, "" when all is well."""
+
+    root: Path
+    read_only: str = ""
+
+    def store(self) -> Store:
+        """The metadata; raises StorageFailed."""
+        store = Store(self.root / METADATA, read_only=self.read_only)
+        if not self.read_only:
+            store.guard(self.root / LOCK)
+        return store
+
+
+@contextlib.contextmanager
+def opened(root: Path) -> Iterator[StateFolder]:
+    """The folder, ours alone until the end; made when there is none, private to its user.
+
+    Raises FailedPrecondition for a folder that somebody uses, that is not ours, or whose metadata is gone while blobs
+    are there; StorageFailed for one that can be neither made nor read.
+    """
+    read_only = ""
+    with contextlib.ExitStack() as held:
+        try:
+            _make(root)
+            _refuse_foreign(root)
+            held.enter_context(locked(root))
+            _mark(root)
+        except OSError as error:
+            if error.errno not in _WRITE_REFUSED or not (root / METADATA).is_file():
+                raise StorageFailed(f"the state folder {root} cannot be written: {error.strerror or error}") from error
+            read_only = (
+                f"the state folder {root} cannot be written ({error.strerror}): it is open for reading alone; free "
+                "space or make it writable, and start again"
+            )
+        _refuse_headless(root)
+        yield StateFolder(root, read_only)
+
+
+def blobs_there(root: Path) -> int:
+    """How many blobs with a record lie in a state folder."""
+    return sum(1 for _ in (root / BLOBS).rglob(RECORD))
+
+
+def running_at(root: Path) -> str:
+    """` at <url>` of the emulator that announced itself in this state folder, or nothing."""
+    try:
+        return f" at {json.loads((root / SERVER_FILE).read_text('utf-8'))['url']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _make(root: Path) -> None:
+    if not root.exists():
+        root.mkdir(parents=True, mode=0o700)
+        _sync(root.parent)
+    elif os.stat(root).st_uid == os.getuid():
+        root.chmod(0o700)
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Raises FailedPrecondition for a folder that holds what no emulator has put there."""
+    if (root / MARK).exists() or (root / METADATA).exists():
+        return
+    there = sorted(path.name for path in root.iterdir() if path.name not in _OURS and not path.name.startswith("."))
+    blobs = root / BLOBS
+    if not there and blobs.is_dir() and not blobs_there(root):
+        there = [f"{BLOBS}/{path.name}" for path in sorted(blobs.iterdir()) if not path.name.startswith(".")]
+    if there:
+        raise FailedPrecondition(
+            f"{root} is no state folder of ftsim: it holds {', '.join(there[:3])}; give a new or an empty folder"
+        )
+
+
+def _refuse_headless(root: Path) -> None:
+    """Raises FailedPrecondition when rows are gone whose blobs are there: a start would be a start from nothing."""
+    file = root / METADATA
+    if (file.is_file() and file.stat().st_size) or not (count := blobs_there(root)):
+        return
+    raise FailedPrecondition(
+        f"{root} has {count} blobs and no {METADATA}: `ftsim state recover --state-dir {root}` makes the rows anew "
+        "from the blobs; nothing was changed"
+    )
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """The folder is ours alone meanwhile; raises FailedPrecondition when an emulator uses it, OSError."""
+    lock = FileLock(root / LOCK, blocking=False, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise FailedPrecondition(f"another emulator{running_at(root)} uses the state folder {root}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _mark(root: Path) -> None:
+    if (root / MARK).exists():
+        return
+    with (root / MARK).open("w", encoding="utf-8") as file:
+        file.write(_MARK_TEXT)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(root)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

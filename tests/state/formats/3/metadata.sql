@@ -1,0 +1,13 @@
+BEGIN TRANSACTION;
+CREATE TABLE entities (
+	kind VARCHAR NOT NULL, 
+	"key" VARCHAR NOT NULL, 
+	body TEXT NOT NULL, 
+	PRIMARY KEY (kind, "key")
+);
+INSERT INTO "entities" VALUES('meta','boot','{"count": 0, "format": 3}');
+INSERT INTO "entities" VALUES('job','accounts/local/rlorTrainerJobs/j1','{"account": "local", "id": "j1", "base_model": "accounts/fireworks/models/qwen3-8b", "created": 1795882307125532, "updated": 1795882307125549, "state": "JOB_STATE_RUNNING", "message": "", "status_code": "OK", "pending": null, "display_name": "", "lora_rank": 0, "learning_rate": 0.0, "max_context_length": 40960, "forward_only": false, "shape": "", "purpose": "", "hot_load_deployment": "", "bucket_url": "gs://emu/rl-checkpoints/local/trainer-j1/", "inactivity_s": 0.0, "last_activity": 1795882307125549, "deleted": null, "stale_reads": 0, "request_state_cleared": false, "config": {"baseModel": "accounts/fireworks/models/qwen3-8b"}, "request": {}}');
+INSERT INTO "entities" VALUES('checkpoint','accounts/local/rlorTrainerJobs/j1/checkpoints/step-2','{"owner": "accounts/local/rlorTrainerJobs/j1", "id": "step-2", "created": 1795882307208193, "updated": 1795882307208193, "kind": "CHECKPOINT_TYPE_TRAINING", "blob": "local/j1/step-2~309aea60", "base_model": "accounts/fireworks/models/qwen3-8b", "lora_rank": 0, "trained": {}, "step": 0, "saved_as": "save_weights", "bucket": "", "previous_snapshot": null, "model_id": "model-c82c1960d4ad63d2", "pending": null, "size": 146, "renames_to": "", "renames_at": 0, "expires": 0}');
+INSERT INTO "entities" VALUES('checkpoint','accounts/local/rlorTrainerJobs/j1/checkpoints/s-1-0a1b2c3d','{"owner": "accounts/local/rlorTrainerJobs/j1", "id": "s-1-0a1b2c3d", "created": 1795882307246607, "updated": 1795882307246607, "kind": "CHECKPOINT_TYPE_INFERENCE_BASE", "blob": "local/j1/s-1-0a1b2c3d~b6b89d5e", "base_model": "accounts/fireworks/models/qwen3-8b", "lora_rank": 0, "trained": {}, "step": 0, "saved_as": "base", "bucket": "", "previous_snapshot": null, "model_id": "model-c82c1960d4ad63d2", "pending": null, "size": 206, "renames_to": "", "renames_at": 0, "expires": 0}');
+INSERT INTO "entities" VALUES('model','accounts/local/models/m1','{"account": "local", "id": "m1", "kind": "HF_BASE_MODEL", "created": 1795882307317619, "updated": 1795882307317619, "blob": "local/models/m1~e98cfb23", "state": "READY", "base_model": "accounts/fireworks/models/qwen3-8b", "root": "accounts/fireworks/models/qwen3-8b", "lora_rank": 0, "target_modules": [], "model_type": "qwen3", "parameter_count": 4, "context_length": 4096, "moe": false, "source_checkpoint": "accounts/local/rlorTrainerJobs/j1/checkpoints/s-1-0a1b2c3d", "source_step": 0, "display_name": "m1", "description": "", "pending": null}');
+COMMIT;
