@@ -116,7 +116,7 @@ _CODES = {1: "cancelled", 3: "invalid_argument", 4: "deadline_exceeded", 5: "not
           13: "internal", 14: "unavailable", 16: "unauthenticated"}  # fmt: skip
 
 
-def spoken(path: str, status: int, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
+def error_body(path: str, status: int, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
     """The envelope as whoever serves this path writes it: the serverless gateway has one of its own (WIRE 2.12)."""
     if not path.startswith(SERVERLESS):
         return envelope

@@ -146,7 +146,11 @@ class Life(Generic[R]):
             return False
         if entity.pending is not None:
             self._changes.settle(entity, look=look)
-        idle = self._idle_s(entity) if entity.running else 0
-        if idle and self._clock.now() > max(entity.last_activity, self._started) + int(idle * SECOND):
+        idle = self._idle_s(entity)
+        if (
+            idle
+            and entity.running
+            and self._clock.now() > max(entity.last_activity, self._started) + int(idle * SECOND)
+        ):
             self._stop_idle(entity)
         return True

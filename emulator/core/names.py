@@ -1,11 +1,11 @@
-"""Grammar of resource names: accounts, models, jobs, checkpoints, deployments, operations (WIRE 1, 5.1, 5.2).
+"""Holds the grammar of resource names: accounts, models, jobs, checkpoints, deployments, operations (WIRE 1, 5.1, 5.2).
 
 The grammar is strict on purpose: a full name where a short id is wanted does not resolve (FAILURES A16).
 """
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 from emulator.core.errors import InvalidArgument
@@ -40,10 +40,9 @@ class OwnerName(NamedTuple):
     id: str
 
     @classmethod
-    @lru_cache(4096)
     def parse(cls, name: str) -> "OwnerName":
-        """The parts of a name that the platform made, or checked before; raises ValueError for what is none."""
-        _, account, collection, identifier = name.split("/")
+        """Take a name apart that the platform made; an id that a client sent may have slashes, which stay in it."""
+        _, account, collection, identifier = name.split("/", 3)
         return cls(account, collection, identifier)
 
     def __str__(self) -> str:
@@ -74,19 +73,22 @@ class CheckpointScope:
     owner: str
     run: str = ""
 
+    @cached_property
+    def _parts(self) -> OwnerName:
+        return OwnerName.parse(self.owner)
+
     @property
     def account(self) -> str:
-        return OwnerName.parse(self.owner).account
+        return self._parts.account
 
     @property
     def owner_id(self) -> str:
         """The short id of the job or training session."""
-        return OwnerName.parse(self.owner).id
+        return self._parts.id
 
     def subject(self, name: str) -> Subject:
         """What the quirks of a save of this name are selected by."""
-        owner = OwnerName.parse(self.owner)
-        return Subject(account=owner.account, job=owner.id, checkpoint=name)
+        return Subject(account=self._parts.account, job=self._parts.id, checkpoint=name)
 
     def ids(self, name: str) -> tuple[str, ...]:
         """The ids that a save of this name may be listed under: with a dash, or a colon as older planes wrote it."""
@@ -98,7 +100,7 @@ class CheckpointScope:
 
 
 def resource(account: str, collection: str, identifier: str) -> str:
-    """`accounts/{account}/{collection}/{identifier}`."""
+    """Build `accounts/{account}/{collection}/{identifier}`."""
     return f"accounts/{account}/{collection}/{identifier}"
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from emulator.core.errors import InvalidArgument, spoken
+from emulator.core.errors import InvalidArgument, error_body
 from emulator.platform.platform import Platform
 
 _JSON = (b"content-type", b"application/json")
@@ -53,7 +53,7 @@ def request_id(scope: Scope) -> dict[str, str]:
 
 def refusal(scope: Scope, status: int, envelope: Mapping[str, Any]) -> Reply:
     """An error as whoever serves this path writes it, with the caller's request id."""
-    return Reply(spoken(scope["path"], status, envelope), status, request_id(scope))
+    return Reply(error_body(scope["path"], status, envelope), status, request_id(scope))
 
 
 async def body(request: Request) -> dict[str, Any]:

@@ -168,8 +168,11 @@ class Journal:
     def close(self, exchange: Exchange) -> None:
         exchange.seconds = self._clock.elapsed() - exchange._started
         exchange.ended = next(self._numbers)
+        address = f"{exchange.path}?{exchange.query}".encode()
+        if not self.redactor.finds(address, exchange.request, exchange.response):
+            return
         known = self.redactor.known
-        exchange.query = known(exchange.query.encode()).decode() if exchange.query else ""
+        exchange.query = known(exchange.query.encode()).decode()
         exchange.path = known(exchange.path.encode()).decode()
         before = _weight(exchange)
         if (hidden := known(exchange.request)) is not exchange.request:

@@ -19,6 +19,10 @@ class Redactor:
     def __init__(self, keys: Iterable[str] = ()) -> None:
         self._keys = sorted({key.encode() for key in keys if key}, key=len, reverse=True)
 
+    def finds(self, *raw: bytes) -> bool:
+        """Whether a known key is in one of these."""
+        return any(key in one for key in self._keys for one in raw)
+
     def known(self, raw: bytes) -> bytes:
         """Without the known keys; cheap enough for every body."""
         for key in self._keys:

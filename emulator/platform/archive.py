@@ -25,7 +25,7 @@ from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.core.ids import Ids
 from emulator.journal import file as journal_file
 from emulator.platform.platform import Platform
-from emulator.state import references as holds
+from emulator.state import references
 from emulator.state.blobs import Blobs
 from emulator.state.digests import RECORD
 from emulator.state.entities import (
@@ -65,7 +65,7 @@ def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | 
     try:
         with world.lock:  # for a moment only: everybody else waits
             entities, ids, moment = world.dump(), world.ids.state(), world.clock.now()
-            for key in sorted(holds.needed(world)):
+            for key in sorted(references.needed(world)):
                 pinned[key] = platform.blobs.pin(key)
             texts = {name: list(chunks) for name, chunks in (extra or {}).items()}
         with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -158,7 +158,7 @@ def restore(platform: Platform, file: Path) -> None:
             staged[key] = blobs.stage()
             found.extract(key, staged[key])
         with world.lock:
-            before = holds.needed(world)
+            before = references.needed(world)
             # Beside what is there: until the world is stored, nothing that it needs is touched.
             new = {key: folder for key, folder in staged.items() if not found.holds(key, blobs.path(key))}
             places = {key: f"{_RESTORED}{world.clock.now()}/{_original(key)}" for key in new if blobs.exists(key)}
@@ -177,7 +177,7 @@ def restore(platform: Platform, file: Path) -> None:
             committed.clear()
             platform.stop("another state was restored")
             world.clock.catch_up(int(found.manifest["time"]))
-            for key in before - holds.needed(world):
+            for key in before - references.needed(world):
                 blobs.delete(key)
     except ValueError as error:
         raise InvalidArgument(str(error)) from None

@@ -15,11 +15,10 @@ from emulator.platform.models.models import Models
 from emulator.platform.operations import Operations
 from emulator.platform.trainers.futures import Futures
 from emulator.platform.trainers.owners import Owners
-from emulator.platform.trainers.pool import Pool
-from emulator.platform.trainers.trainers import Trainers
+from emulator.platform.trainers.trainers import Pool, Trainers
 from emulator.platform.trainers.training import Training
 from emulator.platform.trainers.training_sessions import TrainingSessions
-from emulator.state import references as holds
+from emulator.state import references
 from emulator.state.blobs import Blobs
 from emulator.state.world import World
 
@@ -30,7 +29,7 @@ class Platform:
     def __init__(self, world: World, blobs: Blobs, backend: Backend, catalogue: Catalogue, account: str) -> None:
         self.world = world
         self.blobs = blobs
-        self.lost = blobs.set_aside(holds.needed(world), f"{world.ids.boot:06d}")
+        self.lost = blobs.set_aside(references.needed(world), f"{world.ids.boot:06d}")
         """What no row points at, moved to `lost+found` when this platform began."""
         self.backend = backend
         self.catalogue = catalogue
@@ -55,8 +54,8 @@ class Platform:
             world, self.deployments, self.hotload, self.replicas, self.models, self.samplers
         )  # fmt: skip
         self.deployments.on_pod_gone(lambda pod, _: self.replicas.close(pod.identity))
-        self.deployments.on_pod_gone(lambda _, keys: holds.let_go(world, blobs, keys))
-        self.hotload.on_unload(lambda keys: holds.let_go(world, blobs, keys))
+        self.deployments.on_pod_gone(lambda _, keys: references.let_go(world, blobs, keys))
+        self.hotload.on_unload(lambda keys: references.let_go(world, blobs, keys))
         self.deployments.loading = self.hotload.loading
 
     def reset(self) -> None:

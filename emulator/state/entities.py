@@ -1,6 +1,10 @@
-"""The nouns of the platform as plain dataclasses; times are microseconds since the epoch, values are JSON-able."""
+"""The nouns of the platform as plain dataclasses; times are microseconds since the epoch, values are JSON-able.
 
-from dataclasses import dataclass, field
+What makes up an entity's name never changes, so the name is put together once; another name is another entity.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from emulator.core.kinds import CheckpointKind
@@ -38,11 +42,11 @@ class Job:
     config: dict[str, Any] = field(default_factory=dict)
     request: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"accounts/{self.account}/rlorTrainerJobs/{self.id}"
 
-    @property
+    @cached_property
     def subject(self) -> Subject:
         """What its quirks are selected by."""
         return Subject(account=self.account, job=self.id)
@@ -86,7 +90,7 @@ class Checkpoint:
     expires: int = 0
     digests: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"{self.owner}/checkpoints/{self.id}"
 
@@ -95,11 +99,15 @@ class Checkpoint:
         """The short id of the job or session that lists it."""
         return OwnerName.parse(self.owner).id
 
-    @property
+    @cached_property
     def subject(self) -> Subject:
         """What its quirks are selected by."""
         owner = OwnerName.parse(self.owner)
         return Subject(account=owner.account, job=owner.id, checkpoint=self.id)
+
+    def renamed(self) -> "Checkpoint":
+        """The same row under the name that it was to get."""
+        return replace(self, id=self.renames_to, renames_to="")
 
 
 @dataclass
@@ -131,7 +139,7 @@ class Model:
     pending: Pending | None = None
     digests: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"accounts/{self.account}/models/{self.id}"
 
@@ -148,11 +156,11 @@ class Operation:
     error: dict[str, Any] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"accounts/{self.account}/operations/{self.id}"
 
-    @property
+    @cached_property
     def subject(self) -> Subject:
         """What its quirks are selected by."""
         return Subject(account=self.account)
@@ -203,11 +211,11 @@ class Deployment:
     request: dict[str, Any] = field(default_factory=dict)
     pods: list[Pod] = field(default_factory=list)
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"accounts/{self.account}/deployments/{self.id}"
 
-    @property
+    @cached_property
     def subject(self) -> Subject:
         """What its quirks are selected by."""
         return Subject(account=self.account, deployment=self.id)
@@ -239,7 +247,7 @@ class SnapshotLoad:
     def owner(self) -> str:
         return f"accounts/{self.account}/deployments/{self.deployment}"
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"{self.owner}/snapshots/{self.number}"
 
@@ -264,11 +272,11 @@ class Session:
     forward_only: bool = False
     request_state_cleared: bool = False
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"accounts/{self.account}/trainingSessions/{self.id}"
 
-    @property
+    @cached_property
     def subject(self) -> Subject:
         """What its quirks are selected by."""
         return Subject(account=self.account, job=self.id)
@@ -293,7 +301,7 @@ class Run:
     created: int
     base_model: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"accounts/{self.account}/trainingRuns/{self.id}"
 
@@ -311,6 +319,6 @@ class SamplingRoute:
     target: str
     created: int
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"accounts/{self.account}/trainingSamplers/{self.target}"

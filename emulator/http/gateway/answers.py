@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 
 from emulator.core.clock import SECOND
-from emulator.core.errors import SERVERLESS, spoken
+from emulator.core.errors import SERVERLESS, error_body
 from emulator.http.web import Reply
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.trainer import PARTS, LiveModel
@@ -84,4 +84,4 @@ def scripted(answer: str, promise: Promise, asked: Mapping[str, Any]) -> Respons
 
 def _refused(promise: Promise, status: int, envelope: Mapping[str, Any]) -> Response:
     pooled = "/trainingSessions/" in promise.owner
-    return Reply(spoken(SERVERLESS if pooled else "", status, envelope), status)
+    return Reply(error_body(SERVERLESS if pooled else "", status, envelope), status)

@@ -10,11 +10,11 @@ from emulator.core.clock import SECOND
 from emulator.core.errors import AlreadyExists, FailedPrecondition, Internal, NotFound, PlatformError
 from emulator.core.kinds import CheckpointKind, detect, resumable
 from emulator.core.lifecycle import Lifecycle, Pending, Progression
-from emulator.core.names import CheckpointScope, OwnerName, Subject, check_checkpoint_name, parse_reference
+from emulator.core.names import CheckpointScope, Subject, check_checkpoint_name, parse_reference
 from emulator.platform.queries.paging import Page, page
 from emulator.platform.trainers.owners import Owners
 from emulator.quirks import rows as row_quirks, saves
-from emulator.state import references as holds
+from emulator.state import references
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint
 from emulator.state.records import record_for
@@ -47,9 +47,9 @@ class Checkpoints:
         self._lifecycle = Lifecycle(world.clock, world.settling, _show)
         owners.on_purge(lambda owner: self.forget(owner.name))
 
-    def check_name(self, owner: str, name: str) -> None:
+    def check_name(self, subject: Subject, name: str) -> None:
         """Refuse a name before anything is computed; raises InvalidArgument (FAILURES B3, B4)."""
-        subject, quirks = OwnerName.parse(owner).subject, self._world.quirks
+        quirks = self._world.quirks
         strict = quirks.value(saves.NAMES_ENFORCE_ON_SAVE, subject)
         longest = quirks.value(saves.NAMES_MAX_LEN, subject)
         check_checkpoint_name(name, strict=strict, longest=min(longest, 63) if strict else longest)
@@ -68,12 +68,12 @@ class Checkpoints:
     def save(self, origin: Origin, name: str, staged: Path, state: SavedState) -> Checkpoint:
         """Turn a staged folder into a row: detect its kind, make it durable, list it."""
         owner = origin.scope.owner
-        self.check_name(owner, name)
+        subject = origin.scope.subject(name)
+        self.check_name(subject, name)
         kind = detect(staged)
         if kind is None:
             self._blobs.discard(staged)
             raise Internal(f"the save of {name!r} left no whole checkpoint")
-        subject = origin.scope.subject(name)
         key = f"{subject.account}/{origin.bucket or subject.job}/{name}~{self._world.ids.hex_aside(8)}"
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
         if torn := resumable(kind) and self._world.quirks.spend(saves.DCP_TORN, subject):
@@ -102,7 +102,7 @@ class Checkpoints:
             self._blobs.delete(key)
             raise
         if replaced is not None:
-            holds.delete(self._world, self._blobs, [replaced.blob])
+            references.delete(self._world, self._blobs, [replaced.blob])
         return row
 
     def _listers(self, owner: str) -> list[tuple[str, Any]]:
@@ -119,9 +119,10 @@ class Checkpoints:
 
     def list(self, owner: str, *, page_size: int = 50, page_token: str = "") -> Page[Checkpoint]:
         """Visible rows after `page_token`, oldest first; raises NotFound, and InvalidArgument for a foreign token."""
-        rows = self.rows(self.owner(owner))
+        lister = self._owners.get(owner)
+        rows = self.rows(lister.name)
         visible = [row for row in rows if row.pending is None or (not page_token and self._seen(row))]
-        cap = self._world.quirks.value(row_quirks.PAGE_SIZE_CAP, OwnerName.parse(owner).subject)
+        cap = self._world.quirks.value(row_quirks.PAGE_SIZE_CAP, lister.subject)
         return page(visible, page_size, page_token, _birth, cap)
 
     def rows(self, owner: str) -> Sequence[Checkpoint]:
@@ -138,7 +139,7 @@ class Checkpoints:
             rows = self._world.checkpoints.of(owner)
             for row in rows:
                 self._world.checkpoints.remove(row.name)
-        holds.delete(self._world, self._blobs, [row.blob for row in rows])
+        references.delete(self._world, self._blobs, [row.blob for row in rows])
 
     def at(self, scope: CheckpointScope, name: str) -> Checkpoint | None:
         """The row that a save of this name has left on a scope."""
@@ -183,7 +184,7 @@ class Checkpoints:
     ) -> tuple[str, str, int]:
         """The id a row gets, the one it is renamed to, and when (FAILURES A8, A9, A13)."""
         quirks, subject = self._world.quirks, scope.subject(name)
-        style = -1 if quirks.value(row_quirks.SESSION_NAME_STYLE, subject) == "colon" else 0
+        style = -1 if scope.run and quirks.value(row_quirks.SESSION_NAME_STYLE, subject) == "colon" else 0
         asked, own = scope.ids(name)[style], scope.ids(f"step-{step}")[style]
         if not resumable(kind) or own == asked or quirks.value(saves.DCP_RENAME, subject) == "caller":
             return asked, "", 0
@@ -201,11 +202,11 @@ class Checkpoints:
                     expired.append(row.blob)
                 elif row.renames_to and now >= row.renames_at:
                     table.remove(row.name)
-                    row.id, row.renames_to = row.renames_to, ""
-                    table.remove(row.name)
-                    table.put(row)
+                    lasting = row.renamed()
+                    table.remove(lasting.name)
+                    table.put(lasting)
         if expired:
-            holds.delete(self._world, self._blobs, expired)
+            references.delete(self._world, self._blobs, expired)
 
     def _seen(self, row: Checkpoint) -> bool:
         """Count one list against a row that shows later than it was saved (FAILURES A6)."""

@@ -7,6 +7,7 @@ leaves nothing behind.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from emulator.backend import Backend, BackendError, ModelDescription
@@ -41,7 +42,12 @@ class PromoteRequest:
     knows_operations: bool = False
     wants_operation: bool = False
 
-    @property
+    @cached_property
+    def output(self) -> tuple[str, str]:
+        """Account and id of the model to be made; raises InvalidArgument."""
+        return split_resource(self.output_model, "models")
+
+    @cached_property
     def subject(self) -> Subject:
         """What its quirks are selected by."""
         return Subject(account=self.account, job=OwnerName.parse(self.owner).id, checkpoint=self.checkpoint)
@@ -80,7 +86,7 @@ class Promotion:
     def _row(self, request: PromoteRequest) -> Checkpoint:
         """The row to promote, if it can be; the model id is looked at first, as the service does."""
         try:
-            account, model_id = split_resource(request.output_model, "models")
+            account, model_id = request.output
             check_model_id(model_id, self._world.quirks.value(promotion.MODELS_ID_RULE, request.subject))
             if account != request.account:
                 raise InvalidArgument(f"output_model {request.output_model!r} is not in account {request.account}")
@@ -142,7 +148,7 @@ class Promotion:
         except BaseException:
             self._blobs.discard(staged)
             raise
-        _, model_id = split_resource(request.output_model, "models")
+        _, model_id = request.output
         key = f"{request.account}/models/{model_id}~{self._world.ids.hex_aside(8)}"
         model = self._made(request, row, key, described, self._blobs.settle(staged))
         self._blobs.commit(staged, key, model.digests, record_for("model", model))
@@ -176,7 +182,7 @@ class Promotion:
     def _made(
         self, request: PromoteRequest, row: Checkpoint, key: str, found: ModelDescription, digests: dict[str, str]
     ) -> Model:
-        _, model_id = split_resource(request.output_model, "models")
+        _, model_id = request.output
         wait = Progression(after_s=self._world.quirks.value(promotion.DURATION_S, request.subject))
         adapter = row.kind is CheckpointKind.INFERENCE_LORA
         now = self._world.clock.now()

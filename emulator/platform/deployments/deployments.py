@@ -13,7 +13,7 @@ from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.models import Models
 from emulator.platform.queries.paging import Page, Query
 from emulator.quirks import deployments
-from emulator.state import references as holds
+from emulator.state import references
 from emulator.state.entities import Deployment, Pod
 from emulator.state.world import World
 
@@ -214,7 +214,7 @@ class Deployments:
 
     def _resize(self, deployment: Deployment, replicas: int) -> None:
         for pod in deployment.pods[replicas:]:
-            self._gone.append((pod, holds.release(self._world, holds.held(self._world, deployment, pod))))
+            self._gone.append((pod, references.release(self._world, references.held(self._world, deployment, pod))))
         deployment.replicas = replicas
         deployment.pods = deployment.pods[:replicas]
         while len(deployment.pods) < replicas:

@@ -14,7 +14,7 @@ from emulator.platform.deployments.deployments import FAILED, Deployments
 from emulator.platform.deployments.replicas import Load, Replicas
 from emulator.platform.models.models import Models
 from emulator.quirks import deployments
-from emulator.state import references as holds
+from emulator.state import references
 from emulator.state.entities import Checkpoint, Deployment, Pod, SnapshotLoad
 from emulator.state.world import World
 
@@ -215,8 +215,8 @@ class HotLoad:
     def _release(self, deployment: Deployment, pod: Pod, how: str) -> list[str]:
         """Let go of what a replica is made of: an adapter or delta takes an adapter's place, the rest everything's."""
         kept = () if how in ("", "base") else ("base", "delta")
-        return holds.release(
-            self._world, [load for load in holds.held(self._world, deployment, pod) if load.how not in kept]
+        return references.release(
+            self._world, [load for load in references.held(self._world, deployment, pod) if load.how not in kept]
         )
 
     def _note(

@@ -9,7 +9,7 @@ from pathlib import Path
 from emulator.backend import Backend, BackendError, BaseModel, Replica, Transition
 from emulator.core.errors import Damaged, NotFound
 from emulator.platform.models.models import ADDON, Models
-from emulator.state import references as holds
+from emulator.state import references
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Deployment, Pod
 from emulator.state.world import World
@@ -65,7 +65,7 @@ class Replicas:
             if (held := self._open.get(pod.identity)) is not None:
                 return held
             loads = [
-                Load(one.how, one.blob, one.identity, one.form) for one in holds.held(self._world, deployment, pod)
+                Load(one.how, one.blob, one.identity, one.form) for one in references.held(self._world, deployment, pod)
             ]
             replica = self._open[pod.identity] = self._loaded(deployment.base_model, loads)
             return replica
@@ -114,7 +114,7 @@ class Replicas:
         """Apply a blob to an open replica; raises NotFound, Damaged, BackendError when it does not apply."""
         if not self._blobs.exists(load.blob):
             raise NotFound(f'checkpoint "{load.identity}" not found in GCS')
-        folder = holds.checked(self._world, self._blobs, load.blob, f"checkpoint {load.identity!r}")
+        folder = references.checked(self._world, self._blobs, load.blob, f"checkpoint {load.identity!r}")
         match load.how:
             case "base":
                 replica.load_base(folder, load.identity, transition)

@@ -5,6 +5,7 @@ count and deceive; `get` is the truth, for the emulator's own use.
 """
 
 import dataclasses
+from operator import attrgetter
 
 from emulator.core.errors import (
     AlreadyExists,
@@ -16,7 +17,7 @@ from emulator.core.errors import (
     error_info,
 )
 from emulator.core.lifecycle import Life, Pending, Progression
-from emulator.core.names import CheckpointScope, Reference, Subject, check_dns_label, resource
+from emulator.core.names import CheckpointScope, OwnerName, Reference, Subject, check_dns_label, resource
 from emulator.platform.deployments.buckets import check_trainer
 from emulator.platform.jobs.spec import JobSpec, resolve
 from emulator.platform.models.catalogue import Catalogue
@@ -53,7 +54,7 @@ class Jobs:
         self._scripts: dict[str, tuple[list[str], int]] = {}
         self.life: Life[Job] = Life(
             world.clock, world.settling, enter=self._enter, remove=lambda job: world.jobs.remove(job.name),
-            idle_s=lambda job: job.inactivity_s, stop_idle=self._stop_idle,
+            idle_s=attrgetter("inactivity_s"), stop_idle=self._stop_idle,
         )  # fmt: skip
 
     def create(self, account: str, spec: JobSpec, job_id: str = "") -> Job:
@@ -82,8 +83,13 @@ class Jobs:
 
     def get(self, account: str, job_id: str) -> Job:
         """The job as it is, a deleted one for 30 days too (FAILURES D17); raises NotFound."""
-        job = self._world.jobs.get(resource(account, "rlorTrainerJobs", job_id))
+        return self.named(resource(account, "rlorTrainerJobs", job_id))
+
+    def named(self, name: str) -> Job:
+        """As `get`, by the full resource name."""
+        job = self._world.jobs.get(name)
         if job is None or not self.life.settle(job):
+            account, _, job_id = OwnerName.parse(name)
             raise NotFound(
                 f"rlor trainer job {job_id[:128]!r} not found in account {account}: give the short id of a job that "
                 "was created there and not deleted more than 30 days ago"

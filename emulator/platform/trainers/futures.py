@@ -119,7 +119,7 @@ class Futures:
 
     def fail(self, promise: Promise, error: BaseException) -> None:
         """Answer with a failure (WIRE 2.6): HTTP 200, `error` and whose fault it was."""
-        message, category = blame(error)
+        message, category = error_category(error)
         body = {"error": message, "category": category, "error_class": type(error).__name__}
         self._settle(promise, orjson.dumps(body))
 
@@ -171,8 +171,8 @@ def _gone(request_id: str) -> Gone:
     return Gone(f"the result of request {request_id[:80]!r} has expired")
 
 
-def blame(error: BaseException) -> tuple[str, Category]:
-    """The message of a failed operation, and whether the caller or the server is to blame."""
+def error_category(error: BaseException) -> tuple[str, Category]:
+    """Return the message of a failed operation, and whether it is an error of the user or of the server."""
     if isinstance(error, BackendError):
         return error.message, error.category
     if isinstance(error, PlatformError):

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from emulator.core.errors import NotFound
 from emulator.core.lifecycle import Life
-from emulator.core.names import CheckpointScope, OwnerName, Reference, Subject
+from emulator.core.names import CheckpointScope, Reference, Subject
 from emulator.platform.jobs.jobs import Jobs
 from emulator.platform.trainers.training_sessions import TrainingSessions
 from emulator.state.world import World
@@ -46,8 +46,8 @@ O = TypeVar("O", bound=Owner)  # noqa: E741
 class OwnerService(Protocol[O]):
     """The service of all owners of one collection."""
 
-    def get(self, account: str, identifier: str, /) -> O:
-        """The owner as it is, a deleted one while it is retained; raises NotFound."""
+    def named(self, name: str, /) -> O:
+        """The owner of this full name as it is, a deleted one while it is retained; raises NotFound."""
 
     def running(self, account: str, identifier: str, /) -> O:
         """The owner if its trainer runs, noting that it is in use; raises NotFound."""
@@ -74,8 +74,7 @@ class Owners:
 
     def get(self, name: str) -> Owner:
         """The owner of this full name; raises NotFound when there is none, or none any more."""
-        parts = OwnerName.parse(name)
-        owner: Owner = self._service(name).get(parts.account, parts.id)
+        owner: Owner = self._service(name).named(name)
         return owner
 
     def source(self, asking: CheckpointScope, reference: Reference) -> CheckpointScope:
@@ -104,7 +103,7 @@ class Owners:
             service.life.on_purge(listener)
 
     def _service(self, name: str) -> OwnerService[Any]:
-        service = self._services.get(OwnerName.parse(name).collection)
+        service = self._services.get(name.split("/", 3)[2])
         if service is None:
             raise NotFound(f"{name[:200]} not found")
         return service

@@ -98,7 +98,7 @@ class Training:
         name = _name(request, "save_weights", "path")
         _trainable(trainer, model, "save_weights")
         ttl_s = self._ttl(trainer, request)
-        self._checkpoints.check_name(trainer.owner.name, name)
+        self._checkpoints.check_name(trainer.owner.subject, name)
 
         def write(folder: Any) -> SavedState:
             state = trainer.backend.save_state(model.id, folder)
@@ -113,7 +113,7 @@ class Training:
 
     def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         name = self._suffixed(trainer, _name(request, "save_weights_for_sampler", "path"))
-        self._checkpoints.check_name(trainer.owner.name, name)
+        self._checkpoints.check_name(trainer.owner.subject, name)
         self._check_not_resumable(model.scope, name)
         how = self._sampler_type(trainer, model, request)
         precision = request.get("export_precision")
