@@ -193,7 +193,7 @@ def restore(platform: Platform, file: Path) -> None:
 def _commit(blobs: Blobs, folder: Path, key: str, bodies: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Make a blob of extracted files, with its record and with digests in the bodies that point at it."""
     (folder / RECORD).unlink(missing_ok=True)
-    digests, record = blobs.settle(folder), b""
+    digests, record = blobs.digest(folder), b""
     for (kind, name), body in bodies.items():
         if body.get("blob") == key:
             about = body | {"digests": digests}

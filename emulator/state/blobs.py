@@ -72,19 +72,18 @@ class Blobs:
             raise _explain(error, self.root) from error
         return folder
 
-    def settle(self, staged: Path) -> dict[str, str]:
-        """Bring the staged files to the disk; the digest of each by its name. Raises StorageFailed."""
+    def digest(self, staged: Path) -> dict[str, str]:
+        """The digest of each staged file by its name; raises StorageFailed."""
         found = files(staged)
         try:
-            # Side by side, since a journalling file system then commits once for many, not once for each.
-            digests = list(self._syncing.map(self._digest_and_sync, found.values()))
+            digests = [digest(path) for path in found.values()]  # just written: it is read from memory
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error
         return dict(zip(found, digests, strict=True))
 
     def commit(self, staged: Path, key: str, digests: Mapping[str, str], record: bytes) -> Path:
-        """Make a settled folder appear under a new key, with a `record` of what it is.
+        """Make a staged folder durable under a new key, with a `record` of what it is.
 
         Raises StorageFailed, and then nothing of it stays.
         """
@@ -92,8 +91,8 @@ class Blobs:
         try:
             (staged / RECORD).write_bytes(record)
             if self._durable:
-                folders = [path for path in staged.rglob("*") if path.is_dir()]
-                list(self._syncing.map(_sync, [staged / RECORD, *folders, staged]))
+                # Side by side, since a journalling file system then commits once for many, not once for each.
+                list(self._syncing.map(_sync, [*staged.rglob("*"), staged]))
             self._make_parents(target.parent)
             os.rename(staged, target)
             if self._durable:
@@ -191,12 +190,6 @@ class Blobs:
         self._staging.mkdir(parents=True, exist_ok=True)
         self.digests = Digests()
         threading.Thread(target=shutil.rmtree, args=(trash,), kwargs={"ignore_errors": True}, daemon=True).start()
-
-    def _digest_and_sync(self, path: Path) -> str:
-        found = digest(path)
-        if self._durable:
-            _sync(path)
-        return found
 
     def _make_parents(self, folder: Path) -> None:
         """As mkdir(parents=True), and each new folder's name is on the disk, too; the root must be there."""

@@ -220,8 +220,7 @@ def test_a_state_of_format_3_is_brought_here(backend: DictBackend, tmp_path: Pat
     with Emulator(backend, state_dir=root) as emulator, talking(emulator) as http:
         assert rows(http) == ["step-2", "s-1-0a1b2c3d"]
         assert all(row.digests for row in emulator.world.checkpoints)
-        wire = Wire(http)
-        assert wire.run("load_weights", 1, path="step-2", optimizer=True)["path"] == "step-2"
+        assert all(emulator.platform.checkpoints.folder(row).is_dir() for row in emulator.world.checkpoints)
     assert upkeep.verify(root).damaged == []
     metadata_gone(root)
     assert upkeep.recover(root)["checkpoint"] == 2

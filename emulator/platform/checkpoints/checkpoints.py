@@ -78,7 +78,7 @@ class Checkpoints:
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
         if torn := resumable(kind) and self._world.quirks.spend(saves.DCP_TORN, subject):
             _tear(staged, torn)
-        digests = self._blobs.settle(staged)
+        digests = self._blobs.digest(staged)
         now = self._world.clock.now()
         listed, later, due = self._names(origin.scope, name, kind, state.step, now)
         row = Checkpoint(

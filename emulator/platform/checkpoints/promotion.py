@@ -150,7 +150,7 @@ class Promotion:
             raise
         _, model_id = request.output
         key = f"{request.account}/models/{model_id}~{self._world.ids.hex_aside(8)}"
-        model = self._made(request, row, key, described, self._blobs.settle(staged))
+        model = self._made(request, row, key, described, self._blobs.digest(staged))
         self._blobs.commit(staged, key, model.digests, record_for("model", model))
         try:
             with self._world.change():

@@ -1,0 +1,160 @@
+"""What was acknowledged survives a power failure: all unsynced writes are lost, or some (tests/state/power.py)."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from emulator.server import Emulator
+from tests.doubles import BASE, DictBackend
+from tests.http.gateway.conftest import Wire
+from tests.journal.test_journal import JOBS
+from tests.state.power import COMPILER, Plug
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C compiler, and Linux")
+WITHOUT_SYNC = "import emulator.state.store as s; e = s._engine; s._engine = lambda path, _: e(path, 'NORMAL'); "
+SERVE = "import runpy; runpy.run_module('tests.server_process', run_name='__main__')"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Plug.library(tmp_path_factory.mktemp("library"))
+
+
+@dataclass
+class Acknowledged:
+    """What the clients were told."""
+
+    rows: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+
+
+class Work(threading.Thread):
+    """A client that creates, saves, promotes, renames and deletes until it is told to stop."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self.done = Acknowledged()
+        self.failure = ""
+        self._url = url
+        self._leave = threading.Event()
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self._url, headers={"X-Api-Key": "fw-ftsim-local"}, timeout=60) as http:
+            number = 0
+            while not self._leave.is_set() and not self.failure:
+                number += 1
+                try:
+                    self._round(http, f"j{number}")
+                except Exception as error:
+                    self.failure = "" if self._leave.is_set() else f"{type(error).__name__}: {error}"
+                    return
+
+    def _round(self, http: httpx.Client, job: str) -> None:
+        made = {"trainingConfig": {"baseModel": BASE}}
+        http.post(f"{JOBS}?rlorTrainerJobId={job}", json=made).raise_for_status()
+        self.done.jobs.append(f"accounts/local/rlorTrainerJobs/{job}")
+        wire = Wire(http, job)
+        assert wire.run("save_weights", 1, path="step-1")["path"] == "step-1"
+        self.done.rows.append(f"accounts/local/rlorTrainerJobs/{job}/checkpoints/step-1")
+        saved = wire.run("save_weights_for_sampler", 2, path="s-0a1b2c3d", checkpoint_type="base")
+        assert saved["path"] == "s-0a1b2c3d"
+        self.done.rows.append(f"accounts/local/rlorTrainerJobs/{job}/checkpoints/s-0a1b2c3d")
+        owner = {"trainer_job_id": f"accounts/local/rlorTrainerJobs/{job}", "base_model": BASE}
+        body = {"output_model": f"accounts/local/models/m-{job}", **owner}
+        http.post("/v1/accounts/local/checkpoints/s-0a1b2c3d:promote", json=body).raise_for_status()
+        self.done.models.append(body["output_model"])
+        http.patch(f"/v1/{body['output_model']}", json={"displayName": job}).raise_for_status()
+        self.done.names[body["output_model"]] = job
+        if int(job[1:]) % 3 == 0:
+            http.delete(f"{JOBS}/{job}").raise_for_status()
+            self.done.deleted.append(f"accounts/local/rlorTrainerJobs/{job}")
+
+    def stop(self) -> None:
+        self._leave.set()
+        self.join(60)
+
+
+@contextmanager
+def serving(root: Path, environment: dict[str, str], before: str = "") -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.argv = ['serve', {str(root)!r}, '0']; {before}{SERVE}"],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **environment},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def what_is_lost(folder: Path, promised: Acknowledged, scratch: Path) -> list[str]:
+    """Start on what the disk holds, and compare with what was acknowledged."""
+    with Emulator(DictBackend(scratch), state_dir=folder) as emulator:
+        world, checkpoints, models = emulator.world, emulator.platform.checkpoints, emulator.platform.models
+        lost = [name for name in promised.jobs if name not in world.jobs]
+        lost += [name for name in promised.rows if name not in world.checkpoints]
+        lost += [name for name in promised.models if name not in world.models]
+        lost += [f"{name} is back" for name in promised.deleted if getattr(world.jobs.get(name), "deleted", 0) is None]
+        for row in world.checkpoints:
+            assert checkpoints.folder(row).is_dir(), row.name
+        for model in world.models:
+            assert models.folder(model).is_dir(), model.name
+            if promised.names.get(model.name, model.display_name) != model.display_name:
+                lost.append(f"the name of {model.name}")
+        return lost
+
+
+def rounds(library: Path, tmp_path: Path, count: int, *, seed: int = 1, before: str = "") -> list[str]:
+    """Pull the plug `count` times at random moments of a busy server; what was lost, all in all."""
+    root, chance = tmp_path / "state", random.Random(seed)
+    plug = Plug(root, tmp_path / "shadow", seed)
+    lost: list[str] = []
+    with serving(root, plug.environment(library), before) as (process, url):
+        work = Work(url)
+        work.start()
+        for number in range(count):
+            time.sleep(chance.uniform(0.05, 0.4))
+            process.send_signal(signal.SIGSTOP)
+            folder = plug.pull(tmp_path / f"disk-{number}", lucky=(0.0, 0.3, 0.7)[number % 3])
+            promised = work.done
+            promised = Acknowledged(
+                list(promised.rows), list(promised.models), list(promised.jobs), list(promised.deleted),
+                dict(promised.names),
+            )  # fmt: skip
+            process.send_signal(signal.SIGCONT)
+            assert not work.failure, work.failure
+            lost += what_is_lost(folder, promised, tmp_path / "scratch")
+        assert len(work.done.rows) >= 2
+        work.stop()
+    return lost
+
+
+def test_what_was_acknowledged_survives_a_power_failure(library: Path, tmp_path: Path) -> None:
+    assert rounds(library, tmp_path, 6) == []
+
+
+def test_a_store_that_does_not_wait_for_the_disk_is_found_out(library: Path, tmp_path: Path) -> None:
+    assert rounds(library, tmp_path, 3, before=WITHOUT_SYNC)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_acknowledged_survives_a_hundred_power_failures(library: Path, tmp_path: Path, seed: int) -> None:
+    assert rounds(library, tmp_path, 25, seed=seed) == []
