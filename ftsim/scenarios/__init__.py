@@ -37,9 +37,9 @@ class Scenario:
 
     def run(self, backend: Any = None) -> Report:
         """Reproduce on a fresh stage; raises ScenarioFailed."""
-        from ftsim.scenarios.support.stage import Stage
+        from ftsim.scenarios.support.stage import open_stage
 
-        with Stage(backend or shared_backend()) as stage:
+        with open_stage(backend or shared_backend()) as stage:
             report = self.reproduce(stage)
             assert isinstance(report, Report)
             return report

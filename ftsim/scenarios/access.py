@@ -6,7 +6,8 @@ from typing import Any
 from ftsim.scenarios import scenario
 from ftsim.scenarios.support import deployments, trainers
 from ftsim.scenarios.support.report import Report, claim, refusal
-from ftsim.scenarios.support.stage import BASE, Stage, batch, train
+from ftsim.scenarios.support.stage import BASE, Stage, train
+from ftsim.testing.clients import batch
 
 
 @scenario("F10", "a second create_session evicts the first client's model, and its next save hangs")

@@ -6,7 +6,9 @@ from typing import Any
 from ftsim.scenarios import scenario
 from ftsim.scenarios.support import trainers
 from ftsim.scenarios.support.report import Report, claim, refusal
-from ftsim.scenarios.support.stage import Stage, batch, train
+from ftsim.scenarios.support.stage import BASE, Stage, train
+from ftsim.testing.clients import batch
+from ftsim.testing.wire import Wire
 
 
 @scenario("F13", "a training call whose reply was lost is applied twice")
@@ -17,9 +19,9 @@ def a_training_call_is_applied_twice(stage: Stage) -> Report:
     claim((doubled, right) == (2, 1), f"{doubled} steps without and {right} with de-duplication")
     asked = [exchange.json["seq_id"] for exchange in stage.exchanges("optim_step")]
     claim(len(asked) == 4 and asked[0] == asked[1], f"optim_step was sent with {asked}")
-    wire = trainers.Wire(stage, "job-2")
-    wire.fetch(wire.submit("optim_step", 1, adam_params={"learning_rate": 0.1}))
-    other = wire.fetch(wire.submit("optim_step", 1, adam_params={"learning_rate": 0.2}))
+    wire = Wire(stage.http, "job-2", account=stage.account, base_model=BASE)
+    wire.run("optim_step", 1, adam_params={"learning_rate": 0.1})
+    other = wire.run("optim_step", 1, adam_params={"learning_rate": 0.2})
     claim("sequence number was reused" in json.dumps(other), f"{other}")
     return Report(
         sees=[f"nothing: one optim_step was called, {doubled} optimizer steps were taken"],
@@ -60,12 +62,12 @@ def a_result_expires(stage: Stage) -> Report:
     claim(trainers.steps(stage, again) == 2, f"{trainers.steps(stage, again)} steps")
     equal = all(bool((a == b).all()) for a, b in zip(*(model.model.parameters() for model in same), strict=True))
     claim(equal, "the resumed run should hold what the one without trouble holds")
-    wire = trainers.Wire(stage)
+    wire = Wire(stage.http, "job-1", account=stage.account, base_model=BASE)
     stage.quirks.set("futures.ttl_s", 60.0)
     request = wire.submit("optim_step", 1)
-    wire.fetch(request)
+    wire.result(request)
     stage.clock.advance(61)
-    late = wire.fetch(request)
+    late = wire.send("retrieve_future", {"request_id": request}).json()
     claim("expired" in str(late), f"{late}")
     return Report(
         sees=[f"{type(error).__name__}: {error}", f"after 60 s of keeping: {late['message']}"],

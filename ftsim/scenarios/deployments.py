@@ -211,11 +211,11 @@ def _across_a_load(stage: Stage, model: str, snapshot: str) -> tuple[list[float]
     before = _answer(stage, model)
     found = stage.emulator.platform.deployments.get(stage.account, deployments.DEPLOYMENT)
     replica: Any = stage.emulator.platform.replicas.of_pod(found, found.pods[0])
-    while replica._sampler._rows:  # what was answered may still be on its way out
+    while replica._sampler._running:  # what was answered may still be on its way out
         time.sleep(0.0005)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(_answer, stage, model)
-        while not (replica._sampler._rows or under_way.done()):
+        while not (replica._sampler._running or under_way.done()):
             time.sleep(0.0005)
         claim(deployments.load(stage, snapshot), deployments.first_error(stage))
         return before, under_way.result()

@@ -8,7 +8,8 @@ from typing import Any
 
 from ftsim.scenarios import scenario
 from ftsim.scenarios.support.report import SDK_1_2_28, Report, claim, refusal, still_upstream
-from ftsim.scenarios.support.stage import BASE, RATE, Stage, batch, short, train
+from ftsim.scenarios.support.stage import BASE, Stage, short, train
+from ftsim.testing.clients import RATE, batch
 
 
 @scenario("B2", "the answer to a save is lost: the retry is told that the name exists")

@@ -5,7 +5,8 @@ from typing import Any
 from ftsim.scenarios import scenario
 from ftsim.scenarios.support import trainers
 from ftsim.scenarios.support.report import SDK_1_2_28, Report, claim, refusal, still_upstream
-from ftsim.scenarios.support.stage import BASE, Stage, batch, train
+from ftsim.scenarios.support.stage import BASE, Stage, train
+from ftsim.testing.clients import batch
 
 
 @scenario("F1", "a preempted job is resumed, read once more as FAILED, and given up", upstream=SDK_1_2_28)

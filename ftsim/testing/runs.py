@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from emulator.core.clock import SECOND
-from ftsim.testing.ground import Truth
-from ftsim.testing.stage import BATCHES, Stage, stage, take_step
+from ftsim.testing.clients import BATCHES, take_step
+from ftsim.testing.stage import KeptStage, stage
 from ftsim.testing.strategies import Crash, Event, Promote, Save, Train, Weather
 from ftsim.testing.tiny import NAME
+from ftsim.testing.trainer_state import TrainerState
 
 JOB = "run"
 Factory = Callable[..., Any]
@@ -41,14 +42,14 @@ class Saved:
     name: str
     step: int
     consumed: int
-    truth: Truth
+    trainer: TrainerState
     promotable: bool
 
 
 class Run:
     """A run from its beginning. `play` an event, and `ManagerFault` is raised if something is lost or wrong."""
 
-    def __init__(self, factory: Factory, rank: int, on: Stage | None = None) -> None:
+    def __init__(self, factory: Factory, rank: int, on: KeptStage | None = None) -> None:
         self.factory = factory
         self.rank = rank
         self.stage = on or stage()
@@ -124,8 +125,7 @@ class Run:
             self.manager.save(name, resumable=event.resumable, promotable=event.promotable, data_consumed=self.consumed)
         except Exception as error:
             raise self._fault(f"does not save: {call} failed: {error!r}") from error
-        truth = self.stage.truth(JOB, self.client)
-        saved = Saved(name, self.step, self.consumed, truth, event.promotable)
+        saved = Saved(name, self.step, self.consumed, self.stage.trainer_state(self.client), event.promotable)
         self.line.append(saved)
         if event.resumable:
             self.resumable = saved
@@ -179,10 +179,10 @@ class Run:
                 f"resumes wrong: with data_consumed={consumed}, though {wanted.name} had seen {wanted.consumed} rows: "
                 f"data would be {'skipped' if consumed > wanted.consumed else 'trained twice'}"
             )
-        found = self.stage.truth(JOB, self.client)
-        if found.exported != wanted.truth.exported:
+        found = self.stage.trainer_state(self.client)
+        if found.exported != wanted.trainer.exported:
             raise self._fault(f"resumes wrong: the trainer does not hold the weights of {wanted.name}")
-        if found.state != wanted.truth.state:
+        if found.state != wanted.trainer.state:
             raise self._fault(f"resumes wrong: the weights are those of {wanted.name}, the optimizer's state is not")
 
     def _check_promoted(self, output: str) -> None:
@@ -198,19 +198,19 @@ class Run:
         weights = fingerprint(self.stage.emulator.platform.blobs.path(made.blob))
         source = f"{output} was made from a checkpoint of step {made.source_step} that"
         if (wanted := self.promotable) is not None:
-            if weights != wanted.truth.exported:
+            if weights != wanted.trainer.exported:
                 raise self._fault(
                     f"promotes wrong: {source} does not hold the weights of {wanted.name}, the newest promotable save "
                     "of this run"
                 )
-        elif weights not in {saved.truth.exported for saved in self.line}:
+        elif weights not in {saved.trainer.exported for saved in self.line}:
             raise self._fault(f"promotes wrong: {source} belongs to a branch of the run that a crash had cut off")
 
     # -- helpers
 
     def _connect(self) -> None:
         """A new process: new clients, a new manager, the same log_path."""
-        self.client = self.stage.trainer(JOB, self.rank)
+        self.client = self.stage.training_client(JOB, self.rank)
         self.manager = self.factory(
             self.client, self.stage.manager, trainer_id=JOB, log_path=str(self.log_path), lora_rank=self.rank
         )

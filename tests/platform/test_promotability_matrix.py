@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from emulator.core.kinds import SAVINGS, promotable
-from ftsim.testing.stage import Stage, stage, take_step
+from ftsim.testing.clients import take_step
+from ftsim.testing.stage import KeptStage, stage
 from ftsim.testing.tiny import NAME
 from ftsim.training.checkpoints.manager import TrainingCheckpoints
 
@@ -18,7 +19,7 @@ RANKS = {"LoRA": 4, "full": 0}
 class Bench(NamedTuple):
     """A running job with one step taken, and whatever can save it."""
 
-    stage: Stage
+    stage: KeptStage
     client: Any
     manager: TrainingCheckpoints
     syncer: Any
@@ -79,7 +80,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     on, rank = stage(), RANKS[request.param]
     on.reset()
     on.manager.create(on.job_config(JOB, rank))
-    client = on.trainer(JOB, rank)
+    client = on.training_client(JOB, rank)
     take_step(client, 0)
     manager = TrainingCheckpoints(client, on.manager, trainer_id=JOB, log_path=tmp_path, lora_rank=rank)
     yield Bench(on, client, manager, on.syncer(JOB, client, rank))

@@ -1,3 +1,3 @@
-from ftsim.testing import profiles
+from tests.properties import profiles
 
 profiles.load()

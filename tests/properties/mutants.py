@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ftsim.testing import profiles
+from tests.properties import profiles
 
 BATCHES = 8
 
@@ -198,8 +198,8 @@ def _table() -> None:
 
 def _machine(kind: str) -> Callable[[int], None]:
     def run(batches: int) -> None:
-        from ftsim.testing.hotload import HotLoadMachine
-        from ftsim.testing.platform import PlatformMachine
+        from tests.properties.machines.hotload import HotLoadMachine
+        from tests.properties.machines.platform import PlatformMachine
 
         machine = {"platform": PlatformMachine, "hot load": HotLoadMachine}[kind]
         machine.continued.clear()

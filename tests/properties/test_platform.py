@@ -2,9 +2,9 @@
 
 import pytest
 
-from ftsim.testing.hotload import HotLoadMachine
-from ftsim.testing.platform import PlatformMachine
-from ftsim.testing.profiles import batches, run_machine
+from tests.properties.machines.hotload import HotLoadMachine
+from tests.properties.machines.platform import PlatformMachine
+from tests.properties.profiles import batches, run_machine
 
 
 @pytest.mark.parametrize("batch", batches(dev=1, ci=15))

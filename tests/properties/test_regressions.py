@@ -1,6 +1,6 @@
 """Histories in which the state machines have found a fault."""
 
-from ftsim.testing.hotload import HotLoadMachine
+from tests.properties.machines.hotload import HotLoadMachine
 
 
 def test_a_replica_survives_a_restart_after_the_retention_of_its_snapshot() -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from emulator.quirks import profiles
 from ftsim.scenarios import shared_backend
-from ftsim.scenarios.support.stage import BASE, Stage, train
+from ftsim.scenarios.support.stage import BASE, Stage, open_stage, train
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with Stage(shared_backend()) as opened:
+    with open_stage(shared_backend()) as opened:
         yield opened
 
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from ftsim.scenarios import shared_backend
-from ftsim.scenarios.support.stage import BASE, Stage
+from ftsim.scenarios.support.stage import BASE, Stage, open_stage
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with Stage(shared_backend()) as opened:
+    with open_stage(shared_backend()) as opened:
         yield opened
 
 

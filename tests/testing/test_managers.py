@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from ftsim.testing import CheckpointManagerMachine, ManagerFault, check_checkpoint_manager
-from ftsim.testing.profiles import batches, run_machine
 from ftsim.testing.runs import play
 from ftsim.testing.strategies import Crash, Event, Promote, Save, Train
 from ftsim.training.checkpoints.manager import ResumeInfo, TrainingCheckpoints
+from tests.properties.profiles import batches, run_machine
 
 no_wait = partial(TrainingCheckpoints, sleep=lambda seconds: None)
 

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ftsim.scenarios.support.stage import BASE, RATE, Stage
+from ftsim.scenarios.support.stage import Stage
+from ftsim.testing.clients import RATE
 
 
 @contextlib.contextmanager
@@ -56,25 +57,3 @@ def steps(stage: Stage, client: Any) -> int:
 def first_line(error: object) -> str:
     """What a log would show of an error."""
     return str(error).splitlines()[0][:200] if str(error) else repr(error)
-
-
-class Wire:
-    """A trainer's calls as bare requests, for what no client of the vendor's says."""
-
-    def __init__(self, stage: Stage, job: str = "job-1") -> None:
-        self._http = stage.http
-        self._path = f"/training/v1/rlorTrainerJobs/{stage.account}/{job}/api/v1/"
-        session = self.post("create_session", {"tags": [], "sdk_version": "0"})["session_id"]
-        made = self.post("create_model", {"session_id": session, "model_seq_id": 0, "base_model": BASE})
-        self.model_id = str(self.fetch(str(made["request_id"]))["model_id"])
-
-    def post(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self._http.post(self._path + verb, json=body)
-        return dict(answer.json())
-
-    def submit(self, verb: str, seq: int, **body: Any) -> str:
-        """Send a call; the id to fetch its result by."""
-        return str(self.post(verb, {"model_id": self.model_id, "seq_id": seq, **body})["request_id"])
-
-    def fetch(self, request_id: str) -> dict[str, Any]:
-        return self.post("retrieve_future", {"request_id": request_id})

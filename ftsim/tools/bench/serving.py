@@ -73,11 +73,10 @@ def _two_looks(manager: Any, deployment: str) -> float:
 
 
 def _deployment(stand: Stand, name: str, job: str | None) -> Any:
-    from fireworks.training.sdk import DeploymentConfig, DeploymentManager
+    from fireworks.training.sdk import DeploymentConfig
 
-    manager = DeploymentManager(api_key=stand.server.api_key, base_url=stand.server.url)
-    account = stand.server.account_id
-    trainer = f"accounts/{account}/rlorTrainerJobs/{job}" if job else None
+    manager = stand.clients.deployments
+    trainer = stand.clients.job_name(job) if job else None
     manager.create_or_get(
         DeploymentConfig(
             deployment_id=name, base_model=BASE_MODEL, hot_load_trainer_job=trainer, min_replica_count=1,

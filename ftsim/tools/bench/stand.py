@@ -9,6 +9,7 @@ from typing import Any
 
 from ftsim.process.attendance import Attendance, ServerRecord
 from ftsim.process.run import default_server_command, join_server
+from ftsim.testing.clients import Clients
 from ftsim.tools.bench.workload import ADAM, BASE_MODEL, BATCH, LENGTH
 
 
@@ -39,22 +40,26 @@ class Stand(contextlib.ExitStack):
         return self.server_on(self.folder / "state")
 
     @cached_property
-    def manager(self) -> Any:
-        from fireworks.training.sdk import TrainerJobManager
+    def clients(self) -> Clients:
+        """The vendor's clients on `server`."""
+        return self.enter_context(
+            contextlib.closing(Clients(self.server.url, self.server.api_key, self.server.account_id))
+        )
 
-        return TrainerJobManager(api_key=self.server.api_key, base_url=self.server.url)
+    @property
+    def manager(self) -> Any:
+        return self.clients.manager
 
     def client(self, job_id: str, lora_rank: int = 0, **job: Any) -> Any:
         """A training client of the SDK on a new job."""
-        from fireworks.training.sdk import FiretitanServiceClient, TrainerJobConfig
+        from fireworks.training.sdk import TrainerJobConfig
 
         config = TrainerJobConfig(
             base_model=BASE_MODEL, lora_rank=lora_rank, learning_rate=1e-4, max_context_length=4096,
             requested_job_id=job_id, **job,
         )  # fmt: skip
         endpoint = self.manager.create_and_wait(config)
-        service = FiretitanServiceClient(base_url=endpoint.base_url, api_key=self.server.api_key)
-        self.callback(service.close)
+        service = self.clients.service_at(endpoint.base_url)
         return service.create_training_client(base_model=BASE_MODEL, lora_rank=lora_rank)
 
     @cached_property

@@ -10,6 +10,7 @@ from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrain
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
 from emulator.state.entities import Job
+from ftsim.testing.wire import Wire as Wire
 from tests.doubles import BASE, DictBackend
 from tests.sdk import types
 
@@ -56,36 +57,6 @@ def connect(emu: Emulator, new_job: Callable[..., Job]) -> Iterator[Callable[...
     yield open_client
     for service in services:
         service.close()
-
-
-class Wire:
-    """A client that says exactly what it is told, as an old SDK might."""
-
-    def __init__(self, http: httpx.Client, job_id: str = "j1", **model: object) -> None:
-        self._http = http
-        self._base = f"/training/v1/rlorTrainerJobs/local/{job_id}/api/v1/"
-        session = self.post("create_session", {"tags": [], "sdk_version": "0.16.1"})["session_id"]
-        body = {"session_id": session, "model_seq_id": 0, "base_model": BASE, **model}
-        self.created = body
-        self.model_id = self.result(self.post("create_model", body))["model_id"]
-
-    def send(self, verb: str, body: dict[str, object]) -> httpx.Response:
-        return self._http.post(self._base + verb, json=body)
-
-    def post(self, verb: str, body: dict[str, object]) -> dict[str, object]:
-        answer = self.send(verb, body)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    def submit(self, verb: str, seq: int, **body: object) -> str:
-        return str(self.post(verb, {"model_id": self.model_id, "seq_id": seq, **body})["request_id"])
-
-    def result(self, accepted: dict[str, object] | str) -> dict[str, object]:
-        request_id = accepted if isinstance(accepted, str) else accepted["request_id"]
-        return self.post("retrieve_future", {"request_id": request_id})
-
-    def run(self, verb: str, seq: int, **body: object) -> dict[str, object]:
-        return self.result(self.submit(verb, seq, **body))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import ftsim
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
 from ftsim.compute.trainer.live import LiveModel
-from ftsim.testing.ground import live_model
+from ftsim.testing.trainer_state import live_model
 from tests.doubles import BASE
 from tests.http.gateway.conftest import gateway
 from tests.sdk import types
@@ -44,7 +44,7 @@ def connect(emu: Emulator) -> Iterator[Open]:
         service = FiretitanServiceClient(base_url=gateway(emu, "j1"), api_key=emu.api_key)
         services.append(service)
         client = service.create_training_client(base_model=BASE, lora_rank=rank, **more)
-        held = live_model(emu, "j1", client.model_id)
+        held = live_model(emu, client.model_id)
         if rank:  # an adapter as it begins has B = 0, and then A no gradient
             with torch.no_grad():
                 for number, weight in enumerate(held.trained.values()):

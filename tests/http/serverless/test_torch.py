@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from ftsim.scenarios import shared_backend
-from ftsim.scenarios.support.stage import BASE, Stage, batch, train
+from ftsim.scenarios.support.stage import BASE, Stage, open_stage, train
+from ftsim.testing.clients import batch
 from tests.sdk import types
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with Stage(shared_backend()) as opened:
+    with open_stage(shared_backend()) as opened:
         yield opened
 
 

@@ -1,18 +1,15 @@
 """The state machine with deployments: snapshots go onto replicas, in order, out of order and into failures."""
 
 import contextlib
-import time
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from ftsim.testing import ground, model
-from ftsim.testing.choices import Row, jobs_in, refusal_of, some
-from ftsim.testing.platform import PlatformMachine
-from ftsim.testing.profiles import BATCH, run_machine
-from ftsim.testing.stage import stage
 from ftsim.testing.tiny import NAME, tiny_model
+from tests.properties.machines import files, model
+from tests.properties.machines.choices import Row, jobs_in, refusal_of, some
+from tests.properties.machines.platform import PlatformMachine
 
 
 class HotLoadMachine(PlatformMachine):
@@ -123,9 +120,9 @@ class HotLoadMachine(PlatformMachine):
 
     def check_replica(self, job: str) -> None:
         """A replica's weights are a base, or were reached from one by unbroken deltas."""
-        held = self.world["jobs"][job]["pod"]
+        pod = self.world["jobs"][job]["pod"]
         replica = self.stage.emulator.platform.replicas.of_pod(self.deployment(job), self.pod(job))
-        assert replica.fingerprint() == ground.served(held["held"], held["adapter"])
+        assert replica.fingerprint() == files.served(pod["weights"], pod["adapter"])
 
     def deployment(self, job: str) -> Any:
         return self.stage.emulator.platform.deployments.get(self.stage.account, job)
@@ -138,7 +135,7 @@ class HotLoadMachine(PlatformMachine):
         about = self.world["jobs"][job]
         if job not in self.syncers:
             self.syncers[job] = self.stage.syncer(job, client, about["rank"])
-            about["pod"] = about["pod"] or {"current": None, "held": _base_digest(), "adapter": None}
+            about["pod"] = about["pod"] or {"current": None, "weights": _base_digest(), "adapter": None}
         return self.syncers[job]
 
     @precondition(lambda self: self.rows and not self.restarted)
@@ -154,12 +151,3 @@ def _base_digest() -> str:
     from ftsim.compute.sampler.weights import fingerprint
 
     return fingerprint(tiny_model())
-
-
-def machine_runs_per_second(batches: int = 2, machine: type[PlatformMachine] = HotLoadMachine) -> float:
-    """Whole runs of the machine per second of wall time; starting the emulator and the first import do not count."""
-    stage()
-    started = time.perf_counter()
-    for batch in range(batches):
-        run_machine(machine, batch)
-    return batches * BATCH / (time.perf_counter() - started)

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from ftsim.testing import model
-from ftsim.testing.choices import Row, check, model_ids, promotable_rows, refusal_of, rows, some_rows
-from ftsim.testing.machine import Machine
 from ftsim.testing.tiny import NAME
+from tests.properties.machines import model
+from tests.properties.machines.choices import Row, check, model_ids, promotable_rows, refusal_of, rows, some_rows
+from tests.properties.machines.machine import Machine
 
 OTHER_MODEL = "accounts/fireworks/models/qwen3-8b"
 

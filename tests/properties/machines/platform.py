@@ -1,14 +1,14 @@
-"""The state machine: the vendor's SDK on a real emulator and a real trainer, compared with `ftsim.testing.model`."""
+"""The machine of jobs: the vendor's SDK on a real emulator and a real trainer, compared with the dict of `model`."""
 
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from ftsim.testing import model
-from ftsim.testing.choices import Row, check, fitting, jobs_in, refusal_of, rows, some, some_rows
-from ftsim.testing.promotions import Promotions
-from ftsim.testing.stage import BATCHES, take_step
+from ftsim.testing.clients import BATCHES, take_step
+from tests.properties.machines import model
+from tests.properties.machines.choices import Row, check, fitting, jobs_in, refusal_of, rows, some, some_rows
+from tests.properties.machines.promotions import Promotions
 
 MOST_JOBS = 4
 RANK = 2
@@ -54,7 +54,7 @@ class PlatformMachine(Promotions):
     def delete_job(self, job: str) -> None:
         self.stage.manager.delete(job)
         about = self.world["jobs"][job]
-        about["state"], about["deleted"] = "deleted", self.stage.job(job).deleted
+        about["state"], about["deleted"] = "deleted", self.deleted_at(job)
         self.forget_live(job)
 
     @some("deleted")
@@ -62,7 +62,7 @@ class PlatformMachine(Promotions):
     def delete_job_again(self, job: str) -> None:
         """Which does not prolong its retention (FAILURES D17)."""
         self.stage.manager.delete(job)
-        assert self.stage.job(job).deleted == self.world["jobs"][job]["deleted"], "a second delete prolongs"
+        assert self.deleted_at(job) == self.world["jobs"][job]["deleted"], "a second delete prolongs"
 
     @precondition(lambda self: self.rows and not self.restarted)
     @rule()
@@ -89,10 +89,10 @@ class PlatformMachine(Promotions):
     def optim_step(self, job: str, number: int) -> None:
         client, live = self.client(job)
         take_step(client, number)
-        before, live["truth"] = live["truth"], self.stage.truth(job, client)
-        known = self.continued.setdefault((before.state, number), live["truth"].state)
-        assert live["truth"].state == known, "a step from an equal state led elsewhere than it did before"
-        assert live["truth"].step == before.step + 1
+        before, live["trainer"] = live["trainer"], self.stage.trainer_state(client)
+        known = self.continued.setdefault((before.state, number), live["trainer"].state)
+        assert live["trainer"].state == known, "a step from an equal state led elsewhere than it did before"
+        assert live["trainer"].step == before.step + 1
 
     @some("running")
     @rule(job=jobs_in("running"), keep=st.booleans(), batches=st.integers(0, 1))
@@ -100,11 +100,13 @@ class PlatformMachine(Promotions):
         for number in range(batches):
             self.optim_step(job, number)
         client, live = self.client(job)
-        name = "keep" if keep else f"step-{live['truth'].step}"
+        name = "keep" if keep else f"step-{live['trainer'].step}"
         predicted = model.predict_save_state(self.world["jobs"][job], name)
         if check(refusal_of(lambda: client.save_state(name).result()), predicted, f"save_state({name!r})"):
             kind = model.state_kind(self.world["jobs"][job])
-            self.put(job, name, {"kind": kind, "step": live["truth"].step, "truth": live["truth"], "against": None})
+            self.put(
+                job, name, {"kind": kind, "step": live["trainer"].step, "trainer": live["trainer"], "against": None}
+            )
 
     @some("running")
     @rule(
@@ -129,8 +131,8 @@ class PlatformMachine(Promotions):
         live = about["live"]
         row = {
             "kind": model.sampler_kind(about, how),
-            "step": live["truth"].step,
-            "truth": live["truth"],
+            "step": live["trainer"].step,
+            "trainer": live["trainer"],
             "against": None,
         }
         if row["kind"] == "INFERENCE_ARC_V2":
@@ -139,7 +141,7 @@ class PlatformMachine(Promotions):
         else:
             row["merged"] = self.check_files(self.stage.blob(self.stage.row(job, name)), row)
         if not about["rank"]:
-            live["snapshot"] = (name, live["truth"].exported)
+            live["snapshot"] = (name, live["trainer"].exported)
         self.put(job, name, row)
 
     @some("running")
@@ -167,14 +169,14 @@ class PlatformMachine(Promotions):
         predicted = model.predict_load(about, None if origin["state"] == "purged" else origin, held)
         act = client.load_state_with_optimizer if optimizer else client.load_state
         worked = check(refusal_of(lambda: act(path).result()), predicted, f"load of {path}")
-        before, live["truth"] = live["truth"], self.stage.truth(job, client)
+        before, live["trainer"] = live["trainer"], self.stage.trainer_state(client)
         if not worked:
-            assert live["truth"].state == before.state, "a refused load changed the trainer"
+            assert live["trainer"].state == before.state, "a refused load changed the trainer"
             return
         assert held is not None
         if optimizer:
-            assert live["truth"].state == held["truth"].state, "a load is not what was saved"
+            assert live["trainer"].state == held["trainer"].state, "a load is not what was saved"
         else:
-            assert live["truth"].exported == held["truth"].exported, "a load has other weights than were saved"
-            assert live["truth"].step == 0
-            assert live["truth"].fresh, "a load of weights alone left optimizer moments"
+            assert live["trainer"].exported == held["trainer"].exported, "a load has other weights than were saved"
+            assert live["trainer"].step == 0
+            assert live["trainer"].fresh, "a load of weights alone left optimizer moments"

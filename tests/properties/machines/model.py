@@ -2,12 +2,12 @@
 
     world = {"jobs": {id: job}, "models": {id: model}}
     job   = {"rank", "state", "deleted", "rows": {id: row}, "live", "pod"}
-    row   = {"kind", "step", "truth", "against"}
-    live  = {"truth", "snapshot", "suffix", "syncer"}      the model on the trainer and its client; None when it is lost
-    pod   = {"current", "held", "adapter"}                 what the replica serves: an identity and digests of weights
+    row   = {"kind", "step", "trainer", "against"}
+    live  = {"trainer", "snapshot", "suffix", "syncer"}    the model on the trainer and its client; None when it is lost
+    pod   = {"current", "weights", "adapter"}              what the replica serves: an identity and digests of weights
 
-`truth` is `ftsim.testing.ground.Truth` at the moment of the save. The functions that predict return None for success
-and, for a refusal, the words that its message must hold.
+`trainer` is a `ftsim.testing.trainer_state.TrainerState`, of a row at the moment of its save. Functions that predict
+return None for success and, for a refusal, the words that its message must hold.
 """
 
 from typing import Any
@@ -32,9 +32,9 @@ def new_job(rank: int) -> dict[str, Any]:
     return {"rank": rank, "state": "running", "deleted": None, "rows": {}, "live": None, "pod": None}
 
 
-def new_live(truth: Any, suffix: str) -> dict[str, Any]:
+def new_live(trainer: Any, suffix: str) -> dict[str, Any]:
     syncer = {"saved": False, "base": None, "checked": False}
-    return {"truth": truth, "snapshot": None, "suffix": suffix, "syncer": syncer}
+    return {"trainer": trainer, "snapshot": None, "suffix": suffix, "syncer": syncer}
 
 
 def put(job: dict[str, Any], name: str, row: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ def lose_live(job: dict[str, Any]) -> None:
 def predict_save_state(job: dict[str, Any], name: str) -> Refusal:
     """A taken name is refused unless it is that very step again."""
     row = job["rows"].get(name)
-    if row is None or (row["kind"].startswith("TRAINING") and row["step"] == job["live"]["truth"].step):
+    if row is None or (row["kind"].startswith("TRAINING") and row["step"] == job["live"]["trainer"].step):
         return None
     return ("already exists",)
 
@@ -77,7 +77,7 @@ def predict_save_sampler(job: dict[str, Any], how: str) -> Refusal:
     if how == "merged_base":
         if not job["rank"]:
             return ("merged_base", "LoRA")
-        return None if live["truth"].touched else ("merged_base",)
+        return None if live["trainer"].touched else ("merged_base",)
     if how == "delta" and not job["rank"] and live["snapshot"] is None:
         return ("delta", "base")
     return None
@@ -137,14 +137,14 @@ def predict_hot_load(pod: dict[str, Any], row: dict[str, Any], previous: str | N
         return None if previous is None else ("incremental",)
     if previous is None or previous != pod["current"]:
         return ("previous",) if previous else ("incremental_snapshot_metadata",)
-    return None if pod["held"] == row["against"][1] else ("hecksum",)
+    return None if pod["weights"] == row["against"][1] else ("hecksum",)
 
 
 def hot_load(pod: dict[str, Any], name: str, row: dict[str, Any]) -> None:
     """An adapter lies on top of the full weights held; full weights and deltas replace it."""
-    exported = row["truth"].exported
+    exported = row["trainer"].exported
     if row["kind"] == "INFERENCE_LORA":
         pod["adapter"] = exported
     else:
-        pod["held"], pod["adapter"] = row.get("merged") or exported, None
+        pod["weights"], pod["adapter"] = row.get("merged") or exported, None
     pod["current"] = name

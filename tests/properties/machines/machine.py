@@ -6,20 +6,20 @@ from typing import Any, ClassVar
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from emulator.core.clock import parse_rfc3339
-from ftsim.testing import ground, model
-from ftsim.testing.choices import Row, check, refusal_of
-from ftsim.testing.stage import Stage, stage
+from ftsim.testing.stage import KeptStage, stage
+from tests.properties.machines import files, model
+from tests.properties.machines.choices import Row, check, refusal_of
 
 
 class Machine(RuleBasedStateMachine):
-    """Jobs and their rows on a stage, compared with `ftsim.testing.model`."""
+    """Jobs and their rows on a stage, compared with the dict of `model`."""
 
     continued: ClassVar[dict[tuple[str, int], str]] = {}
     """What a state became after a step on a batch, over all runs of this process: equal states continue equally."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage: Stage = stage()
+        self.stage: KeptStage = stage()
         self.stage.reset()
         self.world = model.new_world()
         self.clients: dict[str, Any] = {}
@@ -36,6 +36,10 @@ class Machine(RuleBasedStateMachine):
         self.rows_are_those_of_the_model()
 
     # -- helpers
+
+    def deleted_at(self, job: str) -> int | None:
+        """When a job was deleted, in microseconds; raises NotFound."""
+        return self.stage.emulator.platform.jobs.get(self.stage.account, job).deleted
 
     def jobs_in(self, *states: str) -> list[str]:
         return [job for job, about in self.world["jobs"].items() if about["state"] in states]
@@ -63,9 +67,9 @@ class Machine(RuleBasedStateMachine):
         """The training client of a running job, a new one where the last was lost, and what the model knows of it."""
         about = self.world["jobs"][job]
         if about["live"] is None:
-            client = self.stage.trainer(job, about["rank"])
+            client = self.stage.training_client(job, about["rank"])
             self.clients[job] = client
-            about["live"] = model.new_live(self.stage.truth(job, client), client.session_id)
+            about["live"] = model.new_live(self.stage.trainer_state(client), client.session_id)
         return self.clients[job], about["live"]
 
     def forget_live(self, job: str) -> None:
@@ -78,10 +82,12 @@ class Machine(RuleBasedStateMachine):
         """Compare files with the trainer's memory; returns the digest of merged weights."""
         from ftsim.compute.sampler.weights import fingerprint
 
-        if row["kind"] == "INFERENCE_BASE" and row["truth"].merged is not None:
-            ground.check_close(folder, row["truth"].merged)
+        if row["kind"] == "INFERENCE_BASE" and row["trainer"].merged is not None:
+            files.check_close(folder, row["trainer"].merged)
             return fingerprint(folder)
-        assert fingerprint(folder) == row["truth"].exported, f"{folder.name} is not what the trainer held when it saved"
+        assert fingerprint(folder) == row["trainer"].exported, (
+            f"{folder.name} is not what the trainer held when it saved"
+        )
         return None
 
     # -- invariants

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition
 
-from ftsim.testing.model import Refusal
 from ftsim.testing.strategies import dns_labels
+from tests.properties.machines.model import Refusal
 
 Row = tuple[str, str]
 Method = TypeVar("Method", bound=Callable[..., Any])

@@ -1,0 +1,1 @@
+"""State machines of Hypothesis that drive the emulator with the vendor's SDK and compare it with a dict."""
