@@ -221,8 +221,20 @@ class Replica(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
-        """Prompt tokens of a conversation through the model's chat template, generation prompt added."""
+    @property
+    def chat_template(self) -> str:
+        """The source of the model's chat template, empty when it has none."""
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        settings: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Prompt tokens of a conversation through the model's chat template, generation prompt added.
+
+        `settings` are further variables of the template, such as enable_thinking.
+        """
 
     def fingerprint(self) -> str:
         """A digest of the weights held now; equal digests mean bit-equal weights."""

@@ -111,13 +111,19 @@ def test_the_readmes_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.
 
 
 def test_the_rows_that_the_pages_show_are_read(tmp_path: Path) -> None:
+    from ftsim.training.data.files import read_rows
+    from ftsim.training.data.forms import read_supervised
+    from ftsim.training.data.notes import Notes
     from ftsim.training.data.preferences import parse_pair
-    from ftsim.training.data.supervised import read_jsonl, read_objects
+    from ftsim.training.data.turns import Conversation
+
+    def read(parse: Any) -> list[Any]:
+        return [parse(row, where, Notes()) for where, row in read_rows(file)]
 
     shown = dict(re.findall(r"<!-- ([a-z, ]+) -->\n```json\n(.*?)```", PAGES["recipes.md"], flags=re.S))
     (first,) = blocks(README, "json")
     file = tmp_path / "data.jsonl"
     file.write_text(first + shown["sft"])
-    assert [bool(row.messages) for row in read_jsonl(file)] == [True, True, False, True]
+    assert [isinstance(row, Conversation) for row in read(read_supervised)] == [True, True, False, True]
     file.write_text(shown["dpo, orpo"])
-    assert [bool(chosen.messages) for chosen, _ in read_objects(file, parse_pair)] == [True, True, False]
+    assert [isinstance(chosen, Conversation) for chosen, _ in read(parse_pair)] == [True, True, False]

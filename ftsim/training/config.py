@@ -125,6 +125,8 @@ class RunConfig:
     """Longest sequence in tokens; None takes what the training shape allows."""
     max_examples: int | None = None
     """Read at most this many rows."""
+    on_bad_row: str = "fail"
+    """fail tells all rows that cannot be trained on and stops; skip leaves them out, and says so."""
     beta1: float = 0.9
     """AdamW's decay of the first moment."""
     beta2: float = 0.95
@@ -192,6 +194,8 @@ class BatchConfig(RunConfig):
 class SamplingConfig(RunConfig):
     """A run that trains on what its own policy samples on a deployment."""
 
+    ground_truth_key: str | None = None
+    """Where a row has its truth, such as answer or reward_model.ground_truth; rewards find it in ground_truth."""
     deployment_id: str | None = None
     """Sample from this deployment, which exists and is not deleted at the end; None derives one from log_path."""
     deployment_replicas: int = 1

@@ -1,7 +1,7 @@
 """The losses of DPO and ORPO, computed on this side from the log-probabilities the trainer returns, and their steps.
 
-Each loss is a callable for the SDK's `forward_backward_custom`, which sends the gradient back. Batches are 2N datums,
-chosen and rejected in turn; a datum's `weights` mark the answer's tokens.
+Each loss is a callable for the SDK's `forward_backward_custom`, which sends the gradient back. Batches are the
+datums of N pairs, those of the chosen and of the rejected side in turn; a datum's `weights` mark the answer's tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 from ftsim.training.clients import CustomLoss, Datum, TrainingClient
 from ftsim.training.config import BatchConfig
 from ftsim.training.data.batches import Step
-from ftsim.training.data.preferences import Pair, as_data, load_split
+from ftsim.training.data.preferences import Pair, as_data, load_split, sides
 from ftsim.training.loop import Data, Figures, Learner, Run, Say
 from ftsim.training.metrics import LOSSES
 from ftsim.training.steps import grad_norm, submit_custom
@@ -35,45 +35,53 @@ def dpo_loss(pairs: Sequence[Pair], *, beta: float, label_smoothing: float, divi
     Every pair carries its reference log-probabilities. With `label_smoothing` e a share e of the preferences counts as
     reversed (Mitchell 2023, conservative DPO).
     """
-    reference = [pair.reference for pair in pairs]
+    reference, weights = [pair.reference for pair in pairs], [pair.weight for pair in pairs]
+    owners = sides(pairs)
 
     def loss(data: list[Any], logprobs: list[Tensor]) -> tuple[Tensor, dict[str, float]]:
-        policy = torch.stack([summed(lp, datum) for lp, datum in zip(logprobs, data, strict=True)]).view(-1, 2)
+        policy = by_side(summed, logprobs, data, owners)  # (N, 2)
         rewards = beta * (policy - torch.tensor(reference, dtype=policy.dtype))  # (N, 2)
         margin = rewards[:, 0] - rewards[:, 1]  # (N,)
         losses = -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
+        losses = losses * torch.tensor(weights, dtype=losses.dtype)
         return losses.sum() / divisor, _metrics(losses, rewards)
 
     return loss
 
 
-def orpo_loss(*, odds_weight: float, divisor: int) -> CustomLoss:
+def orpo_loss(pairs: Sequence[Pair], *, odds_weight: float, divisor: int) -> CustomLoss:
     """Returns the loss of odds-ratio preference optimisation (Hong et al. 2024, equation 6), divided by `divisor`.
 
     The negative log-likelihood per token of the chosen answer, plus `odds_weight` times the negative log-sigmoid of
     the log odds ratio; a probability is the geometric mean over an answer's tokens. No reference model.
     """
 
+    owners, weights = sides(pairs), [pair.weight for pair in pairs]
+
     def loss(data: list[Any], logprobs: list[Tensor]) -> tuple[Tensor, dict[str, float]]:
-        means = torch.stack([averaged(lp, datum) for lp, datum in zip(logprobs, data, strict=True)]).view(-1, 2)
+        counts = by_side(lambda lp, datum: _mask(lp, datum).sum(), logprobs, data, owners)
+        means = by_side(summed, logprobs, data, owners) / counts  # (N, 2)
         log_odds = means - torch.log(-torch.expm1(means.clamp(max=_ALMOST_CERTAIN)))  # (N, 2)
         ratio = -logsigmoid(log_odds[:, 0] - log_odds[:, 1])  # (N,)
-        losses = odds_weight * ratio - means[:, 0]
+        losses = (odds_weight * ratio - means[:, 0]) * torch.tensor(weights, dtype=means.dtype)
         parts = {"nll": -means[:, 0], "odds_loss": ratio}
         return losses.sum() / divisor, _metrics(losses, log_odds, **parts)
 
     return loss
 
 
+def by_side(
+    of: Callable[[Tensor, Datum], Tensor], logprobs: Sequence[Tensor], data: Sequence[Datum], owners: Sequence[int]
+) -> Tensor:
+    """Returns what `of` makes of each datum, added up over the datums of each side of each pair: (N, 2)."""
+    values = torch.stack([of(lp, datum) for lp, datum in zip(logprobs, data, strict=True)])
+    total = torch.zeros(max(owners) + 1, dtype=values.dtype)
+    return total.index_add(0, torch.tensor(owners), values).view(-1, 2)
+
+
 def summed(logprobs: Tensor, datum: Datum) -> Tensor:
-    """Returns the log-probability of the whole answer; `logprobs` is (T,)."""
+    """Returns the log-probability of the answer's tokens in a datum; `logprobs` is (T,)."""
     return logprobs @ _mask(logprobs, datum)
-
-
-def averaged(logprobs: Tensor, datum: Datum) -> Tensor:
-    """Returns the mean log-probability of the answer's tokens; `logprobs` is (T,)."""
-    mask = _mask(logprobs, datum)
-    return logprobs @ mask / mask.sum()
 
 
 def _mask(logprobs: Tensor, datum: Datum) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from ftsim.training.checkpoints.cursors import replace_file
 from ftsim.training.clients import Manager, TrainingClient
 from ftsim.training.config import BatchConfig, RunConfig
-from ftsim.training.data.preferences import Pair, as_data
+from ftsim.training.data.preferences import Pair, as_data, sides
 from ftsim.training.errors import CheckpointError
 from ftsim.training.trainers import job_id_for, release, training_client
 
@@ -92,9 +92,11 @@ def _answers(client: TrainingClient, pairs: Sequence[Pair], batch_size: int) -> 
     for at in range(0, len(pairs), batch_size):
         data = as_data(pairs[at : at + batch_size])
         outputs = client.forward(data, "cross_entropy").result().loss_fn_outputs
-        for datum, output in zip(data, outputs, strict=True):
+        totals = [0.0] * (2 * len(pairs[at : at + batch_size]))
+        for side, datum, output in zip(sides(pairs[at : at + batch_size]), data, outputs, strict=True):
             weights = np.asarray(datum.loss_fn_inputs["weights"].data, dtype=np.float64)  # (T,)
-            found.append(float(weights @ np.asarray(output["logprobs"].data, dtype=np.float64)))
+            totals[side] += float(weights @ np.asarray(output["logprobs"].data, dtype=np.float64))
+        found += totals
     return [found[at : at + 2] for at in range(0, len(found), 2)]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ftsim.training.clients import Manager, Tokenizer, TrainingClient
 from ftsim.training.config import SamplingConfig
 from ftsim.training.data.batches import Step
+from ftsim.training.data.notes import Notes
 from ftsim.training.loop import Data, Figures, Learner, Recipe, Run, Say, Stopwatch
 from ftsim.training.reference import base_model, release_reference
 from ftsim.training.sampling.advantages import (
@@ -36,12 +37,27 @@ Collect = Callable[[TrainingClient, Policy, Sequence[Prompt], Step], Scores]
 """(training client, policy on its deployment, all prompts, step) -> the samples of that step, scored."""
 
 
-def sampling_recipe(name: str, tokenizer: Tokenizer, collect: Collect) -> Recipe[SamplingConfig, Prompt]:
-    """Returns a recipe whose steps train on what `collect` samples; the recipe says how."""
+def sampling_recipe(
+    name: str, tokenizer: Tokenizer, collect: Collect, *, needs_truth: bool = False
+) -> Recipe[SamplingConfig, Prompt]:
+    """Returns a recipe whose steps train on what `collect` samples; the recipe says how.
+
+    With `needs_truth` a row without `ground_truth` is a bad one.
+    """
 
     def load(config: SamplingConfig, max_seq_len: int, say: Say) -> Data[Prompt]:
         longest = max_seq_len - config.max_completion_tokens
-        prompts = load_prompts(config.dataset, tokenizer, longest, max_examples=config.max_examples)
+        notes = Notes()
+        prompts = load_prompts(
+            config.dataset,
+            tokenizer,
+            longest,
+            max_examples=config.max_examples,
+            ground_truth_key=config.ground_truth_key or ("ground_truth" if needs_truth else None),
+            on_bad_row=config.on_bad_row,
+            notes=notes,
+        )
+        notes.tell(say)
         usable = [bool(prompt.tokens) for prompt in prompts]
         say(f"{len(prompts)} prompts, {usable.count(False)} of them dropped")
         return Data(prompts, usable)

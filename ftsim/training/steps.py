@@ -124,5 +124,5 @@ def mean_loss(client: TrainingClient, data: Sequence[Any], batch_size: int) -> f
             weights = np.asarray(datum.loss_fn_inputs["weights"].data, dtype=np.float64)  # (T,)
             logprobs = np.asarray(output["logprobs"].data, dtype=np.float64)  # (T,)
             total -= float(weights @ logprobs)
-            count += float(weights.sum())
+            count += float(np.abs(weights).sum())  # rows to unlearn have weights below 0
     return total / count

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ftsim.training.data.preferences import Pair, as_data
-from ftsim.training.data.supervised import Example, datum
+from ftsim.training.data.store import datum
+from ftsim.training.data.turns import Example
 from ftsim.training.preference_losses import dpo_loss, orpo_loss
 
 PROMPT = 3
@@ -22,7 +23,8 @@ def batch(lengths: list[tuple[int, int]], seed: int) -> tuple[list[Pair], list[T
         return datum(Example([1] * (PROMPT + length), [0.0] * PROMPT + [1.0] * length))
 
     reference = (-5 * torch.rand(len(lengths), 2, generator=generator)).tolist()
-    pairs = [Pair(example(one), example(other), kept) for (one, other), kept in zip(lengths, reference, strict=True)]
+    answers = [([example(one)], [example(other)]) for one, other in lengths]
+    pairs = [Pair(*both, kept) for both, kept in zip(answers, reference, strict=True)]
     sizes = [PROMPT + length - 1 for pair in lengths for length in pair]
     return pairs, [(-3 * torch.rand(size, generator=generator)).requires_grad_() for size in sizes]
 
@@ -61,7 +63,7 @@ def test_dpo_is_the_papers_equation(lengths: list[tuple[int, int]], smoothing: f
 @pytest.mark.parametrize("lengths", [[(2, 5)], [(4, 1), (3, 3), (1, 6)]])
 def test_orpo_is_the_papers_equation(lengths: list[tuple[int, int]]) -> None:
     pairs, logprobs = batch(lengths, seed=2)
-    loss, metrics = orpo_loss(odds_weight=0.4, divisor=5)(as_data(pairs), logprobs)
+    loss, metrics = orpo_loss(pairs, odds_weight=0.4, divisor=5)(as_data(pairs), logprobs)
     expected, nll = torch.zeros((), dtype=torch.float64), 0.0
     for number in range(len(pairs)):
         p, q = (torch.exp(answer(logprobs[2 * number + side]).mean()) for side in (0, 1))
@@ -89,7 +91,7 @@ def test_a_policy_that_is_its_own_reference_is_right_by_half() -> None:
 def test_orpo_stays_finite_where_an_answer_is_certain_or_impossible(value: float) -> None:
     pairs, logprobs = batch([(2, 2)], seed=4)
     extreme = [torch.full_like(one.detach(), value).requires_grad_() for one in logprobs]
-    loss, metrics = orpo_loss(odds_weight=1.0, divisor=1)(as_data(pairs), extreme)
+    loss, metrics = orpo_loss(pairs, odds_weight=1.0, divisor=1)(as_data(pairs), extreme)
     assert math.isfinite(loss.item())
     assert all(math.isfinite(number) for number in metrics.values())
     assert all(one.isfinite().all() for one in gradients(loss, extreme))

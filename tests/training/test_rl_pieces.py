@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from ftsim.training.data.conversation import Message
+from ftsim.training.data.turns import Conversation
 from ftsim.training.errors import ConfigError, DataError
 from ftsim.training.sampling.advantages import Scored, check_loss, discounted, kl_estimate, normalised, policy_data
 from ftsim.training.sampling.environments import Reply, search
@@ -18,7 +20,7 @@ from ftsim.training.sampling.rewards import answer_of, exact_match, has_signal, 
 from ftsim.training.sampling.rollouts import Group, Prompt, Sample, load_prompts, paid, sampling_seed
 
 ROW = {"ground_truth": "red", "facts": {"box": "red", "key": "blue"}}
-PROMPT = Prompt("here", [{"role": "user", "content": "Hm?"}], ROW, (1, 2, 3))
+PROMPT = Prompt(Conversation("here", [Message(role="user", content="Hm?")]), ROW, (1, 2, 3))
 
 
 def sample(tokens: list[int], logprobs: list[float]) -> Sample:
@@ -88,7 +90,7 @@ def test_a_row_without_what_is_rewarded_is_refused() -> None:
 @pytest.mark.parametrize("reward", [math.nan, math.inf, None, "much"])
 def test_a_reward_that_is_no_number_names_its_row(reward: Any) -> None:
     with pytest.raises(DataError, match=rf"p\.jsonl, line 3: it was rewarded with {reward!r}"):
-        paid(reward, Prompt("p.jsonl, line 3", [], {}))
+        paid(reward, Prompt(Conversation("p.jsonl, line 3", []), {}))
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, "1", True])
@@ -109,9 +111,9 @@ def test_equal_rewards_are_no_signal() -> None:
     ("row", "message"),
     [
         ({"ground_truth": "x"}, "line 1: neither 'messages' nor a 'prompt'"),
-        ({"messages": []}, "line 1: neither"),
-        ({"messages": [{"role": "king", "content": "x"}]}, "line 1: message 0 is no object with a role"),
-        ({"messages": [{"role": "user", "content": None}]}, r"line 1: message 0 \(user\) has no text"),
+        ({"messages": []}, "line 1: messages must be a list with at least one message"),
+        ({"messages": [{"role": "king", "content": "x"}]}, "line 1: messages.0.role is 'king': use one of"),
+        ({"messages": [{"role": "user", "content": None}]}, r"line 1: messages.0.content is null, not text \(user\)"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "nothing to answer"),
         ({"prompt": "word " * 100}, "no prompt has at most 50 tokens"),
     ],
@@ -167,8 +169,8 @@ class Believer:
 def test_a_turn_gains_what_its_reply_adds_to_the_belief_in_the_answer(tokenizer: Any, kind: str) -> None:
     config = SimpleNamespace(answer_template="answer: {ground_truth}", information_gain=kind)
     turns = [Sample((1,) * length, (5,), (0.0,), "", True) for length in (2, 4, 8)]
-    whole = Episode(PROMPT, (0, 0, 0), [], (), turns)
-    short = Episode(PROMPT, (0, 0, 1), [], (), turns[:1])
+    whole = Episode(PROMPT, (0, 0, 0), PROMPT.conversation, (), turns)
+    short = Episode(PROMPT, (0, 0, 1), PROMPT.conversation, (), turns[:1])
     client = Believer()
     long_gains, short_gains = information_gains(config, client, tokenizer, [whole, short])
     beliefs = [-1 / length if kind == "logprob" else math.exp(-1 / length) for length in (2, 4, 8)]

@@ -157,7 +157,7 @@ def test_bad_data_creates_no_job(emulator: Emulator, tmp_path: Path, tokenizer_f
     config = configure(tmp_path, tokenizer_folder)
     with Path(config.dataset).open("a") as file:
         file.write('{"messages": [{"role": "assistant"}]}\n')
-    with pytest.raises(DataError, match=r"data\.jsonl, line 23: message 0"):
+    with pytest.raises(DataError, match=r"data\.jsonl, line 23: messages.0"):
         main(config)
     assert not emulator.journal.of("create_job")
 

@@ -13,6 +13,7 @@ from emulator.backend import BackendError, Generation, Replica
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http.control.requests import read_body
+from emulator.http.inference import conversation
 from emulator.http.inference.events import Choice, stream
 from emulator.http.inference.live import Ended, Said
 from emulator.http.inference.message import Message
@@ -24,6 +25,7 @@ from emulator.http.inference.requests import (
     refuse_absent,
     reply,
     target,
+    tell_unread,
     usage,
 )
 from emulator.http.inference.rows import Rows
@@ -31,23 +33,31 @@ from emulator.http.web import platform_of
 
 router = Router()
 DEFAULT_MAX_TOKENS = 2048
-ROLES = ("system", "user", "assistant", "tool")
+HARMLESS = frozenset(
+    {
+        "user", "metadata", "store", "service_tier", "stream_options", "parallel_tool_calls", "safety_identifier",
+        "prompt_cache_key", "prompt_cache_isolation_key", "prompt_cache_max_len", "prompt_truncate_len", "prompt",
+    }
+)  # fmt: skip
+"""Fields of a request that change nothing of what is said here."""
 
 
 class CreateChatCompletion(Sampling):
     """The body."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
-    tools: list[dict[str, Any]] = Field(default_factory=list)
+    messages: list[Any] = Field(min_length=1)
+    tools: list[Any] | str = Field(default_factory=list)
     tool_choice: Any = "auto"
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
 
 
 async def create(request: Request) -> Response:
     sent, raw = await read_body(request, CreateChatCompletion)
     refuse_absent(raw)
-    _refuse_unread(sent.messages)
+    messages, tools, settings = _read(sent)
+    tell_unread(request, sent, HARMLESS, conversation.unread(messages))
     on = await target(request, sent.model)
-    prompt = await run_in_threadpool(_render, on.replica, sent)
+    prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
     live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS)], sent, raw)
     if sent.stream:
         head = _head(request, sent.model, "chat.completion.chunk")
@@ -83,20 +93,24 @@ def _call_id(request: Request) -> str:
     return platform_of(request).world.ids.hex(12)
 
 
-def _refuse_unread(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Name what a chat template would leave out without a word; raises InvalidArgument."""
-    for at, message in enumerate(messages):
-        if (role := message.get("role")) not in ROLES:
-            raise InvalidArgument(f"messages.{at}.role is {str(role)[:40]!r}: use one of {', '.join(ROLES)}")
-        content = message.get("content")
-        for part in content if isinstance(content, list) else ():
-            if (kind := part.get("type") if isinstance(part, dict) else None) != "text":
-                raise InvalidArgument(f"messages.{at}.content has a part of type {str(kind)[:40]!r}: only text is read")
-
-
-def _render(replica: Replica, sent: CreateChatCompletion) -> list[int]:
+def _read(sent: CreateChatCompletion) -> tuple[list[conversation.Message], list[dict[str, Any]], dict[str, Any]]:
+    """The messages, the tools unless none may be called, and the template's variables; raises InvalidArgument."""
     try:
-        return replica.render_chat(sent.messages, [] if sent.tool_choice == "none" else sent.tools)
+        messages, tools = conversation.read_messages(sent.messages), conversation.read_tools(sent.tools)
+        settings = conversation.read_settings(sent.chat_template_kwargs)
+    except conversation.ConversationError as error:
+        raise InvalidArgument(str(error)) from error
+    return messages, [] if sent.tool_choice == "none" else tools, settings
+
+
+def _render(
+    replica: Replica,
+    messages: Sequence[conversation.Message],
+    tools: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+) -> list[int]:
+    try:
+        return replica.render_chat([one.for_template(replica.chat_template) for one in messages], tools, settings)
     except BackendError as error:
         raise InvalidArgument(error.message) from error
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -121,6 +121,15 @@ def refuse_absent(raw: Mapping[str, Any]) -> None:
             raise InvalidArgument(f"{name} is not supported: leave it out, or send {orjson.dumps(neutral[0]).decode()}")
 
 
+def tell_unread(request: Request, sent: Sampling, harmless: Collection[str], more: Iterable[str] = ()) -> None:
+    """Name in a header of the answer what was sent and nothing reads: a misspelt setting changes nothing, unnoticed."""
+    known = {*harmless, *_ABSENT_FEATURES, *_ABSENT_SETTINGS}
+    names = [*(name for name in sent.model_extra or {} if name not in known), *more]
+    if names:
+        said = ", ".join(dict.fromkeys(names))[:400]
+        request.state.unread = {"debug-unread-fields": said.encode("ascii", "backslashreplace").decode()}
+
+
 async def target(request: Request, model: str) -> Target:
     """The replica that answers, once a load lets it (FAILURES E23); raises TooEarly, NotFound, and as `resolve`."""
     platform, account = platform_of(request), caller(request)
@@ -212,4 +221,5 @@ def reply(request: Request, content: Mapping[str, Any], headers: Mapping[str, st
 def correlated(request: Request, headers: Mapping[str, str]) -> dict[str, str]:
     """Answer headers: the caller's request id or a new one, and the measured metrics."""
     given = request_id(request.scope) or {"x-request-id": platform_of(request).world.ids.hex(32)}
-    return {**given, **{f"fireworks-{name}": value for name, value in headers.items()}}
+    told = {**headers, **getattr(request.state, "unread", {})}
+    return {**given, **{f"fireworks-{name}": value for name, value in told.items()}}

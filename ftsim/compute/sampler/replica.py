@@ -108,7 +108,16 @@ class TorchReplica:
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+    @property
+    def chat_template(self) -> str:
+        return str(self._tokenizer.chat_template or "")
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        settings: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """Prompt tokens of a conversation through the model's chat template; raises `BackendError` when it refuses."""
         try:
             text = self._tokenizer.apply_chat_template(
@@ -116,6 +125,7 @@ class TorchReplica:
                 tools=[dict(tool) for tool in tools] or None,
                 add_generation_prompt=True,
                 tokenize=False,
+                **(settings or {}),
             )
         except Exception as error:  # templates raise whatever they like
             raise BackendError(f"the chat template refuses these messages: {error}") from error

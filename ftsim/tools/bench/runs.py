@@ -118,11 +118,12 @@ def _bare_run(stand: Stand, turn: int) -> None:
     rows = load_supervised(
         str(DATA / "chat-train.jsonl"), bare.tokenizer, 4096, truncate=True, max_examples=SFT_ROWS
     ).data
-    data, epochs = [plain(row) for row in rows], SFT_STEPS * SFT_BATCH // SFT_ROWS
+    data = [[plain(one) for one in row or ()] for row in rows]
+    epochs = SFT_STEPS * SFT_BATCH // SFT_ROWS
     plan = build_plan([True] * len(rows), epochs=epochs, batch_size=SFT_BATCH, accumulation=1, seed=0)
     with open(folder / "metrics.jsonl", "w") as log:
         for step in plan:
-            loss = bare.step_on([data[row] for row in step.micro_batches[0]], "cross_entropy")
+            loss = bare.step_on([one for row in step.micro_batches[0] for one in data[row]], "cross_entropy")
             log.write(json.dumps({"step": step.index + 1, "loss": loss}) + "\n")
             log.flush()
     bare.save_state(folder / "state")

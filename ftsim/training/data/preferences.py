@@ -1,39 +1,39 @@
-"""Preference data: JSONL rows with a chosen and a rejected answer, and the pairs of datums they become."""
+"""Preference data: rows with a better and a worse answer in the forms in use, and the pairs of datums they become."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ftsim.training.data.batches import split
-from ftsim.training.data.supervised import (
-    Row,
-    TextRow,
-    check_messages,
-    datum,
-    fit,
-    load_tokenizer,
-    read_objects,
-    tokenize,
-)
+from ftsim.training.data.conversation import ConversationError, Message, read_messages, without_nulls
+from ftsim.training.data.files import BadRow, Row
+from ftsim.training.data.forms import chat, check_trained, note_fields, text_of, weight_of
+from ftsim.training.data.notes import Notes
+from ftsim.training.data.store import Data, Store, fit
+from ftsim.training.data.supervised import load_tokenizer, read_objects
+from ftsim.training.data.turns import Text, TextRow, Turns
 from ftsim.training.errors import DataError
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to one prompt as datums; `weights` is 1 on the answer's tokens and 0 on the prompt's."""
+    """Two answers to one prompt, each as datums; `weights` is not 0 on the answer's tokens and 0 on the prompt's."""
 
-    chosen: Any
-    rejected: Any
+    chosen: Sequence[Any]
+    rejected: Sequence[Any]
     reference: Sequence[float] | None = None
     """What a reference model makes of the chosen and of the rejected answer, as log-probabilities."""
+    weight: float = 1.0
+    """What scales the loss of the pair."""
 
 
 @dataclass(frozen=True)
 class LoadedPairs:
-    """Pairs by row of the file, None where the row is dropped, and how many were cut to fit."""
+    """Pairs by row of the file, None where the row is dropped, how many were cut to fit, and what is to be said."""
 
     pairs: Sequence[Pair | None]
     truncated: int
+    notes: Notes
 
     @property
     def dropped(self) -> int:
@@ -41,92 +41,188 @@ class LoadedPairs:
 
 
 def load_preferences(
-    path: str, tokenizer: Any, max_seq_len: int, *, truncate: bool, max_examples: int | None = None
+    path: str,
+    tokenizer: Any,
+    max_seq_len: int,
+    *,
+    truncate: bool,
+    max_examples: int | None = None,
+    on_bad_row: str = "fail",
 ) -> LoadedPairs:
-    """A JSONL file as pairs; `DataError` for bad lines, and when no pair is left to train on.
+    """A data set as pairs; `DataError` for bad rows, and when no pair is left to train on."""
+    notes, store = Notes(), Store()
+    turns, pairs, truncated = Turns(tokenizer, notes), list[Pair | None](), 0
+    skip = notes if on_bad_row == "skip" else None
 
-    A row holds `chosen` and `rejected`, each {"messages": [...]} or a list of messages, or all three of `prompt`,
-    `chosen` and `rejected` as text. What both conversations begin with is the prompt.
-    """
-    pairs: list[Pair | None] = []
-    truncated = 0
-    for sides in read_objects(path, parse_pair, max_examples=max_examples):
-        examples = [tokenize(side, tokenizer) for side in sides]
-        fitted = [fit(example, max_seq_len, truncate=truncate) for example in examples]
-        chosen, rejected = fitted
+    def parse(row: Row, where: str) -> Any:
+        sides = parse_pair(row, where, notes)
+        return sides and (
+            [fit(turns.examples(side), max_seq_len, truncate=truncate) for side in sides],
+            sides[0].weight,
+        )
+
+    for made in read_objects(path, parse, max_examples=max_examples, skip=skip):
+        ((chosen, cut), (rejected, other)), weight = made or ([([], False)] * 2, 1.0)
         # A pair that is cut to the same tokens on both sides prefers nothing.
-        if chosen is None or rejected is None or chosen.tokens == rejected.tokens:
+        if not chosen or not rejected or chosen == rejected:
             pairs.append(None)
             continue
-        truncated += fitted != examples
-        pairs.append(Pair(datum(chosen), datum(rejected)))
+        truncated += cut or other
+        store.add(chosen)
+        store.add(rejected)
+        pairs.append(Pair(Data(store, len(store) - 2), Data(store, len(store) - 1), weight=weight))
     if all(pair is None for pair in pairs):
         raise DataError(f"{path}: no pair has two answers to compare within {max_seq_len} tokens")
-    return LoadedPairs(pairs, truncated)
+    return LoadedPairs(pairs, truncated, notes)
 
 
 def load_split(config: Any, max_seq_len: int, say: Callable[[str], None]) -> tuple[list[Pair | None], list[Pair]]:
     """A recipe's pairs to train on, None where a row is dropped, and its held-out pairs; `DataError` on bad input."""
     tokenizer = load_tokenizer(config.tokenizer_model)
-    loaded = load_preferences(
-        config.dataset, tokenizer, max_seq_len, truncate=config.truncate, max_examples=config.max_examples
-    )
+    how = {"truncate": config.truncate, "on_bad_row": getattr(config, "on_bad_row", "fail")}
+    loaded = load_preferences(config.dataset, tokenizer, max_seq_len, max_examples=config.max_examples, **how)
     rows, held_out_rows = split(len(loaded.pairs), config.eval_split, config.seed)
     train, held_out = [loaded.pairs[row] for row in rows], [loaded.pairs[row] for row in held_out_rows]
     if all(pair is None for pair in train):
         raise DataError(f"{config.dataset}: eval_split leaves nothing to train on")
     if config.eval_dataset:
-        held_out = list(load_preferences(config.eval_dataset, tokenizer, max_seq_len, truncate=config.truncate).pairs)
+        held_out = list(load_preferences(config.eval_dataset, tokenizer, max_seq_len, **how).pairs)
+    loaded.notes.tell(say)
     say(f"{len(train)} pairs, {len(held_out)} held out; {loaded.truncated} cut, {loaded.dropped} dropped")
     return train, [pair for pair in held_out if pair is not None]
 
 
-def parse_pair(row: Row, where: str) -> tuple[TextRow, TextRow]:
-    """The chosen and the rejected side of one row; `DataError` says what is wrong with it."""
-    missing = [field for field in ("chosen", "rejected") if field not in row]
-    if missing:
-        raise DataError(f"{where}: {missing[0]!r} is missing; the row has {sorted(row)}")
-    chosen, rejected = row["chosen"], row["rejected"]
+def parse_pair(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow] | None:
+    """The better and the worse side of one row, None for a tie; raises `BadRow`."""
+    row = without_nulls(row)
+    try:
+        if "preferred_output" in row or "non_preferred_output" in row:
+            return _vendor(row, where, notes)
+        if "samples" in row:
+            return _scored(row, where, notes)
+        return _chosen(row, where, notes)
+    except ConversationError as error:
+        raise BadRow(where, str(error), "message") from error
+
+
+def _chosen(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow]:
+    """`chosen` and `rejected` as text, a message, messages, or {"messages": ...}, whole or after a `prompt`."""
+    for field in ("chosen", "rejected"):
+        if field not in row:
+            raise BadRow(where, f"{field!r} is missing; the row has {sorted(row)}")
+    note_fields(row, ("prompt", "chosen", "rejected"), notes)
+    chosen, rejected, prompt = row["chosen"], row["rejected"], row.get("prompt")
     if chosen == rejected:
-        raise DataError(f"{where}: chosen and rejected are the same, so nothing is preferred")
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        return _text_sides(row.get("prompt"), chosen, rejected, where)
-    sides = [_conversation(row, field, where) for field in ("chosen", "rejected")]
-    shared = _shared(*sides)
-    fields = (f"{field} after what both have in common" for field in ("chosen", "rejected"))
-    return tuple(  # type: ignore[return-value]
-        TextRow(where, check_messages(messages, where, field, shared), shared)
-        for messages, field in zip(sides, fields, strict=True)
-    )
+        raise BadRow(where, "chosen and rejected are the same, so nothing is preferred")
+    if isinstance(chosen, str) and isinstance(rejected, str) and not isinstance(prompt, list):
+        if prompt is None:
+            raise BadRow(where, "chosen and rejected are text, so 'prompt' must be there, as text or as messages")
+        if not chosen or not rejected:
+            raise BadRow(where, "chosen and rejected must not be empty")
+        text, weight = text_of(prompt, "prompt", where), weight_of(row, where)
+        return Text(where, text, chosen, weight), Text(where, text, rejected, weight)
+    sides = [_side(row[field], prompt, field, where) for field in ("chosen", "rejected")]
+    return _compared(sides, row, where, notes)
 
 
-def _text_sides(prompt: Any, chosen: str, rejected: str, where: str) -> tuple[TextRow, TextRow]:
-    if not isinstance(prompt, str):
-        raise DataError(f"{where}: chosen and rejected are text, so 'prompt' must be text too")
-    if not chosen or not rejected:
-        raise DataError(f"{where}: chosen and rejected must not be empty")
-    return TextRow(where, prompt=prompt, completion=chosen), TextRow(where, prompt=prompt, completion=rejected)
-
-
-def _conversation(row: Row, field: str, where: str) -> list[Any]:
-    """All messages of one side, those of a separate `prompt` first."""
-    side = row[field]
-    messages = side.get("messages") if isinstance(side, Mapping) else side
-    prompt = row.get("prompt", [])
-    if not isinstance(messages, list) or not isinstance(prompt, list):
-        raise DataError(
-            f"{where}: {field} must be an object with messages, a list of messages, or text like prompt and the "
-            "other side"
+def _side(side: Any, prompt: Any, field: str, where: str) -> list[Message]:
+    """All messages of one side, those of the prompt once, whether or not the side repeats them."""
+    if isinstance(side, str) and isinstance(prompt, list):
+        side = [{"role": "assistant", "content": side}]
+    elif isinstance(side, Mapping):
+        side = side.get("messages", [side] if "role" in side else None)
+    if not isinstance(side, list):
+        raise BadRow(
+            where,
+            f"{field} must be an object with messages, a list of messages, or text like prompt and the other side",
         )
-    return [*prompt, *messages]
+    answer = read_messages(side, field)
+    whole = answer[0].role not in ("assistant", "tool")
+    if prompt is None or prompt == []:
+        return answer
+    if isinstance(prompt, str):
+        if not whole:
+            return [*read_messages([{"role": "user", "content": prompt}], "prompt"), *answer]
+        if not any(one.role == "user" and one.content.strip() == prompt.strip() for one in answer):
+            raise BadRow(where, f"{field} is a whole conversation that does not hold the prompt")
+        return answer
+    before = read_messages(prompt, "prompt")
+    return answer if answer[: len(before)] == before else [*before, *answer]
 
 
-def _shared(chosen: Sequence[Any], rejected: Sequence[Any]) -> int:
-    """How many messages both sides begin with."""
-    pairs = zip(chosen, rejected, strict=False)
-    return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(chosen), len(rejected)))
+def _vendor(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow]:
+    """{"input": {"messages", "tools"}, "preferred_output": [...], "non_preferred_output": [...]}."""
+    fields = ("input", "preferred_output", "non_preferred_output")
+    for field in fields:
+        if field not in row:
+            raise BadRow(where, f"{field!r} is missing; the row has {sorted(row)}")
+    note_fields(row, fields, notes)
+    given = row["input"]
+    given = {"messages": given} if isinstance(given, list) else given
+    if not isinstance(given, Mapping):
+        raise BadRow(where, "input must be an object with messages")
+    note_fields(given, ("messages",), notes)
+    before = read_messages(given.get("messages"), "input.messages")
+    sides = [[*before, *read_messages(row[field], field)] for field in fields[1:]]
+    if sides[0] == sides[1]:
+        raise BadRow(where, "preferred_output and non_preferred_output are the same, so nothing is preferred")
+    return _compared(sides, {**given, **row}, where, notes)
+
+
+def _scored(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow] | None:
+    """{"samples": [{"messages": ..., "evals": {"score": ...}}, ...]}: the best against the worst, none for a tie."""
+    note_fields(row, ("samples",), notes)
+    samples = row["samples"]
+    if not isinstance(samples, list) or len(samples) < 2:
+        raise BadRow(where, "samples must be a list of at least two")
+    scores = [_score(sample, f"samples.{at}", where) for at, sample in enumerate(samples)]
+    best, worst = scores.index(max(scores)), scores.index(min(scores))
+    if best == worst:
+        notes.add("ties are left out: all samples of a row have one score", where)
+        return None
+    sides = [read_messages(samples[at].get("messages"), f"samples.{at}.messages") for at in (best, worst)]
+    if sides[0] == sides[1]:
+        raise BadRow(where, "the best and the worst sample are the same, so nothing is preferred")
+    return _compared(sides, {**without_nulls(samples[best]), **row}, where, notes)
+
+
+def _score(sample: Any, place: str, where: str) -> float:
+    evals = sample.get("evals") if isinstance(sample, Mapping) else None
+    score = (
+        evals.get("score")
+        if isinstance(evals, Mapping)
+        else sample.get("score")
+        if isinstance(sample, Mapping)
+        else None
+    )
+    if isinstance(score, bool) or not isinstance(score, int | float) or score != score:
+        raise BadRow(where, f"{place} has no number at evals.score")
+    return float(score)
+
+
+def _compared(sides: Sequence[list[Message]], row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow]:
+    """Both sides as conversations that are trained after what they have in common."""
+    chosen, rejected = sides
+    shared = next((at for at, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other), None)
+    shared = min(len(chosen), len(rejected)) if shared is None else shared
+    read = []
+    for messages, field in zip(sides, ("chosen", "rejected"), strict=True):
+        side = replace(chat(messages, row, where), train_from=shared)
+        check_trained(side, notes, f"{field} after what both have in common: ")
+        if any(one.factor < 0 for one in messages):
+            raise BadRow(
+                where, f"{field} has a message with a weight below 0, which has no meaning in a comparison", "weight"
+            )
+        read.append(side)
+    return read[0], read[1]
 
 
 def as_data(pairs: Sequence[Pair]) -> list[Any]:
-    """The datums of a batch: chosen and rejected in turn, 2N of N pairs."""
-    return [one for pair in pairs for one in (pair.chosen, pair.rejected)]
+    """The datums of a batch: those of the chosen and of the rejected side in turn; `sides` says how many of each."""
+    return [one for pair in pairs for side in (pair.chosen, pair.rejected) for one in side]
+
+
+def sides(pairs: Sequence[Pair]) -> list[int]:
+    """For each datum of `as_data` the number of its side, 0 to 2N - 1."""
+    lengths = [len(side) for pair in pairs for side in (pair.chosen, pair.rejected)]
+    return [number for number, length in enumerate(lengths) for _ in range(length)]

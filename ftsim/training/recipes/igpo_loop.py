@@ -17,7 +17,7 @@ from ftsim.training.loop import Result, run
 from ftsim.training.recipes import rl_loop
 from ftsim.training.reinforcement import Scores, sampling_recipe
 from ftsim.training.sampling.advantages import Scored, discounted, normalised
-from ftsim.training.sampling.environments import Environment
+from ftsim.training.sampling.environments import Environment, search
 from ftsim.training.sampling.episodes import information_gains, play
 from ftsim.training.sampling.policy import Policy
 from ftsim.training.sampling.rewards import resolve
@@ -86,4 +86,4 @@ def main(config: Config, environment: Environment | None = None, filter_fn: Filt
             },
         )
 
-    return run(config, sampling_recipe("igpo", tokenizer, collect))
+    return run(config, sampling_recipe("igpo", tokenizer, collect, needs_truth=world is search))

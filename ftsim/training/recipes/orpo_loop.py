@@ -36,6 +36,6 @@ def learner(run: Run[Config], data: Data[Pair | None]) -> Iterator[Learner]:
     """Take steps on the odds-ratio loss."""
 
     def loss(pairs: Sequence[Pair], count: int) -> CustomLoss:
-        return orpo_loss(odds_weight=run.config.odds_weight, divisor=count)
+        return orpo_loss(pairs, odds_weight=run.config.odds_weight, divisor=count)
 
     yield pair_learner(run, data.train, data.held_out, loss, METRICS)

@@ -11,7 +11,7 @@ from ftsim.training.loop import Result, run
 from ftsim.training.reinforcement import Scores, sampling_recipe
 from ftsim.training.sampling.advantages import Scored, check_loss, normalised
 from ftsim.training.sampling.policy import Policy
-from ftsim.training.sampling.rewards import resolve
+from ftsim.training.sampling.rewards import exact_match, resolve
 from ftsim.training.sampling.rollouts import FilterFn, Group, Prompt, RewardFn, paid, sample_all, sampling_seed
 
 
@@ -47,7 +47,7 @@ def main(config: Config, reward_fn: RewardFn | None = None, filter_fn: FilterFn 
         rewards = [one for group in groups for one in group.rewards]
         return Scores(scored, {"reward": sum(rewards) / len(rewards), "filtered": len(groups) - len(kept)})
 
-    return run(config, sampling_recipe("rl", tokenizer, collect))
+    return run(config, sampling_recipe("rl", tokenizer, collect, needs_truth=reward is exact_match))
 
 
 def roll_out(

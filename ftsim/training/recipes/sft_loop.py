@@ -7,6 +7,7 @@ from typing import Any
 
 from ftsim.training.config import BatchConfig
 from ftsim.training.data.batches import Step, split
+from ftsim.training.data.store import Rows
 from ftsim.training.data.supervised import load_supervised, load_tokenizer
 from ftsim.training.errors import DataError
 from ftsim.training.loop import Data, Figures, Learner, Recipe, Result, Run, Say, run
@@ -32,16 +33,22 @@ def load(config: Config, max_seq_len: int, say: Say) -> Data[Any]:
     """Read training data, None where a row is dropped, and held-out data; bad input raises `DataError` right here."""
     tokenizer = load_tokenizer(config.tokenizer_model)
     loaded = load_supervised(
-        config.dataset, tokenizer, max_seq_len, truncate=config.truncate, max_examples=config.max_examples
+        config.dataset,
+        tokenizer,
+        max_seq_len,
+        truncate=config.truncate,
+        max_examples=config.max_examples,
+        on_bad_row=config.on_bad_row,
     )
     rows, held_out_rows = split(len(loaded.data), config.eval_split, config.seed)
-    train, held_out = [loaded.data[row] for row in rows], [loaded.data[row] for row in held_out_rows]
-    if all(one is None for one in train):
+    train, held_out = Rows(loaded.store, rows), Rows(loaded.store, held_out_rows)
+    if not any(train.usable):
         raise DataError(f"{config.dataset}: eval_split leaves nothing to train on")
     if config.eval_dataset:
-        held_out = list(load_supervised(config.eval_dataset, tokenizer, max_seq_len, truncate=config.truncate).data)
+        held_out = load_supervised(config.eval_dataset, tokenizer, max_seq_len, truncate=config.truncate).data
+    loaded.notes.tell(say)
     say(f"{len(train)} rows, {len(held_out)} held out; {loaded.truncated} cut, {loaded.dropped} dropped")
-    return Data(train, [one is not None for one in train], [one for one in held_out if one is not None])
+    return Data(train, train.usable, [one for row in held_out if row is not None for one in row])
 
 
 @contextmanager
@@ -50,7 +57,7 @@ def learner(run: Run[Config], data: Data[Any]) -> Iterator[Learner]:
     config, client = run.config, run.client
 
     def begin(step: Step, rate: float) -> Callable[[], Figures]:
-        batches = [[data.train[row] for row in rows] for rows in step.micro_batches]
+        batches = [[one for row in rows for one in data.train[row] or ()] for rows in step.micro_batches]
         submitted = submit(client, batches, "cross_entropy", rate, config)
 
         def figures() -> Figures:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ftsim.training.checks import check_choice
 from ftsim.training.clients import TrainingClient
-from ftsim.training.data.supervised import Example, datum
+from ftsim.training.data.store import datum
+from ftsim.training.data.turns import Example
 from ftsim.training.errors import ConfigError
 from ftsim.training.sampling.rollouts import Sample
 from ftsim.training.sdk import types

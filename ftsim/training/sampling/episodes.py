@@ -1,18 +1,20 @@
 """Conversations of several turns: played in step with one another, and what each turn found out."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 from ftsim.training.clients import Tokenizer, TrainingClient
 from ftsim.training.data.batches import Step
+from ftsim.training.data.conversation import Message
+from ftsim.training.data.turns import Conversation, Turns
 from ftsim.training.errors import ConfigError
 from ftsim.training.sampling.advantages import completion_logprobs
 from ftsim.training.sampling.environments import Environment
 from ftsim.training.sampling.policy import Policy
-from ftsim.training.sampling.rollouts import Prompt, Sample, paid, prompt_tokens, sample_all, sampling_seed
+from ftsim.training.sampling.rollouts import Prompt, Sample, paid, sample_all, sampling_seed
 
 
 class TurnSettings(Protocol):
@@ -39,9 +41,10 @@ class Episode:
     prompt: Prompt
     place: tuple[int, ...]
     """Step, row and number within the group: with the seed it fixes every turn."""
-    messages: list[Mapping[str, Any]]
+    conversation: Conversation
+    """The messages so far."""
     tokens: Sequence[int]
-    """The conversation so far, as the next turn reads it."""
+    """The same as the next turn reads it."""
     samples: list[Sample] = field(default_factory=list)
     outcome: float = 0.0
     over: bool = False
@@ -60,10 +63,11 @@ def play(
     An episode ends when the environment says so, after `max_turns`, or when the context is full.
     """
     episodes = [
-        Episode(prompts[row], (step.index, row, place), list(prompts[row].messages), prompts[row].tokens)
+        Episode(prompts[row], (step.index, row, place), prompts[row].conversation, prompts[row].tokens)
         for row in step.micro_batches[0]
         for place in range(config.completions_per_prompt)
     ]
+    turns = Turns(tokenizer)
     for turn in range(config.max_turns):
         playing = [one for one in episodes if not one.over]
         samples = sample_all(
@@ -74,20 +78,21 @@ def play(
             temperature=config.temperature,
         )
         for one, sample in zip(playing, samples, strict=True):
-            _take_turn(one, sample, tokenizer, environment)
+            _take_turn(one, sample, turns, environment)
             one.over = one.over or len(one.tokens) > policy.longest_prompt
     return episodes
 
 
-def _take_turn(one: Episode, sample: Sample, tokenizer: Tokenizer, environment: Environment) -> None:
+def _take_turn(one: Episode, sample: Sample, turns: Turns, environment: Environment) -> None:
     one.samples.append(sample)
     reply = environment(one.prompt.row, [taken.text for taken in one.samples])
     one.outcome += paid(reply.reward, one.prompt)
     if reply.text is None:
         one.over = True
         return
-    one.messages += [{"role": "assistant", "content": sample.text}, {"role": "user", "content": reply.text}]
-    one.tokens = prompt_tokens(one.messages, tokenizer, one.prompt.where)
+    said = [Message(role="assistant", content=sample.text), Message(role="user", content=reply.text)]
+    one.conversation = replace(one.conversation, messages=[*one.conversation.messages, *said])
+    one.tokens = turns.prompt_tokens(one.conversation)
 
 
 def information_gains(
@@ -98,7 +103,8 @@ def information_gains(
     The belief is exp(mean log-probability per token) of the answer, said next (`information_gain` "probability"), or
     that mean itself ("logprob"). It is asked of the trainer, which holds the policy that is being trained.
     """
-    answers = {id(one.prompt): _answer(config, one.prompt, tokenizer) for one in episodes}
+    turns = Turns(tokenizer)
+    answers = {id(one.prompt): _answer(config, one.prompt, tokenizer, turns) for one in episodes}
     asked: dict[tuple[tuple[int, ...], tuple[int, ...]], Sample] = {}
     places: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = []
     for one in episodes:
@@ -112,10 +118,11 @@ def information_gains(
     return [[belief[after] - belief[before] for before, after in pairwise(keys)] for keys in places]
 
 
-def _answer(config: GainSettings, prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Returns the right answer as the policy would say it, with the token that ends its turn."""
+def _answer(config: GainSettings, prompt: Prompt, tokenizer: Tokenizer, turns: Turns) -> tuple[int, ...]:
+    """Returns the right answer as the policy would say it, with the token by which the chat template ends a turn."""
     try:
         text = config.answer_template.format_map(prompt.row)
     except (KeyError, IndexError, ValueError) as error:
         raise ConfigError(f"answer_template {config.answer_template!r} does not fit {prompt.where}: {error}") from error
-    return tuple(tokenizer.encode(text + (tokenizer.eos_token or ""), add_special_tokens=False))
+    said = tokenizer.encode(text, add_special_tokens=False)
+    return tuple([*said, *turns.turn_end(prompt.conversation)])

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ftsim.training.clients import SamplingClient, Tokenizer
-from ftsim.training.data.supervised import ROLES, read_objects, render
+from ftsim.training.data.conversation import ConversationError, read_messages, unread, without_nulls
+from ftsim.training.data.files import BadRow, Row
+from ftsim.training.data.forms import chat
+from ftsim.training.data.notes import Notes
+from ftsim.training.data.supervised import read_objects
+from ftsim.training.data.turns import Conversation, Turns
 from ftsim.training.errors import DataError
 from ftsim.training.sdk import types
-
-Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,13 @@ class Prompt:
     `tokens` is empty for a row that is dropped because it leaves no room for an answer.
     """
 
-    where: str
-    messages: Messages
+    conversation: Conversation
     row: Mapping[str, Any]
     tokens: Sequence[int] = ()
+
+    @property
+    def where(self) -> str:
+        return self.conversation.where
 
 
 @dataclass(frozen=True)
@@ -55,40 +61,70 @@ FilterFn = Callable[[Group], bool]
 """Whether a group is trained on."""
 
 
-def load_prompts(path: str, tokenizer: Tokenizer, longest: int, *, max_examples: int | None = None) -> list[Prompt]:
-    """The rows of a prompt file, dropped ones (longer than `longest` tokens) without tokens; raises `DataError`."""
-    prompts = [
-        replace(
-            prompt,
-            tokens=tokens if len(tokens := prompt_tokens(prompt.messages, tokenizer, prompt.where)) <= longest else (),
-        )
-        for prompt in read_objects(path, _prompt, max_examples=max_examples)
-    ]
+def load_prompts(
+    path: str,
+    tokenizer: Tokenizer,
+    longest: int,
+    *,
+    max_examples: int | None = None,
+    ground_truth_key: str | None = None,
+    on_bad_row: str = "fail",
+    notes: Notes | None = None,
+) -> list[Prompt]:
+    """The rows of a prompt file, dropped ones (longer than `longest` tokens) without tokens; `notes` takes remarks.
+
+    Raises `DataError` for bad rows. With `ground_truth_key`, a name or a path such as reward_model.ground_truth, a row
+    without that value is a bad one.
+    """
+    said = notes or Notes()
+    turns = Turns(tokenizer, said)
+
+    def parse(row: Row, where: str) -> Prompt:
+        prompt = read_prompt(row, where, said, ground_truth_key)
+        tokens = turns.prompt_tokens(prompt.conversation)
+        return replace(prompt, tokens=tokens if len(tokens) <= longest else ())
+
+    skip = said if on_bad_row == "skip" else None
+    read = read_objects(path, parse, max_examples=max_examples, skip=skip)
+    prompts = [one or Prompt(Conversation("", []), {}) for one in read]
     if not any(prompt.tokens for prompt in prompts):
         raise DataError(f"{path}: no prompt has at most {longest} tokens, so none leaves room for an answer")
     return prompts
 
 
-def _prompt(row: Mapping[str, Any], where: str) -> Prompt:
-    messages = row.get("messages", row.get("prompt"))
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    if not isinstance(messages, list) or not messages:
-        raise DataError(f"{where}: neither 'messages' nor a 'prompt' to answer; the row has {sorted(row)}")
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise DataError(f"{where}: message {index} is no object with a role of {', '.join(ROLES)}")
-        if not isinstance(message.get("content"), str):
-            raise DataError(f"{where}: message {index} ({message['role']}) has no text for content")
-    if messages[-1]["role"] == "assistant":
-        raise DataError(f"{where}: the last message is the assistant's, so there is nothing to answer")
-    return Prompt(where, messages, row)
+def read_prompt(row: Row, where: str, notes: Notes, ground_truth_key: str | None = None) -> Prompt:
+    """A row of `messages`, or of a `prompt` that is text or messages, which the assistant is to answer.
+
+    The truth is put into the row's `ground_truth`, where rewards look for it. Raises `BadRow`.
+    """
+    row = without_nulls(row)
+    given = row.get("messages", row.get("prompt"))
+    if isinstance(given, str):
+        given = [{"role": "user", "content": given}]
+    if given is None:
+        raise BadRow(where, f"neither 'messages' nor a 'prompt' to answer; the row has {sorted(row)}")
+    try:
+        conversation = chat(read_messages(given), {name: row[name] for name in row if name != "weight"}, where)
+    except ConversationError as error:
+        raise BadRow(where, str(error), "message") from error
+    notes.unread(unread(conversation.messages))
+    if conversation.messages[-1].role == "assistant":
+        raise BadRow(where, "the last message is the assistant's, so there is nothing to answer", "empty")
+    truth = _found(row, ground_truth_key or "ground_truth")
+    if truth is None and ground_truth_key in (None, "ground_truth"):
+        truth = _found(row, "reward_model.ground_truth")  # as verl's rows have it
+    if truth is None and ground_truth_key is not None:
+        raise BadRow(
+            where, f"{ground_truth_key} is not there, by which answers are rewarded; the row has {sorted(row)}", "truth"
+        )
+    return Prompt(conversation, row if truth is None else {**row, "ground_truth": truth})
 
 
-def prompt_tokens(messages: Messages, tokenizer: Tokenizer, where: str) -> list[int]:
-    """The conversation as the model reads it before its next turn; `DataError` as `render`."""
-    text = render(messages, tokenizer, where, generation=True)
-    return list(tokenizer.encode(text, add_special_tokens=False))
+def _found(row: Any, path: str) -> Any:
+    """What stands at a path of names with dots between them; None when there is nothing."""
+    for name in path.split("."):
+        row = row.get(name) if isinstance(row, Mapping) else None
+    return row
 
 
 def paid(reward: object, prompt: Prompt) -> float:

@@ -198,8 +198,8 @@ CHAT = [{"role": "user", "content": "What is the opposite of hot?"}]
 @pytest.mark.parametrize(
     ("message", "says"),
     [
-        ({"content": "x"}, "messages.1.role is 'None': use one of system, user, assistant, tool"),
-        ({"role": "developer", "content": "x"}, "messages.1.role is 'developer'"),
+        ({"content": "x"}, "messages.1.role is 'None': use one of system, developer, user, assistant, tool"),
+        ({"role": "king", "content": "x"}, "messages.1.role is 'king'"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "part of type 'image_url'"),
         ({"role": "user", "content": ["x"]}, "part of type 'None'"),
     ],

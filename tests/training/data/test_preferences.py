@@ -19,8 +19,9 @@ def load(folder: Path, tokenizer: Any, *rows: Any, length: int = 64, truncate: b
     return load_preferences(str(path), tokenizer, length, truncate=truncate)
 
 
-def learned(datum: Any, tokenizer: Any) -> str:
+def learned(side: Any, tokenizer: Any) -> str:
     """The text of the tokens that carry weight, without the empty reasoning that the chat template adds."""
+    (datum,) = side
     inputs = datum.loss_fn_inputs
     pairs = zip(inputs["target_tokens"].data, inputs["weights"].data, strict=True)
     text: str = tokenizer.decode([int(token) for token, weight in pairs if weight])
@@ -56,16 +57,17 @@ def test_turns_both_sides_share_are_the_prompt(tmp_path: Path, tokenizer: Any) -
         ({"chosen": [USER, GOOD]}, "'rejected' is missing"),
         ({"messages": [USER, GOOD]}, "'chosen' is missing"),
         ({"chosen": [USER, GOOD], "rejected": [USER, GOOD]}, "are the same"),
-        ({"chosen": "yes", "rejected": "no"}, "'prompt' must be text too"),
+        ({"chosen": "yes", "rejected": "no"}, "'prompt' must be there, as text or as messages"),
         ({"prompt": "x", "chosen": "", "rejected": "no"}, "must not be empty"),
         ({"prompt": "x", "chosen": "yes", "rejected": [BAD]}, "chosen must be an object with messages"),
-        ({"prompt": "x", "chosen": [GOOD], "rejected": [BAD]}, "chosen must be an object with messages"),
+        ({"prompt": "x", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "does not hold the prompt"),
+        ({"prompt": 7, "chosen": [GOOD], "rejected": [BAD]}, "prompt must be a list with at least one message"),
         ({"chosen": [USER, GOOD], "rejected": {"text": "no"}}, "rejected must be an object with messages"),
         (
             {"chosen": [USER, GOOD], "rejected": [USER]},
             "rejected after what both have in common: no assistant|no assis",
         ),
-        ({"chosen": [USER, {"role": "robot"}], "rejected": [USER, BAD]}, "role 'robot'"),
+        ({"chosen": [USER, {"role": "robot"}], "rejected": [USER, BAD]}, "chosen.1.role is 'robot'"),
         ({"chosen": [USER, GOOD], "rejected": []}, "at least one message"),
         ([], "a JSON object is wanted"),
     ],
@@ -82,7 +84,7 @@ def test_a_pair_too_long_is_cut_or_left_out(tmp_path: Path, tokenizer: Any) -> N
     rows = [{"chosen": [USER, long], "rejected": [USER, BAD]}, {"chosen": [USER, GOOD], "rejected": [USER, BAD]}]
     cut = load(tmp_path, tokenizer, *rows)
     assert (cut.truncated, cut.dropped) == (1, 0)
-    assert len(cut.pairs[0].chosen.loss_fn_inputs["weights"].data) == 64
+    assert len(cut.pairs[0].chosen[0].loss_fn_inputs["weights"].data) == 64
     dropped = load(tmp_path, tokenizer, *rows, truncate=False)
     assert (dropped.truncated, dropped.dropped, dropped.pairs[0]) == (0, 1, None)
 

@@ -1,10 +1,15 @@
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ftsim.training.data.supervised import datum, fit, load_supervised, load_tokenizer, read_jsonl, tokenize
+from ftsim.training.data.forms import read_supervised
+from ftsim.training.data.notes import Notes
+from ftsim.training.data.store import datum, fit
+from ftsim.training.data.supervised import load_supervised, load_tokenizer, read_objects
+from ftsim.training.data.turns import Example, TextRow, Turns
 from ftsim.training.errors import ConfigError, DataError
 from ftsim.training.sampling.rollouts import load_prompts
 
@@ -16,6 +21,15 @@ def write(folder: Path, *rows: Any) -> Path:
     lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
     path.write_bytes(b"\n".join(lines) + b"\n")
     return path
+
+
+def read_jsonl(path: Path, max_examples: int | None = None) -> list[Any]:
+    return list(read_objects(path, lambda row, where: read_supervised(row, where, Notes()), max_examples=max_examples))
+
+
+def tokenize(row: TextRow, tokenizer: Any) -> Example:
+    (example,) = Turns(tokenizer).examples(row)
+    return example
 
 
 def chat(*messages: Any) -> dict[str, Any]:
@@ -46,12 +60,12 @@ def assistant(content: Any = "ho", **more: Any) -> dict[str, Any]:
         ({"prompt": [assistant()], "completion": [user()]}, "no assistant message"),
         ({"messages": {}}, "messages must be a list"),
         (chat(), "at least one message"),
-        (chat("hi"), "message 0 is text"),
-        (chat(user(), {"role": "robot", "content": "x"}), "role 'robot'; known roles are system"),
-        (chat(user(), {"content": "x"}), "role None"),
-        (chat({"role": ["user"], "content": "x"}), r"role \['user'\]"),
-        (chat(user(7), assistant()), r"message 0 \(user\) has a number for content"),
-        (chat(user(), assistant(None)), "null for content"),
+        (chat("hi"), "messages.0 is text"),
+        (chat(user(), {"role": "robot", "content": "x"}), "messages.1.role is 'robot': use one of system"),
+        (chat(user(), {"content": "x"}), "role is 'None'"),
+        (chat({"role": ["user"], "content": "x"}), "role is .*user"),
+        (chat(user(7), assistant()), r"messages.0.content is a number, not text \(user\)"),
+        (chat(user(), assistant(None)), r"messages.1.content is null, not text \(assistant\)"),
         (chat(user()), "no assistant message to train on"),
         (chat(user(), assistant(weight=0)), "no assistant message to train on"),
     ],
@@ -81,14 +95,20 @@ def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
 
 def learned(row: Any, tokenizer: Any, folder: Path) -> tuple[str, str]:
     """The whole text of a row, and the part of it that is trained on."""
-    example = tokenize(read_jsonl(write(folder, row))[0], tokenizer)
+    (read,) = read_jsonl(write(folder, row))
+    examples = Turns(tokenizer).examples(read)
+    return tokenizer.decode(examples[-1].tokens), "".join(said(example, tokenizer) for example in examples)
+
+
+def said(example: Example, tokenizer: Any) -> str:
+    """The part of an example that is trained on."""
     trained = [token for token, weight in zip(example.tokens, example.weights, strict=True) if weight]
-    return tokenizer.decode(example.tokens), tokenizer.decode(trained)
+    return str(tokenizer.decode(trained))
 
 
 def test_the_assistant_and_its_end_of_turn_are_trained(tmp_path: Path, tokenizer: Any) -> None:
     text, trained = learned(CHAT, tokenizer, tmp_path)
-    assert text == tokenizer.apply_chat_template(CHAT["messages"], tokenize=False)
+    assert text + "\n" == tokenizer.apply_chat_template(CHAT["messages"], tokenize=False)
     assert trained.endswith("In room two.<|im_end|>")
     assert "Where" not in trained
 
@@ -96,7 +116,7 @@ def test_the_assistant_and_its_end_of_turn_are_trained(tmp_path: Path, tokenizer
 def test_every_assistant_turn_is_trained_unless_it_says_otherwise(tmp_path: Path, tokenizer: Any) -> None:
     row = chat(user(), assistant("one"), user("more"), assistant("two", weight=0), user(), assistant("three"))
     text, trained = learned(row, tokenizer, tmp_path)
-    assert text == tokenizer.apply_chat_template(row["messages"], tokenize=False)
+    assert text + "\n" == tokenizer.apply_chat_template(row["messages"], tokenize=False)
     assert trained.replace("<think>\n\n</think>\n\n", "") == "one<|im_end|>three<|im_end|>"
 
 
@@ -134,7 +154,7 @@ def test_long_rows_are_cut_or_left_out_and_counted(tmp_path: Path, tokenizer: An
     cut = load_supervised(path, tokenizer, 48, truncate=True)
     assert [one is None for one in cut.data] == [False, False, True]
     assert (cut.truncated, cut.dropped) == (1, 1)
-    assert cut.data[1].model_input.length == 48
+    assert cut.data[1][0].model_input.length == 48
     left_out = load_supervised(path, tokenizer, 48, truncate=False)
     assert (left_out.truncated, left_out.dropped) == (0, 2)
 
@@ -147,8 +167,8 @@ def test_a_file_of_rows_that_are_all_too_long_is_refused(tmp_path: Path, tokeniz
 
 def test_a_row_at_the_limit_is_whole(tmp_path: Path, tokenizer: Any) -> None:
     example = tokenize(read_jsonl(write(tmp_path, CHAT))[0], tokenizer)
-    assert fit(example, len(example.tokens) - 1, truncate=False) is example
-    assert fit(example, len(example.tokens) - 2, truncate=False) is None
+    assert fit([example], len(example.tokens) - 1, truncate=False) == ([example], False)
+    assert fit([example], len(example.tokens) - 2, truncate=False) == ([], False)
 
 
 def test_a_template_that_refuses_a_row_names_the_line(tmp_path: Path, tokenizer: Any) -> None:
@@ -161,11 +181,16 @@ def test_a_template_that_refuses_a_row_names_the_line(tmp_path: Path, tokenizer:
 def test_a_message_that_the_template_leaves_out_is_named(tmp_path: Path, tokenizer: Any) -> None:
     briefed = {"role": "developer", "content": " Be kind. "}
     (row,) = read_jsonl(write(tmp_path, chat(briefed, user(), assistant())))
-    with pytest.raises(DataError, match=r"line 1: .* leaves out message 0 \(developer\): give it another role"):
-        tokenize(row, tokenizer)
-    prompts = write(tmp_path, {"messages": [briefed, user()], "ground_truth": "x"})
-    with pytest.raises(DataError, match=r"leaves out message 0 \(developer\)"):
-        load_prompts(str(prompts), tokenizer, 100)
+    assert "<|im_start|>system\n Be kind. " in tokenizer.decode(tokenize(row, tokenizer).tokens)
+    deaf = copy.deepcopy(tokenizer)
+    deaf.chat_template = deaf.chat_template.replace("text(messages[0].content)", "''") + "{# developer #}"
+    for role in ("system", "developer"):
+        (row,) = read_jsonl(write(tmp_path, chat(briefed | {"role": role}, user(), assistant())))
+        with pytest.raises(DataError, match=rf"line 1: .* leaves out message 0 \({role}\): give it another role"):
+            tokenize(row, deaf)
+        prompts = write(tmp_path, {"messages": [briefed | {"role": role}, user()], "ground_truth": "x"})
+        with pytest.raises(DataError, match=rf"leaves out message 0 \({role}\)"):
+            load_prompts(str(prompts), deaf, 100)
     (known,) = read_jsonl(write(tmp_path, chat(briefed | {"role": "system"}, user(), assistant())))
     assert "Be kind." in tokenizer.decode(tokenize(known, tokenizer).tokens)
 

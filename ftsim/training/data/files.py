@@ -1,0 +1,205 @@
+"""Rows of a data set, one after another: JSONL, JSON arrays, CSV and parquet, packed or not, in a folder, on any store.
+
+Nothing holds more than one row at a time, but for a JSON array, which is read whole.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from ftsim.training.data.conversation import kind, without_nulls
+from ftsim.training.errors import DataError
+
+Row = Mapping[str, Any]
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+_BATCH = 256
+_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+
+class BadRow(DataError):
+    """A row that cannot be trained on; `reason` without its place, `kind` for grouping."""
+
+    def __init__(self, where: str, reason: str, kind: str = "form") -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where, self.reason, self.kind = where, reason, kind
+
+
+def read_rows(dataset: str | Path) -> Iterator[tuple[str, Row | BadRow]]:
+    """Every row with its place, file and line, or the reason why there is none; raises `DataError` for the file.
+
+    `dataset` is a file, a folder of such files in the order of their names, or an fsspec address of either.
+    """
+    found = False
+    for shard in shards(str(dataset)):
+        for one in _read(shard):
+            found = True
+            yield one
+    if not found:
+        raise DataError(f"{dataset} holds no rows: one JSON object per line is wanted")
+
+
+def shards(dataset: str) -> list[str]:
+    """The files of a data set; raises `DataError` when there is none."""
+    if "://" not in dataset:
+        folder = Path(dataset)
+        if not folder.is_dir():
+            return [dataset]
+        names = [str(path) for path in sorted(folder.rglob("*")) if path.is_file() and _form(path.name)]
+    else:
+        try:
+            import fsspec
+
+            store, path = fsspec.core.url_to_fs(dataset)
+            if not store.isdir(path):
+                return [dataset]
+            names = [store.unstrip_protocol(name) for name in sorted(store.find(path)) if _form(name)]
+        except (OSError, ValueError, ImportError) as error:
+            raise DataError(f"{dataset} cannot be read: {error}") from error
+    if not names:
+        raise DataError(f"{dataset} is a folder without a file that ends in {', '.join(SUFFIXES)}")
+    return names
+
+
+def opened(path: str) -> Any:
+    """The bytes of a file wherever it is, as they are stored; `OSError` and `ImportError` as its store raises them."""
+    if "://" not in path:
+        return open(path, "rb")
+    import fsspec
+
+    return fsspec.open(path, "rb").open()
+
+
+def _form(name: str) -> tuple[str, str | None] | None:
+    """The suffix that names the form of a file, and how it is packed; None for a file that is none of ours."""
+    suffixes = PurePosixPath(name).suffixes
+    packed = PACKED.get(suffixes[-1]) if suffixes else None
+    suffix = (suffixes[:-1] if packed else suffixes)[-1:]
+    return (suffix[0], packed) if suffix and suffix[0] in SUFFIXES else None
+
+
+def _read(path: str) -> Iterator[tuple[str, Row | BadRow]]:
+    form, packed = _form(path) or (".jsonl", None)
+    with _reasons(path), opened(path) as stored:
+        if packed:
+            import fsspec
+
+            stored = fsspec.compression.compr[packed](stored, mode="rb")
+        match form:
+            case ".csv" | ".parquet":
+                yield from _table(path, stored, form)
+            case _ if form == ".json" and _first(stored) == b"[":
+                yield from _array(path, stored)
+            case _:
+                yield from _lines(path, stored)
+
+
+@contextmanager
+def _reasons(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except EOFError as error:
+        raise DataError(f"{path} cannot be read: it ends too early ({error})") from error
+    except ImportError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _first(stored: IO[bytes]) -> bytes:
+    """The first character of a file, which is then read from its beginning."""
+    head = stored.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    stored.seek(0)
+    return head
+
+
+def _lines(path: str, stored: IO[bytes]) -> Iterator[tuple[str, Row | BadRow]]:
+    for number, line in enumerate(stored, start=1):
+        if number == 1 and (encoding := _ENCODINGS.get(line[:2])):
+            raise DataError(f"{path} is written in {encoding}: save it as UTF-8")
+        if line.strip():
+            where = f"{path}, line {number}"
+            try:
+                yield where, _json_object(line, where)
+            except BadRow as bad:
+                yield where, bad
+
+
+def _json_object(line: bytes, where: str) -> Row:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+        if b"\\u" in line:  # JSON may spell half a character, which no tokenizer takes
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise BadRow(where, f"not UTF-8 (byte {error.start}): save the file as UTF-8", "encoding") from error
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise BadRow(
+            where, f"{half!r} is half of a character, a surrogate without the other half", "encoding"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise BadRow(where, f"not JSON ({error})", "json") from error
+    return _object(row, where)
+
+
+def _object(row: Any, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise BadRow(where, f"a JSON object is wanted, not {kind(row)}", "json")
+    return row
+
+
+def _array(path: str, stored: IO[bytes]) -> Iterator[tuple[str, Row | BadRow]]:
+    try:
+        rows = json.loads(stored.read().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start}): save the file as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error})") from error
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}, row {number}"
+        try:
+            yield where, _object(row, where)
+        except BadRow as bad:
+            yield where, bad
+
+
+def _table(path: str, stored: IO[bytes], form: str) -> Iterator[tuple[str, Row | BadRow]]:
+    """Rows of a table: a cell without a value is an absent field, and so is one in a tool or in its arguments."""
+    try:
+        import pyarrow as arrow
+        from pyarrow import csv, parquet
+    except ImportError:
+        raise DataError(
+            f"{path}: tables are read by pyarrow, which is not here: pip install 'ftsim-emulator[train]'"
+        ) from None
+    number = 0
+    try:
+        if form == ".parquet":
+            batches = parquet.ParquetFile(stored).iter_batches(batch_size=_BATCH)
+        else:
+            # Newlines in quotes are the rule where a cell is a text; cells stay text, an empty one is absent.
+            parse = csv.ParseOptions(newlines_in_values=True)
+            names = csv.open_csv(stored, parse_options=parse).schema.names
+            stored.seek(0)
+            convert = csv.ConvertOptions(
+                column_types=dict.fromkeys(names, arrow.string()), strings_can_be_null=True, null_values=[""],
+                quoted_strings_can_be_null=False,
+            )  # fmt: skip
+            batches = csv.open_csv(stored, parse_options=parse, convert_options=convert)
+        for batch in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}, row {number}", _pruned(row)
+    except (arrow.ArrowException, UnicodeDecodeError) as error:
+        reason = str(error)
+        hint = ": save it as UTF-8" if "UTF8" in reason or "UTF-8" in reason else ""
+        raise DataError(f"{path} cannot be read after row {number}: {reason}{hint}") from error
+
+
+def _pruned(value: Any) -> Any:
+    """A table gives every row every field that any row has: those without a value were not there."""
+    if isinstance(value, dict):
+        return {key: _pruned(one) for key, one in without_nulls(value).items()}
+    return [_pruned(one) for one in value] if isinstance(value, list) else value

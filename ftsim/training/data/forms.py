@@ -1,0 +1,166 @@
+"""Published forms of rows, read into conversations and texts; a field that nothing reads is noted."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from ftsim.training.data.conversation import (
+    ConversationError,
+    Message,
+    kind,
+    read_messages,
+    read_settings,
+    read_tools,
+    unread,
+    without_nulls,
+)
+from ftsim.training.data.files import BadRow, Row
+from ftsim.training.data.notes import Notes
+from ftsim.training.data.turns import Conversation, Text, TextRow
+
+SHARED = ("tools", "functions", "weight", "chat_template_kwargs", "enable_thinking")
+"""Fields of a row that act in every form."""
+HARMLESS = frozenset(
+    {
+        "id", "uuid", "index", "prompt_id", "conversation_id", "source", "data_source", "ability", "extra_info",
+        "metadata", "created_at", "timestamp", "score", "score_chosen", "score_rejected", "parallel_tool_calls",
+    }
+)  # fmt: skip
+"""Fields that say where a row comes from, or what a server may do, and change nothing of what is trained."""
+SPEAKERS = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant",
+    "bard": "assistant", "bing": "assistant", "model": "assistant", "system": "system", "developer": "developer",
+    "tool": "tool", "observation": "tool", "function": "tool", "function_response": "tool",
+    "function_call": "assistant",
+}  # fmt: skip
+"""Who speaks in a ShareGPT conversation, by the role it is."""
+FORMS: Sequence[tuple[str, tuple[str, ...]]] = (
+    ("chat", ("messages",)),
+    ("ShareGPT", ("conversations",)),
+    ("prompt and completion", ("prompt", "completion")),
+    ("instruction", ("instruction", "output")),
+)
+"""Forms of supervised rows and the fields that tell them apart; the first that fits is taken."""
+_OPTIONAL = {"ShareGPT": ("system",), "instruction": ("input", "system")}
+
+
+def read_supervised(row: Row, where: str, notes: Notes) -> TextRow:
+    """The row as what is trained; raises `BadRow`."""
+    row = without_nulls(row)
+    form, fields = next((found for found in FORMS if all(name in row for name in found[1])), ("", ()))
+    if not form:
+        raise BadRow(where, f"neither 'messages' nor 'prompt' and 'completion'; the row has {sorted(row)}")
+    note_fields(row, (*fields, *_OPTIONAL.get(form, ())), notes)
+    try:
+        if form == "prompt and completion":
+            read = _completion(row, where)
+        elif form == "instruction":
+            read = chat(_instruction(row), row, where)
+        else:
+            messages = row["messages"] if form == "chat" else share_gpt(row["conversations"], row.get("system"))
+            read = chat(read_messages(messages), row, where)
+    except ConversationError as error:
+        raise BadRow(where, str(error), "message") from error
+    if isinstance(read, Conversation):
+        check_trained(read, notes)
+    return read
+
+
+def _completion(row: Row, where: str) -> TextRow:
+    prompt, completion = row["prompt"], row["completion"]
+    if isinstance(prompt, str) and isinstance(completion, str):
+        if not completion:
+            raise BadRow(where, "the completion is empty, so there is nothing to train on", "empty")
+        return Text(where, prompt, completion, weight_of(row, where))
+    if isinstance(completion, Mapping):
+        completion = [completion]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        before = read_messages(prompt, "prompt") if prompt else []
+        return replace(chat([*before, *read_messages(completion, "completion")], row, where), train_from=len(before))
+    raise BadRow(where, "prompt and completion must both be text or both be lists of messages")
+
+
+def _instruction(row: Row) -> list[Message]:
+    asked = [one for one in (row["instruction"], row.get("input")) if one]
+    if not all(isinstance(one, str) for one in asked):
+        raise ConversationError("instruction and input must be text")
+    messages = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    messages += [{"role": "user", "content": "\n\n".join(asked)}, {"role": "assistant", "content": row["output"]}]
+    return read_messages(messages, "the instruction's messages")
+
+
+def share_gpt(given: Any, system: Any = None) -> list[Any]:
+    """A ShareGPT conversation, {"from": ..., "value": ...} a turn, as messages; raises ConversationError."""
+    if not isinstance(given, list):
+        raise ConversationError(f"conversations is {kind(given)}, not a list")
+    messages: list[Any] = [{"role": "system", "content": system}] if system else []
+    for at, turn in enumerate(given):
+        if not isinstance(turn, Mapping) or "from" not in turn:
+            messages.append(turn)
+            continue
+        rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
+        speaker, value = turn["from"], turn.get("value")
+        if speaker not in SPEAKERS:
+            raise ConversationError(f"conversations.{at}.from is {speaker!r}: use one of {', '.join(SPEAKERS)}")
+        if speaker == "function_call":
+            messages.append({"role": "assistant", "content": None, "tool_calls": _calls(value, at), **rest})
+        else:
+            messages.append({"role": SPEAKERS[speaker], "content": value, **rest})
+    return messages
+
+
+def _calls(value: Any, at: int) -> list[Any]:
+    try:
+        calls = json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ConversationError(f"conversations.{at}.value is a function call that is not JSON ({error})") from error
+    return calls if isinstance(calls, list) else [calls]
+
+
+def chat(messages: Sequence[Message], row: Row, where: str) -> Conversation:
+    """Messages with the tools, the template's settings and the weight of their row; raises `BadRow`."""
+    try:
+        settings = read_settings(row.get("chat_template_kwargs", {}))
+        tools = read_tools(row.get("tools")) or read_tools(row.get("functions"), "functions")
+    except ConversationError as error:
+        raise BadRow(where, str(error), "tools") from error
+    if "enable_thinking" in row:
+        settings["enable_thinking"] = row["enable_thinking"]
+    return Conversation(where, messages, tools, settings, weight=weight_of(row, where))
+
+
+def weight_of(row: Row, where: str) -> float:
+    """What scales the loss of a row, 1 when it does not say; raises `BadRow` for what is no finite number."""
+    value = row.get("weight", 1.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadRow(where, f"weight is {value!r}: write a finite number", "weight")
+    return float(value)
+
+
+def check_trained(row: Conversation, notes: Notes, field: str = "") -> None:
+    """Raises `BadRow` when there is nothing to train on; notes what is said of messages that are never trained."""
+    notes.unread(unread(row.messages))
+    for one in row.messages:
+        marked = one.model_fields_set & {"weight", "trainable"} and one.weight * one.trainable not in (0, 1)
+        if one.role != "assistant" and (marked or ("trainable" in one.model_fields_set and one.trainable)):
+            notes.add("weight and trainable act on the assistant's messages alone", row.where)
+    if not any(one.factor for one in row.messages[row.train_from :]):
+        raise BadRow(row.where, f"{field}no assistant message to train on", "empty")
+    if not row.weight:
+        notes.add("rows are left out because their weight is 0", row.where)
+
+
+def note_fields(row: Row, read: Sequence[str], notes: Notes) -> None:
+    """Count the fields of a row that nothing reads."""
+    notes.unread(name for name in row if name not in read and name not in SHARED and name not in HARMLESS)
+
+
+def text_of(value: Any, field: str, where: str) -> str:
+    """A text; raises `BadRow`."""
+    return value if isinstance(value, str) else _refuse(where, f"{field} is {kind(value)}, not text")
+
+
+def _refuse(where: str, reason: str) -> NoReturn:
+    raise BadRow(where, reason)
