@@ -118,6 +118,7 @@ def check_common(config: "RunConfig") -> None:
     if config.warm_start_from_adapter and config.lora_rank == 0:
         raise ConfigError("warm_start_from_adapter needs a LoRA run: set lora_rank to the adapter's rank")
     check_choice("lr_schedule", config.lr_schedule, SCHEDULES)
+    check_choice("on_bad_row", config.on_bad_row, ("fail", "skip"))
     check_at_least(config, {"lora_rank": 0, "epochs": 1, "warmup_steps": 0})
     check_at_least(config, {"learning_rate": 0, "min_lr_ratio": 0, "max_seq_len": 2, "max_examples": 1})
     if config.min_lr_ratio > 1:

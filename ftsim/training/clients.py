@@ -116,5 +116,11 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: list[int], *, skip_special_tokens: bool = False) -> str: ...
 
     def apply_chat_template(
-        self, conversation: Sequence[Mapping[str, Any]], *, tokenize: bool, add_generation_prompt: bool
-    ) -> str: ...
+        self,
+        conversation: Sequence[Sequence[Mapping[str, Any]]],
+        *,
+        tokenize: bool,
+        add_generation_prompt: bool,
+        **variables: object,
+    ) -> list[str]:
+        """Render a list of conversations; `variables` are the template's own."""

@@ -49,7 +49,7 @@ class ToolCall(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _read(cls, given: Any) -> Any:
+    def _read(cls, given: object) -> Any:
         if not isinstance(given, Mapping):
             _refuse(f"is {kind(given)}, not an object")
         call = without_nulls(given)
@@ -76,7 +76,7 @@ class Message(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _read(cls, given: Any) -> Any:
+    def _read(cls, given: object) -> Any:
         if not isinstance(given, Mapping):
             _refuse(f"is {kind(given)}, not an object")
         message = without_nulls(given)
@@ -128,14 +128,14 @@ class Message(BaseModel):
         return shown
 
 
-def read_messages(given: Any, field: str = "messages") -> list[Message]:
+def read_messages(given: object, field: str = "messages") -> list[Message]:
     """A list of messages; raises ConversationError that begins with `field` and the message's place in it."""
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise ConversationError(f"{field} must be a list with at least one message")
     return [_read_one(one, f"{field}.{at}") for at, one in enumerate(given)]
 
 
-def _read_one(given: Any, place: str) -> Message:
+def _read_one(given: object, place: str) -> Message:
     try:
         return Message.model_validate(given)
     except ValidationError as error:
@@ -147,7 +147,7 @@ def _read_one(given: Any, place: str) -> Message:
         raise ConversationError(f"{place}{inside}{joint}{said}") from None
 
 
-def read_tools(given: Any, field: str = "tools") -> list[dict[str, Any]]:
+def read_tools(given: object, field: str = "tools") -> list[dict[str, Any]]:
     """Tools as a list of {"type": "function", "function": {...}}, from such a list, bare functions, or JSON text."""
     if isinstance(given, str) and given.strip():
         try:
@@ -167,7 +167,7 @@ def read_tools(given: Any, field: str = "tools") -> list[dict[str, Any]]:
     return tools
 
 
-def read_settings(given: Any, field: str = "chat_template_kwargs") -> dict[str, Any]:
+def read_settings(given: object, field: str = "chat_template_kwargs") -> dict[str, Any]:
     """Further variables of a chat template, such as enable_thinking; those that mean something else are refused."""
     if not isinstance(given, Mapping):
         raise ConversationError(f"{field} is {kind(given)}, not an object")
@@ -186,7 +186,7 @@ def without_nulls(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def kind(value: Any) -> str:
+def kind(value: object) -> str:
     """What a value is, in JSON's words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
@@ -198,7 +198,7 @@ def _check_number(message: Mapping[str, Any], name: str) -> None:
         _refuse(f"{name} is {value!r}: write a finite number")
 
 
-def _arguments(given: Any) -> Any:
+def _arguments(given: object) -> Any:
     """The arguments of a call as an object, from an object or its JSON text; none at all are an empty object."""
     if isinstance(given, str) and given.strip():
         try:
@@ -210,7 +210,7 @@ def _arguments(given: Any) -> Any:
     return given if isinstance(given, Mapping) else _refuse(f"arguments are {kind(given)}, not an object")
 
 
-def _split(content: Any) -> tuple[str | None, list[Any]]:
+def _split(content: object) -> tuple[str | None, list[Any]]:
     """Content as text, None when it is none, and the thoughts that stand in parts of it."""
     if isinstance(content, str):
         return content, []

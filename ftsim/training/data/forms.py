@@ -91,7 +91,7 @@ def _instruction(row: Row) -> list[Message]:
     return read_messages(messages, "the instruction's messages")
 
 
-def share_gpt(given: Any, system: Any = None) -> list[Any]:
+def share_gpt(given: object, system: object = None) -> list[Any]:
     """A ShareGPT conversation, {"from": ..., "value": ...} a turn, as messages; raises ConversationError."""
     if not isinstance(given, list):
         raise ConversationError(f"conversations is {kind(given)}, not a list")
@@ -111,7 +111,7 @@ def share_gpt(given: Any, system: Any = None) -> list[Any]:
     return messages
 
 
-def _calls(value: Any, at: int) -> list[Any]:
+def _calls(value: object, at: int) -> list[Any]:
     try:
         calls = json.loads(value) if isinstance(value, str) else value
     except ValueError as error:
@@ -157,7 +157,7 @@ def note_fields(row: Row, read: Sequence[str], notes: Notes) -> None:
     notes.unread(name for name in row if name not in read and name not in SHARED and name not in HARMLESS)
 
 
-def text_of(value: Any, field: str, where: str) -> str:
+def text_of(value: object, field: str, where: str) -> str:
     """A text; raises `BadRow`."""
     return value if isinstance(value, str) else _refuse(where, f"{field} is {kind(value)}, not text")
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ftsim.training.clients import Tokenizer
+from ftsim.training.config import BatchConfig
 from ftsim.training.data.batches import split
 from ftsim.training.data.conversation import ConversationError, Message, read_messages, without_nulls
 from ftsim.training.data.files import BadRow, Row
@@ -42,7 +44,7 @@ class LoadedPairs:
 
 def load_preferences(
     path: str,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     max_seq_len: int,
     *,
     truncate: bool,
@@ -76,17 +78,29 @@ def load_preferences(
     return LoadedPairs(pairs, truncated, notes)
 
 
-def load_split(config: Any, max_seq_len: int, say: Callable[[str], None]) -> tuple[list[Pair | None], list[Pair]]:
+def load_split(
+    config: BatchConfig, max_seq_len: int, say: Callable[[str], None]
+) -> tuple[list[Pair | None], list[Pair]]:
     """A recipe's pairs to train on, None where a row is dropped, and its held-out pairs; `DataError` on bad input."""
     tokenizer = load_tokenizer(config.tokenizer_model)
-    how = {"truncate": config.truncate, "on_bad_row": getattr(config, "on_bad_row", "fail")}
-    loaded = load_preferences(config.dataset, tokenizer, max_seq_len, max_examples=config.max_examples, **how)
+
+    def load(path: str, most: int | None) -> LoadedPairs:
+        return load_preferences(
+            path,
+            tokenizer,
+            max_seq_len,
+            truncate=config.truncate,
+            max_examples=most,
+            on_bad_row=config.on_bad_row,
+        )
+
+    loaded = load(config.dataset, config.max_examples)
     rows, held_out_rows = split(len(loaded.pairs), config.eval_split, config.seed)
     train, held_out = [loaded.pairs[row] for row in rows], [loaded.pairs[row] for row in held_out_rows]
     if all(pair is None for pair in train):
         raise DataError(f"{config.dataset}: eval_split leaves nothing to train on")
     if config.eval_dataset:
-        held_out = list(load_preferences(config.eval_dataset, tokenizer, max_seq_len, **how).pairs)
+        held_out = list(load(config.eval_dataset, None).pairs)
     loaded.notes.tell(say)
     say(f"{len(train)} pairs, {len(held_out)} held out; {loaded.truncated} cut, {loaded.dropped} dropped")
     return train, [pair for pair in held_out if pair is not None]
@@ -125,7 +139,7 @@ def _chosen(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow]:
     return _compared(sides, row, where, notes)
 
 
-def _side(side: Any, prompt: Any, field: str, where: str) -> list[Message]:
+def _side(side: object, prompt: object, field: str, where: str) -> list[Message]:
     """All messages of one side, those of the prompt once, whether or not the side repeats them."""
     if isinstance(side, str) and isinstance(prompt, list):
         side = [{"role": "assistant", "content": side}]
@@ -186,7 +200,7 @@ def _scored(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow] | Non
     return _compared(sides, {**without_nulls(samples[best]), **row}, where, notes)
 
 
-def _score(sample: Any, place: str, where: str) -> float:
+def _score(sample: object, place: str, where: str) -> float:
     evals = sample.get("evals") if isinstance(sample, Mapping) else None
     score = (
         evals.get("score")

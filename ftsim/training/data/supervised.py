@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ftsim.training.clients import Tokenizer
 from ftsim.training.data.files import BadRow, Row, read_rows
 from ftsim.training.data.forms import read_supervised
 from ftsim.training.data.notes import Notes
@@ -75,7 +76,7 @@ def told(bad: list[BadRow]) -> DataError:
 
 def load_supervised(
     path: str,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     max_seq_len: int,
     *,
     truncate: bool,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ftsim.training.clients import Tokenizer
 from ftsim.training.data.conversation import Message
 from ftsim.training.data.notes import Notes
 from ftsim.training.errors import DataError
@@ -68,7 +69,7 @@ class _Turn:
 class Turns:
     """Makes examples of rows with one tokenizer; `encoded` counts the tokens that it encoded for that."""
 
-    def __init__(self, tokenizer: Any, notes: Notes | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, notes: Notes | None = None) -> None:
         self._tokenizer = tokenizer
         self._notes = notes or Notes()
         self._template = str(getattr(tokenizer, "chat_template", None) or "")

@@ -120,7 +120,7 @@ def read_prompt(row: Row, where: str, notes: Notes, ground_truth_key: str | None
     return Prompt(conversation, row if truth is None else {**row, "ground_truth": truth})
 
 
-def _found(row: Any, path: str) -> Any:
+def _found(row: object, path: str) -> object:
     """What stands at a path of names with dots between them; None when there is nothing."""
     for name in path.split("."):
         row = row.get(name) if isinstance(row, Mapping) else None
