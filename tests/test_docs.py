@@ -124,6 +124,6 @@ def test_the_rows_that_the_pages_show_are_read(tmp_path: Path) -> None:
     (first,) = blocks(README, "json")
     file = tmp_path / "data.jsonl"
     file.write_text(first + shown["sft"])
-    assert [isinstance(row, Conversation) for row in read(read_supervised)] == [True, True, False, True]
+    assert [isinstance(row, Conversation) for row in read(read_supervised)] == [True, True, False, True, True, True]
     file.write_text(shown["dpo, orpo"])
-    assert [isinstance(chosen, Conversation) for chosen, _ in read(parse_pair)] == [True, True, False]
+    assert [isinstance(chosen, Conversation) for chosen, _ in read(parse_pair)] == [True, True, False, True]

@@ -1,11 +1,11 @@
 """What fixes the rows of a run and their order, noted in its `log_path`, so that it goes on with the same ones."""
 
-import hashlib
 import json
 from pathlib import Path
 
 from ftsim.training.checkpoints.cursors import replace_file
 from ftsim.training.config import RunConfig
+from ftsim.training.data.files import digest_of
 from ftsim.training.errors import CheckpointError
 
 FILE_NAME = "rows.json"
@@ -18,7 +18,7 @@ def check_rows(config: RunConfig, done: int) -> None:
     """
     path = Path(config.log_path) / FILE_NAME
     now = {
-        "dataset": hashlib.sha256(Path(config.dataset).read_bytes()).hexdigest(),
+        "dataset": digest_of(config.dataset),
         "max_examples": config.max_examples,
         "eval_split": getattr(config, "eval_split", None),
         "seed": config.seed,

@@ -3,6 +3,7 @@
 Nothing holds more than one row at a time, but for a JSON array, which is read whole.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,6 +71,16 @@ def opened(path: str) -> Any:
     import fsspec
 
     return fsspec.open(path, "rb").open()
+
+
+def digest_of(dataset: str) -> str:
+    """SHA-256 over the bytes of all files of a data set; raises `DataError` when one cannot be read."""
+    digest = hashlib.sha256()
+    for path in shards(dataset):
+        with _reasons(path), opened(path) as stored:
+            while chunk := stored.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _form(name: str) -> tuple[str, str | None] | None:
