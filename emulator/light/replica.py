@@ -86,7 +86,16 @@ class LightReplica:
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(map(_letter, tokens))
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+    @property
+    def chat_template(self) -> str:
+        return ""  # it writes roles and contents, and nothing depends on more
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        settings: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         return self.encode("".join(f"{message['role']}: {message.get('content') or ''}\n" for message in messages))
 
     def fingerprint(self) -> str:
