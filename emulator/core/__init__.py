@@ -1,1 +1,1 @@
-"""What everything else stands on: kinds, names, errors, clock, ids, states that change; standard library only."""
+"""Holds what everything else stands on: kinds, names, errors, clock, ids, states that change; standard library only."""

@@ -20,7 +20,7 @@ class Ids:
         self._lock = threading.Lock()
 
     def state(self) -> dict[str, Any]:
-        """Where both sources stand, as plain data."""
+        """Return where both sources stand, as plain data."""
         with self._lock:
             sources = [self._random.getstate(), self._aside.getstate()]
         return {"seed": self.seed, "boot": self.boot, "sources": [[s[0], list(s[1]), s[2]] for s in sources]}
@@ -38,7 +38,7 @@ class Ids:
             return f"{self._random.getrandbits(4 * digits):0{digits}x}"
 
     def hex_aside(self, digits: int) -> str:
-        """As `hex`, from a source of its own: for names made on worker threads, which no client ever sees."""
+        """Draw as `hex` does, from a source of its own: for names made on worker threads, which no client ever sees."""
         with self._lock:
             return f"{self._aside.getrandbits(4 * digits):0{digits}x}"
 

@@ -40,7 +40,7 @@ class CheckpointKind(StrEnum):
 
 
 class Capability(NamedTuple):
-    """What a kind is good for."""
+    """Says what a kind is good for."""
 
     resumable: bool
     promotable: bool

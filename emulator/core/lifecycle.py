@@ -17,7 +17,7 @@ RETENTION_S = 30 * 24 * 3600
 
 @dataclass(frozen=True)
 class Progression:
-    """How a change comes about: `after_reads` looks and `after_s` seconds must both have passed."""
+    """Says how a change comes about: `after_reads` looks and `after_s` seconds must both have passed."""
 
     after_reads: int = 0
     after_s: float = 0.0
@@ -47,7 +47,7 @@ class Pending:
         return cls(value, progression.after_reads, now + int(progression.after_s * SECOND))
 
     def passed(self, now: int, *, look: bool) -> bool:
-        """Whether the change has happened by now; with `look` this counts as one of its reads, which it outlasts."""
+        """Say whether the change has happened by now; with `look` this is one of the reads that it outlasts."""
         if self.reads > 0:
             self.reads -= look
             return False

@@ -20,7 +20,7 @@ _RUN_PATH = re.compile(r"([^/]+)/(run-[0-9a-f]{32})/([^/]+)")
 
 
 class Subject(NamedTuple):
-    """Whom a call or an entity is about, by short ids: what a quirk can be selected by. None is not known here.
+    """Says whom a call or an entity is about, by short ids, so that quirks can be selected. None: not known here.
 
     `job` is also a training session, `checkpoint` also the identity of a snapshot that a replica loads.
     """
@@ -50,13 +50,13 @@ class OwnerName(NamedTuple):
 
     @property
     def subject(self) -> Subject:
-        """What the quirks of the job or session are selected by."""
+        """Say what the quirks of the job or session are selected by."""
         return Subject(account=self.account, job=self.id)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What load_weights was given: a checkpoint's name, and the job or (account and) run that saved it.
+    """Names what load_weights was given: a checkpoint's name, and the job or (account and) run that saved it.
 
     None for both: the asking model's own.
     """
@@ -68,7 +68,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class CheckpointScope:
-    """Where a model's saves are listed: among its owner's rows, after the name of its run if it has one (WIRE 5.1)."""
+    """Says where a model's saves are listed: among its owner's rows, after the name of its run, if any (WIRE 5.1)."""
 
     owner: str
     run: str = ""
@@ -87,7 +87,7 @@ class CheckpointScope:
         return self._parts.id
 
     def subject(self, name: str) -> Subject:
-        """What the quirks of a save of this name are selected by."""
+        """Say what the quirks of a save of this name are selected by."""
         return Subject(account=self._parts.account, job=self._parts.id, checkpoint=name)
 
     def ids(self, name: str) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ class CheckpointScope:
         return (f"{self.run}-{name}", f"{self.run}:{name}") if self.run else (name,)
 
     def path(self, name: str) -> str:
-        """What a save answers, and load_weights takes."""
+        """Build the path that a save answers, and load_weights takes."""
         return f"{self.account}/{self.run}/{name}" if self.run else name
 
 
@@ -151,7 +151,7 @@ def check_checkpoint_name(name: str, *, strict: bool = False, longest: int = 128
 
 
 def is_loadable(name: str) -> bool:
-    """Whether the SDK's load side accepts this checkpoint name (FAILURES B3, B4)."""
+    """Say whether the SDK's load side accepts this checkpoint name (FAILURES B3, B4)."""
     return _DNS_LABEL.fullmatch(name) is not None
 
 

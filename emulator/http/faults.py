@@ -21,7 +21,7 @@ from emulator.quirks import calls
 from emulator.quirks.engine import Quirk, Quirks, T
 
 _CODES = {400: 3, 401: 16, 402: 8, 403: 7, 404: 5, 409: 6, 410: 5, 412: 9, 429: 8, 500: 13, 502: 14, 503: 14, 504: 4}
-_NAMES = (
+_FAULTS = (
     calls.FAIL, calls.APPLY_THEN_FAIL, calls.LOSE_REPLY, calls.RESET, calls.DELAY_S, calls.CUT_BODY,
     calls.SLOW_BODY_S,
 )  # fmt: skip
@@ -37,7 +37,8 @@ class Faults:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        if scope["type"] != "http" or not self._quirks.any_of(_NAMES) or path in OPEN or path.startswith("/_ftsim/"):
+        quiet = self._quirks.quiet or not self._quirks.any_of(_FAULTS)
+        if scope["type"] != "http" or quiet or path in OPEN or path.startswith("/_ftsim/"):
             await self._app(scope, receive, send)
             return
         name, subject = endpoint(scope["method"], path)

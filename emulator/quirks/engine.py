@@ -57,7 +57,7 @@ class Quirk(Generic[T]):
 
     name: str
     by: tuple[str, ...]
-    """What it can be selected by: the code that asks knows all of these of its subject."""
+    """Says what it can be selected by: the code that asks knows all of these of its subject."""
     default: T
     doc: str
     failures: tuple[str, ...] = ()
@@ -136,6 +136,8 @@ class Quirks:
         self._draw = draw
         self.table: Mapping[str, Quirk[Any]] = {quirk.name: quirk for quirk in table}
         self._settings: list[Setting] = []
+        self.quiet = True
+        """Whether nothing is set at all: one attribute read, for what asks at every request."""
         self.watchers: list[Callable[[str, dict[str, Any]], None]] = []
         self._lock = threading.Lock()
 
@@ -160,6 +162,7 @@ class Quirks:
         setting = Setting(self, declared, declared.check(value), where, times, until, chance)
         with self._lock:
             self._settings.append(setting)
+            self.quiet = False
         self._tell("quirk", name, value=setting.value, where=where, times=times, for_s=for_s, chance=chance)
         return setting
 
@@ -181,12 +184,12 @@ class Quirks:
     @overload
     def spend(self, quirk: str, **subject: str) -> Any: ...
     def spend(self, quirk: str | Quirk[Any], subject: Subject | None = None, **known: str) -> Any:
-        """As `value`, and uses up one of the budget of the setting that answered."""
+        """Return the `value`, and use up one of the budget of the setting that answered."""
         return self._look(quirk, subject or Subject(**known), spend=True)
 
     def any_of(self, quirks: Collection[Quirk[Any]]) -> bool:
-        """Whether a setting exists for one of these quirks; cheap, for hot paths."""
-        return bool(self._settings) and any(setting.quirk in quirks for setting in self._settings)
+        """Say whether a setting exists for one of these quirks."""
+        return any(setting.quirk in quirks for setting in self._settings)
 
     def active(self) -> list[Setting]:
         if not self._settings:
@@ -198,12 +201,14 @@ class Quirks:
     def remove(self, setting: Setting) -> None:
         with self._lock:
             self._settings = [s for s in self._settings if s is not setting]
+            self.quiet = not self._settings
         self._tell("quirk off", setting.name, value=setting.value, where=dict(setting.where))
 
     def clear(self) -> None:
         with self._lock:
             settings = list(self._settings)
             self._settings.clear()
+            self.quiet = True
         for setting in settings:
             self._tell("quirk off", setting.name, value=setting.value, where=dict(setting.where))
 

@@ -23,7 +23,7 @@ def token(asked: str, quirks: Quirks, owner: OwnerName) -> str:
 
 def listing(page: Page[Checkpoint], quirks: Quirks, key: str, owner: OwnerName) -> dict[str, Any]:
     """A page of rows under `key`."""
-    if not quirks.any_of(_SHAPING):
+    if quirks.quiet or not quirks.any_of(_SHAPING):
         return {key: [row(entity) for entity in page.rows], "nextPageToken": page.next_token}
     shown = [_bent(entity, page.start + at, quirks) for at, entity in enumerate(page.rows)]
     shown += _extra(page, quirks, owner)

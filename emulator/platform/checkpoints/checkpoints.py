@@ -25,7 +25,7 @@ VISIBLE = "visible"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a save comes from: the scope that lists it, the model, what the client asked for."""
+    """Says where a save comes from: the scope that lists it, the model, what the client asked for."""
 
     scope: CheckpointScope
     base_model: str

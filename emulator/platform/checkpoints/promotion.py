@@ -49,7 +49,7 @@ class PromoteRequest:
 
     @cached_property
     def subject(self) -> Subject:
-        """What its quirks are selected by."""
+        """Say what its quirks are selected by."""
         return Subject(account=self.account, job=OwnerName.parse(self.owner).id, checkpoint=self.checkpoint)
 
 
@@ -101,7 +101,7 @@ class Promotion:
         return row
 
     def _refusal(self, row: Checkpoint) -> str:
-        """Which layer is wrong, and the call that would have made a promotable row."""
+        """Name the layer that is wrong, and the call that would have made a promotable row."""
         short = row.kind.value.removeprefix("CHECKPOINT_TYPE_")
         what = "resumable training state (DCP)" if resumable(row.kind) else "a delta over the previous snapshot"
         others = [other.id for other in self._checkpoints.rows(row.owner) if promotable(other.kind)]

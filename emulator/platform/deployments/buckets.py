@@ -1,4 +1,4 @@
-"""Which bucket a deployment reads snapshots from: its trainer's, or its own; and what may not be mixed (FAILURES E14).
+"""Decides which bucket a deployment reads: its trainer's or its own; refuses what may not be mixed (FAILURES E14).
 
 PER_TRAINER: the deployment names a trainer job and reads that job's bucket. PER_DEPLOYMENT: trainer jobs name the
 deployment and write into its bucket.
@@ -73,7 +73,7 @@ def find(world: World, deployment: Deployment, identity: str) -> Checkpoint | No
 
 
 def missing(world: World, deployment: Deployment, identity: str) -> str:
-    """Why a snapshot is not in the bucket, as the service would say it (FAILURES E14, E15)."""
+    """Say why a snapshot is not in the bucket, as the service would say it (FAILURES E14, E15)."""
     plain = f'checkpoint "{identity}" not found in GCS'
     mine = f"accounts/{deployment.account}/"
     elsewhere = next((row for row in world.checkpoints if row.id == identity and row.owner.startswith(mine)), None)

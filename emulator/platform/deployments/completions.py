@@ -22,7 +22,7 @@ from emulator.state.world import World
 
 @dataclass(frozen=True)
 class Target:
-    """What answers: a replica, and the deployment and pod that it belongs to, if any.
+    """Says what answers: a replica, and the deployment and pod that it belongs to, if any.
 
     `release` lets go of a replica without a deployment, which others may then be opened in place of.
     """
@@ -34,7 +34,7 @@ class Target:
 
     @property
     def subject(self) -> Subject:
-        """What its quirks are selected by; a model without a deployment is selected by none."""
+        """Say what its quirks are selected by; a model without a deployment is selected by none."""
         return Subject(deployment="") if self.deployment is None else self.deployment.subject
 
     @classmethod
@@ -110,7 +110,7 @@ class Completions:
             raise Internal(f"{model} cannot be served: {error.message}") from error
 
     def loading(self, deployment: Deployment) -> bool:
-        """Whether the deployment is loading a snapshot, after carrying out what is due."""
+        """Say whether the deployment is loading a snapshot, after carrying out what is due."""
         self._hotload.settle(deployment)
         return self._hotload.loading(deployment)
 

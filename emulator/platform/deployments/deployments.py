@@ -96,7 +96,7 @@ class Deployments:
         if unknown := [name for name in mask if name not in MUTABLE]:
             raise InvalidArgument(f"updateMask: {unknown[0][:80]!r} cannot be changed; {', '.join(MUTABLE)} can")
         rejecting = self._world.quirks.value(deployments.PATCH_DURING_LOAD, found.subject) == "reject"
-        if rejecting and self.loading(found):  # FAILURES E18
+        if rejecting and self.loading(found):  # a patch would roll what is loading (FAILURES E18)
             raise FailedPrecondition(f"{found.name} is loading a snapshot: patch it when that is done")
         with self._change():
             self._world.deployments.put(found)  # first, so that a refusal undoes everything
@@ -209,7 +209,7 @@ class Deployments:
         self._resize(deployment, count)
         reads = self._world.quirks.value(deployments.HOTLOAD_STALE_ERROR_READS, deployment.subject)
         for new, gone in zip(deployment.pods, old, strict=False):
-            if reads:  # FAILURES E3
+            if reads:  # a fresh replica first shows an error about what its predecessor held (FAILURES E3)
                 new.stale_target, new.stale_reads = gone.current or gone.target or "unknown", reads
 
     def _resize(self, deployment: Deployment, replicas: int) -> None:

@@ -29,7 +29,7 @@ _HOW = {
 
 @dataclass(frozen=True)
 class Incremental:
-    """What a delta is to be applied to, as the client says it."""
+    """Says what a delta is to be applied to, as the client says it."""
 
     previous: str
     form: str = "arc_v2"
@@ -75,7 +75,7 @@ class HotLoad:
             self._settle(found)
             if not found.pods:
                 raise FailedPrecondition(f"{found.name} has no replicas to load onto: scale it up first")
-            if self._world.clock.now() < self._manager_ready(found):  # FAILURES E8
+            if self._world.clock.now() < self._manager_ready(found):  # too early kills the replica (FAILURES E8)
                 self._crash_early(found, identity)
                 return found
             quirks, subject = self._world.quirks, found.subject._replace(checkpoint=identity)
@@ -108,15 +108,15 @@ class HotLoad:
             self._settle_unless_busy(deployment)
 
     def loading(self, deployment: Deployment) -> bool:
-        """Whether a replica is on its way to another snapshot."""
+        """Say whether a replica is on its way to another snapshot."""
         return self._busy.get(deployment.name, 0) > 0 or any(pod.coming for pod in deployment.pods)
 
     def manager_ready(self, deployment: Deployment) -> bool:
-        """Whether the replicas answer hot-load calls yet (FAILURES E8)."""
+        """Say whether the replicas answer hot-load calls yet (FAILURES E8)."""
         return self._world.clock.now() >= self._manager_ready(deployment)
 
     def stands(self, deployment: Deployment, pod: Pod) -> bool:
-        """Whether a replica still is one of a deployment that is there."""
+        """Say whether a replica still is one of a deployment that is there."""
         return self._world.deployments.get(deployment.name) is deployment and any(one is pod for one in deployment.pods)
 
     def ledger(self, account: str, deployment_id: str) -> list[SnapshotLoad]:
@@ -145,7 +145,7 @@ class HotLoad:
         return found
 
     def _settle_unless_busy(self, deployment: Deployment, *, look: bool = False) -> None:
-        """As `_settle`, but whoever only looks sees a load that somebody else carries out, and does not wait for it.
+        """Carry out what is due, but do not wait for a load that somebody else carries out: whoever only looks sees it.
 
         A SYNC load takes as long as what is in flight (FAILURES E24).
         """
@@ -241,9 +241,9 @@ class HotLoad:
         return row
 
     def _plan(self, deployment: Deployment, pod: Pod, row: Checkpoint, incremental: Incremental | None) -> Load:
-        """What to do with a row; raises Refused."""
+        """Decide what to do with a row; raises Refused."""
         subject = deployment.subject._replace(checkpoint=row.id)
-        if self._world.quirks.spend(deployments.HOTLOAD_FAIL_NEXT, subject):  # FAILURES E9
+        if self._world.quirks.spend(deployments.HOTLOAD_FAIL_NEXT, subject):  # others may load it (FAILURES E9)
             raise Refused(f"loading {row.id} failed (quirk hotload.fail_next)")
         if resumable(row.kind):
             raise Refused(f"{row.id} is a training state ({row.kind.value}): load what save_weights_for_sampler wrote")
@@ -255,7 +255,7 @@ class HotLoad:
                 f"{row.id} is an adapter on {row.base_model}, {deployment.name} serves {deployment.base_model}: "
                 f"on other weights it is another policy, deploy {row.base_model}"
             )
-        if incremental is not None and how == "adapter":  # FAILURES E12
+        if incremental is not None and how == "adapter":  # adapters have no deltas (FAILURES E12)
             raise Refused(
                 f"the replica crashed: KeyError, {row.id} is an adapter without per-tensor checksums", crash=True
             )
@@ -272,7 +272,7 @@ class HotLoad:
             raise Refused(
                 f"unknown compression_format {incremental.form!r} or checksum_format {incremental.checksum!r}"
             )
-        if incremental.previous != pod.current:  # FAILURES E10
+        if incremental.previous != pod.current:  # the chain is broken (FAILURES E10)
             raise Refused(
                 f"previous_snapshot_identity is {incremental.previous!r}, the replica holds {pod.current!r}: "
                 "send a full snapshot (checkpoint_type base)"

@@ -30,7 +30,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Served:
-    """What a model name stands for: full weights, an adapter on top of them or not, the context length in tokens."""
+    """Says what a model name stands for: full weights, an adapter on top of them or not, the context in tokens."""
 
     base: BaseModel
     adapter: Path | None
@@ -137,7 +137,7 @@ class Replicas:
             self.close(key)
 
     def served(self, name: str) -> Served:
-        """What stands behind a model name; raises NotFound, FailedPrecondition."""
+        """Find what stands behind a model name; raises NotFound, FailedPrecondition."""
         model = self._models.get(name)
         if model.kind != ADDON:
             return Served(self._models.base(name), None, model.context_length)

@@ -23,7 +23,7 @@ _HOW = {CheckpointKind.INFERENCE_LORA: "adapter", CheckpointKind.INFERENCE_BASE:
 
 
 def is_sampler(model: str) -> bool:
-    """Whether a model name is one of the forms above, judged by its collection."""
+    """Say whether a model name is one of the forms above, judged by its collection."""
     return model.split("/")[2:3] in (["trainingSessions"], ["trainingSamplers"])
 
 

@@ -1,4 +1,4 @@
-"""What a deployment is asked to be, checked against the catalogue before anything is created (WIRE 1.12)."""
+"""Holds what a deployment is asked to be, checked against the catalogue before anything is created (WIRE 1.12)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

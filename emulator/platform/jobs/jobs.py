@@ -86,7 +86,7 @@ class Jobs:
         return self.named(resource(account, "rlorTrainerJobs", job_id))
 
     def named(self, name: str) -> Job:
-        """As `get`, by the full resource name."""
+        """Find a job as `get` does, by its full resource name."""
         job = self._world.jobs.get(name)
         if job is None or not self.life.settle(job):
             account, _, job_id = OwnerName.parse(name)
@@ -246,7 +246,7 @@ class Jobs:
         self.life.stopped(job)
 
     def _shown(self, job: Job) -> Job:
-        """What one look of a client sees (FAILURES F2, F7)."""
+        """Return what one look of a client sees: an older state, or a scripted one (FAILURES F2, F7)."""
         script = self._world.quirks.value(jobs.STATE_SCRIPT, job.subject)
         if job.stale_reads > 0:
             job.stale_reads -= 1
@@ -260,5 +260,5 @@ class Jobs:
 
 
 def bucket_url(account: str, job_id: str) -> str:
-    """Where a trainer's blobs seem to be (WIRE 1.12)."""
+    """Say where a trainer's blobs seem to be (WIRE 1.12)."""
     return f"gs://emu/rl-checkpoints/{account}/trainer-{job_id}/"

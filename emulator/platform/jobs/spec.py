@@ -1,4 +1,4 @@
-"""What a job is asked to be, checked against the catalogue before anything is created (WIRE 1.7)."""
+"""Holds what a job is asked to be, checked against the catalogue before anything is created (WIRE 1.7)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -133,7 +133,7 @@ class Catalogue:
         return self.models.get(name)
 
     def base_model(self, name: str) -> BaseModel:
-        """What the backend is asked for; raises NotFound."""
+        """Return what the backend is asked for; raises NotFound."""
         if (model := self.models.get(name)) is None:
             raise NotFound(f"model {name[:200]!r} not found")
         return BaseModel(name, model.folder, model.model_type, model.moe, model.tokenizer)
@@ -143,7 +143,7 @@ class Catalogue:
         return _find(self.training_shapes, reference, "training shape")
 
     def deployment_shape(self, reference: str) -> tuple[DeploymentShape, str]:
-        """As `training_shape`, for deployments."""
+        """Find a deployment shape as `training_shape` does a training shape."""
         return _find(self.deployment_shapes, reference, "deployment shape")
 
     def _declare(self, model: CatalogueModel) -> None:

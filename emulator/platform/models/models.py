@@ -41,14 +41,14 @@ class Models:
         )
 
     def visible(self, account: str, name: str) -> Model:
-        """As `get`, for what an account may build on.
+        """Find a model as `get` does, if the account may build on it.
 
         Raises PermissionDenied for what another account has promoted, FailedPrecondition for what is not READY yet.
         """
         model = self.get(name)
         if model.blob and model.account != account:
             raise PermissionDenied(f"{name[:200]} belongs to another account than {account!r}")
-        if model.state != READY:  # FAILURES D7
+        if model.state != READY:  # its files are still being copied (FAILURES D7)
             raise FailedPrecondition(f"{name} is {model.state}: wait until it is {READY}")
         return model
 
@@ -60,7 +60,7 @@ class Models:
         return query.page(known + [self._lifecycle.settle(model) for model in own], lambda model: model.created)
 
     def base(self, name: str) -> BaseModel:
-        """What a trainer or a deployment builds on; raises InvalidArgument for an adapter, NotFound."""
+        """Return what a trainer or a deployment builds on; raises InvalidArgument for an adapter, NotFound."""
         model = self.get(name)
         if model.kind not in BASE_KINDS:
             raise InvalidArgument(

@@ -1,1 +1,1 @@
-"""What list requests ask for: filters and pages."""
+"""Reads what list requests ask for: filters and pages."""

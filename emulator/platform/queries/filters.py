@@ -36,7 +36,7 @@ def parse(text: str) -> list[Term]:
 
 
 def matches(terms: list[Term], resource: Mapping[str, Any]) -> bool:
-    """Whether a resource (camelCase, as on the wire) fulfils every term; a field that it lacks equals nothing."""
+    """Say whether a resource (camelCase, as on the wire) fulfils every term; a field that it lacks equals nothing."""
     return all(_holds(_look_up(resource, path), operator, literal) for path, operator, literal in terms)
 
 

@@ -24,7 +24,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True)
 class Query(Generic[T]):
-    """What a list request asks for: `size` 0 = no wish; `wanted` filters; oldest first unless `newest_first`."""
+    """Says what a list request asks for: `size` 0 = no wish; `wanted` filters; oldest first unless `newest_first`."""
 
     size: int = 0
     token: str = ""
@@ -51,7 +51,7 @@ def page(items: Sequence[T], size: int, token: str, position: Callable[[T], int]
 
 
 def page_size(size: int, cap: int = LARGEST) -> int:
-    """How many a page holds when `size` were asked (0 = no wish); raises InvalidArgument."""
+    """Say how many a page holds when `size` were asked (0 = no wish); raises InvalidArgument."""
     if size < 0:
         raise InvalidArgument(f"pageSize is {size}: give a number of at least 0")
     return max(1, min(size or DEFAULT_SIZE, cap))

@@ -1,4 +1,4 @@
-"""Who owns a trainer, the rows it saves and the calls it promised to answer: a job, or a training session.
+"""Finds who owns a trainer, its rows and the calls that it promised to answer: a job, or a training session.
 
 Both are entities with a full name, and each has a service that knows its rules. What runs, saves, lists or promotes
 asks `Owners`, and never which of the two it has before it.
@@ -16,7 +16,7 @@ from emulator.state.world import World
 
 
 class Owner(Protocol):
-    """What the platform reads of a job or a training session. `lora_rank` is the largest that its trainer takes."""
+    """Has what the platform reads of a job or a training session. `lora_rank` is the largest that its trainer takes."""
 
     account: str
     id: str
@@ -59,7 +59,7 @@ class OwnerService(Protocol[O]):
         """Refuse a LoRA rank (0: all parameters) that its trainer does not train; raises InvalidArgument."""
 
     def source(self, asking: CheckpointScope, reference: Reference, /) -> CheckpointScope:
-        """Where a checkpoint that a model asks for is listed; raises InvalidArgument, NotFound."""
+        """Say where a checkpoint that a model asks for is listed; raises InvalidArgument, NotFound."""
 
     @property
     def life(self) -> "Life[Any]": ...

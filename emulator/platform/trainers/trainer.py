@@ -89,7 +89,7 @@ class LiveModel:
 
     @property
     def trained(self) -> dict[str, bool]:
-        """Which parts of the model have an adapter, under the names of create_model's settings."""
+        """Say which parts of the model have an adapter, under the names of create_model's settings."""
         lora = self.spec.lora
         return {} if lora is None else {part: getattr(lora, part) for part in PARTS}
 
@@ -219,4 +219,4 @@ def refuse_forward_only(owner: Owner, verb: str) -> None:
 
 
 def _nothing() -> None:
-    """What a call runs whose answer never comes (FAILURES F10)."""
+    """Run in place of a call whose answer never comes (FAILURES F10)."""

@@ -96,7 +96,7 @@ class Trainers:
         return trainer.submit("unload_model", model_id, lambda: _unload(trainer, model_id))
 
     def spec(self, model_id: str, owner: Owner, request: Mapping[str, Any]) -> ModelSpec:
-        """What create_model asks for, checked against the owner and its machine (FAILURES C10, C11, F11).
+        """Return what create_model asks for, checked against the owner and its machine (FAILURES C10, C11, F11).
 
         Raises InvalidArgument, ResourceExhausted.
         """
@@ -182,7 +182,7 @@ class Pool:
 
     @contextmanager
     def _admitted(self, session: Session, run: str, model_id: str, request: Mapping[str, Any]) -> Iterator[None]:
-        """What surrounds the making of a model, on the trainer's thread."""
+        """Surround the making of a model, on the trainer's thread: a place in the quota before, a run after."""
         with self._world.lock:  # one session at a time takes a place
             self._sessions.check_quota(session)  # before the request is looked at (FAILURES F19)
             try:

@@ -45,7 +45,7 @@ class TrainingSessions:
         return self.named(resource(account, "trainingSessions", session_id))
 
     def named(self, name: str) -> Session:
-        """As `get`, by the full resource name."""
+        """Find a session as `get` does, by its full resource name."""
         session = self._world.sessions.get(name)
         if session is None or not self.life.settle(session):
             account, _, session_id = OwnerName.parse(name)
@@ -169,5 +169,5 @@ class TrainingSessions:
 
 
 def _takes_a_place(session: Session) -> bool:
-    """Whether a session takes a place in its account's quota."""
+    """Say whether a session takes a place in its account's quota."""
     return session.deleted is None and (session.base_model != "" or session.state == UNSPECIFIED)
