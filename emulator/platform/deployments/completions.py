@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell
 from emulator.core.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied, Unavailable
-from emulator.core.names import Subject
+from emulator.core.names import Subject, split_resource
 from emulator.platform.deployments.deployments import DELETED, FAILED, Deployments
 from emulator.platform.deployments.hotload import HotLoad
 from emulator.platform.deployments.replicas import Lease, Replicas
@@ -153,7 +153,7 @@ class Completions:
         return int.from_bytes(hashlib.sha256(f"{seed}/{occurrence}".encode()).digest()[:7], "big")
 
     def _model(self, account: str, name: str) -> str:
-        owner, kind = name.split("/")[1], self._models.get(name).kind
+        kind, (owner, _) = self._models.get(name).kind, split_resource(name, "models")
         if owner not in (account, "fireworks"):
             raise PermissionDenied(f"{name[:200]} belongs to another account")
         if kind == "EMBEDDING_MODEL":

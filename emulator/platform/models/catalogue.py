@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from emulator.backend import BaseModel
 from emulator.core.errors import InvalidArgument, NotFound
 from emulator.core.kinds import CheckpointKind, detect, read_shard
-from emulator.core.names import check_catalogue_id, is_account
+from emulator.core.names import check_catalogue_id, is_account, split_resource
 
 SHARED_ACCOUNT = "fireworks"
 BIRTH = 1_775_001_600_000_000  # 2026-04-01T00:00:00Z, what the catalogue's resources give as createTime
@@ -149,7 +149,7 @@ class Catalogue:
     def _declare(self, model: CatalogueModel) -> None:
         """Add a model, and the shapes that every model has."""
         self.models[model.name] = model
-        _, account, _, short = model.name.split("/")
+        account, short = split_resource(model.name, "models")
         deployment = f"accounts/{account}/deploymentShapes/ds-{short}"
         self.deployment_shapes.setdefault(deployment, DeploymentShape(deployment, model.name))
         for suffix, mode in _DEFAULT_SHAPES.items():

@@ -135,7 +135,7 @@ class Models:
 
 
 def _as_model(known: CatalogueModel, index: int = 0) -> Model:
-    _, account, _, short = known.name.split("/")
+    account, short = split_resource(known.name, "models")
     return Model(
         account=account, id=short, kind=known.kind, created=BIRTH + index, updated=BIRTH + index, blob="",
         model_type=known.model_type, parameter_count=known.parameter_count, context_length=known.context_length,
