@@ -21,17 +21,17 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ftsim.testing.runs import Factory, ManagerFault, Run, play, shorten
-from ftsim.testing.strategies import Crash, Event, Promote, Save, Train, Weather, save_histories
+from ftsim.testing.strategies import Crash, Event, Promote, Save, ServiceSwitch, Train, renamed, save_histories
 
-__all__ = ["WEATHER", "CheckpointManagerMachine", "ManagerFault", "check_checkpoint_manager"]
-WEATHER = (
-    Weather("rows.page_size_cap", 2),
-    Weather("rows.drop_false", True),
-    Weather("rows.extra_type", "CHECKPOINT_TYPE_UNHEARD_OF"),
-    Weather("clock.skew_s", -300.0),
-    Weather("clock.skew_s", 300.0),
+__all__ = ["SWITCHES", "CheckpointManagerMachine", "ManagerFault", "check_checkpoint_manager"]
+SWITCHES = (
+    ServiceSwitch("rows.page_size_cap", 2),
+    ServiceSwitch("rows.drop_false", True),
+    ServiceSwitch("rows.extra_type", "CHECKPOINT_TYPE_UNHEARD_OF"),
+    ServiceSwitch("clock.skew_s", -300.0),
+    ServiceSwitch("clock.skew_s", 300.0),
 )
-"""Quirks of ordinary days. A manager that polls can be given more, such as `Weather("rows.visible_after_lists", 2)`."""
+"""Quirks of ordinary days. A manager that polls can bear more: `ServiceSwitch("rows.visible_after_lists", 2)`."""
 
 MACHINE_RUNS, MACHINE_STEPS = 25, 8
 """The bounds of a machine's `TestCase`: some twenty seconds for a manager without a hole."""
@@ -54,32 +54,40 @@ KNOWN_TO_HURT: tuple[tuple[Event, ...], ...] = (
 
 
 def check_checkpoint_manager(
-    factory: Factory, *, runs: int = 50, lora_ranks: Sequence[int] = (0, 4), weather: Sequence[Weather] = WEATHER
+    factory: Factory,
+    *,
+    runs: int = 50,
+    lora_ranks: Sequence[int] = (0, 4),
+    switches: Sequence[ServiceSwitch] = SWITCHES,
+    weather: Sequence[ServiceSwitch] | None = None,
 ) -> None:
     """Try `runs` histories after the well-known ones, the same every time; raises `ManagerFault` with a short one.
 
     `factory` is called once for every process of a run: `factory(client, fw_client, trainer_id=..., log_path=...,
-    lora_rank=...)`. Torch trains a tiny model, so a history takes some tenths of a second.
+    lora_rank=...)`. Torch trains a tiny model, so a history takes some tenths of a second. `weather` is the deprecated
+    name of `switches`.
     """
+    switches = renamed("weather=", "switches=", weather, switches)
     for rank in lora_ranks:
         for events in KNOWN_TO_HURT:
             _judge(factory, rank, events)
+    if not runs:
+        return
 
     @settings(
         max_examples=runs, deadline=None, derandomize=True, database=None, phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
     )  # fmt: skip
-    @given(st.sampled_from(list(lora_ranks)), save_histories(weather=weather))
+    @given(st.sampled_from(list(lora_ranks)), save_histories(switches=switches))
     def search(rank: int, events: list[Event]) -> None:
         found = play(factory, rank, events)
         if found is not None:
             raise _Found(rank, found)
 
-    if runs:
-        try:
-            search()
-        except _Found as found:
-            raise shorten(factory, found.rank, found.fault) from None
+    try:
+        search()
+    except _Found as found:
+        raise shorten(factory, found.rank, found.fault) from None
 
 
 class _Found(BaseException):
@@ -97,7 +105,7 @@ def _judge(factory: Factory, rank: int, events: Sequence[Event]) -> None:
 
 
 class CheckpointManagerMachine(RuleBasedStateMachine):
-    """The same as a state machine: set `factory`; `weather` are quirks that may set in.
+    """The same as a state machine: set `factory`; `switches` are quirks that may set in.
 
     `TestCase.settings` are bounded: MACHINE_RUNS runs of up to MACHINE_STEPS events, a failure not shortened. Ask
     for more with `Mine.TestCase.settings = settings(Mine.TestCase.settings, max_examples=200)`.
@@ -105,12 +113,13 @@ class CheckpointManagerMachine(RuleBasedStateMachine):
 
     factory: ClassVar[Factory]
     lora_ranks: ClassVar[Sequence[int]] = (0, 4)
-    weather: ClassVar[Sequence[Weather]] = WEATHER
+    switches: ClassVar[Sequence[ServiceSwitch]] = SWITCHES
     run: Run
 
     def __init_subclass__(cls, **options: Any) -> None:
         """An event takes a real trainer and tenths of a second; Hypothesis' own bounds mean half an hour of them."""
         super().__init_subclass__(**options)
+        cls.switches = renamed("the attribute weather", "switches", vars(cls).get("weather"), cls.switches)
         cls.TestCase.settings = settings(
             max_examples=MACHINE_RUNS, stateful_step_count=MACHINE_STEPS, deadline=None, report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.shrink, Phase.explain},
@@ -148,7 +157,13 @@ class CheckpointManagerMachine(RuleBasedStateMachine):
     def promote(self) -> None:
         self.run.play(Promote())
 
-    @precondition(lambda machine: machine.weather)
-    @rule(weather=st.runner().flatmap(lambda machine: st.sampled_from(list(machine.weather))))
-    def weather_changes(self, weather: Weather) -> None:
-        self.run.play(weather)
+    @precondition(lambda machine: machine.switches)
+    @rule(switch=st.runner().flatmap(lambda machine: st.sampled_from(list(machine.switches))))
+    def turn_on(self, switch: ServiceSwitch) -> None:
+        self.run.play(switch)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "WEATHER":
+        return renamed(f"{__name__}.WEATHER", f"{__name__}.SWITCHES", SWITCHES, SWITCHES)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ from typing import Any
 from emulator.core.clock import SECOND
 from ftsim.testing.clients import BATCHES, take_step
 from ftsim.testing.stage import KeptStage, stage
-from ftsim.testing.strategies import Crash, Event, Promote, Save, Train, Weather
+from ftsim.testing.strategies import Crash, Event, Promote, Save, ServiceSwitch, Train
 from ftsim.testing.tiny import NAME
 from ftsim.testing.trainer_state import TrainerState
 
@@ -95,7 +95,7 @@ class Run:
                 self._crash()
             case Promote():
                 self._promote()
-            case Weather(quirk, value, where):
+            case ServiceSwitch(quirk, value, where):
                 self.history.append(f"from here the service has the quirk {quirk} = {value!r}")
                 self.stage.emulator.quirks.set(quirk, value, **dict[str, Any](where))
                 if quirk.endswith("_s") and quirk != "clock.skew_s":  # somebody may now wait for seconds to pass

@@ -3,9 +3,10 @@
 from ftsim.testing import checkpoint_names, rows, save_histories
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -105,15 +106,16 @@ class Promote:
 
 
 @dataclass(frozen=True)
-class Weather:
-    """A quirk of the service, on from here: see docs/failures.md."""
+class ServiceSwitch:
+    """The service has a quirk from here on: one of docs/quirks.md, its value, and what it is selected by."""
 
     quirk: str
     value: Any
     where: Mapping[str, str] = field(default_factory=dict)
 
 
-Event = Train | Save | Crash | Promote | Weather
+Event = Train | Save | Crash | Promote | ServiceSwitch
+Value = TypeVar("Value")
 _SAVES = ((True, False), (True, True), (False, True))
 
 
@@ -121,17 +123,35 @@ def _save(axes: tuple[bool, bool], coarse: bool) -> Save:
     return Save(axes[0], axes[1], coarse)
 
 
-def save_histories(*, max_size: int = 12, weather: Sequence[Weather] = ()) -> st.SearchStrategy[list[Event]]:
-    """What may happen to one run, in order: training, saves, crashes, promotions, and the given `weather`.
+def save_histories(
+    *, max_size: int = 12, switches: Sequence[ServiceSwitch] = (), weather: Sequence[ServiceSwitch] | None = None
+) -> st.SearchStrategy[list[Event]]:
+    """What may happen to one run, in order: training, saves, crashes, promotions, and the given `switches`.
 
     An event may come where it makes no sense, such as a save before the first step: whoever plays a history skips it.
+    `weather` is the deprecated name of `switches`.
     """
+    switches = renamed("weather=", "switches=", weather, switches)
     events: list[st.SearchStrategy[Any]] = [
         st.integers(1, 4).map(Train),
         st.builds(_save, st.sampled_from(_SAVES), st.booleans()),
         st.just(Crash()),
         st.just(Promote()),
     ]
-    if weather:
-        events.append(st.sampled_from(list(weather)))
+    if switches:
+        events.append(st.sampled_from(list(switches)))
     return st.lists(st.one_of(events), min_size=1, max_size=max_size)
+
+
+def renamed(old: str, new: str, given: Value | None, value: Value) -> Value:
+    """What was given under an old name, with a DeprecationWarning that tells the new one; else `value`."""
+    if given is None:
+        return value
+    warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=3)
+    return given
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Weather":
+        return renamed(f"{__name__}.Weather", f"{__name__}.ServiceSwitch", ServiceSwitch, ServiceSwitch)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import find
 
 from ftsim.testing import CheckpointManagerMachine, ManagerFault, check_checkpoint_manager
 from ftsim.testing.runs import play
@@ -109,6 +110,35 @@ def test_a_promotable_twin_of_the_save_that_a_run_came_back_to_may_be_promoted()
     twin = (Train(1), Save(True, False), Save(False, True), Crash(), Promote())
     assert play(no_wait, 0, twin) is None
     assert play(partial(NewestOfTheJob, sleep=lambda seconds: None), 0, twin) is None
+
+
+def test_the_old_names_of_service_switches_still_work_and_tell_the_new_ones() -> None:
+    from ftsim.testing import managers, save_histories, strategies
+
+    with pytest.warns(DeprecationWarning, match=r"strategies\.ServiceSwitch"):
+        assert strategies.Weather is strategies.ServiceSwitch
+    with pytest.warns(DeprecationWarning, match=r"managers\.SWITCHES"):
+        assert managers.WEATHER is managers.SWITCHES
+    late = strategies.ServiceSwitch("rows.visible_after_lists", 2)
+    with pytest.warns(DeprecationWarning, match="switches="):
+        check_checkpoint_manager(no_wait, runs=0, lora_ranks=(), weather=(late,))
+    with pytest.warns(DeprecationWarning, match="switches="):
+        assert find(save_histories(weather=(late,)), lambda events: late in events)
+    with pytest.warns(DeprecationWarning, match="switches"):
+
+        class Old(CheckpointManagerMachine):
+            factory = staticmethod(no_wait)
+            weather = (late,)
+
+    assert Old.switches == (late,)
+
+
+def test_a_module_of_the_kit_has_no_other_names() -> None:
+    from ftsim.testing import managers, strategies
+
+    for module in (managers, strategies):
+        with pytest.raises(AttributeError, match="no attribute 'Climate'"):
+            module.Climate  # noqa: B018
 
 
 CUT_OFF = (Train(1), Save(resumable=False, promotable=True), Crash(), Promote())
