@@ -9,10 +9,12 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Router
 
 from emulator.core.clock import SECOND, rfc3339
 from emulator.core.errors import InvalidArgument, NotFound
+from emulator.http import schemas
+from emulator.http.bodies import SnakeBody
+from emulator.http.declare import ACTS, Endpoints
 from emulator.http.entrance import HEALTHY
 from emulator.http.web import Reply, body, caller, platform_of
 from emulator.journal import file as journal_file
@@ -22,20 +24,45 @@ from emulator.platform import archive
 from emulator.quirks.engine import Setting
 
 SHOWN_BYTES = 4096
-router = Router()
+router = Endpoints()
 routers = (router,)
 
 
+class Seed(SnakeBody):
+    """The number that ids, weights and chance are drawn from."""
+
+    seed: int
+
+
+class Advance(SnakeBody):
+    """How far to move the emulator's time."""
+
+    advance_s: float
+
+
+class SetQuirk(SnakeBody):
+    """A switch to turn on."""
+
+    name: str
+    value: Any
+    times: int | None = None
+    for_s: float | None = None
+    chance: float = 1.0
+    where: dict[str, str] | None = None
+
+
+@router.serve("healthy", answer=schemas.HEALTH)
 async def healthz(request: Request) -> Response:
-    """Up: answers as soon as the socket does; 503 once nothing can be stored any more, since its folder is gone."""
+    """Answer as soon as the socket does; 503 once nothing can be stored any more, since its folder is gone."""
     store = platform_of(request).world.store
     if trouble := store.look():
         return Reply({"status": "unhealthy", "message": trouble}, 503)
     return Reply({"status": "ok", "readOnly": store.read_only} if store.read_only else HEALTHY)
 
 
+@router.serve("ready", answer=schemas.HEALTH)
 async def readyz(request: Request) -> Response:
-    """200 once trainers open without a long first import; asking begins that import."""
+    """Answer 200 once trainers open without a long first import; asking begins that import."""
     backend = platform_of(request).backend
     if backend.ready():
         return Reply({"status": "ready"})
@@ -45,8 +72,9 @@ async def readyz(request: Request) -> Response:
     return Reply({"status": "warming"}, 503)
 
 
+@router.serve("read_state")
 async def state(request: Request) -> Response:
-    """What the world holds, in short."""
+    """Show in short what there is."""
     platform = platform_of(request)
     world = platform.world
     jobs = [
@@ -80,8 +108,9 @@ async def state(request: Request) -> Response:
     )
 
 
+@router.serve("read_rows", query={"owner": ACTS})
 async def row_facts(request: Request) -> Response:
-    """What a checkpoint list leaves out: size, step, how it was saved, what a delta needs, which deployments loaded it.
+    """Show what a checkpoint list leaves out: size, step, how it was saved, what a delta needs, who loaded it.
 
     `?owner=` is the full name of a job or session."""
     platform = platform_of(request)
@@ -97,8 +126,9 @@ async def row_facts(request: Request) -> Response:
     return Reply({"now": platform.world.clock.now() / SECOND, "rows": described})
 
 
+@router.serve("list_snapshots")
 async def ledger(request: Request) -> Response:
-    """Every snapshot that a replica of a deployment ever loaded or refused, oldest first."""
+    """List every snapshot that a replica of a deployment ever loaded or refused, oldest first."""
     platform, deployment = platform_of(request), request.path_params["deployment"]
     entries = platform.hotload.ledger(caller(request), deployment)
     shown = ("identity", "replica", "checkpoint", "kind", "previous", "error")
@@ -106,12 +136,15 @@ async def ledger(request: Request) -> Response:
     return Reply({"now": platform.world.clock.now() / SECOND, "snapshots": told})
 
 
+@router.serve("reset")
 async def reset(request: Request) -> Response:
+    """Forget everything but the catalogue and the seed."""
     platform_of(request).reset()
     _journal(request).clear()
     return Reply({})
 
 
+@router.serve("set_seed", body=Seed)
 async def seed(request: Request) -> Response:
     """Forget everything and start again from another seed."""
     value = (await body(request)).get("seed")
@@ -121,6 +154,7 @@ async def seed(request: Request) -> Response:
     return await reset(request)
 
 
+@router.serve("advance_clock", body=Advance)
 async def advance(request: Request) -> Response:
     """Move the emulator's time forward by `advance_s` seconds."""
     seconds = (await body(request)).get("advance_s")
@@ -134,8 +168,9 @@ async def advance(request: Request) -> Response:
     return Reply({"time": rfc3339(clock.now())})
 
 
+@router.serve("list_quirks")
 async def quirks(request: Request) -> Response:
-    """Every switch there is, and those turned on."""
+    """List every switch there is, and those turned on."""
     known = platform_of(request).world.quirks
     table = [
         {key: getattr(q, key) for key in ("name", "by", "default", "doc", "failures", "choices")}
@@ -144,6 +179,7 @@ async def quirks(request: Request) -> Response:
     return Reply({"table": table, "active": [_setting(setting) for setting in known.active()]})
 
 
+@router.serve("set_quirk", body=SetQuirk)
 async def set_quirk(request: Request) -> Response:
     """Turn a switch on: `{"name", "value", "times"?, "for_s"?, "chance"?, "where"?: {selector: id}}`."""
     asked = await body(request)
@@ -162,6 +198,7 @@ async def set_quirk(request: Request) -> Response:
     return Reply(_setting(setting))
 
 
+@router.serve("clear_quirks", query={"name": ACTS})
 async def clear_quirks(request: Request) -> Response:
     """Turn all switches off, or those of one name (`?name=`)."""
     known, name = platform_of(request).world.quirks, request.query_params.get("name")
@@ -171,14 +208,16 @@ async def clear_quirks(request: Request) -> Response:
     return Reply({})
 
 
+@router.serve("preempt_job")
 async def preempt(request: Request) -> Response:
     """Take a job's machine away (FAILURES F1)."""
     found = platform_of(request).jobs.preempt(caller(request), request.path_params["job"])
     return Reply({"name": found.name, "state": found.state})
 
 
+@router.serve("read_journal", query={"endpoint": ACTS, "limit": ACTS, "format": ACTS}, media=("application/x-ndjson",))
 async def journal(request: Request) -> Response:
-    """The newest exchanges, oldest first; `?endpoint=` filters, `?limit=` counts; `?format=lines` is the whole file."""
+    """Show the newest exchanges, oldest first: `limit` of one `endpoint`; `format=lines` is the whole file."""
     if request.query_params.get("format") == "lines":
         platform = platform_of(request)
         lines = journal_file.write(_journal(request), seed=platform.world.ids.seed, account=platform.account)
@@ -190,8 +229,9 @@ async def journal(request: Request) -> Response:
     return Reply({"exchanges": [_exchange(entry) for entry in kept[-int(limit) :]] if int(limit) else []})
 
 
+@router.serve("take_snapshot", media=("application/zip",))
 async def snapshot(request: Request) -> Response:
-    """The whole platform as an archive, with the journal in it."""
+    """Give the whole platform as an archive, with the journal in it."""
     platform, journal = platform_of(request), _journal(request)
     file = platform.blobs.stage() / "state.zip"
     lines = journal_file.write(journal, seed=platform.world.ids.seed, account=platform.account)
@@ -200,6 +240,7 @@ async def snapshot(request: Request) -> Response:
     return FileResponse(file, media_type="application/zip", background=forget)
 
 
+@router.serve("restore_snapshot")
 async def restore(request: Request) -> Response:
     """Replace everything by the archive in the body."""
     platform = platform_of(request)
@@ -215,8 +256,9 @@ async def restore(request: Request) -> Response:
     return Reply({})
 
 
+@router.serve("read_openapi")
 async def openapi(request: Request) -> Response:
-    """Every route, and what it answers."""
+    """Describe every endpoint."""
     return Reply(request.app.openapi())
 
 
@@ -245,20 +287,4 @@ def _exchange(entry: Exchange) -> dict[str, Any]:
     return {**shown, **text, **touched, **words}
 
 
-router.add_route("/healthz", healthz, methods=["GET"])
-router.add_route("/readyz", readyz, methods=["GET"])
-router.add_route("/_ftsim/state", state, methods=["GET"])
-router.add_route("/_ftsim/rows", row_facts, methods=["GET"])
-router.add_route("/_ftsim/reset", reset, methods=["POST"])
-router.add_route("/_ftsim/seed", seed, methods=["POST"])
-router.add_route("/_ftsim/clock", advance, methods=["POST"])
-router.add_route("/_ftsim/quirks", quirks, methods=["GET"])
-router.add_route("/_ftsim/quirks", set_quirk, methods=["POST"])
-router.add_route("/_ftsim/quirks", clear_quirks, methods=["DELETE"])
-router.add_route("/_ftsim/jobs/{job}:preempt", preempt, methods=["POST"])
-router.add_route("/_ftsim/deployments/{deployment}/snapshots", ledger, methods=["GET"])
-router.add_route("/_ftsim/journal", journal, methods=["GET"])
-router.add_route("/_ftsim/snapshot", snapshot, methods=["GET"])
-router.add_route("/_ftsim/snapshot", restore, methods=["PUT"])
-router.add_route("/_ftsim/openapi.json", openapi, methods=["GET"])
 router.add_route("/_ftsim/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -25,12 +25,14 @@ _UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
 
 
 class Application(FastAPI):
-    """FastAPI around routes that parse for themselves; its OpenAPI document is written in `emulator.http.openapi`."""
+    """FastAPI around handlers that parse for themselves; `emulator.http.openapi` describes what they declare."""
 
     def openapi(self) -> dict[str, Any]:
-        from emulator.http.openapi import document
+        if self.openapi_schema is None:
+            from emulator.http.openapi import document
 
-        return document(self.routes)
+            self.openapi_schema = document(self.state.declared)
+        return self.openapi_schema
 
 
 def create_app(
@@ -40,7 +42,7 @@ def create_app(
     journal: Journal | None = None,
     body_limit: int | None = None,
 ) -> FastAPI:
-    """The emulator as an ASGI app. `keys` maps API keys to accounts; `body_limit` in bytes, BODY_LIMIT if not given."""
+    """Build the app. `keys` maps API keys to accounts; `body_limit` is in bytes, BODY_LIMIT if not given."""
     if journal is None:
         journal = Journal(platform.world.clock)
         journal.follow(platform.world, tuple(keys))
@@ -64,11 +66,12 @@ def create_app(
     )  # fmt: skip
     app.state.platform = platform
     app.state.journal = journal
+    app.state.declared = [one for router in routers for one in router.declared]
     return app
 
 
 def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> Response:
-    """An error body in the shape that its path or the quirk `errors.style` asks for (FAILURES F17)."""
+    """Write an error body in the shape that its path or the quirk `errors.style` asks for (FAILURES F17)."""
     style = request.app.state.platform.world.quirks.value(calls.ERRORS_STYLE)
     headers = request_id(request.scope)
     if style == "status" or request.url.path.startswith(SERVERLESS):

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
+from emulator.core.settings import settings
+from emulator.state.entities import DeploymentSettings
+
 Schema = dict[str, Any]
 
 ID = r"[A-Za-z0-9][A-Za-z0-9._~-]*"
@@ -39,11 +44,18 @@ def name_of(*collections: str) -> Schema:
     return {"type": "string", "pattern": f"^accounts/{ID}{tail}$"}
 
 
+def of(cls: type) -> dict[str, Schema]:
+    """The fields that a class declares with `emulator.core.settings`, as an answer writes them."""
+    types: Mapping[Any, Schema] = {str: STRING, int: INTEGER, float: NUMBER, bool: BOOLEAN}
+    return {to_camel(name): types.get(one.type, {"type": "object"}) for name, one in settings(cls).items()}
+
+
 def page(key: str, item: Schema) -> Schema:
     """One page of a list; the total is not always there."""
     return obj({key: each(item), "nextPageToken": STRING}, {"totalSize": INTEGER})
 
 
+EMPTY: Schema = {"type": "object"}
 STATUS = obj({"message": STRING}, {"code": {"type": ["string", "integer"]}})
 ERROR = obj({"code": INTEGER, "message": {"type": "string", "minLength": 1}, "details": {"type": "array"}})
 GATEWAY_ERROR = obj({"error": obj({"code": STRING, "type": STRING, "message": {"type": "string", "minLength": 1}})})
@@ -86,7 +98,7 @@ MODEL = obj(
 )
 DEPLOYMENT = obj(
     {"name": name_of("deployments"), "state": STRING, "baseModel": STRING},
-    {"createTime": TIME, "replicaCount": INTEGER, "enableHotLoad": BOOLEAN, "hotLoadBucketUrl": STRING},
+    {"createTime": TIME, "replicaCount": INTEGER, **of(DeploymentSettings)},
 )
 OPERATION = obj(
     {"name": name_of("operations"), "done": BOOLEAN}, {"metadata": {"type": "object"}, "error": {"type": "object"}}
@@ -107,12 +119,16 @@ SHAPE_VERSION = obj(
 SHAPE_VERSION["properties"]["name"] = {
     "type": "string", "pattern": f"^accounts/{ID}/trainingShapes/{ID}/versions/{ID}$",
 }  # fmt: skip
+LINKS = obj({"filenameToSignedUrls": {"type": "object", "additionalProperties": STRING}})
 PROMOTED: Schema = {
     "type": "object",
     "anyOf": [obj({"model": MODEL}), obj({"operation": OPERATION})],
 }
 ACCEPTED = obj({"request_id": {"type": "string", "minLength": 1}}, {"model_id": STRING})
+HOT_LOAD = obj({"identity": STRING, "status": {"const": "accepted"}})
+HEALTH = obj({"status": STRING})
 SESSION = obj({"type": {"const": "create_session"}, "session_id": {"type": "string", "minLength": 1}})
+ROUTE = obj({"type": STRING, "name": STRING})
 FAILED = obj({"error": STRING, "category": one_of("", ("user", "server", "unknown"))})
 CREATED_MODEL = obj({"model_id": {"type": "string", "minLength": 1}}, {"comms": one_of("", ("v1", "v2"))})
 INFO = obj(
@@ -131,4 +147,3 @@ STEP = obj(
 UPDATE = obj({}, {"metrics": {"type": "object", "additionalProperties": NUMBER}})
 SAVED = obj({"path": {"type": "string", "minLength": 1}}, {"type": STRING})
 COMPLETION = obj({"choices": each({"type": "object"})}, {"id": STRING, "model": STRING, "usage": {"type": "object"}})
-EMPTY: Schema = {"type": "object"}

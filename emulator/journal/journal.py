@@ -130,8 +130,8 @@ class Journal:
         return self.dropped == 0 and self.began_empty
 
     def of(self, name: str) -> list[Exchange]:
-        """The exchanges of one endpoint, oldest first."""
-        return [exchange for exchange in self if exchange.endpoint == name]
+        """The exchanges of one endpoint, by its name or as `GET /path`, oldest first."""
+        return [exchange for exchange in self if name in (exchange.endpoint, f"{exchange.method} {exchange.path}")]
 
     def clear(self) -> None:
         with self._lock:

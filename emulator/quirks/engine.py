@@ -158,6 +158,9 @@ class Quirks:
             raise InvalidArgument(f"quirk {name}: for_s is {for_s!r}, give seconds between 0 and {MOST:g}")
         declared = self._declared(name)
         declared.check_selectors(where)
+        if "endpoint" in where:
+            meant = endpoints.selectors(where["endpoint"])
+            where |= {key: value for key, value in meant.items() if key in declared.by}
         until = None if for_s is None else self._clock.now() + int(for_s * SECOND)
         setting = Setting(self, declared, declared.check(value), where, times, until, chance)
         with self._lock:

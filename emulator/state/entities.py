@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from emulator.core.kinds import CheckpointKind
 from emulator.core.lifecycle import Pending
 from emulator.core.names import OwnerName, Subject
+from emulator.core.settings import setting
 
 
 @dataclass
@@ -187,24 +188,38 @@ class Pod:
 
 
 @dataclass
-class Deployment:
-    """A deployment (WIRE 1.12, 4.2). `request` keeps what is only echoed."""
+class DeploymentSettings:
+    """The fields of a deployment that a client sets: body, stored resource, mask of a PATCH and answer come from here.
+
+    A deployment stores `deployment_shape` with its version, `hot_load_transition_type` as ASYNC, SYNC or "" (unsaid).
+    """
+
+    base_model: str = setting("", shown="always")
+    deployment_shape: str = setting("")
+    accelerator_type: str = setting("")
+    min_replica_count: int = setting(0, changeable=True, shown="always")
+    max_replica_count: int = setting(1, changeable=True, shown="always")
+    enable_hot_load: bool = setting(False, changeable=True, shown="always")
+    hot_load_trainer_job: str = setting("", changeable=True)
+    hot_load_transition_type: str = setting("", changeable=True)
+    hot_load_bucket_url: str = setting("", changeable=True)
+    hot_load_bucket_type: str = setting("")
+    for_training: bool = setting(False)
+    description: str = setting("", changeable=True, shown="always")
+    display_name: str = setting("", changeable=True)
+    annotations: dict[str, str] = setting({}, changeable=True)  # noqa: RUF009
+
+
+@dataclass(kw_only=True)
+class Deployment(DeploymentSettings):
+    """A deployment (WIRE 1.12, 4.2). `request` keeps what is only echoed; `replicas` is how many are to run now."""
 
     account: str
     id: str
-    base_model: str
     created: int
     updated: int
     state: str = "READY"
     pending: Pending | None = None
-    enable_hot_load: bool = False
-    bucket_type: str = "FW_HOSTED"
-    bucket_url: str = ""
-    trainer_job: str = ""
-    transition: str = ""
-    shape: str = ""
-    min_replicas: int = 0
-    max_replicas: int = 1
     replicas: int = 1
     generation: int = 0
     deleted: int | None = None

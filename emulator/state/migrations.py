@@ -3,8 +3,10 @@
 1, 2  never released: what replicas hold was a field of the deployment
 3     as 4, without the digests of files and without a record in each blob
 4     digests in rows and models, `.ftsim.json` in each blob
+5     what a client sets of a deployment is a field of it under its own name, no longer an echo or an abbreviation
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +16,7 @@ from emulator.state.digests import digest, files
 from emulator.state.records import record_of, write_record
 from emulator.state.store import Key, Store
 
-FORMAT = 4
+FORMAT = 5
 """Of what is stored; it counts up when entities change their fields."""
 OLDEST = 3
 BOOT: Key = ("meta", "boot")
@@ -66,4 +68,37 @@ def _with_digests(bodies: Bodies, blobs: Blobs) -> Bodies:
     return bodies
 
 
-STEPS: Mapping[int, Callable[[Bodies, Blobs], Bodies]] = {3: _with_digests}
+_RENAMED = {
+    "bucket_type": "hot_load_bucket_type", "bucket_url": "hot_load_bucket_url", "trainer_job": "hot_load_trainer_job",
+    "transition": "hot_load_transition_type", "shape": "deployment_shape", "min_replicas": "min_replica_count",
+    "max_replicas": "max_replica_count",
+}  # fmt: skip
+_ECHOED = {
+    "description": "description", "displayName": "display_name", "annotations": "annotations",
+    "forTraining": "for_training", "acceleratorType": "accelerator_type",
+}  # fmt: skip
+
+
+def _with_settings(bodies: Bodies, _blobs: Blobs) -> Bodies:
+    """From 4 to 5: a deployment's settings come out of the echoed request, where either spelling may stand."""
+    for (kind, _), body in bodies.items():
+        if kind != "deployment":
+            continue
+        for old, new in _RENAMED.items():
+            body[new] = body.pop(old)
+        request = body["request"]
+        for sent, name in _ECHOED.items():
+            said = [request.pop(key) for key in {sent, name} if key in request]
+            if said:
+                body[name] = said[0]
+        body["request"] = {key: value for key, value in request.items() if _snake(key) not in body}
+        if not body["enable_hot_load"]:
+            body["hot_load_bucket_type"] = ""
+    return bodies
+
+
+def _snake(name: str) -> str:
+    return re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name)
+
+
+STEPS: Mapping[int, Callable[[Bodies, Blobs], Bodies]] = {3: _with_digests, 4: _with_settings}

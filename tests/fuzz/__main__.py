@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 
+from emulator.http.openapi import with_examples
 from emulator.server import Emulator
 from tests.doubles import BASE, DictBackend
+from tests.http.exchanges import load
 from tests.http.gateway.conftest import Wire
 from tests.inspect.test_replay import train
 from tests.journal.test_journal import JOBS
@@ -36,7 +38,7 @@ def main(seconds: int, seed: int) -> int:
         ):
             model_id = furnish(http)
             document = http.get("/_ftsim/openapi.json").json()
-            guide(document, model_id)
+            guide(with_examples(document, load()), model_id)
             (folder / "openapi.json").write_text(json.dumps(document))
             statuses = run(
                 folder, emulator, seconds, seed, "--exclude-path-regex", "^/_ftsim/", "--exclude-method", "DELETE"
@@ -69,20 +71,21 @@ def furnish(http: httpx.Client) -> str:
 
 def guide(document: dict[str, Any], model_id: str) -> None:
     """Let generated requests often name what exists, else most would end at the first 404."""
+    known_fields = {
+        "model_id": model_id, "baseModel": BASE, "base_model": BASE, "path": "step-2",
+        "model": f"{BASE}#accounts/local/deployments/d1", "trainerJobId": f"{JOBS[4:]}/j1",
+    }  # fmt: skip
+    for schema in document["components"]["schemas"].values():
+        for field, value in known_fields.items():
+            if field in schema.get("properties", {}):
+                schema["properties"][field] = {"anyOf": [{"const": value}, {"type": "string", "maxLength": 80}]}
     for operations in document["paths"].values():
         for operation in operations.values():
-            for parameter in operation["parameters"]:
+            for parameter in operation.get("parameters", ()):
                 if known := EXISTING.get(parameter["name"]):
                     parameter["schema"] = {
                         "anyOf": [{"enum": known}, {"enum": known}, {"type": "string", "maxLength": 80}]
                     }
-            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            known_fields = {"model_id": model_id, "baseModel": BASE, "base_model": BASE, "path": "step-2",
-                            "model": f"{BASE}#accounts/local/deployments/d1",
-                            "trainer_job_id": f"{JOBS[4:]}/j1"}  # fmt: skip
-            for field, value in known_fields.items():
-                if field in body.get("properties", {}):
-                    body["properties"][field] = {"anyOf": [{"const": value}, {"type": "string", "maxLength": 80}]}
 
 
 def run(folder: Path, emulator: Emulator, seconds: int, seed: int, *choice: str) -> int:

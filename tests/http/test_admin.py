@@ -47,7 +47,7 @@ def test_state_and_rows(emu: Emulator, http: httpx.Client) -> None:
 def test_the_ledger_tells_every_load_and_the_row_who_loaded_it(emu: Emulator, http: httpx.Client) -> None:
     wire = Wire(http)
     wire.run("save_weights_for_sampler", 1, path="one")
-    spec = DeploymentSpec(BASE, enable_hot_load=True, trainer_job=JOB, shape=SHAPE)
+    spec = DeploymentSpec(BASE, enable_hot_load=True, hot_load_trainer_job=JOB, deployment_shape=SHAPE)
     emu.platform.deployments.create("local", spec, "d1")
     (saved,) = (row.id for row in emu.world.checkpoints.of(JOB))
     for identity in (saved, "nowhere"):

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.server import Emulator
 from emulator.state import upkeep
+from emulator.state.blobs import Blobs
 from emulator.state.digests import RECORD
-from emulator.state.migrations import FORMAT
+from emulator.state.migrations import BOOT, FORMAT, migrate
 from emulator.state.store import Store
 from emulator.state.world import World
 from ftsim.cli.main import app
@@ -282,3 +283,25 @@ def test_a_full_disk_lets_a_state_be_read(backend: DictBackend, trained: Path, m
 def test_the_folder_is_its_users_alone(trained: Path) -> None:
     assert trained.stat().st_mode & 0o777 == 0o700
     assert os.stat(trained / "lock").st_mode & 0o077 == 0
+
+
+def test_a_deployment_of_format_4_keeps_what_was_set(tmp_path: Path) -> None:
+    store, account = Store(tmp_path / "metadata.sqlite"), "accounts/a"
+    body = {
+        "account": "a", "id": "d1", "base_model": "m", "created": 1, "updated": 2, "state": "READY", "pending": None,
+        "enable_hot_load": True, "bucket_type": "FW_HOSTED", "bucket_url": "gs://b/", "trainer_job": "j", "shape": "s",
+        "transition": "SYNC", "min_replicas": 1, "max_replicas": 3, "replicas": 1, "generation": 0, "deleted": None,
+        "request": {"displayName": "mine", "annotations": {"k": "v"}, "forTraining": True, "extraArgs": ["x"],
+                    "baseModel": "m", "description": "old"},
+        "pods": [],
+    }  # fmt: skip
+    store.write({("deployment", f"{account}/deployments/d1"): body, BOOT: {"format": 4, "count": 0}})
+    assert migrate(store, Blobs(tmp_path / "blobs")) == [4, 5]
+    found = World(store=store).deployments.get(f"{account}/deployments/d1")
+    assert found is not None
+    assert (found.hot_load_bucket_url, found.hot_load_trainer_job, found.deployment_shape) == ("gs://b/", "j", "s")
+    assert (found.min_replica_count, found.max_replica_count, found.hot_load_transition_type) == (1, 3, "SYNC")
+    assert (found.display_name, found.description, found.annotations) == ("mine", "old", {"k": "v"})
+    assert found.for_training
+    assert found.request == {"extraArgs": ["x"]}
+    store.close()

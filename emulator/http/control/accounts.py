@@ -2,32 +2,33 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
 from emulator.core.errors import PermissionDenied
 from emulator.core.names import Subject
+from emulator.http import schemas
 from emulator.http.control import wire
+from emulator.http.declare import LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, caller, platform_of
 from emulator.platform.models.catalogue import SHARED_ACCOUNT
 from emulator.quirks import calls
 
-router = Router()
+router = Endpoints()
+_WHOLE = {name: "there is one account, and it is listed" for name in LIST}
 
 
+@router.serve("list_accounts", answer=schemas.page("accounts", schemas.ACCOUNT), query=_WHOLE)
 async def list_accounts(request: Request) -> Response:
-    """Exactly the caller's account, unless a quirk says otherwise (FAILURES F18)."""
+    """List exactly the caller's account, unless a quirk says otherwise (FAILURES F18)."""
     own = caller(request)
     listed = {"one": [own], "none": [], "two": [own, f"{own}-2"]}
     accounts = listed[platform_of(request).world.quirks.value(calls.ACCOUNTS_LISTED, Subject(account=own))]
     return Reply(wire.listing("accounts", map(wire.account, accounts), "", len(accounts)))
 
 
+@router.serve("get_account", answer=schemas.ACCOUNT, query=READ_MASK)
 async def get(request: Request) -> Response:
+    """Show the caller's account, or the shared one."""
     wanted = request.path_params["account"]
     if wanted not in (caller(request), SHARED_ACCOUNT):
         raise PermissionDenied(f"this key belongs to account {caller(request)!r}, not to {wanted[:64]!r}")
     return Reply(wire.account(wanted))
-
-
-router.add_route("/v1/accounts", list_accounts, methods=["GET"])
-router.add_route("/v1/accounts/{account}", get, methods=["GET"])

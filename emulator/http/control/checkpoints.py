@@ -5,20 +5,27 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
 from emulator.core.errors import InvalidArgument
 from emulator.core.names import OwnerName, split_resource
+from emulator.http import schemas
+from emulator.http.bodies import Body, read_body
 from emulator.http.control import rows, wire
-from emulator.http.control.requests import Body, page_size, read_body
+from emulator.http.control.requests import page_size
+from emulator.http.declare import PAGE, Endpoints
 from emulator.http.web import Reply, platform_of
 from emulator.platform.checkpoints.promotion import PromoteRequest
 from emulator.quirks import promotion
 from emulator.state.entities import Model
 
-router = Router()
+router = Endpoints()
 _LIST_KEYS = {"trainingSessions": "trainingSessionCheckpoints"}
-_OWNERS = ("rlorTrainerJobs", "trainingSessions", "supervisedFineTuningJobs", "dpoJobs")
+_OWNERS = {
+    "job": "rlorTrainerJobs",
+    "session": "trainingSessions",
+    "sft_job": "supervisedFineTuningJobs",
+    "dpo_job": "dpoJobs",
+}
 
 
 class Promote(Body):
@@ -32,6 +39,7 @@ class Promote(Body):
 
 
 async def list_checkpoints(request: Request) -> Response:
+    """List the checkpoints of a job or session, those that are ready."""
     platform = platform_of(request)
     owner = OwnerName.parse(_owner(request))
     token = rows.token(request.query_params.get("pageToken", ""), platform.world.quirks, owner)
@@ -39,8 +47,9 @@ async def list_checkpoints(request: Request) -> Response:
     return Reply(rows.listing(page, platform.world.quirks, _LIST_KEYS.get(owner.collection, "checkpoints"), owner))
 
 
+@router.serve("promote", answer=schemas.PROMOTED, body=Promote)
 async def promote_of_account(request: Request) -> Response:
-    """The account-level route: the body names the trainer job (FAILURES D13: in full, and of that family)."""
+    """Make a model of a checkpoint: the body names the trainer job (FAILURES D13: in full, and of that family)."""
     sent, raw = await read_body(request, Promote)
     if not sent.trainer_job_id:
         raise InvalidArgument("trainer_job_id is required: accounts/<account>/rlorTrainerJobs/<job>")
@@ -51,6 +60,7 @@ async def promote_of_account(request: Request) -> Response:
 
 
 async def promote_of_owner(request: Request) -> Response:
+    """Make a model of a checkpoint of the job or session in the path."""
     sent, raw = await read_body(request, Promote)
     return await _promote(request, sent, raw, _owner(request))
 
@@ -81,8 +91,7 @@ def _owner(request: Request) -> str:
     return f"accounts/{account}/{request.url.path.split('/')[4]}/{owner}"
 
 
-for _collection in _OWNERS:
-    _rows = f"/v1/accounts/{{account}}/{_collection}/{{owner}}/checkpoints"
-    router.add_route(_rows, list_checkpoints, methods=["GET"])
-    router.add_route(_rows + "/{checkpoint}:promote", promote_of_owner, methods=["POST"])
-router.add_route("/v1/accounts/{account}/checkpoints/{checkpoint}:promote", promote_of_account, methods=["POST"])
+for _owned, _collection in _OWNERS.items():
+    _page = schemas.page(_LIST_KEYS.get(_collection, "checkpoints"), schemas.ROW)
+    router.serve(f"list_{_owned}_checkpoints", answer=_page, query=PAGE)(list_checkpoints)
+    router.serve(f"promote_of_{_owned}", answer=schemas.PROMOTED, body=Promote)(promote_of_owner)

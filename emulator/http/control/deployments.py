@@ -1,86 +1,102 @@
 """/v1/accounts/{account}/deployments (WIRE 1.12, 4.2)."""
 
-import re
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic.alias_generators import to_camel, to_snake
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
 from emulator.core.clock import rfc3339
 from emulator.core.errors import InvalidArgument
-from emulator.http.control.requests import Body, list_query, read_body
+from emulator.core.settings import settings
+from emulator.http import schemas
+from emulator.http.bodies import Body, Ignored, Refusal, read_body, settings_body
+from emulator.http.control.requests import list_query
 from emulator.http.control.wire import listing
+from emulator.http.declare import ACTS, LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 from emulator.platform.deployments.deployments import MUTABLE
 from emulator.platform.deployments.spec import DeploymentSpec
-from emulator.state.entities import Deployment
+from emulator.state.entities import Deployment, DeploymentSettings
 
-router = Router()
-_PARENT = "/v1/accounts/{account}/deployments"
-_STATEFUL = frozenset({name for name in MUTABLE if name.startswith(("hot_load", "min_", "max_"))} | {"base_model"})
-_HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
+router = Endpoints()
+_SETTINGS = settings(DeploymentSettings)
+_SHOWN = [(name, to_camel(name), None if one.shown == "always" else one.default) for name, one in _SETTINGS.items()]
+"""Fields of an answer, each with the value at which it is left out."""
+_CLUSTER = "no cluster stands behind a deployment here: it is echoed"
+_SPEED = "it makes answers faster and no different: it is echoed"
+_SCALING = "replicas are as many as minReplicaCount and :scale say, whatever the load: it is echoed"
+_STARTER = "containers, not models, take it: it is echoed"
+_IGNORED = {
+    **dict.fromkeys(("acceleratorCount", "placement", "region", "cluster", "preemptible", "pricingPlanId",
+                     "deploymentTemplate", "disableDeploymentSizeValidation"), _CLUSTER),
+    **dict.fromkeys(("draftModel", "draftTokenCount", "ngramSpeculationLength", "enableMtp", "autoTune",
+                     "enableSessionAffinity", "numPeftDeviceCached"), _SPEED),
+    **dict.fromkeys(("autoscalingPolicy", "maxWithRevocableReplicaCount", "maxConcurrencyPerReplica"), _SCALING),
+    **dict.fromkeys(("extraArgs", "extraValues"), _STARTER),
+    **dict.fromkeys(("directRouteType", "directRouteApiKeys", "directRouteHandle"),
+                    "a deployment is reached at the one address of the emulator: it is echoed"),
+    **dict.fromkeys(("activeModelVersion", "targetModelVersion"), "models have one version here: it is echoed"),
+    **dict.fromkeys(("enableAddons", "enableHotReloadLatestAddon"),
+                    "an add-on is served by hot-load or as a deployment of its own: it is echoed"),
+    "precision": "weights are computed as they were trained: it is echoed",
+    "maxContextLength": "the context is the model's: it is echoed",
+    "expireTime": "a deployment stays until it is deleted: it is echoed",
+}  # fmt: skip
 
-
-class Fields(Body):
-    """The fields of a deployment that mean something here."""
-
-    base_model: str = ""
-    description: str = ""
-    display_name: str = ""
-    min_replica_count: int = 0
-    max_replica_count: int = 1
-    enable_hot_load: bool = False
-    for_training: bool = False
-    hot_load_bucket_type: str = ""
-    hot_load_bucket_url: str = ""
-    hot_load_trainer_job: str = ""
-    hot_load_transition_type: str = ""
-    deployment_shape: str = ""
-    accelerator_type: str = ""
-    annotations: dict[str, str] = Field(default_factory=dict)
+DeploymentBody = settings_body(DeploymentSettings, _IGNORED)
 
 
 class Scale(Body):
-    """The body of `:scale`."""
+    """How many replicas are to run now."""
 
     replica_count: int = 0
 
 
+class Undelete(Body):
+    """Nothing."""
+
+    ignored: ClassVar[Ignored] = {"body": "the path says it all"}
+
+
+@router.serve("get_deployment", answer=schemas.DEPLOYMENT, query=READ_MASK)
+async def get(request: Request) -> Response:
+    """Show a deployment."""
+    return Reply(deployment(platform_of(request).deployments.get(*_target(request), look=True)))
+
+
+@router.serve(
+    "create_deployment", answer=schemas.DEPLOYMENT, body=DeploymentBody,
+    query={
+        "deploymentId": ACTS, "acceptShapelessRisk": ACTS, "skipShapeValidation": ACTS,
+        "validateOnly": Refusal("a deployment is always made"),
+        "disableAutoDeploy": "a model is served by the deployments that are asked for, and no other",
+        "disableSpeculativeDecoding": _SPEED, "skipImageTagValidation": "no image is run here",
+    },
+)  # fmt: skip
 async def create(request: Request) -> Response:
-    sent, raw = await read_body(request, Fields)
+    """Make a deployment."""
+    sent, raw = await read_body(request, DeploymentBody)
     query = request.query_params
+    said: dict[str, Any] = {name: getattr(sent, name) for name in _SETTINGS}
+    if "max_replica_count" not in sent.model_fields_set:
+        said["max_replica_count"] = max(said["max_replica_count"], said["min_replica_count"])
     spec = DeploymentSpec(
-        base_model=sent.base_model,
-        description=sent.description,
-        display_name=sent.display_name,
-        min_replicas=sent.min_replica_count,
-        max_replicas=max(sent.max_replica_count, sent.min_replica_count)
-        if "max_replica_count" not in sent.model_fields_set
-        else sent.max_replica_count,
-        enable_hot_load=sent.enable_hot_load,
-        for_training=sent.for_training,
-        bucket_type=sent.hot_load_bucket_type,
-        bucket_url=sent.hot_load_bucket_url,
-        trainer_job=sent.hot_load_trainer_job,
-        transition=sent.hot_load_transition_type,
-        shape=sent.deployment_shape,
-        accelerator_type=sent.accelerator_type,
+        **said,
         accept_shapeless_risk=query.get("acceptShapelessRisk") == "true",
         skip_shape_validation=query.get("skipShapeValidation") == "true",
-        request=raw,
+        request={key: value for key, value in raw.items() if to_snake(key) not in _SETTINGS},
     )
     made = platform_of(request).deployments.create(request.path_params["account"], spec, query.get("deploymentId", ""))
     return Reply(deployment(made))
 
 
-async def get(request: Request) -> Response:
-    return Reply(deployment(platform_of(request).deployments.get(*_target(request), look=True)))
-
-
+@router.serve(
+    "list_deployments", answer=schemas.page("deployments", schemas.DEPLOYMENT), query={**LIST, "showDeleted": ACTS}
+)
 async def list_deployments(request: Request) -> Response:
+    """List deployments, oldest first; deleted ones when asked for."""
     found = platform_of(request).deployments.list(
         request.path_params["account"],
         list_query(request, deployment),
@@ -89,16 +105,9 @@ async def list_deployments(request: Request) -> Response:
     return Reply(listing("deployments", map(deployment, found.rows), found.next_token, found.total))
 
 
-async def patch(request: Request) -> Response:
-    sent, _ = await read_body(request, Fields)
-    mask = request.query_params.get("updateMask")
-    names = None if not mask else [_snake(name.strip()) for name in mask.split(",") if name.strip()]
-    values = {name: getattr(sent, name) for name in sent.model_fields_set & set(MUTABLE)}
-    found = await run_in_threadpool(platform_of(request).deployments.patch, *_target(request), values, names)
-    return Reply(deployment(found))
-
-
+@router.serve("scale_deployment", answer=schemas.DEPLOYMENT, body=Scale)
 async def scale(request: Request) -> Response:
+    """Run so many replicas now."""
     sent, _ = await read_body(request, Scale)
     if "replica_count" not in sent.model_fields_set:
         raise InvalidArgument("replicaCount is required")
@@ -106,58 +115,60 @@ async def scale(request: Request) -> Response:
     return Reply(deployment(found))
 
 
+@router.serve("undelete_deployment", answer=schemas.DEPLOYMENT, body=Undelete)
+async def undelete(request: Request) -> Response:
+    """Bring a deleted deployment back, without what it had loaded."""
+    return Reply(deployment(platform_of(request).deployments.undelete(*_target(request))))
+
+
+@router.serve(
+    "patch_deployment", answer=schemas.DEPLOYMENT, body=DeploymentBody,
+    query={"updateMask": ACTS, "skipShapeValidation": "a deployment keeps its shape"},
+)  # fmt: skip
+async def patch(request: Request) -> Response:
+    """Change the fields that updateMask names; without a mask those that were sent."""
+    sent, _ = await read_body(request, DeploymentBody)
+    mask = request.query_params.get("updateMask")
+    names = None if not mask else [to_snake(name.strip()) for name in mask.split(",") if name.strip()]
+    values = {name: getattr(sent, name) for name in sent.model_fields_set & set(MUTABLE)}
+    found = await run_in_threadpool(platform_of(request).deployments.patch, *_target(request), values, names)
+    return Reply(deployment(found))
+
+
+@router.serve(
+    "delete_deployment",
+    query={"hard": ACTS, "ignoreChecks": "one in use is deleted too"},
+)
 async def delete(request: Request) -> Response:
+    """Stop a deployment; `hard` forgets it, otherwise it can be undeleted."""
     hard = request.query_params.get("hard") == "true"
     await run_in_threadpool(platform_of(request).deployments.delete, *_target(request), hard=hard)
     return Reply({})
 
 
-async def undelete(request: Request) -> Response:
-    return Reply(deployment(platform_of(request).deployments.undelete(*_target(request))))
-
-
 def deployment(entity: Deployment) -> dict[str, Any]:
-    """A deployment; what the request said and the emulator has no use for is echoed."""
+    """A deployment as an answer; what the request said and the emulator has no use for is echoed."""
+    shown = {key: value for name, key, unsaid in _SHOWN if (value := getattr(entity, name)) != unsaid}
     body = {
-        **{key: value for key, value in entity.request.items() if _snake(key) not in _STATEFUL},
+        **entity.request,
+        **shown,
         "name": entity.name,
         "state": entity.state,
         "status": {"code": "OK" if entity.state != "FAILED" else "INTERNAL", "message": ""},
-        "baseModel": entity.base_model,
         "createTime": rfc3339(entity.created),
         "updateTime": rfc3339(entity.updated),
-        "minReplicaCount": entity.min_replicas,
-        "maxReplicaCount": entity.max_replicas,
         "replicaCount": len(entity.pods),
         "desiredReplicaCount": entity.replicas,
-        "enableHotLoad": entity.enable_hot_load,
     }
     if entity.enable_hot_load:
         body |= {
-            "hotLoadBucketType": entity.bucket_type,
-            "hotLoadBucketUrl": entity.bucket_url,
-            "hotLoadTransitionType": entity.transition or "HOT_LOAD_TRANSITION_TYPE_UNSPECIFIED",
-            "hotLoadTrainerJob": entity.trainer_job,
+            "hotLoadTransitionType": entity.hot_load_transition_type or "HOT_LOAD_TRANSITION_TYPE_UNSPECIFIED",
+            "hotLoadTrainerJob": entity.hot_load_trainer_job,
         }
-    optional = {
-        "deploymentShape": entity.shape,
-        "deleteTime": rfc3339(entity.deleted) if entity.deleted is not None else "",
-    }
-    return body | {key: value for key, value in optional.items() if value}
-
-
-def _snake(name: str) -> str:
-    return _HUMP.sub(lambda match: f"_{match[1].lower()}", name)
+    if entity.deleted is not None:
+        body["deleteTime"] = rfc3339(entity.deleted)
+    return body
 
 
 def _target(request: Request) -> tuple[str, str]:
     return request.path_params["account"], request.path_params["deployment"]
-
-
-router.add_route(_PARENT, create, methods=["POST"])
-router.add_route(_PARENT, list_deployments, methods=["GET"])
-router.add_route(_PARENT + "/{deployment}:scale", scale, methods=["PATCH"])
-router.add_route(_PARENT + "/{deployment}:undelete", undelete, methods=["POST"])
-router.add_route(_PARENT + "/{deployment}", get, methods=["GET"])
-router.add_route(_PARENT + "/{deployment}", patch, methods=["PATCH"])
-router.add_route(_PARENT + "/{deployment}", delete, methods=["DELETE"])

@@ -1,17 +1,21 @@
 """/v1/accounts/{account}/models and the files behind them (WIRE 1.5)."""
 
+from typing import ClassVar
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Router
 
 from emulator.core.names import resource
+from emulator.http import schemas
+from emulator.http.bodies import Body, Ignored, Refusal, Refused, read_body
 from emulator.http.control import wire
-from emulator.http.control.requests import Body, list_query, read_body
+from emulator.http.control.requests import list_query
+from emulator.http.declare import ACTS, LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 
-router = Router()
-_PARENT = "/v1/accounts/{account}/models"
+router = Endpoints()
+_FACT = Refusal("it is a fact about the model's files")
 
 
 class UpdateModel(Body):
@@ -20,17 +24,33 @@ class UpdateModel(Body):
     display_name: str | None = None
     description: str | None = None
 
+    ignored: ClassVar[Ignored] = {
+        **dict.fromkeys(
+            ("githubUrl", "huggingFaceUrl", "public", "deprecationDate"), "it is not kept: nothing here reads it"
+        ),
+        **dict.fromkeys(("defaultDraftModel", "defaultDraftTokenCount"), "answers are computed without a draft"),
+    }
+    refused: ClassVar[Refused] = {
+        **dict.fromkeys(
+            ("baseModelDetails", "contextLength", "kind", "peftDetails", "snapshotType", "supportsImageInput",
+             "supportsLora", "supportsTools", "teftDetails", "trainingContextLength"), _FACT),
+        **dict.fromkeys(("conversationConfig", "useHfApplyChatTemplate"),
+                        Refusal("chat goes through the template in the model's files")),
+    }  # fmt: skip
 
-async def get(request: Request) -> Response:
-    return Reply(wire.model(platform_of(request).models.get(_name(request))))
 
-
+@router.serve("list_models", answer=schemas.page("models", schemas.MODEL), query=LIST)
 async def list_models(request: Request) -> Response:
+    """List models, oldest first."""
     found = platform_of(request).models.list(request.path_params["account"], list_query(request, wire.model))
     return Reply(wire.listing("models", map(wire.model, found.rows), found.next_token, found.total))
 
 
+@router.serve(
+    "update_model", answer=schemas.MODEL, body=UpdateModel, query={"updateMask": "fields that were sent change"}
+)
 async def update(request: Request) -> Response:
+    """Change what a person reads of a model."""
     sent, _ = await read_body(request, UpdateModel)
     changed = platform_of(request).models.update(
         _name(request), display_name=sent.display_name, description=sent.description
@@ -38,19 +58,24 @@ async def update(request: Request) -> Response:
     return Reply(wire.model(changed))
 
 
+@router.serve("delete_model")
 async def delete(request: Request) -> Response:
+    """Delete a model that no deployment serves."""
     await run_in_threadpool(platform_of(request).models.delete, _name(request))
     return Reply({})
 
 
+@router.serve("get_download_endpoint", answer=schemas.LINKS, query=READ_MASK)
 async def download_endpoint(request: Request) -> Response:
+    """Give a signed link to every file of a model."""
     links = await run_in_threadpool(platform_of(request).downloads.links, _name(request))
     base = str(request.base_url).rstrip("/")
     return Reply({"filenameToSignedUrls": {file: base + link for file, link in links.items()}})
 
 
+@router.serve("download_model_file", query={"expires": ACTS, "signature": ACTS}, media=("application/octet-stream",))
 async def file(request: Request) -> Response:
-    """No key is asked here: the link is signed."""
+    """Send a file. No key is asked here: the link is signed."""
     query = request.query_params
     path = platform_of(request).downloads.file(
         _name(request), request.path_params["file"], query.get("expires", ""), query.get("signature", "")
@@ -58,13 +83,11 @@ async def file(request: Request) -> Response:
     return FileResponse(path)
 
 
+@router.serve("get_model", answer=schemas.MODEL, query=READ_MASK)
+async def get(request: Request) -> Response:
+    """Show a model."""
+    return Reply(wire.model(platform_of(request).models.get(_name(request))))
+
+
 def _name(request: Request) -> str:
     return resource(request.path_params["account"], "models", request.path_params["model"])
-
-
-router.add_route(_PARENT, list_models, methods=["GET"])
-router.add_route(_PARENT + "/{model}:getDownloadEndpoint", download_endpoint, methods=["GET"])
-router.add_route(_PARENT + "/{model}/files/{file}", file, methods=["GET"])
-router.add_route(_PARENT + "/{model}", get, methods=["GET"])
-router.add_route(_PARENT + "/{model}", update, methods=["PATCH"])
-router.add_route(_PARENT + "/{model}", delete, methods=["DELETE"])

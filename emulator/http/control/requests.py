@@ -1,16 +1,12 @@
-"""Reading requests: list queries, protobuf durations, bodies with field by field complaints."""
+"""Reading requests: list queries and protobuf durations; bodies are read in `emulator.http.bodies`."""
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.alias_generators import to_camel, to_snake
-from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
 from emulator.core.errors import InvalidArgument
-from emulator.http.web import body
 from emulator.platform.queries import filters
 from emulator.platform.queries.paging import Query
 
@@ -18,38 +14,6 @@ _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)s")
 _OLDEST = frozenset({"", "create_time", "create_time asc", "createTime", "createTime asc"})
 _NEWEST = frozenset({"create_time desc", "createTime desc"})
 T = TypeVar("T")
-M = TypeVar("M", bound="Body")
-
-
-class Body(BaseModel):
-    """A request body: camelCase or snake_case, null means absent, unknown fields are kept."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", protected_namespaces=())
-
-
-async def read_body(request: Request, cls: type[M]) -> tuple[M, dict[str, Any]]:
-    """The body as `cls` and as it was sent; raises InvalidArgument that names the first wrong field."""
-    raw = _without_nulls(await body(request))
-    try:
-        return cls.model_validate(raw), raw
-    except ValidationError as error:
-        found = [(_as_sent(raw, one), one["msg"]) for one in error.errors()]
-        field = found[0][0]
-        said = dict.fromkeys(message for other, message in found if other == field)  # several where it may be several
-        raise InvalidArgument(f"invalid field {'.'.join(field)[:120]!r}: {'; or '.join(said)}") from None
-
-
-def _as_sent(raw: Any, error: ErrorDetails) -> list[str]:
-    """The path to a field in the spelling that the request used, without what a type of several calls its members."""
-    names = []
-    for part in error["loc"]:
-        name = to_snake(part) if isinstance(part, str) and isinstance(raw, dict) and part not in raw else part
-        there = name in raw if isinstance(raw, dict) else isinstance(raw, list) and isinstance(name, int)
-        if not there and error["type"] != "missing":
-            break
-        raw = raw[name] if there else None
-        names.append(str(name))
-    return names
 
 
 def list_query(request: Request, as_resource: Callable[[T], Mapping[str, Any]]) -> Query[T]:
@@ -80,8 +44,3 @@ def seconds(duration: str) -> float:
     if (match := _DURATION.fullmatch(duration)) is None:
         raise InvalidArgument(f"invalid duration {duration[:40]!r}: write seconds, for example 1800s")
     return float(match[1])
-
-
-def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
-    pruned = {key: _without_nulls(item) if isinstance(item, dict) else item for key, item in value.items()}
-    return {key: item for key, item in pruned.items() if item is not None}

@@ -2,34 +2,35 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
+from emulator.http import schemas
 from emulator.http.control import wire
 from emulator.http.control.requests import list_query
+from emulator.http.declare import LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 
-router = Router()
-_PARENT = "/v1/accounts/{account}/trainingSessions"
+router = Endpoints()
 
 
+@router.serve("get_session", answer=schemas.TRAINING_SESSION, query=READ_MASK)
 async def get(request: Request) -> Response:
+    """Show a training session, a deleted one for 30 days too."""
     return Reply(wire.session(platform_of(request).sessions.get(*_target(request))))
 
 
+@router.serve("list_sessions", answer=schemas.page("trainingSessions", schemas.TRAINING_SESSION), query=LIST)
 async def list_sessions(request: Request) -> Response:
+    """List training sessions, oldest first."""
     found = platform_of(request).sessions.list(request.path_params["account"], list_query(request, wire.session))
     return Reply(wire.listing("trainingSessions", map(wire.session, found.rows), found.next_token, found.total))
 
 
+@router.serve("delete_session")
 async def delete(request: Request) -> Response:
+    """Close a training session."""
     platform_of(request).sessions.delete(*_target(request))
     return Reply({})
 
 
 def _target(request: Request) -> tuple[str, str]:
     return request.path_params["account"], request.path_params["session"]
-
-
-router.add_route(_PARENT, list_sessions, methods=["GET"])
-router.add_route(_PARENT + "/{session}", get, methods=["GET"])
-router.add_route(_PARENT + "/{session}", delete, methods=["DELETE"])

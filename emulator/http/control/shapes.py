@@ -2,17 +2,24 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
+from emulator.http import schemas
+from emulator.http.bodies import Refusal
 from emulator.http.control import wire
 from emulator.http.control.requests import list_query
+from emulator.http.declare import LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 from emulator.platform.models.catalogue import DeploymentShape, TrainingShape, versions
 
-router = Router()
+router = Endpoints()
+_BY_MODEL = {**LIST, "targetModel": Refusal("filter by snapshot.base_model")}
 
 
+@router.serve(
+    "list_training_shape_versions", answer=schemas.page("trainingShapeVersions", schemas.SHAPE_VERSION), query=LIST
+)
 async def training_versions(request: Request) -> Response:
+    """List the versions of a shape; `-` stands for every account or shape."""
     platform = platform_of(request)
 
     def as_resource(item: tuple[TrainingShape, str]) -> dict[str, object]:
@@ -23,17 +30,23 @@ async def training_versions(request: Request) -> Response:
     return Reply(wire.listing("trainingShapeVersions", map(as_resource, page.rows), page.next_token, page.total))
 
 
+@router.serve("get_training_shape_version", answer=schemas.SHAPE_VERSION, query=READ_MASK)
 async def training_version(request: Request) -> Response:
+    """Show a version of a training shape."""
     platform = platform_of(request)
     return Reply(wire.training_shape_version(*platform.catalogue.training_shape(_reference(request)), platform))
 
 
+@router.serve("get_training_shape", answer=schemas.EMPTY, query=READ_MASK)
 async def training_shape(request: Request) -> Response:
+    """Show a training shape."""
     shape, _ = platform_of(request).catalogue.training_shape(_reference(request))
     return Reply(wire.training_shape(shape))
 
 
+@router.serve("list_training_shapes", answer=schemas.page("trainingShapes", schemas.EMPTY), query=LIST)
 async def training_shapes(request: Request) -> Response:
+    """List training shapes."""
     account = request.path_params["account"]
     all_shapes = platform_of(request).catalogue.training_shapes.values()
     found = [shape for shape in all_shapes if account in ("-", shape.name.split("/")[1])]
@@ -41,7 +54,11 @@ async def training_shapes(request: Request) -> Response:
     return Reply(wire.listing("trainingShapes", map(wire.training_shape, page.rows), page.next_token, page.total))
 
 
+@router.serve(
+    "list_deployment_shape_versions", answer=schemas.page("deploymentShapeVersions", schemas.EMPTY), query=LIST
+)
 async def deployment_versions(request: Request) -> Response:
+    """List the versions of a deployment shape; `-` stands for every account or shape."""
     platform = platform_of(request)
 
     def as_resource(item: tuple[DeploymentShape, str]) -> dict[str, object]:
@@ -52,18 +69,28 @@ async def deployment_versions(request: Request) -> Response:
     return Reply(wire.listing("deploymentShapeVersions", map(as_resource, page.rows), page.next_token, page.total))
 
 
+@router.serve("get_deployment_shape_version", answer=schemas.EMPTY, query=READ_MASK)
 async def deployment_version(request: Request) -> Response:
+    """Show a version of a deployment shape."""
     platform = platform_of(request)
     return Reply(wire.deployment_shape_version(*platform.catalogue.deployment_shape(_reference(request)), platform))
 
 
+@router.serve("get_deployment_shape", answer=schemas.EMPTY, query=READ_MASK)
 async def deployment_shape(request: Request) -> Response:
+    """Show a deployment shape."""
     platform = platform_of(request)
     shape, _ = platform.catalogue.deployment_shape(_reference(request))
     return Reply(wire.deployment_shape(shape, platform))
 
 
+@router.serve(
+    "list_deployment_shapes",
+    answer=schemas.page("deploymentShapes", schemas.EMPTY),
+    query=_BY_MODEL,
+)
 async def deployment_shapes(request: Request) -> Response:
+    """List deployment shapes."""
     platform = platform_of(request)
     account = request.path_params["account"]
 
@@ -83,14 +110,3 @@ def _parent(request: Request) -> dict[str, str]:
 def _reference(request: Request) -> str:
     """The resource name in the path."""
     return request.url.path.removeprefix("/v1/")
-
-
-for _collection, _all, _one, _versions, _version in (
-    ("trainingShapes", training_shapes, training_shape, training_versions, training_version),
-    ("deploymentShapes", deployment_shapes, deployment_shape, deployment_versions, deployment_version),
-):
-    _base = f"/v1/accounts/{{account}}/{_collection}"
-    router.add_route(_base, _all, methods=["GET"])
-    router.add_route(_base + "/{shape}", _one, methods=["GET"])
-    router.add_route(_base + "/{shape}/versions", _versions, methods=["GET"])
-    router.add_route(_base + "/{shape}/versions/{version}", _version, methods=["GET"])

@@ -5,10 +5,11 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
+from emulator.core.endpoints import DEDICATED
 from emulator.core.names import CheckpointScope
-from emulator.http.gateway.routes import answer
+from emulator.http.declare import Endpoints
+from emulator.http.gateway.routes import VERBS, answer
 from emulator.http.web import platform_of
 from emulator.platform.platform import Platform
 from emulator.platform.trainers.futures import Promise
@@ -17,10 +18,11 @@ from emulator.state.entities import Checkpoint
 
 _UNSERVED = frozenset({"create_sampling_session", "asample", "sample", "create_sampling_route", "weight_sync"})
 
-router = Router()
+router = Endpoints()
+router.declared += VERBS.declared(DEDICATED)
 
 
-class JobSite:
+class JobTarget:
     """The gateway of one job."""
 
     def __init__(self, platform: Platform, account: str, job: str) -> None:
@@ -45,7 +47,7 @@ class JobSite:
         return self.platform.trainers.create_session(self._trainer())
 
     def heartbeat(self, session_id: str) -> None:
-        """A sign of life keeps no job from idling out."""
+        """Note that a client session is still in use; that keeps no job from idling out."""
         job = self.platform.jobs.get(self._account, self._job)
         self.platform.trainers.of(job).sessions.heartbeat(session_id)
 
@@ -66,8 +68,9 @@ class JobSite:
 
 
 async def gateway(request: Request) -> Response:
+    """Answer every verb of a job's trainer."""
     parameters = request.path_params
-    return await answer(JobSite(platform_of(request), parameters["account"], parameters["job"]), request)
+    return await answer(JobTarget(platform_of(request), parameters["account"], parameters["job"]), request)
 
 
-router.add_route("/training/v1/rlorTrainerJobs/{account}/{job}/api/v1/{verb:path}", gateway, methods=["GET", "POST"])
+router.add_route(DEDICATED + "{verb:path}", gateway, methods=["GET", "POST"])

@@ -1,104 +1,184 @@
-"""The verbs of the trainer gateway (WIRE 2.4), the same on a dedicated trainer and on the pool but for the `Site`.
+"""The verbs of the trainer gateway (WIRE 2.4), the same on a job's trainer and on the pool but for the `GatewayTarget`.
 
-Plain routes without validation models: a training step passes here several times, and bodies are judged inside the
-operation so that a bad datum fails its future and never the client (WIRE 2.7).
+Bodies are declared (`gateway/bodies.py`) and judged inside the operation, so that a bad datum fails its future and
+never the client (WIRE 2.7); a training step passes here several times.
 """
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from emulator.core.endpoints import ENDPOINTS, row
 from emulator.core.errors import InvalidArgument, NotFound
-from emulator.http.gateway import answers
-from emulator.http.gateway.site import Site
+from emulator.http import schemas
+from emulator.http.bodies import Body, refuse
+from emulator.http.declare import Declared, declare
+from emulator.http.gateway import answers, bodies
+from emulator.http.gateway.target import GatewayTarget
+from emulator.http.schemas import STRING, Schema, each, obj
 from emulator.http.web import Reply, parse
 from emulator.platform.trainers.futures import Promise
 from emulator.quirks import trainers
 
 HOLD_S = 25.0
-Handler = Callable[[Site, bytes], Awaitable[Response]]
+Handler = Callable[[GatewayTarget, bytes], Awaitable[Response]]
+H = TypeVar("H", bound=Handler)
 
 
-async def answer(site: Site, request: Request) -> Response:
-    """Every verb of a trainer."""
+class Verbs:
+    """The verbs that a trainer answers. One path pattern leads here, and the verb at its end finds its handler."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[tuple[str, str], Handler] = {}
+        self._declare: dict[str, Callable[[str], Declared]] = {}
+
+    def serve(self, verb: str, *, answer: Schema = schemas.EMPTY, body: type[Body] | None = None) -> Callable[[H], H]:
+        """Let the decorated function answer a verb, in both flavours."""
+
+        def bind(handler: H) -> H:
+            self._declare[verb] = lambda operation: declare(operation, handler, answer=answer, body=body)
+            self._handlers[row(_operation(verb)).method, verb] = handler
+            return handler
+
+        return bind
+
+    def submit(self, verb: str, body: type[Body]) -> None:
+        """Let a verb take a place in a model's sequence: what is wrong with its body fails its future."""
+
+        async def accept(target: GatewayTarget, raw: bytes) -> Response:
+            sent = parse(raw)
+            operations, trainer = target.platform.training, target.trainer(sent)
+            check = partial(refuse, sent, body)
+            return _accepted(operations.submit(trainer, verb, sent, _fingerprint(verb, raw), check))
+
+        accept.__doc__ = body.__doc__
+        self.serve(verb, answer=schemas.ACCEPTED, body=body)(accept)
+
+    def find(self, method: str, verb: str) -> Handler | None:
+        return self._handlers.get((method, verb))
+
+    def declared(self, prefix: str) -> list[Declared]:
+        """One flavour's verbs; those that clients know and nobody serves are only refused."""
+        rows = [one for one in ENDPOINTS if one.path.startswith(prefix)]
+        found = [self._declare[one.name](one.operation) for one in rows if one.name in self._declare]
+        others = [one for one in rows if one.name not in self._declare and one.operation not in SERVED_BY_ROUTES]
+        return found + [declare(one.operation, _unserved, answer=None, body=bodies.Nothing) for one in others]
+
+
+VERBS = Verbs()
+SERVED_BY_ROUTES = ("serverless_create_sampling_route",)
+"""A verb that one flavour alone serves, by a route of its own."""
+
+
+async def answer(target: GatewayTarget, request: Request) -> Response:
+    """Answer a verb of a trainer; raises NotFound for one that nobody knows, InvalidArgument for one of elsewhere."""
     verb = request.path_params["verb"]
-    handler = _HANDLERS.get((request.method, verb))
+    handler = VERBS.find(request.method, verb)
     if handler is not None:
-        return await handler(site, await request.body())
-    training = site.platform.training
-    if request.method == "POST" and verb in training.verbs:
-        raw = await request.body()
-        body = parse(raw)
-        return _accepted(training.submit(site.trainer(body), verb, body, _fingerprint(verb, raw)))
-    if refused := site.refusal(verb):
+        return await handler(target, await request.body())
+    if refused := target.refusal(verb):
         raise InvalidArgument(refused)
     raise NotFound(f"the trainer has no {request.method} {str(verb)[:80]!r}")
 
 
-async def _healthz(site: Site, _raw: bytes) -> Response:
-    status = site.health()
+def _unserved() -> None:
+    """Refused: the answer says where to ask instead."""
+
+
+def _operation(verb: str) -> str:
+    return verb.replace("/", "_")
+
+
+@VERBS.serve("healthz", answer=schemas.HEALTH)
+async def _healthz(target: GatewayTarget, _raw: bytes) -> Response:
+    """Say whether the trainer runs."""
+    status = target.health()
     if status == 200:
         return Reply({"status": "ok"})
     return Reply({"code": 14, "message": "the trainer is not ready", "details": []}, status)
 
 
-async def _capabilities(site: Site, _raw: bytes) -> Response:
-    return Reply({"supported_models": site.capabilities()})
+@VERBS.serve("get_server_capabilities", answer=obj({"supported_models": each(schemas.EMPTY)}))
+async def _capabilities(target: GatewayTarget, _raw: bytes) -> Response:
+    """Name the base model that the trainer holds."""
+    return Reply({"supported_models": target.capabilities()})
 
 
-async def _list_checkpoints(site: Site, _raw: bytes) -> Response:
-    return Reply({"checkpoints": site.names()})
+@VERBS.serve("list_checkpoints", answer=obj({"checkpoints": each(STRING)}))
+async def _list_checkpoints(target: GatewayTarget, _raw: bytes) -> Response:
+    """List the checkpoints that load_weights accepts."""
+    return Reply({"checkpoints": target.names()})
 
 
-async def _client_config(_site: Site, _raw: bytes) -> Response:
+@VERBS.serve("client/config", body=bodies.ClientConfig)
+async def _client_config(_target: GatewayTarget, _raw: bytes) -> Response:
+    """Tell a client how it may talk."""
     return Reply(answers.CLIENT_CONFIG)
 
 
-async def _auth_token(site: Site, _raw: bytes) -> Response:
-    return Reply({"jwt": answers.token(site.platform.world.clock.now())})
+@VERBS.serve("auth/token", answer=obj({"jwt": STRING}), body=bodies.Nothing)
+async def _auth_token(target: GatewayTarget, _raw: bytes) -> Response:
+    """Give a token that nothing here asks for."""
+    return Reply({"jwt": answers.token(target.platform.world.clock.now())})
 
 
-async def _create_session(site: Site, _raw: bytes) -> Response:
-    return Reply({"type": "create_session", "session_id": site.create_session()})
+@VERBS.serve("create_session", answer=schemas.SESSION, body=bodies.CreateSession)
+async def _create_session(target: GatewayTarget, _raw: bytes) -> Response:
+    """Open a session."""
+    return Reply({"type": "create_session", "session_id": target.create_session()})
 
 
-async def _heartbeat(site: Site, raw: bytes) -> Response:
-    site.heartbeat(str(parse(raw).get("session_id", "")))
+@VERBS.serve("session_heartbeat", answer=obj({"type": STRING}), body=bodies.Heartbeat)
+async def _heartbeat(target: GatewayTarget, raw: bytes) -> Response:
+    """Note that a session is still in use."""
+    target.heartbeat(str(parse(raw).get("session_id", "")))
     return Reply({"type": "session_heartbeat"})
 
 
-async def _telemetry(_site: Site, _raw: bytes) -> Response:
+@VERBS.serve("telemetry", answer=obj({"status": {"const": "accepted"}}), body=bodies.Telemetry)
+async def _telemetry(_target: GatewayTarget, _raw: bytes) -> Response:
+    """Thank a client for what it tells of itself."""
     return Reply({"status": "accepted"})
 
 
-async def _create_model(site: Site, raw: bytes) -> Response:
-    return _accepted(site.create_model(parse(raw), _fingerprint("create_model", raw)))
+@VERBS.serve("create_model", answer=schemas.ACCEPTED, body=bodies.CreateModel)
+async def _create_model(target: GatewayTarget, raw: bytes) -> Response:
+    """Accept a model to be made."""
+    return _accepted(target.create_model(parse(raw), _fingerprint("create_model", raw)))
 
 
-async def _get_info(site: Site, raw: bytes) -> Response:
+@VERBS.serve("get_info", answer=schemas.INFO, body=bodies.OneModel)
+async def _get_info(target: GatewayTarget, raw: bytes) -> Response:
+    """Describe a live model."""
     body = parse(raw)
-    return Reply(answers.info(site.trainer(body).model(str(body.get("model_id", "")))))
+    return Reply(answers.info(target.trainer(body).model(str(body.get("model_id", "")))))
 
 
-async def _unload_model(site: Site, raw: bytes) -> Response:
+@VERBS.serve("unload_model", answer=schemas.ACCEPTED, body=bodies.OneModel)
+async def _unload_model(target: GatewayTarget, raw: bytes) -> Response:
+    """Accept a model to be forgotten; twice is no error."""
     body = parse(raw)
-    trainer = site.trainer(body)
-    return _accepted(site.platform.trainers.unload_model(trainer, str(body.get("model_id", ""))))
+    trainer = target.trainer(body)
+    return _accepted(target.platform.trainers.unload_model(trainer, str(body.get("model_id", ""))))
 
 
-async def _weights_info(site: Site, raw: bytes) -> Response:
-    return Reply(answers.weights_info(site.weights(str(parse(raw).get("tinker_path", "")))))
+@VERBS.serve("weights_info", body=bodies.WeightsInfo)
+async def _weights_info(target: GatewayTarget, raw: bytes) -> Response:
+    """Describe a checkpoint."""
+    return Reply(answers.weights_info(target.weights(str(parse(raw).get("tinker_path", "")))))
 
 
-async def _retrieve(site: Site, raw: bytes) -> Response:
+@VERBS.serve("retrieve_future", body=bodies.RetrieveFuture)
+async def _retrieve(target: GatewayTarget, raw: bytes) -> Response:
     """Long-poll for a promise: at most HOLD_S, then `try_again` (WIRE 2.6)."""
-    asked, platform = parse(raw), site.platform
-    promise = platform.futures.get(site.within(), str(asked.get("request_id", "")))
+    asked, platform = parse(raw), target.platform
+    promise = platform.futures.get(target.within(), str(asked.get("request_id", "")))
     said = platform.world.quirks.spend(trainers.FUTURES_ANSWER, promise.subject)
     if said and (scripted := answers.scripted(said, promise, asked)) is not None:
         return scripted
@@ -131,18 +211,13 @@ def _fingerprint(verb: str, raw: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=16, person=verb.encode()[:16]).digest()
 
 
-_HANDLERS: Mapping[tuple[str, Any], Handler] = {
-    ("GET", "healthz"): _healthz,
-    ("GET", "get_server_capabilities"): _capabilities,
-    ("GET", "list_checkpoints"): _list_checkpoints,
-    ("POST", "client/config"): _client_config,
-    ("POST", "auth/token"): _auth_token,
-    ("POST", "create_session"): _create_session,
-    ("POST", "session_heartbeat"): _heartbeat,
-    ("POST", "telemetry"): _telemetry,
-    ("POST", "create_model"): _create_model,
-    ("POST", "get_info"): _get_info,
-    ("POST", "unload_model"): _unload_model,
-    ("POST", "weights_info"): _weights_info,
-    ("POST", "retrieve_future"): _retrieve,
-}
+for _verb, _body in (
+    ("forward", bodies.Forward),
+    ("forward_backward", bodies.ForwardBackward),
+    ("optim_step", bodies.OptimStep),
+    ("save_weights", bodies.SaveWeights),
+    ("save_weights_for_sampler", bodies.SaveSamplerWeights),
+    ("load_weights", bodies.LoadWeights),
+    ("load_adapter", bodies.LoadAdapter),
+):
+    VERBS.submit(_verb, _body)

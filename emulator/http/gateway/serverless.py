@@ -5,18 +5,20 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
-from emulator.core.errors import SERVERLESS, FailedPrecondition, InvalidArgument
+from emulator.core.endpoints import POOLED
+from emulator.core.errors import FailedPrecondition, InvalidArgument
 from emulator.core.names import CheckpointScope, resource
-from emulator.http.gateway.routes import answer
+from emulator.http import schemas
+from emulator.http.declare import Endpoints
+from emulator.http.gateway.bodies import SamplingRoute
+from emulator.http.gateway.routes import VERBS, answer
 from emulator.http.web import Reply, caller, parse, platform_of
 from emulator.platform.platform import Platform
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.trainer import Trainer
 from emulator.state.entities import Checkpoint
 
-BASE = SERVERLESS.rstrip("/")
 _UNSERVED = {
     "create_sampling_session": "sample through inference/v1/completions",
     "asample": "sample through inference/v1/completions",
@@ -24,10 +26,11 @@ _UNSERVED = {
     "weight_sync": "sample from a saved checkpoint",
 }
 
-router = Router()
+router = Endpoints()
+router.declared += VERBS.declared(POOLED)
 
 
-class PoolSite:
+class PoolTarget:
     """The gateway of the pool, as one account sees it."""
 
     def __init__(self, platform: Platform, account: str) -> None:
@@ -72,9 +75,11 @@ class PoolSite:
 
 
 async def gateway(request: Request) -> Response:
-    return await answer(PoolSite(platform_of(request), caller(request)), request)
+    """Answer every verb of the caller's sessions."""
+    return await answer(PoolTarget(platform_of(request), caller(request)), request)
 
 
+@router.serve("serverless_create_sampling_route", answer=schemas.ROUTE, body=SamplingRoute)
 async def create_sampling_route(request: Request) -> Response:
     """Let a base model or a run be sampled without a session: `{base_model}` or `{training_run}`."""
     asked = parse(await request.body())
@@ -85,5 +90,4 @@ async def create_sampling_route(request: Request) -> Response:
     return Reply({"type": "create_sampling_route", "name": route.name})
 
 
-router.add_route(f"{BASE}/api/v1/create_sampling_route", create_sampling_route, methods=["POST"])
-router.add_route(f"{BASE}/api/v1/{{verb:path}}", gateway, methods=["GET", "POST"])
+router.add_route(POOLED + "{verb:path}", gateway, methods=["GET", "POST"])

@@ -1,28 +1,29 @@
 """/inference/v1/chat/completions and /v1/chat/completions, through the model's own chat template (WIRE 3.1)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
 from emulator.backend import BackendError, Generation, Replica
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
-from emulator.http.control.requests import read_body
+from emulator.http import schemas
+from emulator.http.bodies import Ignored, read_body
+from emulator.http.declare import Endpoints
 from emulator.http.inference import conversation
 from emulator.http.inference.events import Choice, stream
-from emulator.http.inference.live import Ended, Said
+from emulator.http.inference.live import ChoiceFinished, TokensAdded
 from emulator.http.inference.message import Message
 from emulator.http.inference.requests import (
+    EVENTS,
     Sampling,
     begin,
     finished,
     perf_metrics,
-    refuse_absent,
     reply,
     target,
     tell_unread,
@@ -31,15 +32,8 @@ from emulator.http.inference.requests import (
 from emulator.http.inference.rows import Rows
 from emulator.http.web import platform_of
 
-router = Router()
+router = Endpoints()
 DEFAULT_MAX_TOKENS = 2048
-HARMLESS = frozenset(
-    {
-        "user", "metadata", "store", "service_tier", "stream_options", "parallel_tool_calls", "safety_identifier",
-        "prompt_cache_key", "prompt_cache_isolation_key", "prompt_cache_max_len", "prompt_truncate_len", "prompt",
-    }
-)  # fmt: skip
-"""Fields of a request that change nothing of what is said here."""
 
 
 class CreateChatCompletion(Sampling):
@@ -50,19 +44,26 @@ class CreateChatCompletion(Sampling):
     tool_choice: Any = "auto"
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
 
+    ignored: ClassVar[Ignored] = {
+        **Sampling.ignored,
+        "parallel_tool_calls": "a model calls the tools that it calls",
+        "prompt_truncate_len": "a prompt is never cut",
+        "prompt": "messages are what is said",
+    }
+
 
 async def create(request: Request) -> Response:
+    """Answer a chat through the model's own template, whole or as a stream."""
     sent, raw = await read_body(request, CreateChatCompletion)
-    refuse_absent(raw)
     messages, tools, settings = _read(sent)
-    tell_unread(request, sent, HARMLESS, conversation.unread(messages))
+    tell_unread(request, sent, conversation.unread(messages))
     on = await target(request, sent.model)
     prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
     live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS)], sent, raw)
     if sent.stream:
         head = _head(request, sent.model, "chat.completion.chunk")
-        teller = _Teller(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)])
-        return await stream(request, on, sent, live, teller, head, len(prompt))
+        writer = _ChunkWriter(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)])
+        return await stream(request, on, sent, live, writer, head, len(prompt))
     results = await finished(request, live)
     metrics = perf_metrics(on, results)
     content = {
@@ -146,8 +147,8 @@ def _raw(result: Generation, prompt: Sequence[int]) -> dict[str, Any]:
     }
 
 
-class _Teller:
-    """A chunk's choices: the role in a chunk of its own, then deltas with the rows of the tokens that came."""
+class _ChunkWriter:
+    """Writes a chunk's choices: the role in a chunk of its own, then deltas with the rows of the tokens that came."""
 
     def __init__(
         self, sent: CreateChatCompletion, prompt: Sequence[int], replica: Replica, call_ids: Sequence[str]
@@ -164,7 +165,7 @@ class _Teller:
         ids = {"prompt_token_ids": self._prompt} if self._sent.return_token_ids else {}
         return [{"index": index, "delta": role, "finish_reason": None, **ids} for index in range(len(self._messages))]
 
-    def said(self, news: Said) -> Choice | None:
+    def added(self, news: TokensAdded) -> Choice | None:
         delta = self._messages[news.index].add(news.text)
         self._said[news.index] += len(news.text)
         body: Choice = {"index": news.index, "delta": delta, "finish_reason": None}
@@ -174,7 +175,7 @@ class _Teller:
             body["token_ids"] = [token.token_id for token in news.tokens]
         return body if delta or self._sent.rows or self._sent.return_token_ids else None
 
-    def ended(self, news: Ended) -> Choice:
+    def finished(self, news: ChoiceFinished) -> Choice:
         message = self._messages[news.index]
         rest = message.add(news.result.text[self._said[news.index] :])
         for key, value in message.end().items():
@@ -185,5 +186,5 @@ class _Teller:
         return body | ({"raw_output": _raw(news.result, self._prompt)} if self._sent.raw_output else {})
 
 
-for _prefix in ("/inference", ""):
-    router.add_route(f"{_prefix}/v1/chat/completions", create, methods=["POST"])
+for _operation in ("chat_completions", "chat_completions_bare"):
+    router.serve(_operation, answer=schemas.COMPLETION, body=CreateChatCompletion, media=EVENTS)(create)

@@ -7,20 +7,21 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
 from emulator.backend import Generation, Replica
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
-from emulator.http.control.requests import read_body
+from emulator.http import schemas
+from emulator.http.bodies import read_body
+from emulator.http.declare import Endpoints
 from emulator.http.inference.events import Choice, stream
-from emulator.http.inference.live import Ended, Said
+from emulator.http.inference.live import ChoiceFinished, TokensAdded
 from emulator.http.inference.requests import (
+    EVENTS,
     Sampling,
     begin,
     finished,
     perf_metrics,
-    refuse_absent,
     reply,
     target,
     usage,
@@ -28,7 +29,7 @@ from emulator.http.inference.requests import (
 from emulator.http.inference.rows import Rows
 from emulator.http.web import platform_of
 
-router = Router()
+router = Endpoints()
 DEFAULT_MAX_TOKENS = 16
 MOST_PROMPTS = 128
 
@@ -42,8 +43,8 @@ class CreateCompletion(Sampling):
 
 
 async def create(request: Request) -> Response:
+    """Complete text or token ids, whole or as a stream."""
     sent, raw = await read_body(request, CreateCompletion)
-    refuse_absent(raw)
     on = await target(request, sent.model)
     prompts = await run_in_threadpool(_prompts, on.replica, sent.prompt)
     asked = [
@@ -51,8 +52,8 @@ async def create(request: Request) -> Response:
     ]
     live, tokens = begin(request, on, asked, sent, raw), sum(len(prompt) for prompt in prompts)
     if sent.stream:
-        teller = _Teller(sent, prompts, on.replica)
-        return await stream(request, on, sent, live, teller, _head(request, sent.model), tokens)
+        writer = _ChunkWriter(sent, prompts, on.replica)
+        return await stream(request, on, sent, live, writer, _head(request, sent.model), tokens)
     results = await finished(request, live)
     choices = [
         choice(index, result, prompts[index // sent.n], sent, on.replica) for index, result in enumerate(results)
@@ -74,8 +75,8 @@ def _head(request: Request, model: str) -> dict[str, Any]:
     }
 
 
-class _Teller:
-    """A chunk's choices: rows and text as they come; the whole of raw_output at the end, where it replaces others."""
+class _ChunkWriter:
+    """Writes a chunk's choices: rows and text as they come, the whole of raw_output at the end."""
 
     def __init__(self, sent: CreateCompletion, prompts: Sequence[Sequence[int]], replica: Replica) -> None:
         self._sent = sent
@@ -88,14 +89,14 @@ class _Teller:
     def opening(self) -> list[Choice]:
         return []
 
-    def said(self, news: Said) -> Choice | None:
+    def added(self, news: TokensAdded) -> Choice | None:
         rows = self._rows[news.index].of(news.tokens) if self._sent.rows else None
         ids = [token.token_id for token in news.tokens] if self._sent.return_token_ids else []
         if not (news.text or rows or ids):
             return None
         return self._choice(news.index, news.text, rows, ids)
 
-    def ended(self, news: Ended) -> Choice:
+    def finished(self, news: ChoiceFinished) -> Choice:
         whole = choice(news.index, news.result, self._prompt(news.index), self._sent, self._replica)
         rest = whole["text"][self._said.get(news.index, 0) :]
         last = self._choice(news.index, rest, None, []) | {"finish_reason": whole["finish_reason"]}
@@ -117,7 +118,7 @@ class _Teller:
 def choice(
     index: int, result: Generation, prompt: Sequence[int], sent: CreateCompletion, replica: Replica
 ) -> dict[str, Any]:
-    """One choice. With echo, ids, rows and text begin with what was echoed of the prompt."""
+    """Write one choice. With echo, ids, rows and text begin with what was echoed of the prompt."""
     echoed = [row.token_id for row in result.prompt_tokens]
     ids = [*echoed, *(token.token_id for token in result.tokens)]
     text = (replica.decode(echoed) if echoed else "") + result.text
@@ -155,5 +156,5 @@ def _prompts(replica: Replica, prompt: str | list[int] | list[str] | list[list[i
     return [replica.encode(one) if isinstance(one, str) else list(one) for one in prompt]
 
 
-for _prefix in ("/inference", "", "/training/v1/serverless/inference"):
-    router.add_route(f"{_prefix}/v1/completions", create, methods=["POST"])
+for _operation in ("completions", "completions_bare", "serverless_completions"):
+    router.serve(_operation, answer=schemas.COMPLETION, body=CreateCompletion, media=EVENTS)(create)

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from emulator.backend import Generation
 from emulator.core.clock import Clock
 from emulator.core.errors import PlatformError
-from emulator.http.inference.live import Ended, Live, Said
+from emulator.http.inference.live import ChoiceFinished, Live, TokensAdded
 from emulator.http.inference.requests import Sampling, attended, correlated, named, perf_metrics, usage
 from emulator.http.web import platform_of
 from emulator.platform.deployments.completions import Target
@@ -21,17 +21,17 @@ Choice = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
 
 
-class Teller(Protocol):
-    """The choices of one endpoint's chunks."""
+class ChunkWriter(Protocol):
+    """Writes the choices of one endpoint's chunks."""
 
     def opening(self) -> Sequence[Choice]:
-        """What stands in a chunk of its own before any token, maybe nothing."""
+        """Write what stands in a chunk of its own before any token, maybe nothing."""
 
-    def said(self, news: Said) -> Choice | None:
-        """What new tokens add, None when that is nothing yet."""
+    def added(self, news: TokensAdded) -> Choice | None:
+        """Write what new tokens add, None when that is nothing yet."""
 
-    def ended(self, news: Ended) -> Choice:
-        """What is still to be said of a choice, and why it ended."""
+    def finished(self, news: ChoiceFinished) -> Choice:
+        """Write the rest of a choice, and why it ended."""
 
 
 class EventStream(StreamingResponse):
@@ -51,9 +51,9 @@ class EventStream(StreamingResponse):
 
 
 async def stream(
-    request: Request, on: Target, sent: Sampling, live: Live, teller: Teller, head: Mapping[str, Any], prompts: int
+    request: Request, on: Target, sent: Sampling, live: Live, writer: ChunkWriter, head: Mapping[str, Any], prompts: int
 ) -> EventStream:
-    """An answer that begins with the first token; `head` stands in every chunk, `prompts` is tokens of all prompts.
+    """Begin an answer with the first token; `head` stands in every chunk, `prompts` is tokens of all prompts.
 
     A choice that fails before any token fails the request (raises Internal), a client that leaves before any ends it
     (raises Cancelled); later a failure ends the stream with an error.
@@ -68,25 +68,25 @@ async def stream(
     cut = platform_of(request).world.quirks.spend(deployments.INFERENCE_TRUNCATE_STREAM, on.subject)
     measured = {"prompt-tokens": str(prompts), "server-time-to-first-token": f"{Clock.elapsed() - began:.6f}"}
     headers = correlated(request, {**measured, **named(on)})  # the rest is known at the end, and stands there
-    return EventStream(live, _body(on, sent, live, first, teller, head, prompts, cut), headers)
+    return EventStream(live, _body(on, sent, live, first, writer, head, prompts, cut), headers)
 
 
 async def _body(
-    on: Target, sent: Sampling, live: Live, news: Sequence[Said | Ended], teller: Teller, head: Mapping[str, Any],
-    prompts: int, cut: bool,
+    on: Target, sent: Sampling, live: Live, news: Sequence[TokensAdded | ChoiceFinished], writer: ChunkWriter,
+    head: Mapping[str, Any], prompts: int, cut: bool,
 ) -> AsyncIterator[bytes]:  # fmt: skip
-    """Events; what came at once leaves at once. With `cut` the stream breaks off before a choice is finished."""
+    """Yield events; what came at once leaves at once. With `cut` the stream breaks off before a choice is finished."""
 
     def event(choices: Sequence[Choice], **more: Any) -> bytes:
         return b"data: " + orjson.dumps({**head, "choices": choices, **more}) + b"\n\n"
 
     results: list[Generation] = []
-    opening = teller.opening()
+    opening = writer.opening()
     ready = [event(opening)] if opening else []
     while True:
         for one in news:
-            if isinstance(one, Said):
-                choice = teller.said(one)
+            if isinstance(one, TokensAdded):
+                choice = writer.added(one)
                 ready += [event([choice])] if choice is not None else []
                 continue
             if cut:
@@ -98,8 +98,8 @@ async def _body(
                 more["usage"] = usage(prompts, results)
                 if sent.perf_metrics_in_response:
                     more["perf_metrics"] = perf_metrics(on, results)
-                await live.land()  # before the client can know: what it asks next is no sibling
-            ready.append(event([teller.ended(one)], **more))
+                await live.release()  # before the client can know: what it asks next is no sibling
+            ready.append(event([writer.finished(one)], **more))
         if not live.open:
             break
         if ready:
@@ -114,7 +114,7 @@ async def _body(
 
 
 def _failed(failure: PlatformError) -> bytes:
-    """The event that ends a stream instead of `[DONE]`."""
+    """Write the event that ends a stream instead of `[DONE]`."""
     error = {
         "message": failure.message, "type": "server_error", "code": str(failure.code), "status": failure.http,
     }  # fmt: skip

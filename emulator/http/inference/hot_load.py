@@ -1,28 +1,48 @@
 """/hot_load/v1/models/hot_load: start a load, show where every replica stands (WIRE 3.3; FAILURES E1 to E8)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
 from emulator.core.errors import InvalidArgument
 from emulator.core.names import Subject, split_resource
+from emulator.http import schemas
+from emulator.http.bodies import Ignored, SnakeBody
+from emulator.http.declare import Endpoints
 from emulator.http.web import Reply, body, caller, platform_of
 from emulator.platform.deployments.hotload import CHECKSUM, Incremental
 from emulator.platform.platform import Platform
 from emulator.quirks import deployments
 from emulator.state.entities import Deployment, Pod
 
-router = Router()
-_PATH = "/hot_load/v1/models/hot_load"
+router = Endpoints()
 _FIELDS = {"identity": str, "reset_prompt_cache": bool, "incremental_snapshot_metadata": dict}
 _METADATA = {"previous_snapshot_identity": str, "compression_format": str, "checksum_format": str}
 
 
+class Metadata(SnakeBody):
+    """What a delta builds on."""
+
+    previous_snapshot_identity: str
+    compression_format: str = "arc_v2"
+    checksum_format: str = CHECKSUM
+
+
+class HotLoad(SnakeBody):
+    """The snapshot to load. Unknown fields are refused."""
+
+    identity: str
+    incremental_snapshot_metadata: Metadata | None = None
+
+    ignored: ClassVar[Ignored] = {"reset_prompt_cache": "no prompt is computed from a cache"}
+
+
+@router.serve("hot_load", answer=schemas.HOT_LOAD, body=HotLoad)
 async def start(request: Request) -> Response:
+    """Start to load a snapshot on every replica of a deployment."""
     platform = platform_of(request)
     deployment_id, base_model = _addressed(request)
     sent = _checked(await body(request), _FIELDS)
@@ -39,7 +59,9 @@ async def start(request: Request) -> Response:
     return Reply({"identity": identity, "status": "accepted"})
 
 
+@router.serve("hot_load_status", answer=schemas.EMPTY)
 async def status(request: Request) -> Response:
+    """Show where every replica of a deployment stands."""
     platform = platform_of(request)
     deployment_id, base_model = _addressed(request)
     found = await run_in_threadpool(platform.hotload.status, caller(request), deployment_id, base_model)
@@ -119,7 +141,3 @@ def _checked(sent: dict[str, Any], fields: Mapping[str, type]) -> dict[str, Any]
         if value is not None and type(value) is not fields[name]:
             raise InvalidArgument(f"{name}: expected a {fields[name].__name__}")
     return {name: value for name, value in sent.items() if value is not None}
-
-
-router.add_route(_PATH, start, methods=["POST"])
-router.add_route(_PATH, status, methods=["GET"])

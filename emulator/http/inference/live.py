@@ -20,7 +20,7 @@ PAUSE_S = 0.02
 
 
 @dataclass(frozen=True)
-class Said:
+class TokensAdded:
     """New tokens of a choice, and the text that can be shown with them."""
 
     index: int
@@ -29,7 +29,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChoiceFinished:
     """A choice is finished."""
 
     index: int
@@ -46,14 +46,14 @@ class Live:
     def __init__(
         self, completions: Completions, on: Target, asked: Sequence[GenerateRequest], key: bytes, *, told: bool
     ) -> None:
-        """One choice per element of `asked`; with `told` tokens are news, otherwise only finished choices are."""
+        """Start one choice per element of `asked`; with `told` tokens are news, otherwise only finished choices are."""
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._over = asyncio.Event()
         self._looked = False
         self._woken = False
         self._left = False
-        self._heard: deque[Said | tuple[int, Future[Generation]]] = deque()
+        self._heard: deque[TokensAdded | tuple[int, Future[Generation]]] = deque()
         self._began = Clock.elapsed()
         self._futures: list[Future[Generation]] = []
         self._seeded = bool(asked) and asked[0].seed is not None and asked[0].temperature > 0
@@ -68,8 +68,8 @@ class Live:
             raise
         self._open = len(asked)
 
-    async def news(self) -> list[Said | Ended]:
-        """What happened since the last call, in order, at least one thing.
+    async def news(self) -> list[TokensAdded | ChoiceFinished]:
+        """Give what happened since the last call, in order, at least one thing.
 
         Raises Internal when a choice failed, Cancelled after `leave`.
         """
@@ -89,17 +89,17 @@ class Live:
 
     @property
     def open(self) -> bool:
-        """Whether a choice is unfinished."""
+        """True while a choice is unfinished."""
         return self._open > 0
 
-    async def land(self) -> None:
-        """Let go of the flight, once siblings have had the time to join it."""
+    async def release(self) -> None:
+        """Leave the flight of equal requests, once siblings have had the time to join it."""
         if self._seeded:
             await asyncio.sleep(max(0.0, SIBLINGS_S - (Clock.elapsed() - self._began)))
         self._flight.close()
 
     def leave(self) -> None:
-        """Nobody waits any more: close, and end whoever asks for news."""
+        """Close since nobody waits any more, and end whoever asks for news."""
         self._left = True
         self.close()
         self._changed.set()
@@ -110,15 +110,15 @@ class Live:
             future.cancel()
         self._flight.close()
 
-    def _take(self) -> Iterator[Said | Ended]:
+    def _take(self) -> Iterator[TokensAdded | ChoiceFinished]:
         first = True
         while self._heard:
             one = self._heard.popleft()
-            if isinstance(one, Said):
+            if isinstance(one, TokensAdded):
                 yield one
             elif (error := one[1].exception()) is None:
                 self._open -= 1
-                yield Ended(one[0], one[1].result())
+                yield ChoiceFinished(one[0], one[1].result())
             elif first:
                 raise Internal(error.message if isinstance(error, BackendError) else str(error)) from error
             else:  # what came before it is told first
@@ -129,17 +129,17 @@ class Live:
             first = False
 
     def _listener(self, index: int) -> Callable[[Sequence[GeneratedToken], str], None]:
-        return lambda tokens, text: self._hear(Said(index, tokens, text))
+        return lambda tokens, text: self._hear(TokensAdded(index, tokens, text))
 
     def _ender(self, index: int) -> Callable[["Future[Generation]"], None]:
         return lambda future: self._hear((index, future))
 
-    def _hear(self, one: Said | tuple[int, "Future[Generation]"]) -> None:
-        """In a thread of the backend: note it, and wake the reader unless that is on its way. An end is not put off."""
+    def _hear(self, one: TokensAdded | tuple[int, "Future[Generation]"]) -> None:
+        """Note it, in a thread of the backend, and wake the reader unless that is on its way. An end is not put off."""
         self._heard.append(one)
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would read
             if not self._woken:
                 self._woken = True
                 self._loop.call_soon_threadsafe(self._changed.set)
-            if not isinstance(one, Said):
+            if not isinstance(one, TokensAdded):
                 self._loop.call_soon_threadsafe(self._over.set)

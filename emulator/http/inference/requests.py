@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import Field
@@ -14,33 +14,16 @@ from starlette.responses import Response
 
 from emulator.backend import GenerateRequest, Generation
 from emulator.core.errors import InvalidArgument, NotFound, PlatformError
-from emulator.http.control.requests import Body
-from emulator.http.inference.live import Ended, Live
+from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, spellings
+from emulator.http.inference.live import ChoiceFinished, Live
 from emulator.http.web import Reply, at_end, caller, platform_of, request_id
 from emulator.platform.deployments.completions import Target
 from emulator.quirks import deployments
 
 MOST_CHOICES = 128
 MOST_TOPS = 20
-_ABSENT_FEATURES = (
-    "include_routing_matrix", "routing_matrix_format", "top_sampling_logprobs", "top_sampling_format", "sampling_mask",
-    "images",
-)  # fmt: skip
-_ABSENT_SETTINGS: Mapping[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
-    "logit_bias": ({},),
-    "min_p": (0,),
-    "typical_p": (1,),
-    "mirostat_target": (0,),
-    "response_format": ({"type": "text"},),
-    "reasoning_effort": ("medium", True),
-    "thinking": ({"type": "enabled"},),
-    "functions": ([],),
-    "tool_choice": ("auto", "none"),
-}
-"""Settings that would change what is sampled, with the values that change nothing."""
+EVENTS = ("text/event-stream",)
+_SAMPLED = "it would change what is sampled"
 
 
 class TooEarly(PlatformError):
@@ -49,7 +32,7 @@ class TooEarly(PlatformError):
     http, code = 425, 14
 
 
-class Sampling(Body):
+class Sampling(SnakeBody):
     """Settings that both endpoints take."""
 
     model: str = ""
@@ -70,19 +53,47 @@ class Sampling(Body):
     raw_output: bool = False
     perf_metrics_in_response: bool = False
 
+    ignored: ClassVar[Ignored] = {
+        **dict.fromkeys(
+            ("user", "metadata", "store", "service_tier", "safety_identifier"),
+            "there is one kind of service, and nobody is told apart",
+        ),
+        **dict.fromkeys(
+            ("prompt_cache_key", "prompt_cache_isolation_key", "prompt_cache_max_len"),
+            "no prompt is computed from a cache",
+        ),
+        **dict.fromkeys(("prediction", "speculation"), "answers are computed without a draft"),
+        "stream_options": "the last event always has the usage",
+        "mirostat_lr": "it goes with mirostat_target alone",
+    }
+    refused: ClassVar[Refused] = {
+        **dict.fromkeys(("include_routing_matrix", "routing_matrix_format"), Refusal("there is no router replay here")),
+        **dict.fromkeys(("top_sampling_logprobs", "top_sampling_format", "sampling_mask"),
+                        Refusal("there are no sampling references here")),
+        "images": Refusal("models read text here"),
+        **dict.fromkeys(("frequency_penalty", "presence_penalty", "min_p", "mirostat_target"), Refusal(_SAMPLED, (0,))),
+        **dict.fromkeys(("repetition_penalty", "typical_p"), Refusal(_SAMPLED, (1,))),
+        "logit_bias": Refusal(_SAMPLED, ({},)),
+        "response_format": Refusal(_SAMPLED, ({"type": "text"},)),
+        "reasoning_effort": Refusal(_SAMPLED, ("medium", True)),
+        "thinking": Refusal(_SAMPLED, ({"type": "enabled"},)),
+        "functions": Refusal(_SAMPLED, ([],)),
+        "tool_choice": Refusal(_SAMPLED, ("auto", "none")),
+    }  # fmt: skip
+
     @property
     def tops(self) -> int:
-        """How many likeliest tokens each row lists."""
+        """Count the likeliest tokens that each row lists."""
         return self.top_logprobs or (self.logprobs or 0 if self.legacy else 0)
 
     @property
     def legacy(self) -> bool:
-        """Whether log-probabilities are wanted in the form of old: `logprobs` is a number, and 0 asks for them too."""
+        """True if log-probabilities are wanted in the form of old: `logprobs` is a number, and 0 asks for them too."""
         return type(self.logprobs) is int
 
     @property
     def rows(self) -> bool:
-        """Whether log-probabilities are wanted."""
+        """True if log-probabilities are wanted."""
         return self.legacy or bool(self.logprobs)
 
     @property
@@ -90,7 +101,7 @@ class Sampling(Body):
         return [stop for stop in ([self.stop] if isinstance(self.stop, str) else self.stop) if stop]
 
     def generation(self, prompt: Sequence[int], default: int, **more: Any) -> GenerateRequest:
-        """`default` is how many tokens when the request does not say; raises InvalidArgument when it says it twice."""
+        """Say what to generate, `default` tokens when the request names no limit; raises InvalidArgument for two."""
         limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
         if len(limits) > 1:
             raise InvalidArgument("max_tokens and max_completion_tokens are one setting: send one of them")
@@ -109,21 +120,9 @@ class Sampling(Body):
         )
 
 
-def refuse_absent(raw: Mapping[str, Any]) -> None:
-    """Name the feature that is not there instead of leaving it out silently; raises InvalidArgument."""
-    for name in _ABSENT_FEATURES:
-        if raw.get(name):
-            raise InvalidArgument(
-                f"{name} is not supported: this deployment has no router replay, sampling references or images"
-            )
-    for name, neutral in _ABSENT_SETTINGS.items():
-        if name in raw and raw[name] not in neutral:
-            raise InvalidArgument(f"{name} is not supported: leave it out, or send {orjson.dumps(neutral[0]).decode()}")
-
-
-def tell_unread(request: Request, sent: Sampling, harmless: Collection[str], more: Iterable[str] = ()) -> None:
+def tell_unread(request: Request, sent: Sampling, more: Iterable[str] = ()) -> None:
     """Name in a header of the answer what was sent and nothing reads: a misspelt setting changes nothing, unnoticed."""
-    known = {*harmless, *_ABSENT_FEATURES, *_ABSENT_SETTINGS}
+    known = {spelling for name in (*sent.ignored, *sent.refused) for spelling in spellings(name)}
     names = [*(name for name in sent.model_extra or {} if name not in known), *more]
     if names:
         said = ", ".join(dict.fromkeys(names))[:400]
@@ -131,7 +130,7 @@ def tell_unread(request: Request, sent: Sampling, harmless: Collection[str], mor
 
 
 async def target(request: Request, model: str) -> Target:
-    """The replica that answers, once a load lets it (FAILURES E23); raises TooEarly, NotFound, and as `resolve`."""
+    """Find the replica that answers, once a load lets it (FAILURES E23); raises as `resolve`, and TooEarly."""
     platform, account = platform_of(request), caller(request)
     if not model:
         raise InvalidArgument("model is required")
@@ -162,13 +161,13 @@ def begin(
 
 
 async def finished(request: Request, live: Live) -> list[Generation]:
-    """All choices, when the last one is done; raises Internal, and Cancelled when the client leaves."""
+    """Wait for all choices and give them; raises Internal, and Cancelled when the client leaves."""
     results: dict[int, Generation] = {}
     try:
         async with attended(request, live):
             while live.open:
-                results |= {one.index: one.result for one in await live.news() if isinstance(one, Ended)}
-            await live.land()
+                results |= {one.index: one.result for one in await live.news() if isinstance(one, ChoiceFinished)}
+            await live.release()
     finally:
         live.close()
     return [results[index] for index in sorted(results)]
@@ -176,7 +175,7 @@ async def finished(request: Request, live: Live) -> list[Generation]:
 
 @contextlib.asynccontextmanager
 async def attended(request: Request, live: Live) -> AsyncIterator[None]:
-    """While an answer has not begun, only the socket says that nobody waits for it: then `live` is left."""
+    """Watch the socket while an answer has not begun: if the client leaves, so does `live`."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -191,7 +190,7 @@ async def attended(request: Request, live: Live) -> AsyncIterator[None]:
 
 
 def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:
-    """Measured seconds and counts of the slowest choice, and who answered (WIRE 3.1)."""
+    """Give measured seconds and counts of the slowest choice, and who answered (WIRE 3.1)."""
     slowest = max(results, key=lambda result: result.metrics.get("server-processing-time", 0.0))
     measured = {key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
                 for key, value in slowest.metrics.items()}  # fmt: skip
@@ -199,7 +198,7 @@ def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:
 
 
 def named(on: Target) -> dict[str, str]:
-    """Who answers: a deployment and its replica, nothing for a model of its own."""
+    """Name who answers: a deployment and its replica, nothing for a model of its own."""
     if on.deployment is None or on.pod is None:
         return {}
     return {"deployment": on.deployment.name, "backend-host": on.pod.identity}
@@ -219,7 +218,7 @@ def reply(request: Request, content: Mapping[str, Any], headers: Mapping[str, st
 
 
 def correlated(request: Request, headers: Mapping[str, str]) -> dict[str, str]:
-    """Answer headers: the caller's request id or a new one, and the measured metrics."""
+    """Give the answer's headers: the caller's request id or a new one, and the measured metrics."""
     given = request_id(request.scope) or {"x-request-id": platform_of(request).world.ids.hex(32)}
     told = {**headers, **getattr(request.state, "unread", {})}
     return {**given, **{f"fireworks-{name}": value for name, value in told.items()}}

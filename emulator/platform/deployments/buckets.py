@@ -31,14 +31,14 @@ def attach(world: World, deployment: Deployment, asked_url: str = "") -> str:
     """Check the deployment's scope; returns the bucket it reads. Raises InvalidArgument (FAILURES E14)."""
     own = own_bucket(deployment.account, deployment.id)
     strict = not world.quirks.value(deployments.VALIDATION_SKIP, deployment.subject)
-    if not deployment.trainer_job:
-        if strict and asked_url and deployment.bucket_url and asked_url != deployment.bucket_url:
+    if not deployment.hot_load_trainer_job:
+        if strict and asked_url and deployment.hot_load_bucket_url and asked_url != deployment.hot_load_bucket_url:
             raise InvalidArgument(
                 f"hot_load_bucket_url {asked_url[:200]!r} conflicts with the bucket of {deployment.name}, "
-                f"{deployment.bucket_url}: a deployment keeps its bucket, create another one"
+                f"{deployment.hot_load_bucket_url}: a deployment keeps its bucket, create another one"
             )
         return asked_url or own
-    job = trainer(world, deployment.account, deployment.trainer_job)
+    job = trainer(world, deployment.account, deployment.hot_load_trainer_job)
     if strict and job.hot_load_deployment:
         raise InvalidArgument(
             f"hotload flow mismatch: {job.name} was created with hotLoadDeploymentId={job.hot_load_deployment} "
@@ -56,17 +56,17 @@ def check_trainer(world: World, account: str, deployment_id: str) -> None:
     """Refuse a trainer for the bucket of a deployment that reads another one; raises InvalidArgument."""
     deployment = world.deployments.get(resource(account, "deployments", deployment_id))
     skip = world.quirks.value(deployments.VALIDATION_SKIP, Subject(deployment=deployment_id))
-    if deployment is not None and deployment.trainer_job and not skip:
+    if deployment is not None and deployment.hot_load_trainer_job and not skip:
         raise InvalidArgument(
-            f"hotload flow mismatch: {deployment.name} is attached to {deployment.trainer_job} (PER_TRAINER) and "
-            "cannot be named by hotLoadDeploymentId (PER_DEPLOYMENT): use one of the two flows"
+            f"hotload flow mismatch: {deployment.name} is attached to {deployment.hot_load_trainer_job} (PER_TRAINER) "
+            "and cannot be named by hotLoadDeploymentId (PER_DEPLOYMENT): use one of the two flows"
         )
 
 
 def find(world: World, deployment: Deployment, identity: str) -> Checkpoint | None:
     """The row behind a snapshot identity, in the bucket that the deployment reads."""
-    if deployment.trainer_job:
-        return world.checkpoints.get(f"{deployment.trainer_job}/checkpoints/{identity}")
+    if deployment.hot_load_trainer_job:
+        return world.checkpoints.get(f"{deployment.hot_load_trainer_job}/checkpoints/{identity}")
     jobs = [job for job in world.jobs.of(deployment.account) if job.hot_load_deployment == deployment.id]
     rows = (world.checkpoints.get(f"{job.name}/checkpoints/{identity}") for job in reversed(jobs))
     return next((row for row in rows if row is not None), None)
@@ -81,5 +81,5 @@ def missing(world: World, deployment: Deployment, identity: str) -> str:
         return plain
     return (
         f"{plain}: [save_weights_for_sampler] Bucket mismatch: {elsewhere.owner} saved it into its own bucket, "
-        f"{deployment.name} reads {deployment.bucket_url}"
+        f"{deployment.name} reads {deployment.hot_load_bucket_url}"
     )

@@ -7,6 +7,7 @@ from typing import Any
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from emulator.core.lifecycle import Lifecycle, Pending, Progression
 from emulator.core.names import check_dns_label, resource
+from emulator.core.settings import settings, values
 from emulator.platform.deployments import buckets, spec as deployment_spec
 from emulator.platform.deployments.spec import DeploymentSpec
 from emulator.platform.models.catalogue import Catalogue
@@ -14,15 +15,13 @@ from emulator.platform.models.models import Models
 from emulator.platform.queries.paging import Page, Query
 from emulator.quirks import deployments
 from emulator.state import references
-from emulator.state.entities import Deployment, Pod
+from emulator.state.entities import Deployment, DeploymentSettings, Pod
 from emulator.state.world import World
 
+HOSTED = "FW_HOSTED"
 CREATING, READY, UPDATING, FAILED, DELETED = "CREATING", "READY", "UPDATING", "FAILED", "DELETED"
-MUTABLE: Mapping[str, Any] = {
-    "min_replica_count": 0, "max_replica_count": 1, "enable_hot_load": False, "hot_load_trainer_job": "",
-    "hot_load_transition_type": "", "hot_load_bucket_url": "", "description": "", "display_name": "", "annotations": {},
-}  # fmt: skip
-"""Fields that PATCH may change, and what each is when it was never given."""
+MUTABLE = {name: one for name, one in settings(DeploymentSettings).items() if one.changeable}
+"""Fields that PATCH may change; each knows what it is when it was never given."""
 
 Listener = Callable[[Pod, Sequence[str]], None]
 """Told of a replica that has ended, and of the blobs that it no longer needs."""
@@ -55,14 +54,17 @@ class Deployments:
                 raise AlreadyExists(f"{known.name} already exists ({known.state}): get it, or choose another id")
             now = world.clock.now()
             made = Deployment(
-                account=account, id=deployment_id, base_model=spec.base_model, created=now, updated=now,
-                enable_hot_load=spec.enable_hot_load, trainer_job=spec.trainer_job, shape=shape,
-                bucket_type=spec.bucket_type or "FW_HOSTED", transition=deployment_spec.transition(spec.transition),
-                min_replicas=spec.min_replicas, max_replicas=spec.max_replicas, request=dict(spec.request),
-                replicas=_wanted(spec.min_replicas, spec.max_replicas),
+                account=account, id=deployment_id, created=now, updated=now, request=dict(spec.request),
+                replicas=_wanted(spec.min_replica_count, spec.max_replica_count),
+                **values(DeploymentSettings, spec) | {
+                    "deployment_shape": shape,
+                    "hot_load_bucket_type": spec.hot_load_bucket_type or (HOSTED if spec.enable_hot_load else ""),
+                    "hot_load_bucket_url": "",
+                    "hot_load_transition_type": deployment_spec.transition(spec.hot_load_transition_type),
+                },
             )  # fmt: skip
             if spec.enable_hot_load:
-                made.bucket_url = buckets.attach(world, made, spec.bucket_url)
+                made.hot_load_bucket_url = buckets.attach(world, made, spec.hot_load_bucket_url)
             self._start(made)
             return world.deployments.put(made)
 
@@ -100,14 +102,14 @@ class Deployments:
             raise FailedPrecondition(f"{found.name} is loading a snapshot: patch it when that is done")
         with self._change():
             self._world.deployments.put(found)  # first, so that a refusal undoes everything
-            self._apply(found, {name: sent.get(name, MUTABLE[name]) for name in mask})
+            self._apply(found, {name: sent[name] if name in sent else MUTABLE[name].default for name in mask})
         return found
 
     def scale(self, account: str, deployment_id: str, replicas: int) -> Deployment:
         """Run so many replicas now; raises InvalidArgument, NotFound."""
         found = self._alive(account, deployment_id)
-        if not 0 <= replicas <= max(found.max_replicas, 1):
-            raise InvalidArgument(f"replicaCount is {replicas}: use 0 to maxReplicaCount, {found.max_replicas}")
+        if not 0 <= replicas <= max(found.max_replica_count, 1):
+            raise InvalidArgument(f"replicaCount is {replicas}: use 0 to maxReplicaCount, {found.max_replica_count}")
         with self._change():
             self._resize(found, replicas)
             return self._world.deployments.put(found)
@@ -132,7 +134,7 @@ class Deployments:
         if found.state != DELETED:
             raise FailedPrecondition(f"{found.name} is {found.state}, only a deleted deployment can be undeleted")
         with self._change():
-            found.deleted, found.replicas = None, _wanted(found.min_replicas, found.max_replicas)
+            found.deleted, found.replicas = None, _wanted(found.min_replica_count, found.max_replica_count)
             self._start(found)
             return self._world.deployments.put(found)
 
@@ -162,36 +164,29 @@ class Deployments:
             self._roll(deployment) if rolled else self._resize(deployment, deployment.replicas)
         self._world.deployments.put(deployment)
 
-    def _apply(self, deployment: Deployment, values: Mapping[str, Any]) -> None:
-        low = values.get("min_replica_count", deployment.min_replicas)
-        high = values.get("max_replica_count", deployment.max_replicas)
+    def _apply(self, deployment: Deployment, changes: Mapping[str, Any]) -> None:
+        counts = (deployment.min_replica_count, deployment.max_replica_count)
+        attached = (deployment.hot_load_trainer_job, deployment.hot_load_transition_type or "ASYNC")
+        bucket = deployment.hot_load_bucket_url
+        for name, value in changes.items():
+            setattr(deployment, name, value)
+        asked = changes.get("hot_load_bucket_url", "")
+        deployment.hot_load_bucket_url = bucket
+        low, high = deployment.min_replica_count, deployment.max_replica_count
         deployment_spec.check_counts(low, high)
-        before = (deployment.trainer_job, deployment.transition or "ASYNC")
-        asked = values.get("hot_load_bucket_url", "")
-        enabled = values.get("enable_hot_load", deployment.enable_hot_load)
-        deployment_spec.check_bucket(enabled, values.get("hot_load_trainer_job", ""), asked)
-        deployment.trainer_job = values.get("hot_load_trainer_job", deployment.trainer_job)
-        deployment.transition = deployment_spec.transition(
-            values.get("hot_load_transition_type", deployment.transition)
-        )
-        deployment.enable_hot_load = enabled
-        if enabled:
-            moved = deployment.trainer_job != before[0]
-            if moved or asked or not deployment.bucket_url:
-                deployment.bucket_url = "" if moved else deployment.bucket_url
-                deployment.bucket_url = buckets.attach(self._world, deployment, asked)
-        deployment.request |= {name: values[name] for name in ("description", "annotations") if name in values}
-        if "display_name" in values:
-            deployment.request["displayName"] = values["display_name"]
+        deployment_spec.check_bucket(deployment.enable_hot_load, changes.get("hot_load_trainer_job", ""), asked)
+        deployment.hot_load_transition_type = deployment_spec.transition(deployment.hot_load_transition_type)
+        if deployment.enable_hot_load:
+            deployment.hot_load_bucket_type = deployment.hot_load_bucket_type or HOSTED
+            moved = deployment.hot_load_trainer_job != attached[0]
+            if moved or asked or not bucket:
+                deployment.hot_load_bucket_url = "" if moved else bucket
+                deployment.hot_load_bucket_url = buckets.attach(self._world, deployment, asked)
         deployment.updated = self._world.clock.now()
-        if (low, high) != (deployment.min_replicas, deployment.max_replicas):
-            deployment.min_replicas, deployment.max_replicas = low, high
+        if (low, high) != counts:
             self._resize(deployment, min(max(deployment.replicas, _wanted(low, high)), high))
-        if (
-            deployment.trainer_job,
-            deployment.transition or "ASYNC",
-        ) != before:  # FAILURES E16: equal values do not roll
-            self._begin_roll(deployment)
+        if (deployment.hot_load_trainer_job, deployment.hot_load_transition_type or "ASYNC") != attached:
+            self._begin_roll(deployment)  # equal values do not roll (FAILURES E16)
 
     def _begin_roll(self, deployment: Deployment) -> None:
         """Replace the replicas by fresh ones; until then the old ones answer (FAILURES E17)."""

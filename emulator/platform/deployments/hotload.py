@@ -186,7 +186,7 @@ class HotLoad:
             quirks = self._world.quirks
             in_place = quirks.value(deployments.HOTLOAD_DELTA_APPLY, deployment.subject) == "inplace"
             self._replicas.apply(
-                replica, load, "SYNC" if deployment.transition == "SYNC" else "ASYNC", in_place=in_place
+                replica, load, "SYNC" if deployment.hot_load_transition_type == "SYNC" else "ASYNC", in_place=in_place
             )
         except (Refused, BackendError, NotFound, Damaged) as refusal:
             error = str(refusal) or "the load failed"

@@ -10,29 +10,17 @@ from emulator.platform.models.catalogue import Catalogue, versioned
 from emulator.platform.models.models import Models
 from emulator.quirks import deployments
 from emulator.quirks.engine import Quirks
+from emulator.state.entities import DeploymentSettings
 
 TRANSITIONS = ("", "ASYNC", "SYNC")
 MOST_REPLICAS = 16
 _UNSET_TRANSITIONS = ("HOT_LOAD_TRANSITION_TYPE_UNSPECIFIED", "UNSPECIFIED")
 
 
-@dataclass(frozen=True)
-class DeploymentSpec:
-    """A create request; `request` is the body as it was sent, echoed by GET."""
+@dataclass
+class DeploymentSpec(DeploymentSettings):
+    """A create request; `request` is what else the body says, echoed by GET."""
 
-    base_model: str
-    description: str = ""
-    display_name: str = ""
-    min_replicas: int = 0
-    max_replicas: int = 1
-    enable_hot_load: bool = False
-    for_training: bool = False
-    bucket_type: str = ""
-    bucket_url: str = ""
-    trainer_job: str = ""
-    transition: str = ""
-    shape: str = ""
-    accelerator_type: str = ""
     accept_shapeless_risk: bool = False
     skip_shape_validation: bool = False
     request: Mapping[str, Any] = field(default_factory=dict)
@@ -46,13 +34,13 @@ def check(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Qu
     if not spec.base_model:
         raise InvalidArgument("baseModel is required: give accounts/<account>/models/<model>")
     models.visible(account, spec.base_model)
-    if spec.bucket_type not in ("", "FW_HOSTED", "MINIO", "S3", "NEBIUS", "BUCKET_TYPE_UNSPECIFIED"):
-        raise InvalidArgument(f"hotLoadBucketType {spec.bucket_type[:40]!r} is unknown: use FW_HOSTED")
-    check_counts(spec.min_replicas, spec.max_replicas)
-    check_bucket(spec.enable_hot_load, spec.trainer_job, spec.bucket_url)
+    if spec.hot_load_bucket_type not in ("", "FW_HOSTED", "MINIO", "S3", "NEBIUS", "BUCKET_TYPE_UNSPECIFIED"):
+        raise InvalidArgument(f"hotLoadBucketType {spec.hot_load_bucket_type[:40]!r} is unknown: use FW_HOSTED")
+    check_counts(spec.min_replica_count, spec.max_replica_count)
+    check_bucket(spec.enable_hot_load, spec.hot_load_trainer_job, spec.hot_load_bucket_url)
     if not spec.description and quirks.value(deployments.REQUIRE_DESCRIPTION, Subject(account=account)):
         raise InvalidArgument("description is required")
-    if not spec.shape:
+    if not spec.deployment_shape:
         if not spec.accelerator_type or spec.accelerator_type == "ACCELERATOR_TYPE_UNSPECIFIED":
             raise InvalidArgument("give a deploymentShape, or an acceleratorType for a deployment without a shape")
         return ""
@@ -64,14 +52,15 @@ def _shape(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Q
         raise InvalidArgument("acceleratorType cannot be given with a deploymentShape: the shape has its own")
     if spec.accept_shapeless_risk:
         raise InvalidArgument("acceptShapelessRisk cannot be combined with a deploymentShape")
-    if not spec.shape.startswith("accounts/") or "/deploymentShapes/" not in spec.shape:
+    asked = spec.deployment_shape
+    if not asked.startswith("accounts/") or "/deploymentShapes/" not in asked:
         raise InvalidArgument(
-            f"invalid deploymentShape {spec.shape[:200]!r}: give accounts/<account>/deploymentShapes/<shape>"
+            f"invalid deploymentShape {asked[:200]!r}: give accounts/<account>/deploymentShapes/<shape>"
         )
-    shape, version = catalogue.deployment_shape(spec.shape)
+    shape, version = catalogue.deployment_shape(asked)
     private = quirks.value(deployments.PRIVATE_SHAPES, Subject(account=account))
     if private and not spec.for_training:
-        raise InvalidArgument(f"deploymentShape {spec.shape[:200]!r} is private: set forTraining to use it")
+        raise InvalidArgument(f"deploymentShape {asked[:200]!r} is private: set forTraining to use it")
     root = models.root(spec.base_model)
     if not spec.skip_shape_validation and shape.base_model not in (spec.base_model, root):
         raise InvalidArgument(

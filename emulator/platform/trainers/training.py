@@ -54,17 +54,25 @@ class Training:
         """The operations that take a place in a model's sequence."""
         return frozenset(self._verbs)
 
-    def submit(self, trainer: Trainer, verb: str, request: Request, fingerprint: bytes) -> Promise:
-        """Accept an operation; raises InvalidArgument only for a body that names no model or no number."""
+    def submit(
+        self, trainer: Trainer, verb: str, request: Request, fingerprint: bytes, check: Callable[[], None]
+    ) -> Promise:
+        """Accept an operation; raises InvalidArgument only for a body that names no model or no number.
+
+        What `check` raises fails the operation, as everything else that is wrong with its body.
+        """
         model_id, seq = request.get("model_id"), request.get("seq_id")
         if not isinstance(model_id, str) or not model_id:
             raise InvalidArgument(f"{verb}: model_id is required")
         if seq is not None and (type(seq) is not int or seq < 0):
             raise InvalidArgument(f"{verb}: seq_id must be a number, got {str(seq)[:40]!r}")
         act = self._verbs[verb]
-        return trainer.submit(
-            verb, model_id, lambda: act(trainer, trainer.model(model_id), request), seq=seq, fingerprint=fingerprint
-        )
+
+        def work() -> Answer:
+            check()
+            return act(trainer, trainer.model(model_id), request)
+
+        return trainer.submit(verb, model_id, work, seq=seq, fingerprint=fingerprint)
 
     def names(self, trainer: Trainer) -> list[str]:
         """Ids of the listed rows that load_weights accepts, oldest first (the gateway's list_checkpoints)."""

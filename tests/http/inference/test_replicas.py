@@ -145,7 +145,12 @@ def test_a_model_under_a_name_used_before_serves_its_own_weights(emulator: Emula
 
 
 def spec(account: str) -> DeploymentSpec:
-    return DeploymentSpec(BASE, enable_hot_load=True, trainer_job=f"accounts/{account}/rlorTrainerJobs/t1", shape=SHAPE)
+    return DeploymentSpec(
+        BASE,
+        enable_hot_load=True,
+        hot_load_trainer_job=f"accounts/{account}/rlorTrainerJobs/t1",
+        deployment_shape=SHAPE,
+    )
 
 
 def hard_delete(http: httpx.Client, url: str) -> httpx.Response:
