@@ -10,6 +10,7 @@ from ftsim.cli import (
     bench,
     checkpoints,
     contract,
+    data,
     demo,
     doctor,
     explain,
@@ -60,6 +61,7 @@ def _options(
 app.command("serve")(serve.serve)
 app.command("run", cls=ProgramCommand, context_settings=SETTINGS)(run.run)
 app.command("train")(train.train)
+app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
 app.command("checkpoints")(checkpoints.checkpoints)
 app.command("doctor")(doctor.doctor)

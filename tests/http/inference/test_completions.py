@@ -214,6 +214,30 @@ def test_a_message_that_the_template_would_leave_out_is_refused(
     assert (answer.status_code, says in answer.json()["message"]) == (400, True)
 
 
+def test_what_nothing_reads_is_named_in_a_header(http: httpx.Client) -> None:
+    path, body = (
+        PATHS[0].replace("/completions", "/chat/completions"),
+        {"model": BASE, "messages": CHAT, "max_tokens": 1},
+    )
+    answer = http.post(path, json={**body, "temprature": 0, "user": "ann", "messages": [{**CHAT[0], "wieght": 1}]})
+    assert answer.headers["fireworks-debug-unread-fields"] == "temprature, wieght"
+    assert "fireworks-debug-unread-fields" not in http.post(path, json=body).headers
+    with http.stream("POST", path, json={**body, "stream": True, "top_pp": 1}) as streamed:
+        assert streamed.headers["fireworks-debug-unread-fields"] == "top_pp"
+
+
+def test_a_history_is_read_in_every_form_and_the_template_has_its_variables(http: httpx.Client) -> None:
+    path = PATHS[0].replace("/completions", "/chat/completions")
+    call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    history = [{"role": "developer", "content": "x"}, *CHAT, call, {"role": "function", "name": "f", "content": "3"}]
+    body = {"model": BASE, "messages": history, "max_tokens": 1}
+    usual = http.post(path, json=body).json()["usage"]["prompt_tokens"]
+    thoughtless = http.post(path, json={**body, "chat_template_kwargs": {"enable_thinking": False}}).json()
+    assert thoughtless["usage"]["prompt_tokens"] > usual
+    refused = http.post(path, json={**body, "chat_template_kwargs": {"chat_template": "{{ 1 }}"}})
+    assert (refused.status_code, "is not a variable of a template" in refused.text) == (400, True)
+
+
 @pytest.mark.parametrize("path", ["/inference/v1/chat/completions", "/v1/chat/completions"])
 def test_chat_goes_through_the_template(http: httpx.Client, path: str) -> None:
     answer = http.post(path, json={"model": BASE, "messages": CHAT, "temperature": 0, "raw_output": True}).json()
