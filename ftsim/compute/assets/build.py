@@ -70,7 +70,12 @@ def fresh(architecture: str, seed: int = 0) -> "PreTrainedModel":
 
 
 def write_base(model: "PreTrainedModel", folder: Path) -> None:
-    """Write `config.json` and float16 `model.safetensors` (half the size; handed out as float32)."""
+    """Write `config.json` and float16 `model.safetensors` (half the size; handed out as float32), untied.
+
+    A model this small learns best with one matrix for its embeddings and its output layer, and so it is pre-trained. The
+    models of these names on the service have two, which an adapter on the output layer needs: it must not move the
+    embeddings when it is merged. So the output layer gets a copy.
+    """
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
@@ -80,6 +85,8 @@ def write_base(model: "PreTrainedModel", folder: Path) -> None:
         config = json.loads((Path(aside) / "config.json").read_text(encoding="utf-8"))
         tensors = load_file(Path(aside) / "model.safetensors")
     del config["transformers_version"]
+    config["tie_word_embeddings"] = False
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     halves = {key: value.astype(np.float16) for key, value in tensors.items()}
     save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
