@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 TRAINING_STATE = "training_state.json"
 _HEADER_LIMIT = 100_000_000
-_SHARD = re.compile(r"(model|adapter_model)(-\d{5}-of-\d{5})?\.safetensors")
+SINGLE_FILE = "model.safetensors"
 _ITEM_SIZE = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
 }  # fmt: skip
 _FRAMES = {b"\x28\xb5\x2f\xfd": "arc_v2", b"ARC3": "arc_v3"}
@@ -209,19 +210,28 @@ def _weights(folder: Path) -> CheckpointKind | None:
 
 
 def _shards(folder: Path) -> Iterator[Shard]:
-    """Every model shard that the index (or the file names) promises; raises when one is missing."""
-    present = {path.name for path in folder.glob("model*.safetensors") if _SHARD.fullmatch(path.name)}
+    """The weight files that transformers would open; raises when one is missing.
+
+    A single file wins over an index beside it. Else the index says what the files are called, and without one their
+    names say how many there are.
+    """
     index = folder / "model.safetensors.index.json"
+    if (folder / SINGLE_FILE).exists():
+        single = read_shard(folder / SINGLE_FILE)
+        if index.exists() and delta_format(single):
+            raise ValueError("a delta lies beside full weights")
+        yield single
+        return
     weight_map = _json_object(index).get("weight_map") if index.exists() else {}
     if not isinstance(weight_map, dict) or (index.exists() and not weight_map):
         raise ValueError("an index maps weights to files")
-    wanted = present | {str(name) for name in weight_map.values()}
-    for name in present:
-        if total := re.fullmatch(r"model-\d{5}-of-(\d{5})\.safetensors", name):
+    wanted = {str(name) for name in weight_map.values()}
+    for path in folder.glob("model-*.safetensors"):
+        if not index.exists() and (total := re.fullmatch(r"model-\d{5}-of-(\d{5})\.safetensors", path.name)):
             count = int(total[1])
             wanted |= {f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)}
     for name in sorted(wanted):
-        if not _SHARD.fullmatch(name):
+        if Path(name).name != name or not name.endswith(".safetensors"):
             raise ValueError(f"{name[:80]!r} is no shard name")
         shard = read_shard(folder / name)
         if any(file == name and weight not in shard.tensors for weight, file in weight_map.items()):
@@ -229,16 +239,41 @@ def _shards(folder: Path) -> Iterator[Shard]:
         yield shard
 
 
+def weight_shards(folder: Path) -> list[Shard]:
+    """The headers of a folder's weight files, as `detect` reads them; raises ValueError or OSError."""
+    return list(_shards(folder))
+
+
+def why_no_model(folder: Path) -> str:
+    """Say why a folder is no model with full weights; "" when it is one."""
+    if not (folder / "config.json").exists():
+        adapter = (folder / "adapter_config.json").exists()
+        return (
+            "it is an adapter, not a base model: put its base behind the name" if adapter else "it has no config.json"
+        )
+    try:
+        if not list(_shards(folder)):
+            return "it has no safetensors files that transformers would open"
+        return "" if detect(folder) is CheckpointKind.INFERENCE_BASE else "it holds no full weights"
+    except (OSError, ValueError, RecursionError) as error:
+        return f"its weights are not whole: {error}"
+
+
 def delta_format(shard: Shard) -> str | None:
-    """`arc_v1`, `arc_v2` or `arc_v3` when every tensor is a checksummed compressed stream, else None."""
+    """`arc_v1`, `arc_v2` or `arc_v3` when every tensor is a checksummed compressed stream, else None.
+
+    A tensor of arc_v3 is an envelope, or a safetensors file of its own where no encoder was better than arc_v2's.
+    """
     if not shard.tensors or any(t.dtype != "U8" or len(t.shape) != 1 for t in shard.tensors.values()):
         return None
     formats = set()
     with shard.path.open("rb") as file:
         for key, tensor in shard.tensors.items():
             file.seek(tensor.begin)
-            head = file.read(min(4, tensor.end - tensor.begin))
-            name = _FRAMES.get(head) or ("arc_v1" if head[:2] in _ZLIB else None)
+            head = file.read(min(24, tensor.end - tensor.begin))
+            name = _FRAMES.get(head[:4]) or ("arc_v1" if head[:2] in _ZLIB else None)
+            if head[8:].startswith(b'{"__metadata__"'):
+                name = "arc_v3"
             if name is None or (name != "arc_v3" and not shard.metadata.get(key, "").isdecimal()):
                 return None
             formats.add(name)

@@ -35,6 +35,7 @@ _LATENT = {
     "q_lora_rank": 16,
     "qk_rope_head_dim": 4,
     "head_dim": 4,
+    "num_key_value_heads": 4,
     "qk_nope_head_dim": 8,
     "v_head_dim": 8,
 }

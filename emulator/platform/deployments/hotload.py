@@ -268,7 +268,7 @@ class HotLoad:
             return Load(how, row.blob, row.id)
         if how != "delta":
             raise Refused(f"{row.id} is a full snapshot and came with incremental_snapshot_metadata")
-        if incremental.form not in FORMATS or incremental.checksum != CHECKSUM:
+        if incremental.form.lower() not in FORMATS or incremental.checksum != CHECKSUM:
             raise Refused(
                 f"unknown compression_format {incremental.form!r} or checksum_format {incremental.checksum!r}"
             )
@@ -277,7 +277,7 @@ class HotLoad:
                 f"previous_snapshot_identity is {incremental.previous!r}, the replica holds {pod.current!r}: "
                 "send a full snapshot (checkpoint_type base)"
             )
-        return Load(how, row.blob, row.id, incremental.form)
+        return Load(how, row.blob, row.id, incremental.form.lower())
 
     def _manager_ready(self, deployment: Deployment) -> int:
         wait = self._world.quirks.value(deployments.HOTLOAD_MANAGER_READY_AFTER_S, deployment.subject)

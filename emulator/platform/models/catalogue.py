@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from emulator.backend import BaseModel
 from emulator.core.errors import InvalidArgument, NotFound
-from emulator.core.kinds import CheckpointKind, detect, read_shard
+from emulator.core.kinds import weight_shards, why_no_model
 from emulator.core.names import check_catalogue_id, is_account, split_resource
 
 SHARED_ACCOUNT = "fireworks"
@@ -94,7 +94,13 @@ class Catalogue:
         if unknown := set(sections) - {"models", "training_shapes", "deployment_shapes"}:
             raise InvalidArgument(f"{path}: unknown section {sorted(unknown)[0]!r}")
         for name, facts in _entries(path, sections, "models"):
-            self._declare(_build(CatalogueModel, path, name, _rooted(facts, path.parent)))
+            model = _build(CatalogueModel, path, name, _rooted(facts, path.parent))
+            if model.folder is not None and (model.folder / "adapter_config.json").exists():
+                raise InvalidArgument(
+                    f"{path}: {name}: {model.folder} is an adapter, and the catalogue holds base models: "
+                    "promote it, or hot-load it onto a deployment of its base"
+                )
+            self._declare(model)
         for name, facts in _entries(path, sections, "deployment_shapes"):
             deployment = _build(DeploymentShape, path, name, _qualified(facts))
             self._check(path, deployment)
@@ -111,19 +117,23 @@ class Catalogue:
     def add_model(self, name: str, folder: Path) -> CatalogueModel:
         """Put real weights (a Hugging Face folder) behind a name, old or new; raises InvalidArgument."""
         full = qualify(name, "models")
-        if detect(folder) is not CheckpointKind.INFERENCE_BASE:
-            raise InvalidArgument(
-                f"--model {name}: {folder} is no Hugging Face model folder: it needs config.json and safetensors files"
-            )
+        if why := why_no_model(folder):
+            raise InvalidArgument(f"--model {name}: {folder} is no Hugging Face model folder: {why}")
         config = json.loads((folder / "config.json").read_bytes())
+        if method := _unreadable_quantisation(config):
+            raise InvalidArgument(
+                f"--model {name}: {folder} is quantised with {method}, which needs kernels that are not here: "
+                "use a folder with plain weights"
+            )
+        text = config.get("text_config") or config  # of a model that also sees or hears
         known = self.models.get(full)
         model = CatalogueModel(
             name=full,
             model_type=config["model_type"],
             parameter_count=_parameters(folder),
-            context_length=int(config.get("max_position_embeddings") or (known.context_length if known else 0)),
+            context_length=int(text.get("max_position_embeddings") or (known.context_length if known else 0)),
             tokenizer=known.tokenizer if known else "",
-            moe=any(key in config for key in ("num_experts", "num_local_experts", "n_routed_experts")),
+            moe=any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts")),
             folder=folder.resolve(),
         )
         self._declare(model)
@@ -252,8 +262,15 @@ def _with_deployment(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parameters(folder: Path) -> int:
-    shards = (read_shard(path) for path in sorted(folder.glob("model*.safetensors")))
+    shards = weight_shards(folder)
     return sum(prod(tensor.shape) for shard in shards for tensor in shard.tensors.values())
+
+
+def _unreadable_quantisation(config: Mapping[str, Any]) -> str:
+    """How the weights are quantised, where they cannot be opened as plain ones; "" for the others."""
+    settings = config.get("quantization_config")
+    method = str(settings.get("quant_method") or "an unnamed method") if isinstance(settings, dict) else ""
+    return "" if method in ("fp8", "mxfp4") else method
 
 
 def versions(shapes: Mapping[str, S], account: str = "-", shape: str = "-") -> list[tuple[S, str]]:

@@ -25,12 +25,12 @@ class Downloads:
     def links(self, model_name: str) -> dict[str, str]:
         """File name to path and query, for every file of a model; raises NotFound."""
         expires = self._world.clock.now() // SECOND + LIFETIME_S
+        folder = self._models.folder(self._models.get(model_name))
         files = sorted(
-            path.name
-            for path in self._models.folder(self._models.get(model_name)).iterdir()
-            if path.is_file() and path.name != RECORD
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != RECORD
         )
-        paths = {file: f"/v1/{model_name}/files/{file}" for file in files}
+        # One segment of a path, whatever folder a file is in: named chat templates have one of their own.
+        paths = {file: f"/v1/{model_name}/files/{file.replace('/', ':')}" for file in files}
         return {file: f"{path}?expires={expires}&signature={self._sign(path, expires)}" for file, path in paths.items()}
 
     def file(self, model_name: str, file: str, expires: str, signature: str) -> Path:
@@ -40,7 +40,7 @@ class Downloads:
         known = hmac.compare_digest(self._sign(path, stamp).encode(), signature.encode())
         if not known or self._world.clock.now() > stamp * SECOND:
             raise PermissionDenied("this link is not valid (any more): ask for the download endpoint again")
-        found = self._models.folder(self._models.get(model_name)) / file
+        found = self._models.folder(self._models.get(model_name)) / file.replace(":", "/")
         if file == RECORD or not found.is_file():
             raise NotFound(f"{model_name} has no file {file[:120]!r}")
         return found

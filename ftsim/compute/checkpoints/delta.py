@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from emulator.backend import BackendError
-from ftsim.compute.checkpoints import companions, hf
+from ftsim.compute.checkpoints.source import WEIGHTS, write_small
 from ftsim.compute.quiet import quiet
 
 Format = Literal["arc_v1", "arc_v2", "arc_v3"]
@@ -24,17 +24,21 @@ def write_delta(
     folder: Path,
     files: Mapping[str, bytes],
     format: Format = "arc_v2",
+    **config: Any,
 ) -> None:
-    """Write what turns `old` into `new` (CPU tensors, alike in name, type, shape) beside the small `files`."""
+    """Write what turns `old` into `new` (CPU tensors, alike in name, type, shape) beside the small `files`.
+
+    `config` entries replace those of config.json, as in the folder of the full weights.
+    """
     from fireworks_delta_compression import delta_compress_dicts_to_file
 
     try:
         delta_compress_dicts_to_file(
-            src=dict(old), dst=dict(new), diff_file=str(folder / hf.WEIGHTS), compression_format=format
+            src=dict(old), dst=dict(new), diff_file=str(folder / WEIGHTS), compression_format=format
         )
     except ValueError as error:
         raise BackendError(f"no delta can be made: {error}") from error
-    companions.write(folder, files)
+    write_small(folder, files, **config)
 
 
 def apply_delta(

@@ -1,69 +1,73 @@
-"""Full weights as a Hugging Face folder: config, tokenizer, generation settings of the base, one safetensors file."""
+"""Full weights as a Hugging Face folder: what the base's folder has beside them, and one safetensors file."""
 
 import copy
-import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from emulator.backend import BackendError
-from ftsim.compute.checkpoints import companions
+from ftsim.compute.checkpoints.names import tensors_of
+from ftsim.compute.checkpoints.source import WEIGHTS, Source, stays_in_float32, write_small
 from ftsim.compute.checkpoints.tensors import write
 from ftsim.compute.quiet import quiet
 from ftsim.compute.trainer import lora
 from ftsim.compute.trainer.live import LiveModel
 
-WEIGHTS = "model.safetensors"
 
-
-def save(folder: Path, files: Mapping[str, bytes], tensors: Mapping[str, Tensor], **config: Any) -> None:
-    """Write weights beside the small `files` of the base; `config` entries replace those of its config.json."""
+def save(folder: Path, source: Source, tensors: Mapping[str, Tensor]) -> None:
+    """Write weights, those of the source that no model has, and the small files with the type of most weights."""
     write(folder / WEIGHTS, tensors)
-    companions.write(folder, files, dtype=str(next(iter(tensors.values())).dtype).removeprefix("torch."), **config)
+    write_small(folder, source.files, dtype=usual_type(source, tensors))
 
 
-def tensors_of(model: Any) -> dict[str, Tensor]:
-    """Weights under the names that Hugging Face files use; tied tensors once."""
-    from transformers.core_model_loading import revert_weight_conversion
-
-    state = {name: value.detach() for name, value in model.state_dict().items()}
-    for tied in getattr(model, "all_tied_weights_keys", None) or ():
-        state.pop(tied, None)
-    if getattr(model, "_weight_conversions", True):
-        state = revert_weight_conversion(model, state)
-    return {name: value.contiguous() for name, value in state.items()}
+def full_tensors(live: LiveModel) -> dict[str, Tensor]:
+    """All tensors of a full-parameter folder, on the CPU: those of the model, and those that its source had beside."""
+    return {name: value.cpu() for name, value in tensors_of(live.model).items()} | dict(live.source.carried)
 
 
-def save_merged(held: LiveModel, folder: Path, precision: str | None) -> None:
+def save_merged(live: LiveModel, folder: Path, precision: str | None) -> None:
     """Base and adapter as one set of weights; refused for an adapter that changes nothing (FAILURES B10)."""
-    if lora.changes_nothing(held.model):
+    if lora.changes_nothing(live.model):
         raise BackendError("merged_base needs a trained or loaded adapter; this one is untouched")
-    dtype = _precision(held, precision)
-    model: Any = copy.deepcopy(held.model)
-    bare = model.get_base_model()
-    unembed = bare.get_output_embeddings()
-    untied = bool(bare.config.tie_word_embeddings) and hasattr(unembed, "base_layer")
-    if untied:  # the adapter sits on one use of the shared matrix only
-        unembed.base_layer.weight = torch.nn.Parameter(unembed.base_layer.weight.detach().clone())
+    _check(precision, live.source)
+    model: Any = copy.deepcopy(live.model)
     with quiet():
         merged = model.merge_and_unload()
-    if untied:
-        merged.config.tie_word_embeddings = False
-        merged.all_tied_weights_keys = {}
-    tensors = {name: value.to(dtype) for name, value in tensors_of(merged).items()}
-    save(folder, held.companions, tensors, **({"tie_word_embeddings": False} if untied else {}))
+    tensors = {name: value.cpu().to(_stored(live, name, precision)) for name, value in tensors_of(merged).items()}
+    save(folder, live.source, tensors | dict(live.source.carried))
 
 
-def _precision(held: LiveModel, precision: str | None) -> torch.dtype:
+def _check(precision: str | None, source: Source) -> None:
+    if precision == "source" and "quantization_config" in source.config:
+        method = source.config["quantization_config"].get("quant_method")
+        raise BackendError(
+            f"export_precision 'source' would need the {method} kernels of the base, which this trainer lacks: "
+            "use 'bf16'"
+        )
+    if precision not in (None, "source", "bf16"):
+        raise BackendError(
+            f"export_precision {precision!r} needs quantisation kernels that this trainer lacks; use 'source' or 'bf16'"
+        )
+
+
+def _stored(live: LiveModel, name: str, precision: str | None) -> torch.dtype:
+    """The type in which a merged tensor is written: its own in the source, or bfloat16 where that may be."""
     if precision == "bf16":
-        return torch.bfloat16
-    if precision in (None, "source"):
-        settings = json.loads(held.companions["config.json"])
-        name = settings.get("dtype") or settings.get("torch_dtype") or "float32"
-        return cast(torch.dtype, getattr(torch, name))
-    raise BackendError(
-        f"export_precision {precision!r} needs quantisation kernels that this trainer lacks; use 'source' or 'bf16'"
-    )
+        return torch.float32 if stays_in_float32(live.bare, name) else torch.bfloat16
+    if name in live.source.dtypes:
+        return live.source.dtypes[name]
+    usual: torch.dtype = next(live.bare.parameters()).dtype
+    return usual
+
+
+def usual_type(source: Source, tensors: Mapping[str, Tensor]) -> str:
+    """The type of most weights that a model has, as config.json names it."""
+    counts: Counter[torch.dtype] = Counter()
+    for name, value in tensors.items():
+        if name not in source.carried:
+            counts[value.dtype] += value.numel()
+    return str(counts.most_common(1)[0][0]).removeprefix("torch.")

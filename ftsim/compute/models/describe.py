@@ -8,7 +8,9 @@ import torch
 from safetensors import safe_open
 
 from emulator.backend import BackendError, BaseModel, LoraSpec, ModelDescription, ModelSpec
-from ftsim.compute.checkpoints import hf, peft
+from ftsim.compute.checkpoints import peft
+from ftsim.compute.checkpoints.names import tensors_of
+from ftsim.compute.checkpoints.source import open_model
 from ftsim.compute.trainer import live
 
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -25,8 +27,8 @@ def describe(folder: Path, base: tuple[str, Path] | None = None) -> ModelDescrip
     if not (folder / "config.json").exists():
         raise BackendError(f"{folder.name} is neither a Hugging Face folder nor a PEFT folder")
     _refuse_delta(folder)
-    model = live.load_base(folder, torch.float32)
-    return _facts(model, sum(value.numel() for value in hf.tensors_of(model).values()))
+    model = open_model(folder, torch.float32)
+    return _facts(model, sum(value.numel() for value in tensors_of(model).values()))
 
 
 def _adapter(folder: Path, base: tuple[str, Path] | None) -> ModelDescription:

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell, Transition
 from ftsim.compute.checkpoints import peft
+from ftsim.compute.checkpoints.source import open_model
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler import precision
 from ftsim.compute.sampler.engine import Sampler
 from ftsim.compute.sampler.weights import ServedWeights, fingerprint, link_files
-from ftsim.compute.trainer.live import load_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -96,7 +96,7 @@ class TorchReplica:
             adapter = self._take(folder, _ADAPTER_FILES)
             peft.read_config(adapter)
             whole = self._weights.written(self._fresh)
-            self._serve(ServedWeights(whole), adapter, _merged(self._open(whole), adapter), transition)
+            self._serve(ServedWeights(whole), adapter, self._open(whole, adapter), transition)
 
     def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
         """Queue a request; concurrent requests are batched."""
@@ -194,8 +194,11 @@ class TorchReplica:
                 break
         self._serve(ServedWeights(spoilt), None, self._open(spoilt), transition)
 
-    def _open(self, folder: Path) -> "PreTrainedModel":
-        model = load_base(folder, self._dtype)
+    def _open(self, folder: Path, adapter: Path | None = None) -> "PreTrainedModel":
+        """The model in `folder`, with an adapter folded in, as it computes."""
+        model = open_model(folder, self._dtype)
+        if adapter is not None:
+            model = _merged(model, adapter, self._fresh())
         model.to(self._device)
         invariant = precision.is_batch_invariant(folder, self._device, self._dtype)
         return precision.widen(model) if invariant else model
@@ -219,21 +222,16 @@ class TorchReplica:
         return folder
 
 
-def _merged(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
+def _merged(model: "PreTrainedModel", adapter: Path, scratch: Path) -> "PreTrainedModel":
     """The model with the adapter folded in; a tied output layer is untied first: its inputs stay."""
-    from peft import PeftModel
-
     output = model.get_output_embeddings()
     if output is not None and output.weight is model.get_input_embeddings().weight:
         output.weight = torch.nn.Parameter(output.weight.detach().clone(), requires_grad=False)
         model.config.tie_word_embeddings = False
-    try:
-        with quiet():
-            wrapped: Any = PeftModel.from_pretrained(model, str(adapter))
-            merged: PreTrainedModel = wrapped.merge_and_unload().eval()
-            return merged
-    except Exception as error:  # peft and safetensors raise many types for an adapter of another model
-        raise BackendError(f"the adapter does not fit this model: {error}") from error
+    wrapped: Any = peft.open_over(model, adapter, scratch)
+    with quiet():
+        merged: PreTrainedModel = wrapped.merge_and_unload().eval()
+    return merged
 
 
 def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError
 from ftsim.compute.checkpoints import delta
+from ftsim.compute.checkpoints.source import TEMPLATES, weight_files
 from ftsim.compute.checkpoints.tensors import write
 
 Shards = Mapping[str, Mapping[str, Tensor]]
@@ -57,8 +58,11 @@ class ServedWeights:
 
 def read_shards(folder: Path) -> Shards:
     """Every tensor of a folder's weight files, not yet read from the disk; raises `BackendError`."""
+    adapter = folder / "adapter_model.safetensors"
     try:
-        return {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
+        return {path.name: load_file(path) for path in ([adapter] if adapter.exists() else weight_files(folder))}
+    except BackendError:
+        raise
     except Exception as error:  # safetensors raises its own type
         raise BackendError(f"{folder.name} holds weights that cannot be read: {error}") from error
 
@@ -84,6 +88,9 @@ def link_files(source: Path, target: Path, names: Sequence[str] = (), skip: Iter
     for path in source.iterdir():
         if path.is_file() and (not names or path.name in names) and path.name not in left_out:
             _link(path, target / path.name)
+        elif path.is_dir() and path.name == TEMPLATES and not names:
+            (target / TEMPLATES).mkdir()
+            link_files(path, target / TEMPLATES)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from emulator.backend import BackendError, ModelSpec
-from ftsim.compute.checkpoints import companions
+from emulator.backend import ModelSpec
+from ftsim.compute.checkpoints.names import tensors_of
+from ftsim.compute.checkpoints.source import Source, open_model
 from ftsim.compute.quiet import quiet
 from ftsim.compute.trainer import lora, optimizer
 
@@ -31,8 +32,8 @@ class LiveModel:
     """One model on a trainer."""
 
     spec: ModelSpec
-    companions: Mapping[str, bytes]
-    """Config, tokenizer and generation settings of the base, for the folders this model writes."""
+    source: Source
+    """What goes along from the base's folder into those that this model writes."""
     model: "PreTrainedModel | PeftModel"
     projection: nn.Linear | None
     trained: Mapping[str, Tensor]
@@ -61,27 +62,10 @@ class LiveModel:
         self.step = 0
 
 
-def load_base(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
-    """The architecture and weights in a Hugging Face folder; raises `BackendError` when it does not open."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    except Exception as error:  # whatever is wrong with the files, it is the files
-        raise BackendError(f"{folder.name} does not open as a model: {error}") from error
-    wrong = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in report[kind])
-    if wrong:
-        more = len(wrong) - 1
-        raise BackendError(f"{folder.name} does not hold the weights of its architecture: {wrong[0]} and {more} more")
-    return cast("PreTrainedModel", model.eval())
-
-
 def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtype) -> LiveModel:
     """Load the base, add adapters and projection, freeze what is not trained."""
-    base = load_base(folder, dtype)
+    base = open_model(folder, dtype)
+    source = Source.read(folder, base, tensors_of(base))
     base.requires_grad_(spec.lora is None and not spec.base_only)
     model: PreTrainedModel | PeftModel = base
     if spec.lora is not None:
@@ -93,7 +77,7 @@ def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtyp
     if projection is not None:
         trained["projection.weight"] = projection.weight
     parameters = list(trained.values()) or [torch.zeros(1)]
-    return LiveModel(spec, companions.read(folder), model.eval(), projection, trained, optimizer.create(parameters))
+    return LiveModel(spec, source, model.eval(), projection, trained, optimizer.create(parameters))
 
 
 def _projection(spec: ModelSpec, hidden: int) -> nn.Linear | None:

@@ -1,5 +1,6 @@
 """Low-rank adapters through peft: which modules they sit on, how they start, and whether they changed anything."""
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ADAPTER = "default"
+_log = logging.getLogger(__name__)
 _EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
 
 
@@ -23,7 +25,9 @@ def attach(model: "PreTrainedModel", spec: LoraSpec) -> "PeftModel":
 
     modules, parameters = targets(model, spec)
     if not modules and not parameters:
-        raise BackendError("LoRA needs at least one of train_attn, train_mlp, train_unembed")
+        raise BackendError(
+            "LoRA needs at least one of train_attn, train_mlp, train_unembed; a tied output layer is not adapted"
+        )
     config = LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
@@ -44,11 +48,23 @@ def attach(model: "PreTrainedModel", spec: LoraSpec) -> "PeftModel":
 def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[str]]:
     """Names of the linear modules, and of the fused expert weights, that `spec` asks to train."""
     unembed = model.get_output_embeddings()
+    tied = unembed is not None and unembed.weight is model.get_input_embeddings().weight
+    if tied and spec.train_unembed:
+        _log.warning(
+            "%s ties its output layer to its embeddings: the adapter leaves it out, since merging one would move both",
+            model.config.model_type,
+        )
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     chosen = {
         name
         for name, module in linear.items()
-        if (spec.train_unembed if module is unembed else spec.train_attn if _is_attention(name) else spec.train_mlp)
+        if (
+            spec.train_unembed and not tied
+            if module is unembed
+            else spec.train_attn
+            if _is_attention(name)
+            else spec.train_mlp
+        )
     }
     experts = sorted(
         {

@@ -133,7 +133,7 @@ def test_a_senseless_request_changes_nothing(start: Start, request_: Any, reason
 
 
 def test_an_embedding_needs_something_to_train(start: Start) -> None:
-    trainer = start("dense", 2, lora={"train_attn": False, "train_mlp": False})
+    trainer = start("untied", 2, lora={"train_attn": False, "train_mlp": False})
     with pytest.raises(BackendError, match="no trained weight lies below"):
         trainer.forward_backward("m", _request("contrastive_loss", **GOOD))
     trainer.forward("m", _request("contrastive_loss", **GOOD))

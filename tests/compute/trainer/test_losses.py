@@ -241,7 +241,7 @@ def test_a_policy_loss_takes_one_target_per_position(start: Start) -> None:
 
 
 def test_training_on_one_batch_lowers_its_loss(start: Start) -> None:
-    trainer = start("dense", rank=4)
+    trainer = start("untied", rank=4)
     request = {"data": [datum([5, 6, 7, 8], [6, 7, 8, 9])], "loss_fn": "cross_entropy"}
     seen = []
     for _ in range(20):

@@ -110,7 +110,7 @@ def test_another_seed_is_another_adapter(start: Start) -> None:
     ],
 )
 def test_lora_sits_where_it_was_asked_to(start: Start, flags: dict[str, bool], modules: set[str]) -> None:
-    names = weights(start("dense", 2, lora=flags))
+    names = weights(start("untied", 2, lora=flags))
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in names} == modules
 
 
