@@ -167,7 +167,7 @@ def test_a_wrong_command_says_why_and_starts_nothing(
 
 
 def _refused(config: Any) -> Any:
-    raise sdk.RequestFailedError("the trainer\nrefuses it", "req-1", "user")  # type: ignore[arg-type]
+    raise sdk.RequestFailedError("the trainer\nrefuses it", "req-1", "user")
 
 
 def _missing_job(config: Any) -> Any:

@@ -66,7 +66,7 @@ def furnish(http: httpx.Client) -> str:
     made = http.post("/v1/accounts/local/deployments", params={"deploymentId": "d1", "skipShapeValidation": "true",
                      "acceptShapelessRisk": "true"}, json={**body, "hotLoadTrainerJob": f"{JOBS[4:]}/j1"})  # fmt: skip
     assert made.status_code == 200, made.text
-    return Wire(http).model_id
+    return str(Wire(http).model_id)
 
 
 def guide(document: dict[str, Any], model_id: str) -> None:

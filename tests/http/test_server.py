@@ -147,7 +147,8 @@ def test_a_folder_that_cannot_be_made_or_a_taken_port_is_a_clear_error(backend: 
 
 
 def test_a_restart_continues_where_it_was(backend: DictBackend, tmp_path: Path) -> None:
-    state, seen = tmp_path / "state", set()
+    state = tmp_path / "state"
+    seen: set[str] = set()
     for start in range(3):
         with Emulator(backend, state_dir=state) as emu, talking(emu.url) as http:
             if start == 0:
@@ -156,7 +157,11 @@ def test_a_restart_continues_where_it_was(backend: DictBackend, tmp_path: Path) 
             wire = Wire(http)
             if start:
                 assert "error" not in wire.run("load_weights", 1, path=f"step-{start - 1}", optimizer=True)
-            ids = {wire.submit("optim_step", 2), wire.submit("save_weights", 3, path=f"step-{start}"), wire.model_id}
+            ids = {
+                wire.submit("optim_step", 2),
+                wire.submit("save_weights", 3, path=f"step-{start}"),
+                str(wire.model_id),
+            }
             assert all("error" not in wire.result(request_id) for request_id in ids - {wire.model_id})
             assert not ids & seen
             seen |= ids
@@ -172,7 +177,8 @@ def test_a_restart_continues_where_it_was(backend: DictBackend, tmp_path: Path) 
 
 
 def test_an_acknowledged_save_survives_kill_minus_nine(tmp_path: Path) -> None:
-    state, saved = tmp_path / "state", []
+    state = tmp_path / "state"
+    saved: list[str] = []
     for start in range(3):
         process, url = server_process.start(state)
         try:

@@ -1,4 +1,4 @@
-"""A file as a user types it: the emulator annotated, subclassed, asked for its class; its parts used with their types."""
+"""A file as a user types it: the emulator annotated, subclassed, asked for its class; its parts with their types."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

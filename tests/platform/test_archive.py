@@ -278,7 +278,7 @@ TRICKS = {
     "another format": _manifest(lambda m: m.update(format=99)),
     "a manifest that is a list": _editing("manifest.json", lambda content: b"[]"),
     "a world that is no JSON": _editing("world.json", lambda content: b"{"),
-    "an unknown kind": _world(lambda w: w.update(planet=[{}])),  # type: ignore[arg-type]
+    "an unknown kind": _world(lambda w: w.update(planet=[{}])),
     "a field too many": _world(lambda w: w["job"][0].update(evil=1) or w["job"][0].pop("id")),
     "a wrong type": _world(lambda w: w["job"][0].update(created="yesterday")),
     "a row without blob": _world(lambda w: w["checkpoint"][0].update(blob="local/j1/none")),

@@ -100,7 +100,7 @@ def delta(draw: st.DrawFn) -> Blob:
 def _delta_shard(part: Mapping[str, np.ndarray], compress: object) -> bytes:
     raw = {name: value.tobytes() for name, value in part.items()}
     streams = {name: np.frombuffer(compress(content), np.uint8) for name, content in raw.items()}  # type: ignore[operator]
-    return save(streams, metadata={name: str(zlib.adler32(content)) for name, content in raw.items()})
+    return bytes(save(streams, metadata={name: str(zlib.adler32(content)) for name, content in raw.items()}))
 
 
 @st.composite

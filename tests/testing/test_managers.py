@@ -37,6 +37,7 @@ class Weightsonly(TrainingCheckpoints):
 
     def _load_newest(self, candidates: Any) -> ResumeInfo:
         info = super()._load_newest(candidates)
+        assert self.client is not None
         self.client.load_state(info.source).result()
         return info
 

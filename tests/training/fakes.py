@@ -12,7 +12,7 @@ class RequestFailedError(Exception):
 
 
 class Done:
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
     def result(self, timeout: float | None = None) -> None:
@@ -34,7 +34,7 @@ class FakePlane:
     def add(self, name: str, kind: str = "TRAINING", *, created: str | None = None) -> dict[str, Any]:
         self.now += 1
         minute, second = divmod(int(self.now), 60)
-        row = {
+        row: dict[str, Any] = {
             "name": JOB + name,
             "checkpointType": f"CHECKPOINT_TYPE_{kind}",
             "createTime": created or f"2026-08-01T10:{minute:02d}:{second:02d}.000000Z",
@@ -66,7 +66,7 @@ class FakeTrainer:
     session_id: str = "aaaaaaaa"
     rename: Callable[[str], str] = str
     broken: frozenset[str] = frozenset()
-    fail_save: Exception | None = None
+    fail_save: BaseException | None = None
     apply_before_failing: bool = False
     calls: list[tuple[str, str]] = field(default_factory=list)
 

@@ -7,7 +7,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint import FileSystemReader, state_dict_loader
+from torch.distributed.checkpoint import state_dict_loader
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from emulator.server import Emulator

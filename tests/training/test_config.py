@@ -9,7 +9,12 @@ from ftsim.training.recipes import igpo_loop
 from ftsim.training.recipes.sft_loop import Config
 from ftsim.training.utils import InfraConfig, WeightSyncConfig
 
-REQUIRED = {"log_path": "./run", "base_model": "accounts/a/models/m", "dataset": "d.jsonl", "tokenizer_model": "t"}
+REQUIRED: dict[str, Any] = {
+    "log_path": "./run",
+    "base_model": "accounts/a/models/m",
+    "dataset": "d.jsonl",
+    "tokenizer_model": "t",
+}
 
 
 def test_the_documented_fields_make_a_configuration() -> None:
@@ -96,8 +101,11 @@ def test_shared_configuration_is_checked_too(make: Any, fields: dict[str, Any], 
 
 def test_a_field_takes_what_is_as_good_as_its_type() -> None:
     config = Config(
-        **(REQUIRED | {"log_path": Path("run")}), epochs=np.int64(2), learning_rate=1, beta1=np.float32(0.5)
-    )  # type: ignore[arg-type]
+        **(REQUIRED | {"log_path": Path("run")}),
+        epochs=np.int64(2),  # type: ignore[arg-type]
+        learning_rate=1,
+        beta1=np.float32(0.5),  # type: ignore[arg-type]
+    )
     assert config.epochs == 2
 
 

@@ -171,7 +171,7 @@ def test_a_turn_gains_what_its_reply_adds_to_the_belief_in_the_answer(tokenizer:
     turns = [Sample((1,) * length, (5,), (0.0,), "", True) for length in (2, 4, 8)]
     whole = Episode(PROMPT, (0, 0, 0), PROMPT.conversation, (), turns)
     short = Episode(PROMPT, (0, 0, 1), PROMPT.conversation, (), turns[:1])
-    client = Believer()
+    client: Any = Believer()
     long_gains, short_gains = information_gains(config, client, tokenizer, [whole, short])
     beliefs = [-1 / length if kind == "logprob" else math.exp(-1 / length) for length in (2, 4, 8)]
     assert long_gains == pytest.approx([beliefs[1] - beliefs[0], beliefs[2] - beliefs[1]])

@@ -53,7 +53,8 @@ class ScriptedManager:
 
 def run(manager: ScriptedManager, grace_s: float = 60.0) -> Any:
     wanted = TrainerJobConfig(base_model="base", lora_rank=8, requested_job_id="job")
-    return bring_up(manager, wanted, timeout_s=10, poll_s=2, grace_s=grace_s, sleep=lambda _: None)
+    scripted: Any = manager
+    return bring_up(scripted, wanted, timeout_s=10, poll_s=2, grace_s=grace_s, sleep=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_a_job_made_for_something_else_is_refused(config: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("change", [{"lora_rank": 0}, {"base_model": "other"}])
 def test_a_complete_run_is_not_taken_for_one_of_other_settings(change: dict[str, Any]) -> None:
-    manager = ScriptedManager(["CANCELLED"], {"baseModel": "base", "loraRank": 8})
+    manager: Any = ScriptedManager(["CANCELLED"], {"baseModel": "base", "loraRank": 8})
     same = SimpleNamespace(base_model="base", lora_rank=8, trainer_job_id=None)
     close_finished(manager, same, "job")
     with pytest.raises(TrainerError, match="use a new log_path for another kind of run"):

@@ -66,7 +66,7 @@ def _shards(pattern: str) -> Callable[[Path], None]:
         tensors = load_file(folder / "model.safetensors")
         (folder / "model.safetensors").unlink()
         names = sorted(tensors)
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for number, part in enumerate((names[: len(names) // 2], names[len(names) // 2 :]), 1):
             file = pattern.format(number)
             save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
@@ -198,9 +198,9 @@ def _scatter(model: torch.nn.Module) -> None:
                 value.add_(torch.randn_like(value) * 0.1)
             elif "lm_head" in name or "embed" in name:
                 value.copy_(torch.randn_like(value) * 0.3)
-        for name, value in model.named_buffers():
+        for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
-                value.copy_(torch.randn_like(value) * 0.1)
+                buffer.copy_(torch.randn_like(buffer) * 0.1)
 
 
 def _bfloat16(model: Any) -> None:

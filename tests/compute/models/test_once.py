@@ -11,7 +11,10 @@ from ftsim.compute.models.once import write_once
 
 
 def writer(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "file").write_text(text) and None
+    def write(folder: Path) -> None:
+        (folder / "file").write_text(text)
+
+    return write
 
 
 def test_it_is_written_once_and_only_read_after_that(tmp_path: Path) -> None:

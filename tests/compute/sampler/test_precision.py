@@ -37,7 +37,7 @@ def test_a_sample_is_the_same_bits_in_any_company(tmp_path: Path) -> None:
     together = generate(replica, requests, order, len(order))
     draw.shuffle(order)
     apart = generate(replica, requests, order, 5)
-    replica.close()  # type: ignore[attr-defined]
+    replica.close()
     assert together == apart
 
 
@@ -62,6 +62,6 @@ def test_only_small_models_on_a_cpu_are_served_in_float64(
 def test_mixtures_of_experts_answer_in_float64(tmp_path: Path, name: str) -> None:
     replica = open_replica(base_folder(f"accounts/fireworks/models/{name}", tmp_path))
     done = replica.generate(GenerateRequest(prompt=[5, 6, 7], max_tokens=4, seed=1)).result(60)
-    replica.close()  # type: ignore[attr-defined]
+    replica.close()
     assert len(done.tokens) <= 4
     assert all(token.logprob <= 0 for token in done.tokens)

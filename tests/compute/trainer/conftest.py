@@ -1,6 +1,6 @@
 """Tiny seeded models, datums as JSON, and a trainer over them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def weights(trainer: TorchTrainer) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in trainer._held("m").trained.items()}
 
 
-def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+def same(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 

@@ -22,6 +22,9 @@ def _request(
     return {"data": data, "loss_fn": "cross_entropy", "loss_fn_config": {"output": output, **config}}
 
 
+GOOD: dict[str, Any] = {"num_queries": 2, "temperature": 0.05}
+
+
 def _hidden(trainer: TorchTrainer) -> list[torch.Tensor]:
     body = trainer._held("m").bare.base_model
     return [body(input_ids=torch.tensor([text])).last_hidden_state[0] for text in TEXTS]
@@ -46,8 +49,8 @@ def _agree(mine: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> No
 def test_an_embedding_and_its_gradient(start: Start, pooling: str) -> None:
     trainer = start("dense", micro_batch_tokens=6)
     pooled = [h.mean(0) if pooling == "mean" else h[-1] for h in _hidden(trainer)]
-    for got, wanted in zip(_values(trainer.forward("m", _request("embedding", pooling=pooling))), pooled, strict=True):
-        torch.testing.assert_close(got, wanted.detach(), rtol=1e-4, atol=1e-5)
+    for got, right in zip(_values(trainer.forward("m", _request("embedding", pooling=pooling))), pooled, strict=True):
+        torch.testing.assert_close(got, right.detach(), rtol=1e-4, atol=1e-5)
     wanted = _reference_gradients(trainer, sum((p.square().sum() for p in pooled), torch.zeros(())))
     slopes = [(2 * p).tolist() for p in pooled]
     trainer.forward_backward("m", _request("embedding", grads=slopes, pooling=pooling))
@@ -94,7 +97,12 @@ def test_the_contrastive_loss_is_bidirectional_info_nce(start: Start, negatives:
     scores = unit[:2] @ unit[2:].T / 0.05
     q2d, d2q = cross_entropy(scores, torch.arange(2)), cross_entropy(scores[:, :2].T, torch.arange(2))
     wanted = _reference_gradients(trainer, (q2d + d2q) / 2)
-    config = {"num_queries": 2, "temperature": 0.05, "pooling": "last", "num_extra_negatives": negatives}
+    config: dict[str, Any] = {
+        "num_queries": 2,
+        "temperature": 0.05,
+        "pooling": "last",
+        "num_extra_negatives": negatives,
+    }
     answer = trainer.forward_backward("m", _request("contrastive_loss", texts, **config))
     assert answer["loss_fn_outputs"] == [{}] * len(texts)
     assert answer["metrics"]["loss_q2d"] == pytest.approx(float(q2d.detach()), abs=1e-3)
@@ -104,9 +112,6 @@ def test_the_contrastive_loss_is_bidirectional_info_nce(start: Start, negatives:
     _agree(gradients(trainer), {k: v for k, v in wanted.items()})
     only_loss = start("dense").forward("m", _request("contrastive_loss", texts, **config))
     assert only_loss["metrics"]["loss"] == pytest.approx(answer["metrics"]["loss"], abs=1e-3)
-
-
-GOOD = {"num_queries": 2, "temperature": 0.05}
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_the_slope_of_a_loss_is_the_one_worked_out_by_hand(name: str, seed: int)
     lp, tensors, row = _inputs(seed)
     loss = losses.named(name)
     leaf = lp.clone().requires_grad_()
-    loss.summands(leaf, tensors, loss.configure(VALUES[name][1]), row).sum().backward()
+    loss.summands(leaf, tensors, loss.configure(VALUES[name][1]), row).sum().backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(
         leaf.grad, _surrogate_slope(name, lp, tensors["logprobs"], tensors["advantages"]), rtol=1e-5, atol=1e-7
     )
@@ -123,7 +123,7 @@ def test_gspo_gives_every_token_the_slope_of_the_sequence_ratio() -> None:
     lp, tensors, row = _inputs(5)
     leaf = lp.clone().requires_grad_()
     loss = losses.named("gspo")
-    loss.summands(leaf, tensors, loss.configure({}), row).sum().backward()
+    loss.summands(leaf, tensors, loss.configure({}), row).sum().backward()  # type: ignore[no-untyped-call]
     for i in range(4):
         old, a = tensors["logprobs"][row == i], tensors["advantages"][row == i]
         ratio = (lp[row == i] - old)[a != 0].mean().exp()
@@ -151,7 +151,7 @@ def test_the_gradient_in_the_model_is_that_of_plain_autograd(name: str, start: S
         torch.testing.assert_close(
             torch.tensor(answer["loss_fn_outputs"][index]["logprobs"]["data"]), lp.detach(), rtol=1e-5, atol=1e-5
         )
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     assert answer["metrics"]["loss:sum"] == pytest.approx(float(total.detach()), rel=1e-5)
     mine = gradients(trainer)
     for parameter_name, parameter in model.named_parameters():

@@ -325,7 +325,8 @@ def test_a_request_without_datums_is_refused(start: Start, data: Any) -> None:
 def test_a_failure_in_the_middle_of_a_request_changes_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = start("dense", micro_batch_tokens=8)
     trainer.forward_backward("m", batch())
-    before, counted, calls = gradients(trainer), trainer._held("m").loss_tokens, []
+    before, counted = gradients(trainer), trainer._held("m").loss_tokens
+    calls: list[int] = []
 
     def out_of_memory(*_: Any) -> Any:
         calls.append(len(calls))
@@ -335,7 +336,7 @@ def test_a_failure_in_the_middle_of_a_request_changes_nothing(start: Start, monk
 
     from ftsim.compute.trainer import trainer as module
 
-    original = module.logits_of
+    original = module.logits_of  # type: ignore[attr-defined]
     monkeypatch.setattr(module, "logits_of", out_of_memory)
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer.forward_backward("m", batch(lengths=LENGTHS))

@@ -110,7 +110,7 @@ def test_a_name_that_is_no_name_is_saved_nowhere(unchanged: Stand, name: str) ->
         lambda: client.save_weights_for_sampler_ext(name, checkpoint_type="base"),
     ):
         with pytest.raises(RequestFailedError, match=r"invalid checkpoint name .* use 1 to 128 letters, digits"):
-            save()
+            save()  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError):
         client.load_state(name).result()
 

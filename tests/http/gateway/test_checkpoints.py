@@ -123,9 +123,9 @@ def test_a_checkpoint_of_the_wrong_kind_rank_or_model_is_refused(connect: Connec
         with pytest.raises(RequestFailedError, match=says) as caught:
             client.load_state_with_optimizer(path).result()
         assert caught.value.category.value == "user"
-    emu.world.checkpoints.get(
-        "accounts/local/rlorTrainerJobs/small/checkpoints/state"
-    ).base_model = "accounts/a/models/b"
+    row = emu.world.checkpoints.get("accounts/local/rlorTrainerJobs/small/checkpoints/state")
+    assert row is not None
+    row.base_model = "accounts/a/models/b"
     with pytest.raises(RequestFailedError, match="is of accounts/a/models/b"):
         small.load_state("state").result()
 

@@ -60,7 +60,7 @@ def deploy(manager: DeploymentManager) -> Deploy:
         manager.create_or_get(config)
         info = manager.wait_for_ready(deployment_id)
         assert info.inference_model is not None
-        return info.inference_model
+        return str(info.inference_model)
 
     return make
 

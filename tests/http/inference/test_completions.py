@@ -341,5 +341,5 @@ def test_rows_have_the_fields_of_the_vendors_types(emulator: Emulator) -> None:
     assert old.token_logprobs == [row.logprob for row in rows.content]
     assert old.top_logprobs is not None
     assert [len(tops) for tops in old.top_logprobs] == [1, 2, 2, 2, 2, 2]
-    assert (bare.token_logprobs, bare.top_logprobs) == (old.token_logprobs, None)  # type: ignore[union-attr]
+    assert (bare.token_logprobs, bare.top_logprobs) == (old.token_logprobs, None)
     assert none is None

@@ -80,7 +80,12 @@ def test_managed_life_leaves_nothing_and_takes_under_a_second(
     """
     slept: list[float] = []
     sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: (slept.append(seconds), sleep(seconds))[1])
+
+    def noted(seconds: float) -> None:
+        slept.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", noted)
 
     def life() -> float:
         started = time.process_time()

@@ -20,7 +20,10 @@ from tests.doubles import DictBackend
 from tests.http.inference.conftest import BASE
 
 PATHS = ("/inference/v1/completions", "/inference/v1/chat/completions")
-PROMPT = {PATHS[0]: {"prompt": [1, 2]}, PATHS[1]: {"messages": [{"role": "user", "content": "hi"}]}}
+PROMPT: dict[str, dict[str, Any]] = {
+    PATHS[0]: {"prompt": [1, 2]},
+    PATHS[1]: {"messages": [{"role": "user", "content": "hi"}]},
+}
 LENGTH = 6
 
 

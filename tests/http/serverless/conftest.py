@@ -1,7 +1,7 @@
 """The vendor's clients on the serverless pool of an emulator over the torch-free backend."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +85,10 @@ class Pool:
         self.session = str(self.post("create_session", {})["session_id"])
         self.model_id = ""
 
-    def send(self, verb: str, body: dict[str, object]) -> httpx.Response:
+    def send(self, verb: str, body: Mapping[str, object]) -> httpx.Response:
         return self._http.post(API + verb, json=body)
 
-    def post(self, verb: str, body: dict[str, object]) -> dict[str, object]:
+    def post(self, verb: str, body: Mapping[str, object]) -> dict[str, object]:
         answer = self.send(verb, body)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())

@@ -1,6 +1,7 @@
 """What the pool answers to what no client should say: refusals, other accounts, ends (WIRE 2.12)."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,7 +27,7 @@ STRANGER = "run-" + "0" * 32
     ],
 )
 def test_a_model_that_cannot_be_trained_here_leaves_the_session_free(
-    pool: Pool, http: httpx.Client, model: dict[str, object], says: str
+    pool: Pool, http: httpx.Client, model: dict[str, Any], says: str
 ) -> None:
     refused = pool.create(**model)
     assert says in str(refused["error"])

@@ -38,7 +38,7 @@ class Trainer:
     def __init__(self, job: str) -> None:
         self.job, self.seq = job, 0
         self.path = f"/v1/accounts/local/rlorTrainerJobs/{job}"
-        body = {"trainingConfig": {"baseModel": BASE}}
+        body: dict[str, Any] = {"trainingConfig": {"baseModel": BASE}}
         made = ask("POST", self.path.rsplit("/", 1)[0], params={"rlorTrainerJobId": job}, json=body)
         if made.status_code == 409 and ask("GET", self.path).json()["state"] != "JOB_STATE_RUNNING":
             ask("POST", f"{self.path}:resume")

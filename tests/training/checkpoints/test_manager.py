@@ -18,7 +18,7 @@ def plane() -> FakePlane:
 
 def manager(plane: FakePlane, folder: Path, trainer: FakeTrainer | None = None, **more: Any) -> TrainingCheckpoints:
     slept: list[float] = []
-    more = {"list_wait_s": 5.0, "sleep": slept.append} | more
+    more = {"list_wait_s": 5.0, "sleep": slept.append, **more}
     return TrainingCheckpoints(
         trainer or FakeTrainer(plane), plane, trainer_id="sft-job", log_path=folder, lora_rank=0, **more
     )
@@ -219,7 +219,7 @@ def test_when_every_row_is_torn_the_run_does_not_start_over(plane: FakePlane, tm
 def test_a_lost_connection_is_not_a_torn_checkpoint(plane: FakePlane, tmp_path: Path) -> None:
     manager(plane, tmp_path).save("step-2", resumable=True, promotable=False, data_consumed=16)
     trainer = FakeTrainer(plane)
-    trainer.load_state_with_optimizer = lambda path: (_ for _ in ()).throw(ConnectionError())  # type: ignore[method-assign,assignment]
+    trainer.load_state_with_optimizer = lambda path: (_ for _ in ()).throw(ConnectionError())  # type: ignore[method-assign]
     with pytest.raises(ConnectionError):
         manager(plane, tmp_path, trainer).resume()
 
@@ -293,7 +293,7 @@ def test_a_name_taken_by_another_phase_is_not_overwritten(plane: FakePlane, tmp_
 def test_a_step_to_come_whose_name_is_taken_is_refused_at_the_start(plane: FakePlane, tmp_path: Path) -> None:
     """C14: at the last save it would cost the run."""
     manager(plane, tmp_path / "dpo").save("step-2", resumable=True, promotable=False, data_consumed=16)
-    start = {"init_from_checkpoint": "sft-job:step-2", "saves": [1, 2]}
+    start: dict[str, Any] = {"init_from_checkpoint": "sft-job:step-2", "saves": [1, 2]}
     with pytest.raises(CheckpointError, match="already has a checkpoint 'step-2'"):
         manager(plane, tmp_path / "rl").resume(**start)
     second = manager(plane, tmp_path / "rl", phase="rl")

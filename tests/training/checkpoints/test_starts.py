@@ -96,7 +96,7 @@ def test_a_run_with_rows_of_its_own_goes_on_when_what_it_started_from_is_gone(
     config = CONFIGURE[sft_loop](tmp_path, tokenizer_folder, init_from_checkpoint="parent:step-1")
     sft_loop.main(config)
     gone = replace(config, init_from_checkpoint="nojob:step-1", epochs=2)
-    assert sft_loop.main(gone)["resumed_from"].startswith("step-")
+    assert str(sft_loop.main(gone)["resumed_from"]).startswith("step-")
 
 
 class Plane(FakePlane):
@@ -113,7 +113,7 @@ def wanted(**fields: Any) -> sft_loop.Config:
 
 @pytest.mark.parametrize(("kind", "rank", "told"), [("TRAINING", 8, "lora_rank=0"), ("TRAINING_LORA", 0, "its rank")])
 def test_the_kind_of_a_row_tells_what_its_job_does_not(kind: str, rank: int, told: str) -> None:
-    plane = Plane()
+    plane: Any = Plane()
     plane.add("step-1", kind)
     with pytest.raises(ConfigError, match=told):
         check_start(plane, wanted(lora_rank=rank))
@@ -123,7 +123,7 @@ def test_the_kind_of_a_row_tells_what_its_job_does_not(kind: str, rank: int, tol
 def test_a_row_that_is_listed_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A6."""
     monkeypatch.setattr(starts, "LIST_WAIT_S", 10.0)
-    plane = Plane(lag=3)
+    plane: Any = Plane(lag=3)
     plane.add("step-1")
     slept: list[float] = []
     check_start(plane, wanted(), sleep=slept.append)
@@ -131,5 +131,6 @@ def test_a_row_that_is_listed_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_list_that_cannot_be_read_is_not_taken_for_an_empty_one() -> None:
+    unlisted: Any = Plane(fail_list=RuntimeError("down"))
     with pytest.raises(CheckpointError, match="cannot be listed: down"):
-        check_start(Plane(fail_list=RuntimeError("down")), wanted())
+        check_start(unlisted, wanted())
