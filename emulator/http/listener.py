@@ -59,6 +59,7 @@ class Listener(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        await self.on_tick(0)  # it sets the headers that every answer has, the first one too
         await super().startup(sockets)
         self.up.set()
 

@@ -51,9 +51,13 @@ def train(
     """
     from ftsim.cli import overrides
     from ftsim.compute.models import hub
+    from ftsim.extras import require
     from ftsim.process.attendance import default_state_dir
     from ftsim.process.environment import in_environment
 
+    require("train", "recipes")
+    if plot:
+        require("plot", "pictures")
     recipe = recipe.removesuffix("_loop")  # what the module is called
     if recipe not in names():
         fail(f"there is no recipe {recipe!r}; there are {', '.join(names())}", 2)

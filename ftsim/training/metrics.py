@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -90,11 +91,17 @@ class RunLog:
 
     def draw(
         self, file_name: str = "loss.png", curves: Mapping[str, str] = LOSSES, ylabel: str = "loss per token"
-    ) -> Path:
-        """Draw everything logged so far, one curve per figure named in `curves`; nothing when that was drawn before."""
+    ) -> Path | None:
+        """Draw everything logged so far, one curve per figure named in `curves`; nothing when that was drawn before.
+
+        Returns the picture; without matplotlib there is none, and a line says so: a run must not end for want of it.
+        """
         picture = self.folder / file_name
         if picture.exists() and picture.stat().st_mtime_ns > os.fstat(self._file.fileno()).st_mtime_ns:
             return picture
+        if find_spec("matplotlib") is None:
+            self.say(f"{file_name} is not drawn: matplotlib is not installed")
+            return None
         return draw_curve(self.entries(), picture, self.title, curves, ylabel)
 
     def _write(self, entry: Mapping[str, Any]) -> None:

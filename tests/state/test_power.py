@@ -100,8 +100,7 @@ def serving(root: Path, environment: dict[str, str], before: str = "") -> Iterat
         yield process, process.stdout.readline().strip()
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.communicate()
 
 
 def what_is_lost(folder: Path, promised: Acknowledged, scratch: Path) -> list[str]:

@@ -8,8 +8,9 @@ from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.core.kinds import CheckpointKind
 from emulator.core.lifecycle import Pending
 from emulator.state.entities import Checkpoint, Job
+from emulator.state.migrations import FORMAT
 from emulator.state.store import Store
-from emulator.state.world import FORMAT, World
+from emulator.state.world import World
 
 OWNER = "accounts/a/rlorTrainerJobs/j"
 

@@ -240,7 +240,7 @@ def moment_after_load(wire: Wire, emu: Emulator, seq: int, **body: object) -> bo
     wire.run("load_weights", seq, path="s", **body)
     before = wire.run("forward", seq + 1, forward_input=batch(1))["metrics"]
     wire.run("optim_step", seq + 2, adam_params={"learning_rate": 1.0})
-    return wire.run("forward", seq + 3, forward_input=batch(1))["metrics"] != before
+    return bool(wire.run("forward", seq + 3, forward_input=batch(1))["metrics"] != before)
 
 
 def test_what_a_load_does_with_the_optimizer_is_a_switch(wire: Wire, emu: Emulator) -> None:
@@ -281,6 +281,6 @@ def test_weights_info_and_get_info(wire: Wire, http: httpx.Client, new_job: Call
     lora.run("save_weights", 1, path="s")
     assert lora.post("weights_info", {"tinker_path": "s"})["lora_rank"] == 4
     info = lora.post("get_info", {"model_id": lora.model_id})
-    assert (info["is_lora"], info["lora_rank"], info["model_data"]["model_name"]) == (True, 4, BASE)  # type: ignore[index]
+    assert (info["is_lora"], info["lora_rank"], info["model_data"]["model_name"]) == (True, 4, BASE)
     wire.run("save_weights", 1, path="s")
     assert wire.post("weights_info", {"tinker_path": "s"}) == {"base_model": BASE, "is_lora": False}
