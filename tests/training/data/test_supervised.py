@@ -154,7 +154,9 @@ def test_long_rows_are_cut_or_left_out_and_counted(tmp_path: Path, tokenizer: An
     cut = load_supervised(path, tokenizer, 48, truncate=True)
     assert [one is None for one in cut.data] == [False, False, True]
     assert (cut.truncated, cut.dropped) == (1, 1)
-    assert cut.data[1][0].model_input.length == 48
+    shortened = cut.data[1]
+    assert shortened is not None
+    assert shortened[0].model_input.length == 48
     left_out = load_supervised(path, tokenizer, 48, truncate=False)
     assert (left_out.truncated, left_out.dropped) == (0, 2)
 
