@@ -185,7 +185,7 @@ class Emulator:
             "FIREWORKS_BASE_URL": self.url,
             "FIREWORKS_TRAINER_GATEWAY_URL": self.url,
             "TINKER_BASE_URL": f"{self.url}/training/v1/serverless",
-            "TINKER_API_KEY": self.api_key,
+            "TINKER_API_KEY": f"tml-{self.api_key}",
         }
 
     def _say_what_is_wrong(self, folder: StateFolder) -> None:

@@ -64,11 +64,15 @@ class Guard:
 
     def _account(self, headers: Mapping[bytes, bytes]) -> str | None:
         """Whose key the request carries; trainers get X-API-Key only, old clients send both (WIRE 2.1, 7)."""
-        account = self._keys.get(headers.get(b"x-api-key", b"").decode("latin-1"))
+        account = self._of(headers.get(b"x-api-key", b"").decode("latin-1"))
         if account is None and b"authorization" in headers:
             scheme, _, token = headers[b"authorization"].decode("latin-1").partition(" ")
-            account = self._keys.get(token.strip()) if scheme.lower() == "bearer" else None
+            account = self._of(token.strip()) if scheme.lower() == "bearer" else None
         return account
+
+    def _of(self, key: str) -> str | None:
+        """The account of a key, as it is or with the `tml-` that tinker's client wants keys to begin with."""
+        return self._keys.get(key) or self._keys.get(key.removeprefix("tml-"))
 
     def _counted(self, receive: Receive) -> Receive:
         seen = 0

@@ -81,6 +81,13 @@ def tell(http: httpx.Client) -> dict[str, dict[str, Any]]:
     return story.told
 
 
+def tell_serving(http: httpx.Client) -> None:
+    """The story until a deployment serves what a job has trained."""
+    story = Story(http)
+    _train(story)
+    _serve(story)
+
+
 def _catalogue(story: Story) -> None:
     shape, deployment_shape = "qwen3-8b-128k-h200", "ds-qwen3-8b"
     story.call("list_accounts", query={"pageSize": "2"})

@@ -56,6 +56,7 @@ class CreateJob(Body):
         **dict.fromkeys(("dataset", "evaluationDataset", "evalAutoCarveout", "rewardWeights", "lossConfig",
                          "rolloutDeploymentName"), _MANAGED),
         **dict.fromkeys(("wandbConfig", "awsS3Config", "azureBlobStorageConfig"), "nothing leaves this machine"),
+        "usePurpose": "a job is shown with its purpose, and does nothing else with it",
         "serviceMode": "every trainer here is in service mode",
         "keepAlive": "a trainer runs until it is stopped: it is echoed",
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """/inference/v1/chat/completions and /v1/chat/completions, through the model's own chat template (WIRE 3.1)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +12,7 @@ from emulator.backend import BackendError, Generation, Replica
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
-from emulator.http.bodies import Ignored, read_body
+from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference import conversation
 from emulator.http.inference.events import Choice, stream
@@ -36,6 +36,14 @@ router = Endpoints()
 DEFAULT_MAX_TOKENS = 2048
 
 
+class Thinking(SnakeBody):
+    """Whether to think first."""
+
+    type: Literal["enabled", "disabled"]
+
+    ignored: ClassVar[Ignored] = {"budget_tokens": "a thought ends where the model ends it, or at max_tokens"}
+
+
 class CreateChatCompletion(Sampling):
     """The body."""
 
@@ -43,6 +51,8 @@ class CreateChatCompletion(Sampling):
     tools: list[Any] | str = Field(default_factory=list)
     tool_choice: Any = "auto"
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    reasoning_effort: str | bool | int | None = None
+    thinking: Thinking | None = None
 
     ignored: ClassVar[Ignored] = {
         **Sampling.ignored,
@@ -50,6 +60,25 @@ class CreateChatCompletion(Sampling):
         "prompt_truncate_len": "a prompt is never cut",
         "prompt": "messages are what is said",
     }
+    refused: ClassVar[Refused] = {
+        **Sampling.refused,
+        **dict.fromkeys(("echo", "echo_last"), Refusal("a chat is not echoed")),
+        "function_call": Refusal("tools are called, not functions", ("auto", "none")),
+        "reasoning_history": Refusal("the template decides which thoughts of earlier turns are shown"),
+        "safe_tokenization": Refusal("what the template writes is tokenised as one text"),
+    }
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the template is told of thinking; what chat_template_kwargs says for itself wins."""
+        told: dict[str, Any] = {}
+        if self.reasoning_effort is not None:
+            told["reasoning_effort"] = self.reasoning_effort
+            if self.reasoning_effort in ("none", False):
+                told["enable_thinking"] = False
+        if self.thinking is not None:
+            told["enable_thinking"] = self.thinking.type == "enabled"
+        return told | self.chat_template_kwargs
 
 
 async def create(request: Request) -> Response:
@@ -98,7 +127,7 @@ def _read(sent: CreateChatCompletion) -> tuple[list[conversation.Message], list[
     """The messages, the tools unless none may be called, and the template's variables; raises InvalidArgument."""
     try:
         messages, tools = conversation.read_messages(sent.messages), conversation.read_tools(sent.tools)
-        settings = conversation.read_settings(sent.chat_template_kwargs)
+        settings = conversation.read_settings(sent.variables)
     except conversation.ConversationError as error:
         raise InvalidArgument(str(error)) from error
     return messages, [] if sent.tool_choice == "none" else tools, settings

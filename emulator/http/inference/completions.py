@@ -1,7 +1,7 @@
 """/inference/v1/completions and /v1/completions: token-in, token-out (WIRE 3.1)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +12,7 @@ from emulator.backend import Generation, Replica
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
-from emulator.http.bodies import read_body
+from emulator.http.bodies import Ignored, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference.events import Choice, stream
 from emulator.http.inference.live import ChoiceFinished, TokensAdded
@@ -40,6 +40,11 @@ class CreateCompletion(Sampling):
     prompt: str | list[int] | list[str] | list[list[int]]
     echo: bool = False
     echo_last: int | None = Field(None, ge=0)
+
+    ignored: ClassVar[Ignored] = {
+        **Sampling.ignored,
+        **dict.fromkeys(("reasoning_effort", "thinking", "reasoning_history"), "a prompt is continued as it stands"),
+    }
 
 
 async def create(request: Request) -> Response:

@@ -19,8 +19,13 @@ from emulator.quirks import deployments
 from emulator.state.entities import Deployment, Pod
 
 router = Endpoints()
-_FIELDS = {"identity": str, "reset_prompt_cache": bool, "incremental_snapshot_metadata": dict}
-_METADATA = {"previous_snapshot_identity": str, "compression_format": str, "checksum_format": str}
+_FIELDS = {
+    "identity": (str,), "reset_prompt_cache": (bool, str), "incremental_snapshot_metadata": (dict,),
+    "validation": (dict,),
+}  # fmt: skip
+_METADATA = dict.fromkeys(("previous_snapshot_identity", "compression_format", "checksum_format"), (str,))
+_VALIDATION = {"extra_fields_ignore": (list,)}
+RESETS = ("all", "new_session", "none")
 
 
 class Metadata(SnakeBody):
@@ -37,7 +42,10 @@ class HotLoad(SnakeBody):
     identity: str
     incremental_snapshot_metadata: Metadata | None = None
 
-    ignored: ClassVar[Ignored] = {"reset_prompt_cache": "no prompt is computed from a cache"}
+    ignored: ClassVar[Ignored] = {
+        "reset_prompt_cache": "no prompt is computed from a cache: all, new_session, none or a boolean",
+        "validation": "configurations are not compared at the signal: {extra_fields_ignore: [field, ...]}",
+    }
 
 
 @router.serve("hot_load", answer=schemas.HOT_LOAD, body=HotLoad)
@@ -50,6 +58,10 @@ async def start(request: Request) -> Response:
     rule = platform.world.quirks.value(deployments.HOTLOAD_RESET_PROMPT_CACHE, subject)
     if rule == "reject" and "reset_prompt_cache" in sent:  # FAILURES E1
         raise InvalidArgument("reset_prompt_cache: Extra inputs are not permitted")
+    reset = sent.get("reset_prompt_cache", True)
+    if isinstance(reset, str) and reset not in RESETS:
+        raise InvalidArgument(f"reset_prompt_cache is {reset[:40]!r}: use one of {', '.join(RESETS)}, or a boolean")
+    _check_validation(sent.get("validation", {}))
     identity = sent.get("identity")
     if not identity:
         raise InvalidArgument("identity is required: the snapshot name that save_weights_for_sampler gave")
@@ -120,6 +132,13 @@ def _addressed(request: Request) -> tuple[str, str]:
     return deployment_id, model
 
 
+def _check_validation(sent: dict[str, Any]) -> None:
+    """Raises InvalidArgument unless `validation` holds names of fields alone."""
+    names = _checked(sent, _VALIDATION).get("extra_fields_ignore", [])
+    if not all(isinstance(name, str) for name in names):
+        raise InvalidArgument("validation.extra_fields_ignore: expected names of fields")
+
+
 def _incremental(sent: dict[str, Any]) -> Incremental | None:
     if not sent.get("incremental_snapshot_metadata"):
         return None
@@ -133,11 +152,11 @@ def _incremental(sent: dict[str, Any]) -> Incremental | None:
     )
 
 
-def _checked(sent: dict[str, Any], fields: Mapping[str, type]) -> dict[str, Any]:
+def _checked(sent: dict[str, Any], fields: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
     """The fields without nulls; unknown ones are refused (FAILURES E2), and so are wrong types."""
     for name, value in sent.items():
         if name not in fields:
             raise InvalidArgument(f"{name[:80]}: Extra inputs are not permitted")
-        if value is not None and type(value) is not fields[name]:
-            raise InvalidArgument(f"{name}: expected a {fields[name].__name__}")
+        if value is not None and type(value) not in fields[name]:
+            raise InvalidArgument(f"{name}: expected a {' or a '.join(kind.__name__ for kind in fields[name])}")
     return {name: value for name, value in sent.items() if value is not None}

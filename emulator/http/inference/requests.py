@@ -75,8 +75,6 @@ class Sampling(SnakeBody):
         **dict.fromkeys(("repetition_penalty", "typical_p"), Refusal(_SAMPLED, (1,))),
         "logit_bias": Refusal(_SAMPLED, ({},)),
         "response_format": Refusal(_SAMPLED, ({"type": "text"},)),
-        "reasoning_effort": Refusal(_SAMPLED, ("medium", True)),
-        "thinking": Refusal(_SAMPLED, ({"type": "enabled"},)),
         "functions": Refusal(_SAMPLED, ([],)),
         "tool_choice": Refusal(_SAMPLED, ("auto", "none")),
     }  # fmt: skip

@@ -120,7 +120,6 @@ def test_the_request_id_comes_back(http: httpx.Client) -> None:
         ({"prompt": [1.5]}, 400, "'prompt': input should be a valid string; or input should be a valid integer"),
         ({"logprobs": 25}, 400, "'logprobs': input should be a valid boolean"),
         ({"logprobs": 25}, 400, "or input should be less than or equal to 20"),
-        ({"reasoning_effort": "none"}, 400, "reasoning_effort"),
         ({"temperature": -1}, 400, "temperature"),
         ({"top_p": 1.1}, 400, "top_p"),
         ({"max_tokens": 5, "max_completion_tokens": 5}, 400, "max_completion_tokens"),
