@@ -37,7 +37,7 @@ def contract(
     import httpx
 
     from ftsim.tools.contract import CHECKS, COST_WARNING, run
-    from ftsim.tools.contract.creating import Stage
+    from ftsim.tools.contract.creating import CreatedJob
     from ftsim.tools.contract.session import Session
 
     if listing:
@@ -62,7 +62,7 @@ def contract(
             session = Session(base_url, api_key)
             stack.callback(session.http.close)
             poll_s = 0.05 if base_url.startswith("http://127.") else 5.0
-            found = run(session, stage=Stage(session, base_model, shape, poll_s) if allow_create else None)
+            found = run(session, stage=CreatedJob(session, base_model, shape, poll_s) if allow_create else None)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             fail(f"{base_url} does not answer ({error}): give the address of a server that speaks the API")
     if report is not None:

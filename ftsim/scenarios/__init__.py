@@ -52,7 +52,7 @@ def scenario(identifier: str, title: str, *, upstream: str = "") -> "Callable[[C
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run; `error` is empty when the failure was reproduced."""
+    """The outcome of one run; `error` is empty when the failure was reproduced."""
 
     scenario: Scenario
     seconds: float

@@ -64,7 +64,7 @@ def too_many_sessions(stage: Stage) -> Report:
 
 @scenario("F18", "a key for inference only, of two accounts, without the shape, over the quota")
 def what_a_key_may_do(stage: Stage) -> Report:
-    """What a key is good for, and what its account may do."""
+    """A key may be for inference only, and its account may lack a shape or the room for one more job."""
     seen = []
     with stage.quirks.set("auth.inference_only", True):
         denied = refusal(lambda: _manager(stage).account_id)

@@ -126,7 +126,7 @@ def a_reattach_to_the_same_trainer(stage: Stage) -> Report:
 
 
 def _wait_for_another(stage: Stage, identity: str, within_s: float = 600.0) -> None:
-    """What a client does that takes a new replica for the sign of success."""
+    """Wait as a client does that takes a new replica for the sign of success."""
     waited = 0.0
     while deployments.replicas(stage)[0]["identity"] == identity:
         if waited >= within_s:

@@ -89,7 +89,7 @@ FATAL = (("400", 4), ("404", 1), ("409", 1), ("complete_metadata", 2), ("refuse_
 
 @scenario("F15", "the grammar of polling for a result: what is borne, how often, and what is fatal")
 def answers_in_place_of_a_result(stage: Stage) -> Report:
-    """What may come instead of a result, and how long the client goes on to ask."""
+    """Other answers may come instead of a result; the client bears each of them so many times."""
     client = stage.client()
     borne, fatal = [], []
     for answer, times in BORNE:
@@ -114,7 +114,7 @@ def answers_in_place_of_a_result(stage: Stage) -> Report:
 
 
 def _ask(stage: Stage, client: Any, answer: str, times: int) -> tuple[Exception | None, float]:
-    """What a forward ends with when its result is withheld so many times, and how long the client slept."""
+    """Withhold the result of a forward so many times; the error it ends with, and how long the client slept."""
     if times:
         stage.quirks.set("futures.answer", answer, times=times, endpoint="forward")
     slept = stage.time.slept

@@ -158,7 +158,7 @@ def _first(stage: Stage, model: str) -> str:
 
 @scenario("E13", "a restarted client forgets the chain: a delta goes out as if it were whole", upstream=SDK_1_2_28)
 def a_restarted_client_forgets_the_chain(stage: Stage) -> Report:
-    """What was saved as what is known to the client object only, and gone with it."""
+    """The client object alone knows which save was of which type, and a restart loses it."""
     client = stage.client()
     deployments.deploy(stage)
     before = deployments.syncer(stage, client)

@@ -45,7 +45,7 @@ def a_deployment_of_another_model_is_reused(stage: Stage) -> Report:
 
 
 def _compare(stage: Stage, wanted: object) -> None:
-    """What our own recipes do with a deployment that they did not make."""
+    """Compare a deployment with what was wanted, as our own recipes do with one that they did not make."""
     from ftsim.training.errors import TrainerError
 
     got = stage.deployments.create_or_get(wanted)

@@ -91,7 +91,7 @@ def _all_rows(stage: Stage) -> list[dict[str, Any]]:
 
 
 def _wait(stage: Stage, worker: threading.Thread, count: int) -> bool:
-    """Whether the client asks on until `count` lists were answered."""
+    """Wait until the client has asked for `count` lists; False when it stops before."""
     for _ in range(600):
         if len(stage.exchanges("list_checkpoints")) >= count:
             return True

@@ -178,7 +178,7 @@ def the_optimizer_is_not_restored(stage: Stage) -> Report:
 
 @scenario("C7", "a load without the optimizer flag brings the moments along on one server and not on another")
 def the_optimizer_flag_is_left_out(stage: Stage) -> Report:
-    """What a load without the `optimizer` flag means is decided by the server."""
+    """The server decides the meaning of a load without the `optimizer` flag."""
     source = stage.client()
     train(source, 0, 1)
     source.save_state("step-2").result()

@@ -88,7 +88,7 @@ def a_listed_rows_files_are_gone(stage: Stage) -> Report:
 
 @scenario("D10", "a row listed as promotable is refused when it is promoted")
 def a_promotable_row_is_refused(stage: Stage) -> Report:
-    """What a list says may be over when the promotion comes."""
+    """A row may have changed between the list and the promotion."""
     client = stage.client()
     train(client, 0)
     name = promotions.sampler(client, "step-1")

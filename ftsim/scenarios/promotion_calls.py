@@ -187,7 +187,7 @@ def an_operation_ends_without_a_model(stage: Stage) -> Report:
 
 
 def _logged(stage: Stage, name: str, model: str) -> bool:
-    """Whether the client told what the operation is doing."""
+    """Promote; True when the client logged the status of the operation."""
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]

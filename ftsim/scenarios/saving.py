@@ -240,7 +240,7 @@ def an_untouched_adapter_is_not_merged(stage: Stage) -> Report:
 
 @scenario("B12", "on LoRA checkpoint_type is ignored: asked for a delta, got a whole adapter that is promotable")
 def lora_ignores_the_checkpoint_type(stage: Stage) -> Report:
-    """What a row is, is found in its files; on LoRA they are an adapter, whatever was asked for."""
+    """A row's kind is found in its files; on LoRA they are an adapter, whatever was asked for."""
     client = stage.client(rank=2)
     train(client, 0)
     client.save_weights_for_sampler_ext("step-1", checkpoint_type="base")
@@ -278,7 +278,7 @@ def the_client_gives_up_on_a_slow_save(stage: Stage) -> Report:
 
 
 def _look(stage: Stage, name: str) -> bool:
-    """Whether the row shows within ten seconds."""
+    """Look for the row for ten seconds; False when it does not show."""
     import time
 
     for _ in range(200):

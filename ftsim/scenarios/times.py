@@ -96,7 +96,7 @@ def a_freshness_test_on_text_ends_too_early(stage: Stage) -> Report:
 
 
 def _fresh_as_text(stage: Stage, started: str) -> str:
-    """What naive code takes for the row of the save that began at `started`."""
+    """The row that naive code takes for that of the save that began at `started`."""
     while not (fresh := [r for r in stage.manager.list_checkpoints("job-1") if r["createTime"] >= started]):
         stage.time.sleep(1)
     return newest_as_text(fresh)

@@ -317,7 +317,7 @@ def cleaning_up_what_others_made(stage: Stage) -> Report:
 
 
 def _managed(stage: Stage, job: str) -> bool:
-    """Whether the SDK's managed path counts a job as created by itself, and so as its own to clean up."""
+    """True when the SDK's managed path counts a job as created by itself, and so as its own to clean up."""
     from fireworks.training.sdk.managed import _ManagedTinkerConfig, _start_or_reuse_trainer
 
     config = _ManagedTinkerConfig(base_model=BASE, trainer_job_id=job)

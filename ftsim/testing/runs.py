@@ -20,7 +20,7 @@ Factory = Callable[..., Any]
 
 
 class ManagerFault(AssertionError):
-    """What a checkpoint manager did to a run; `history` tells how it came to it, one line for each event."""
+    """A checkpoint manager lost or harmed a run; `history` tells how it came to it, one line for each event."""
 
     def __init__(self, fault: str, history: Sequence[str], events: Sequence[Event] = ()) -> None:
         self.fault = fault
@@ -103,7 +103,7 @@ class Run:
 
     @property
     def can_promote(self) -> bool:
-        """Whether a promotion can be judged: something is promotable, or the run goes on from a save that is not."""
+        """True when a promotion can be judged: something is promotable, or the run goes on from a save that is not."""
         return self.promotable is not None or self.resumable is not None
 
     # -- what happens to a run

@@ -45,7 +45,7 @@ class Stage(Clients):
         return live_model(self.emulator, client.model_id)
 
     def trainer_state(self, client: Any) -> TrainerState:
-        """What the trainer holds for a client at this moment."""
+        """The state of a client's model on the trainer at this moment."""
         return read_state(self.live(client))
 
     def rows(self, job: str) -> list[Checkpoint]:

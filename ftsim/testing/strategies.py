@@ -126,7 +126,7 @@ def _save(axes: tuple[bool, bool], coarse: bool) -> Save:
 def save_histories(
     *, max_size: int = 12, switches: Sequence[ServiceSwitch] = (), weather: Sequence[ServiceSwitch] | None = None
 ) -> st.SearchStrategy[list[Event]]:
-    """What may happen to one run, in order: training, saves, crashes, promotions, and the given `switches`.
+    """Lists of what happens to one run, in order: training, saves, crashes, promotions, and the given `switches`.
 
     An event may come where it makes no sense, such as a save before the first step: whoever plays a history skips it.
     `weather` is the deprecated name of `switches`.
@@ -144,7 +144,7 @@ def save_histories(
 
 
 def renamed(old: str, new: str, given: Value | None, value: Value) -> Value:
-    """What was given under an old name, with a DeprecationWarning that tells the new one; else `value`."""
+    """The value given under an old name, with a DeprecationWarning that tells the new one; else `value`."""
     if given is None:
         return value
     warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=3)

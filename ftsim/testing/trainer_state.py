@@ -1,4 +1,4 @@
-"""What a trainer of an emulator in this process really holds, read from its memory."""
+"""Reads what a trainer of an emulator in this process really holds from its memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ftsim.testing.tiny import tiny_model
 
 @dataclass(frozen=True)
 class TrainerState:
-    """What a trainer holds at one moment.
+    """A model on a trainer at one moment.
 
     `state` covers trained weights, optimizer moments and step; `exported` what a sampler save must contain (the adapter
     on LoRA); `touched`: an adapter that changes something; `fresh`: no

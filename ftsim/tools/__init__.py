@@ -1,1 +1,1 @@
-"""What the larger commands carry out: bench, contract checks, the demo, torture; and generated docs."""
+"""The work of the larger commands: bench, contract checks, the demo, torture; and generated docs."""

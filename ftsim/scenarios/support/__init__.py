@@ -1,1 +1,1 @@
-"""What all scenarios share: the stage they run on, fake time, reports, helpers for jobs, deployments, promotions."""
+"""Shared by all scenarios: the stage they run on, fake time, reports, helpers for jobs, deployments, promotions."""

@@ -1,4 +1,4 @@
-"""What the scenarios of deployments and hot-loading have in common."""
+"""Helpers of the scenarios that deploy and hot-load."""
 
 import contextlib
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def save(client: Any, name: str, kind: str = "base") -> str:
 
 
 def after(previous: str) -> dict[str, str]:
-    """What a client says about a delta."""
+    """The metadata that a client sends with a delta."""
     return {"previous_snapshot_identity": previous, "compression_format": "arc_v2", "checksum_format": "alder32"}
 
 
@@ -89,7 +89,7 @@ def replicas(stage: Stage) -> list[dict[str, Any]]:
 
 
 def served(stage: Stage) -> list[str | None]:
-    """What each replica says that it serves."""
+    """The snapshot that each replica says it serves."""
     return [replica["current_snapshot_identity"] for replica in replicas(stage)]
 
 

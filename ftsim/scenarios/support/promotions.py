@@ -1,4 +1,4 @@
-"""What the scenarios of promotion have in common."""
+"""Helpers of the scenarios of promotion."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def step_of(stage: Stage, model: str) -> int:
 
 
 def first_line(error: object) -> str:
-    """What a log would show of an error."""
+    """The first line of an error, as a log would show it."""
     return str(error).splitlines()[0][:200]
 
 

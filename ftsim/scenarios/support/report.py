@@ -1,4 +1,4 @@
-"""What a scenario hands back, and how it says that something was not as claimed."""
+"""The report that a scenario returns, and the checks that end it when something is not as claimed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,7 +33,7 @@ class Shown:
 
 @dataclass
 class Report:
-    """What the user sees, the exchanges that matter, what a right client does: each a sentence with what was found."""
+    """A reproduced failure: what the user sees, the exchanges that matter, what a right client does, in sentences."""
 
     sees: Sequence[str]
     right: Sequence[str]

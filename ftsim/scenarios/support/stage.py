@@ -1,4 +1,4 @@
-"""What a scenario runs on: a fresh emulator with a tiny real model, and the vendor's clients on it."""
+"""A scenario's surroundings: a fresh emulator with a tiny real model, and the vendor's clients on it."""
 
 import contextlib
 import logging
@@ -24,7 +24,7 @@ OTHER_BASE = "accounts/fireworks/models/tiny-other"
 
 
 class Stage(testing.Stage):
-    """What one scenario uses: a fresh emulator, clients on it, fake time, and a folder."""
+    """Everything that one scenario uses: a fresh emulator, clients on it, fake time, and a folder."""
 
     def __init__(self, emulator: Emulator, folder: Path) -> None:
         super().__init__(emulator)
@@ -32,7 +32,7 @@ class Stage(testing.Stage):
         self.time = FakeTime(self.clock.advance)
 
     def exchanges(self, *endpoints: str) -> list[Exchange]:
-        """What was asked of these endpoints, oldest first; of all without any."""
+        """The exchanges with these endpoints, oldest first; with all of them when none is named."""
         return [entry for entry in self.emulator.journal if not endpoints or entry.endpoint in endpoints]
 
     def stop_the_clock(self) -> None:

@@ -1,4 +1,4 @@
-"""What the scenarios of trainers and of their calls have in common."""
+"""Helpers of the scenarios of trainers and of their calls."""
 
 import contextlib
 from collections.abc import Iterator
@@ -55,5 +55,5 @@ def steps(stage: Stage, client: Any) -> int:
 
 
 def first_line(error: object) -> str:
-    """What a log would show of an error."""
+    """The first line of an error, as a log would show it."""
     return str(error).splitlines()[0][:200] if str(error) else repr(error)

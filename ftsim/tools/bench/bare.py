@@ -100,7 +100,7 @@ class BareTrainer:
         _sync(file)
 
     def compress_delta(self, old: dict[str, torch.Tensor], file: Path) -> None:
-        """What the vendor's codec makes of `old` and the weights now, not synced."""
+        """Write the delta that the vendor's codec makes of `old` and the weights now, not synced."""
         from fireworks_delta_compression import delta_compress_dicts_to_file
 
         delta_compress_dicts_to_file(src=old, dst=self.weights(), diff_file=str(file), compression_format="arc_v2")

@@ -38,7 +38,7 @@ Measurement = Callable[["Stand"], Iterable[Result]]
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """The time that one call takes, in milliseconds."""
     began = time.perf_counter()
     work()
     return (time.perf_counter() - began) * 1e3
@@ -75,6 +75,6 @@ def round_trips(refused: Callable[[], object], rounds: int = 9) -> float:
 def ratio(
     name: str, emulated: Callable[[], object], bare: Callable[[], object], target: float | None, *, rounds: int = 15
 ) -> Result:
-    """How many times longer the emulated work takes than the bare."""
+    """The ratio of the time of the emulated work to that of the bare."""
     ours, theirs = paired(emulated, bare, rounds=rounds)
     return Result(name, ours / theirs, "x", target, parts={"emulated_ms": ours, "bare_ms": theirs})

@@ -131,7 +131,7 @@ def _bare_run(stand: Stand, turn: int) -> None:
 
 
 def _environment(stand: Stand) -> contextlib.AbstractContextManager[None]:
-    """What `ftsim run` would tell a recipe."""
+    """The variables that `ftsim run` would give a recipe."""
     from ftsim.process.environment import in_environment
     from ftsim.process.run import program_environment
 

@@ -17,7 +17,7 @@ from ftsim.tools.bench.measure import Result, milliseconds, ratio, round_trips
 from ftsim.tools.bench.stand import Stand
 
 NO_NAME = "-"
-"""What no checkpoint may be called."""
+"""A name that no checkpoint may have."""
 
 _numbers = count(1)
 

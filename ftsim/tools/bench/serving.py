@@ -99,7 +99,7 @@ def _load(manager: Any, deployment: str, identity: str, previous: str | None) ->
 
 
 def _blob(stand: Stand, job: str, identity: str) -> Path:
-    """Where the files of a row are."""
+    """The folder with the files of a row."""
     owner = f"accounts/{stand.server.account_id}/rlorTrainerJobs/{job}"
     answer = httpx.get(
         f"{stand.server.url}/_ftsim/rows", params={"owner": owner}, headers={"X-Api-Key": stand.server.api_key}

@@ -1,4 +1,4 @@
-"""What measurements share: emulator processes, a trainer reached through the SDK, the same model bare."""
+"""Shared by all measurements: emulator processes, a trainer reached through the SDK, the same model bare."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""What both sides of a comparison compute: the model, the batch, the optimizer's settings."""
+"""The work of both sides of a comparison: the model, the batch, the optimizer's settings."""
 
 BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
 BATCH, LENGTH = 8, 128

@@ -34,8 +34,8 @@ TOKENS = (11, 12, 13, 14)
 
 
 @dataclass
-class Stage:
-    """What the checks of one run share: the job that was made, the model on its trainer, the next number."""
+class CreatedJob:
+    """The state that the checks of one run share: the job that was made, the model on its trainer, the next number."""
 
     session: Session
     base_model: str
@@ -91,7 +91,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(stage: Stage) -> Iterator[Stage]:
+def deleted_at_the_end(stage: CreatedJob) -> Iterator[CreatedJob]:
     """Whatever happens, the job and the model are deleted."""
     try:
         yield stage
@@ -103,7 +103,7 @@ def staged(stage: Stage) -> Iterator[Stage]:
                 stage.session.differs(f"cleaning up {path}", "deleted", f"{answer.status_code}: delete it by hand")
 
 
-def create(stage: Stage) -> None:
+def create(stage: CreatedJob) -> None:
     """Create a trainer job and wait until it runs."""
     stage.session.report.created = True
     made = stage.session.expect(stage.create_job(), JOB) or {}
@@ -115,11 +115,11 @@ def create(stage: Stage) -> None:
         time.sleep(stage.poll_s)
 
 
-def create_again(stage: Stage) -> None:
+def create_again(stage: CreatedJob) -> None:
     stage.session.refused(stage.create_job(), 409, 6)
 
 
-def open_model(stage: Stage) -> None:
+def open_model(stage: CreatedJob) -> None:
     """Open a session and a model with an adapter."""
     sent = {"tags": [], "user_metadata": {}, "sdk_version": "0.23.0", "type": "create_session"}
     session_id = stage.call("create_session", sent, SESSION).get("session_id")
@@ -133,7 +133,7 @@ def open_model(stage: Stage) -> None:
     stage.call("get_info", {"model_id": stage.model_id, "type": "get_info"}, INFO)
 
 
-def step(stage: Stage) -> None:
+def step(stage: CreatedJob) -> None:
     """A forward_backward and an optimizer step."""
     data = [{"model_input": {"chunks": [{"type": "encoded_text", "tokens": list(TOKENS[:-1])}]}, "loss_fn_inputs": {
         "target_tokens": {"data": list(TOKENS[1:]), "dtype": "int64", "shape": [3]},
@@ -153,7 +153,7 @@ def step(stage: Stage) -> None:
     stage.submit("optim_step", UPDATE, adam_params=adam, type="optim_step")
 
 
-def resend(stage: Stage) -> None:
+def resend(stage: CreatedJob) -> None:
     """The same call again is the same promise."""
     stage.seq += 1
     body = {"model_id": stage.model_id, "seq_id": stage.seq, "path": "ftsim-resent", "overwrite": False}
@@ -162,14 +162,14 @@ def resend(stage: Stage) -> None:
     stage.result({"request_id": ids.pop()}, SAVED)
 
 
-def bad_datum(stage: Stage) -> None:
+def bad_datum(stage: CreatedJob) -> None:
     """A bad payload fails its own promise and nothing else."""
     data = [{"model_input": {"chunks": [{"type": "encoded_text", "tokens": [11]}]}, "loss_fn_inputs": {}}]
     failed = stage.submit("forward_backward", FAILED, forward_backward_input={"data": data, "loss_fn": "cross_entropy"})
     stage.session.must("body.category", "user", failed.get("category"))
 
 
-def save(stage: Stage) -> None:
+def save(stage: CreatedJob) -> None:
     """A resumable and a sampler checkpoint are listed, as the kinds that they are."""
     saved = stage.submit("save_weights", SAVED, path="ftsim-state", overwrite=False, type="save_weights")
     stage.session.must("body.path", "ftsim-state", saved.get("path"))
@@ -185,19 +185,19 @@ def save(stage: Stage) -> None:
         )
 
 
-def load(stage: Stage) -> None:
+def load(stage: CreatedJob) -> None:
     """Weights and optimizer come back."""
     stage.submit("load_weights", EMPTY, path="ftsim-state", optimizer=True, type="load_weights")
     failed = stage.submit("load_weights", FAILED, path="ftsim-none", optimizer=True, type="load_weights")
     stage.session.must("body.category", "user", failed.get("category"))
 
 
-def promote_refused(stage: Stage) -> None:
+def promote_refused(stage: CreatedJob) -> None:
     """A training state is not promotable."""
     stage.session.refused(_promote(stage, "ftsim-state"), 400)
 
 
-def promote(stage: Stage) -> None:
+def promote(stage: CreatedJob) -> None:
     """A sampler checkpoint becomes a model."""
     name = next((row for row, facts in stage.rows.items() if facts.get("promotable")), None)
     if name is None:
@@ -213,7 +213,7 @@ def promote(stage: Stage) -> None:
     stage.session.get(path, details)
 
 
-def delete(stage: Stage) -> None:
+def delete(stage: CreatedJob) -> None:
     """A deleted job stays readable with its rows; deleting again is no error; its id is burnt."""
     for _ in range(2):
         stage.session.must("status", True, stage.session.ask("DELETE", f"/v1/{stage.job}").is_success)
@@ -223,7 +223,7 @@ def delete(stage: Stage) -> None:
     stage.session.must("rows of a deleted job", bool(stage.rows), bool(stage.list_rows()))
 
 
-def _promote(stage: Stage, row: str) -> Any:
+def _promote(stage: CreatedJob, row: str) -> Any:
     account = stage.session.account
     body = {
         "output_model": f"accounts/{account}/models/{stage.name}", "trainer_job_id": stage.job,

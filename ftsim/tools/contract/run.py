@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from ftsim.tools.contract import creating, reading
-from ftsim.tools.contract.creating import Stage, staged
+from ftsim.tools.contract.creating import CreatedJob, deleted_at_the_end
 from ftsim.tools.contract.session import Outcome, Report, Session, Skip
 
 COST_WARNING = (
@@ -62,7 +62,7 @@ CHECKS = (
 )  # fmt: skip
 
 
-def run(session: Session, *, stage: Stage | None = None) -> Report:
+def run(session: Session, *, stage: CreatedJob | None = None) -> Report:
     """Carry out the checks that read, and with a `stage` those that create too.
 
     Raises httpx.TransportError when nobody answers the very first question: there is no server to report on.
@@ -74,14 +74,14 @@ def run(session: Session, *, stage: Stage | None = None) -> Report:
         why = "no account is known" if stage else "--allow-create was not given"
         session.report.outcomes += [Outcome(c.name, c.wire, "skipped", why) for c in CHECKS if c.creates]
         return session.report
-    with staged(stage):
+    with deleted_at_the_end(stage):
         for check in CHECKS:
             if check.creates:
                 _carry_out(session, check, stage)
     return session.report
 
 
-def _carry_out(session: Session, check: Check, subject: Session | Stage) -> None:
+def _carry_out(session: Session, check: Check, subject: Session | CreatedJob) -> None:
     session.check, session.wire = check.name, check.wire
     before = len(session.report.drift)
     result, why = "agrees", ""

@@ -18,7 +18,7 @@ TRIES = 3
 
 @dataclass(frozen=True)
 class Drift:
-    """Where an answer is not what docs/wire.md expects: the request, the field, what was expected and found."""
+    """A place where an answer is not what docs/wire.md expects: the request, the field, what was expected and found."""
 
     check: str
     wire: str
@@ -30,7 +30,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check went: `agrees`, `differs`, `skipped` (why) or `broken` (it could not be carried out)."""
+    """The result of a check: `agrees`, `differs`, `skipped` (why) or `broken` (it could not be carried out)."""
 
     check: str
     wire: str
@@ -40,7 +40,7 @@ class Outcome:
 
 @dataclass
 class Report:
-    """What a run of the contract found."""
+    """The findings of one run of the contract."""
 
     base_url: str
     at: str

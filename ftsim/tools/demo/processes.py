@@ -27,7 +27,7 @@ class DemoError(Exception):
 
 @dataclass(frozen=True)
 class Resumed:
-    """What a rerun said it went on from."""
+    """The checkpoint that a rerun said it went on from."""
 
     row: str
     data_consumed: int
@@ -82,7 +82,7 @@ class Program:
         return self.process.returncode == -signal.SIGKILL
 
     def resumed(self) -> Resumed | None:
-        """What the program said it resumed from, None when it started afresh."""
+        """The checkpoint that the program said it resumed from, None when it started afresh."""
         match = _WENT_ON.search(self.log.read_text("utf-8"))
         return Resumed(match[1], int(match[2])) if match else None
 

@@ -35,7 +35,7 @@ class Evidence:
 
     @property
     def rows(self) -> Counter[str]:
-        """How often each row went into the newest state."""
+        """The number of times that each row went into the newest state."""
         return Counter(row for step in self.final for row in step)
 
 
@@ -105,7 +105,7 @@ def _carried_out(exchanges: Iterable[Exchange], found: Evidence) -> Iterator[tup
 
 
 def _reached(exchange: Exchange) -> bool:
-    """Whether the platform carried it out: answered 200, or carried out before its answer was lost or spoiled."""
+    """True when the platform carried it out: answered 200, or carried out before its answer was lost or spoiled."""
     for touch in exchange.quirks:
         if touch.name in ("http.fail",) or (
             touch.name in ("http.lose_reply", "http.reset") and touch.value == "before"

@@ -41,7 +41,7 @@ class TortureError(Exception):
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What happens once the run has asked for so many optimizer steps: a kill, a preemption, a quirk for one call."""
+    """An event after so many optimizer steps were asked for: a kill, a preemption, a quirk for one call."""
 
     after_steps: int
     what: str
@@ -56,7 +56,7 @@ class Disturbance:
 
 @dataclass
 class Verdict:
-    """How it went. `problems` is empty when the program survived; `notes` say what could not be judged."""
+    """The result of a torture. `problems` is empty when the program survived; `notes` say what could not be judged."""
 
     disturbances: list[Disturbance]
     problems: list[str] = field(default_factory=list)

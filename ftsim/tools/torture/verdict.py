@@ -4,7 +4,7 @@ from ftsim.tools.torture.evidence import Evidence, History
 
 
 def compare(quiet: Evidence, rough: Evidence) -> list[str]:
-    """What the disturbed run got wrong, a sentence each; empty when it ended like the undisturbed one."""
+    """The faults of the disturbed run, a sentence each; none when it ended like the undisturbed one."""
     problems = []
     missing, doubled = quiet.rows - rough.rows, rough.rows - quiet.rows
     if len(rough.final) < len(quiet.final):

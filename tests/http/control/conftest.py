@@ -1,33 +1,25 @@
 """An emulator over the torch-free backend, the vendor's clients on it, and rows without a trainer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 from fireworks.training.sdk import FireworksClient, TrainerJobConfig, TrainerJobManager
 
 from emulator.backend import SavedState
 from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
-from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
 from emulator.state.entities import Checkpoint, Job
-from tests.doubles import BASE, DictBackend
+from tests.doubles import BASE
 
 Writer = Callable[[Path], Path]
 
 
 @pytest.fixture
-def emu(tmp_path: Path) -> Iterator[Emulator]:
-    with Emulator(DictBackend(tmp_path), account="acct1", api_key="key1", keys={"key2": "acct2"}) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def http(emu: Emulator) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=emu.url, headers={"X-Api-Key": emu.api_key}) as client:
-        yield client
+def emulator_settings() -> dict[str, Any]:
+    return {"account": "acct1", "api_key": "key1", "keys": {"key2": "acct2"}}
 
 
 @pytest.fixture
@@ -38,17 +30,6 @@ def manager(emu: Emulator) -> TrainerJobManager:
 @pytest.fixture
 def client(emu: Emulator) -> FireworksClient:
     return FireworksClient(api_key=emu.api_key, base_url=emu.url)
-
-
-@pytest.fixture
-def new_job(emu: Emulator) -> Callable[..., Job]:
-    """Create a job without HTTP."""
-
-    def create(job_id: str = "j1", **facts: object) -> Job:
-        spec = JobSpec(**{"base_model": BASE, **facts})  # type: ignore[arg-type]
-        return emu.platform.jobs.create(emu.account, spec, job_id)
-
-    return create
 
 
 @pytest.fixture

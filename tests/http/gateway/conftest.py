@@ -1,45 +1,16 @@
 """The vendor's training clients on an emulator over the torch-free backend."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrainingClient
 
-from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
 from emulator.state.entities import Job
 from ftsim.testing.wire import Wire as Wire
-from tests.doubles import BASE, DictBackend
+from tests.doubles import BASE
 from tests.sdk import types
-
-
-@pytest.fixture
-def backend(tmp_path: Path) -> DictBackend:
-    return DictBackend(tmp_path / "backend")
-
-
-@pytest.fixture
-def emu(backend: DictBackend) -> Iterator[Emulator]:
-    with Emulator(backend) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def http(emu: Emulator) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=emu.url, headers={"X-API-Key": emu.api_key}) as client:
-        yield client
-
-
-@pytest.fixture
-def new_job(emu: Emulator) -> Callable[..., Job]:
-    """Create a job without HTTP."""
-
-    def create(job_id: str = "j1", **facts: object) -> Job:
-        return emu.platform.jobs.create(emu.account, JobSpec(**{"base_model": BASE, **facts}), job_id)  # type: ignore[arg-type]
-
-    return create
 
 
 @pytest.fixture

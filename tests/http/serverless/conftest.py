@@ -11,7 +11,7 @@ from fireworks.training.sdk import FireworksClient
 from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrainingClient
 
 from emulator.server import Emulator
-from tests.doubles import BASE, DictBackend
+from tests.doubles import BASE
 from tests.http.gateway.conftest import datum
 from tests.sdk import types
 
@@ -22,20 +22,8 @@ Serve = Callable[[], FiretitanServiceClient]
 
 
 @pytest.fixture
-def backend(tmp_path: Path) -> DictBackend:
-    return DictBackend(tmp_path / "backend")
-
-
-@pytest.fixture
-def emu(backend: DictBackend, tmp_path: Path) -> Iterator[Emulator]:
-    with Emulator(backend, state_dir=tmp_path / "state", api_key="key1", keys={"key2": "other"}) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def http(emu: Emulator) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=emu.url, headers={"X-API-Key": emu.api_key}, timeout=60) as client:
-        yield client
+def emulator_settings(tmp_path: Path) -> dict[str, Any]:
+    return {"state_dir": tmp_path / "state", "api_key": "key1", "keys": {"key2": "other"}}
 
 
 @pytest.fixture

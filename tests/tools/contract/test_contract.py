@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from emulator.server import Emulator
 from ftsim.cli.main import app
 from ftsim.tools.contract import CHECKS, Report, run
-from ftsim.tools.contract.creating import Stage
+from ftsim.tools.contract.creating import CreatedJob
 from ftsim.tools.contract.run import VERIFIED
 from ftsim.tools.contract.session import Session
 from tests.doubles import BASE, DictBackend
@@ -30,7 +30,7 @@ def emu(tmp_path: Path) -> Iterator[Emulator]:
 def check(emu: Emulator, *, create: bool = True) -> Report:
     session = Session(emu.url, emu.api_key)
     try:
-        return run(session, stage=Stage(session, BASE, poll_s=0.01) if create else None)
+        return run(session, stage=CreatedJob(session, BASE, poll_s=0.01) if create else None)
     finally:
         session.http.close()
 
