@@ -81,7 +81,10 @@ def test_checkpoints_tells_what_a_deployment_has_loaded_and_refused(
     ftsim: Ftsim, on: list[str], job: Job, emu: Emulator
 ) -> None:
     spec = DeploymentSpec(
-        BASE, enable_hot_load=True, trainer_job=job.name, shape="accounts/fireworks/deploymentShapes/ds-qwen3-8b"
+        BASE,
+        enable_hot_load=True,
+        hot_load_trainer_job=job.name,
+        deployment_shape="accounts/fireworks/deploymentShapes/ds-qwen3-8b",
     )
     emu.platform.deployments.create(emu.account, spec, "d1")
     assert ftsim("checkpoints", "--deployment", "d1", *on).stdout == "d1 has loaded nothing\n"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -49,10 +50,9 @@ def test_every_bad_row_is_told_by_its_kind(check, tmp_path: Path) -> None:  # ty
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     result = check(tmp_path / "rows.jsonl", "--json")
+    found: Any = report(result)
     kinds = ["empty", "json", "tools", "weight", "message", "form"]
-    assert [(one["line"], one["kind"]) for one in report(result)["bad"]] == [
-        (at + 2, kind) for at, kind in enumerate(kinds)
-    ]  # type: ignore[attr-defined]
+    assert [(one["line"], one["kind"]) for one in found["bad"]] == [(at + 2, kind) for at, kind in enumerate(kinds)]
     told = check(tmp_path / "rows.jsonl").stdout
     assert "weight: 1 bad" in told
     assert f"{tmp_path}/rows.jsonl, line 5: weight is '1': write a finite number" in told

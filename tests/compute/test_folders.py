@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
+from emulator.core.errors import InvalidArgument
 from emulator.core.kinds import CheckpointKind, delta_format, detect, read_shard, why_no_model
-from emulator.platform.models.catalogue import Catalogue, InvalidArgument
+from emulator.platform.models.catalogue import Catalogue
 from ftsim.compute.checkpoints import delta
 from ftsim.compute.checkpoints.source import weight_files
 from ftsim.compute.models.catalogue import base_folder, names, shipped_config
@@ -176,7 +177,7 @@ def test_full_training_of_a_multimodal_folder_carries_what_it_does_not_train(zoo
 
 
 def hf_tensors(trainer: TorchTrainer, folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(save(trainer, folder / "again") / "model.safetensors")
+    return dict(load_file(save(trainer, folder / "again") / "model.safetensors"))
 
 
 def test_an_adapter_of_a_multimodal_folder_has_the_names_of_its_architecture(zoo: Zoo, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Story:
         place = one.path.format(**{"account": "local", **path})
         body: dict[str, Any] = {"json": request} if request is not None else {"content": content} if content else {}
         answer = self._http.request(one.method, place, params=query, headers=headers, **body)
-        said = answer.json() if answer.headers.get("content-type", "") == JSON else answer.text[:400]
+        said: Any = answer.json() if answer.headers.get("content-type", "") == JSON else answer.text[:400]
         if called == "read_openapi":
             said = {
                 key: said[key] for key in ("openapi", "info", "security")
@@ -130,7 +130,8 @@ def _verbs(story: Story, before: str, path: dict[str, str], session: dict[str, A
     """Every verb of a trainer; the id of the model that was trained."""
 
     def call(verb: str, request: dict[str, Any] | None = None) -> Any:
-        return story.call(before + verb, request, **path)
+        named: dict[str, Any] = dict(path)
+        return story.call(before + verb, request, **named)
 
     def result(accepted: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = call("retrieve_future", {"request_id": accepted["request_id"]})

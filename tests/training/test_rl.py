@@ -222,7 +222,7 @@ def test_a_deployment_named_by_the_configuration_is_attached_and_left(
         config = configured(name, epochs=1, lora_rank=lora_rank, deployment_id="mine")
         rl_loop.main(config)
         (left,) = emulator.world.deployments
-        assert left.trainer_job.endswith(f"/{job_of(rl_loop, config)}")
+        assert left.hot_load_trainer_job.endswith(f"/{job_of(rl_loop, config)}")
     assert not emulator.journal.of("delete_deployment")
 
 
@@ -251,7 +251,7 @@ def test_a_deployment_whose_bucket_the_trainer_was_made_for_is_not_attached(
     )
     rl_loop.main(configured(epochs=1, lora_rank=8, trainer_job_id="shared", deployment_id="mine"))
     assert emulator.journal.of("hot_load")
-    assert [one.trainer_job for one in emulator.world.deployments] == [""]
+    assert [one.hot_load_trainer_job for one in emulator.world.deployments] == [""]
 
 
 @pytest.mark.parametrize(
