@@ -67,7 +67,7 @@ def build(cls: type[T], tree: Mapping[str, Any], prefix: str = "") -> T:
     for key, value in tree.items():
         if key not in fields:
             raise OverrideError(f"there is no {prefix}{key}{_meant(prefix, key, list(fields))}")
-        hint = hints[key]
+        hint = _settings(hints[key])
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             if not isinstance(value, Mapping):
                 raise OverrideError(f"{prefix}{key} holds settings of its own: write {prefix}{key}.NAME=VALUE")
@@ -82,6 +82,12 @@ def build(cls: type[T], tree: Mapping[str, Any], prefix: str = "") -> T:
     if missing:
         raise OverrideError(f"{prefix}{missing[0]} is required")
     return cls(**values)
+
+
+def _settings(hint: Any) -> Any:
+    """The dataclass in `Settings | None`, which a user of a key within it means; any other hint as it is."""
+    inner = [one for one in get_args(hint) if one is not NoneType]
+    return inner[0] if len(inner) == 1 and dataclasses.is_dataclass(inner[0]) else hint
 
 
 def _value(hint: Any, value: Any, key: str) -> Any:

@@ -96,7 +96,7 @@ def load(recipe: str, given: dict[str, Any]) -> tuple[Any, Callable[[Any], dict[
 
     module = import_module(f"{RECIPES}.{recipe}_loop")
     tree = overrides.merged(defaults(recipe, given, module.Config), given)
-    for key in ("dataset", "eval_dataset"):
+    for key in ("dataset", "eval_dataset", "evaluation_dataset"):
         if isinstance(tree.get(key), str):
             tree[key] = data_file(tree[key])
     return overrides.build(module.Config, tree), module.main
@@ -119,13 +119,14 @@ def defaults(recipe: str, given: dict[str, Any], config_class: Any) -> dict[str,
         # The same for every rerun, another one for another run.
         "output_model_id": job_id_for(recipe, log_path)[: len(recipe) + 9] if named else None,
         "lora_rank": 8,
-        "weight_sync": {"dcp_save_interval": 10},
     }
+    if "dcp_save_interval" not in given:
+        tree["weight_sync"] = {"dcp_save_interval": 10}
     if base in models.names():
         tree["tokenizer_model"] = models.facts(base).tokenizer_id
     if "dataset" not in given:
         tree["dataset"] = f"{DATA_SETS[recipe]}-train"
-        if not {"eval_dataset", "eval_split"} & given.keys():
+        if not {"eval_dataset", "evaluation_dataset", "eval_split"} & given.keys():
             tree["eval_dataset"] = f"{DATA_SETS[recipe]}-eval"
     tree = overrides.merged(tree, DEFAULTS.get(recipe, {}))
     return {key: value for key, value in tree.items() if key in known}

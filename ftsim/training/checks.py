@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 
 from ftsim.training.errors import ConfigError
-from ftsim.training.steps import SCHEDULES
+from ftsim.training.steps import SCHEDULES, read_scheduler
 
 if TYPE_CHECKING:
     from ftsim.training.config import BatchConfig, RunConfig
@@ -89,8 +89,23 @@ def check_evaluation(config: "BatchConfig") -> None:
     check_at_least(config, {"batch_size": 1, "gradient_accumulation_steps": 1, "eval_split": 0, "eval_interval": 0})
     if config.eval_split >= 1:
         raise ConfigError("eval_split must be below 1")
+    if config.eval_auto_carveout:
+        raise ConfigError("eval_auto_carveout does not say how much is held out: set eval_split, such as 0.1")
     if config.eval_split and config.eval_dataset:
         raise ConfigError("eval_split and eval_dataset exclude each other; keep one")
+
+
+def check_schedule(config: "RunConfig") -> None:
+    """Refuse a learning-rate schedule that does not exist, or that is given in two forms."""
+    check_choice("lr_schedule", config.lr_schedule, SCHEDULES)
+    check_at_least(config, {"warmup_steps": 0, "min_lr_ratio": 0})
+    if config.min_lr_ratio > 1:
+        raise ConfigError("min_lr_ratio must lie between 0 and 1")
+    if config.lr_scheduler is None:
+        return
+    if (config.lr_schedule, config.warmup_steps, config.min_lr_ratio) != ("constant", 0, 0):
+        raise ConfigError("lr_scheduler goes instead of lr_schedule, warmup_steps and min_lr_ratio: keep one form")
+    read_scheduler(config.lr_scheduler)
 
 
 def check_common(config: "RunConfig") -> None:
@@ -117,12 +132,21 @@ def check_common(config: "RunConfig") -> None:
         )
     if config.warm_start_from_adapter and config.lora_rank == 0:
         raise ConfigError("warm_start_from_adapter needs a LoRA run: set lora_rank to the adapter's rank")
-    check_choice("lr_schedule", config.lr_schedule, SCHEDULES)
+    if config.restore_optimizer and not config.init_from_checkpoint:
+        raise ConfigError("restore_optimizer needs init_from_checkpoint, which names the checkpoint it is taken from")
+    if config.output_model_id is not None and not config.save_final_checkpoint:
+        raise ConfigError("output_model_id promotes the final checkpoint: leave save_final_checkpoint at True")
+    if config.renderer_name:
+        raise ConfigError(
+            f"renderer_name {config.renderer_name!r}: messages are rendered by the chat template of tokenizer_model, "
+            "as they are when the model is served; leave it out, or give a tokenizer with the template you want"
+        )
+    check_schedule(config)
     check_choice("on_bad_row", config.on_bad_row, ("fail", "skip"))
-    check_at_least(config, {"lora_rank": 0, "epochs": 1, "warmup_steps": 0})
-    check_at_least(config, {"learning_rate": 0, "min_lr_ratio": 0, "max_seq_len": 2, "max_examples": 1})
-    if config.min_lr_ratio > 1:
-        raise ConfigError("min_lr_ratio must lie between 0 and 1")
+    check_at_least(config, {"lora_rank": 0, "epochs": 1})
+    check_at_least(config, {"learning_rate": 0, "max_seq_len": 2, "max_examples": 1})
+    if config.step_timeout is not None and not 0 < config.step_timeout < math.inf:
+        raise ConfigError(f"step_timeout must be a positive number of seconds, not {config.step_timeout!r}")
     check_at_least(config, {"lora_alpha": 1} | dict.fromkeys(("beta1", "beta2", "weight_decay", "grad_clip_norm"), 0))
     for name in ("beta1", "beta2"):
         if getattr(config, name) >= 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ftsim.training.checks import LABEL, check_at_least, check_common, check_evaluation, check_types
+from ftsim.training.config_forms import DeployConfig, TrainerConfig, adopt
 from ftsim.training.errors import ConfigError
 
 # Leaves room for "-step-", a step and "-rK" in a checkpoint's name, which the SDK cuts at 54 characters.
@@ -81,11 +82,6 @@ class WeightSyncConfig:
                 "hyphen at either end"
             )
 
-    def saved_steps(self, total: int) -> list[int]:
-        """The steps of a run of `total` after which its state is saved."""
-        every = self.dcp_save_interval
-        return [step for step in range(1, total + 1) if step == total or (every and step % every == 0)]
-
 
 @dataclass
 class RunConfig:
@@ -103,6 +99,8 @@ class RunConfig:
     """Promote the final checkpoint to this model id."""
     init_from_checkpoint: str | None = None
     """Start from the weights of "job-id:checkpoint-name", at step 0."""
+    restore_optimizer: bool = False
+    """With init_from_checkpoint, load its optimizer too; False starts with a fresh one."""
     warm_start_from_adapter: str | None = None
     """Start a LoRA run from a promoted adapter (accounts/<account>/models/<model>)."""
     trainer_job_id: str | None = None
@@ -119,10 +117,14 @@ class RunConfig:
     """Steps over which the rate rises from zero."""
     min_lr_ratio: float = 0.0
     """End of linear and cosine, as a share of learning_rate."""
+    lr_scheduler: object = None
+    """The SDK's form of the three above: a name, {"type": "cosine", ...} or its CosineSchedule(...)."""
     epochs: int = 1
     """Passes over the data."""
     max_seq_len: int | None = None
     """Longest sequence in tokens; None takes what the training shape allows."""
+    renderer_name: str | None = None
+    """Messages become text by the tokenizer's own chat template; other renderers are refused."""
     max_examples: int | None = None
     """Read at most this many rows."""
     on_bad_row: str = "fail"
@@ -139,16 +141,33 @@ class RunConfig:
     """Largest gradient norm; 0 = no clipping."""
     seed: int = 0
     """Fixes the order of the rows, held-out rows, samples and the adapter's initial weights."""
+    save_final_checkpoint: bool = True
+    """Save the end of the run; False keeps the periodic saves alone, and then a rerun trains what they do not hold."""
+    step_timeout: float | None = None
+    """Seconds that a step may take once it is awaited; None waits as long as it takes."""
     infra: InfraConfig = field(default_factory=InfraConfig)
+    """April's form of `trainer` and `deployment`."""
     weight_sync: WeightSyncConfig = field(default_factory=WeightSyncConfig)
+    """April's form of `dcp_save_interval` and the fields that begin with weight_sync."""
+    trainer: TrainerConfig | None = None
+    """Where the trainer runs; copied to `infra`."""
+    dcp_save_interval: int | None = None
+    """Save a resumable checkpoint every N steps; copied to weight_sync.dcp_save_interval, whose default is 0 (off)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
+        adopt(self)
         check_common(self)
 
     @property
     def rows_per_step(self) -> tuple[int, int]:
         """Rows per micro-batch, and micro-batches per optimizer step."""
         return 1, 1
+
+    def saved_steps(self, total: int) -> list[int]:
+        """Returns the steps of a run of `total` after which its state is saved."""
+        every, last = self.weight_sync.dcp_save_interval, total if self.save_final_checkpoint else 0
+        return [step for step in range(1, total + 1) if step == last or (every and step % every == 0)]
 
     def evaluated_steps(self, total: int) -> list[int]:
         """Returns the steps of a run of `total` after which held-out rows are evaluated."""
@@ -170,10 +189,16 @@ class BatchConfig(RunConfig):
     """Micro-batches per optimizer step."""
     truncate: bool = True
     """Cut rows longer than max_seq_len; False leaves them out. Both are counted."""
+    group_by_length: bool = False
+    """Put rows of like length into one batch; the order of the batches stays random."""
     eval_split: float = 0.0
     """Share of the rows held out for evaluation."""
     eval_dataset: str | None = None
     """File of rows for evaluation, instead of eval_split."""
+    evaluation_dataset: str | None = None
+    """Newer name of eval_dataset, to which it is copied."""
+    eval_auto_carveout: bool = False
+    """Refused: say with eval_split which share is held out."""
     eval_interval: int = 0
     """Evaluate every N steps; 0 = before the first and after the last only."""
 
@@ -216,6 +241,14 @@ class SamplingConfig(RunConfig):
     """Settings of the loss on the server, such as {"clip_high_threshold": 1.28}."""
     kl_beta: float = 0.0
     """Price of a nat of divergence from the base model; above 0 a reference model is asked for log-probabilities."""
+    deployment: DeployConfig | None = None
+    """Where the policy samples; copied to `infra`, deployment_id and deployment_replicas."""
+    weight_sync_interval: int | None = None
+    """Hot-load the weights every N steps; copied to weight_sync.weight_sync_interval, whose default is 1."""
+    weight_sync_before_training: bool | None = None
+    """Hot-load the initial weights before the first step; copied to weight_sync."""
+    weight_sync_timeout: int | None = None
+    """Seconds a hot load may take; copied to weight_sync."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,7 +18,7 @@ from ftsim.training.clients import Manager, TrainingClient
 from ftsim.training.config import RunConfig
 from ftsim.training.data.batches import Step, build_plan, steps_done
 from ftsim.training.metrics import LOSSES, RunLog
-from ftsim.training.steps import learning_rate
+from ftsim.training.steps import learning_rate, scheduled_rate
 from ftsim.training.trainers import close_finished, connect, context_length, job_id_for, training_client
 
 T = TypeVar("T")
@@ -46,6 +46,8 @@ class Data(Generic[T]):
     usable: Sequence[bool]
     """False for a row that is dropped; it still counts as consumed."""
     held_out: Sequence[Any] = ()
+    lengths: Sequence[int] | None = None
+    """Tokens of each row, by which rows are batched with their like; None leaves the order as the seed makes it."""
 
 
 @dataclass
@@ -165,7 +167,12 @@ def plan_of(config: RunConfig, data: Data[Any]) -> list[Step]:
     """Returns all steps of a run; they follow from the configuration and the data alone."""
     batch_size, accumulation = config.rows_per_step
     return build_plan(
-        data.usable, epochs=config.epochs, batch_size=batch_size, accumulation=accumulation, seed=config.seed
+        data.usable,
+        epochs=config.epochs,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        seed=config.seed,
+        lengths=data.lengths,
     )
 
 
@@ -187,14 +194,15 @@ def train(run: Run[C], recipe: Recipe[C, T], data: Data[T]) -> None:
             take_steps(run, learner)
     else:
         recipe.release(run.config, run.manager)
-    name = run.checkpoints.save_step(len(run.plan), run.plan[-1].data_consumed, promotable=True)
-    run.log.say(f"weights {name} can be promoted")
+    if run.config.save_final_checkpoint:
+        name = run.checkpoints.save_step(len(run.plan), run.plan[-1].data_consumed, promotable=True)
+        run.log.say(f"weights {name} can be promoted")
 
 
 def take_steps(run: Run[C], learner: Learner) -> None:
     """Take the steps of the plan after `run.done`; save, and evaluate, as configured."""
     total = len(run.plan)
-    saved = run.config.weight_sync.saved_steps(total)
+    saved = run.config.saved_steps(total)
     evaluated = run.config.evaluated_steps(total) if learner.evaluate else []
     if learner.evaluate and run.done == 0 and not run.log.entries():
         run.log.add({"step": 0} | dict(learner.evaluate()))
@@ -217,6 +225,8 @@ def take_steps(run: Run[C], learner: Learner) -> None:
 
 def rate_of(config: RunConfig, step: Step, total: int) -> float:
     """Returns the learning rate of a step, which follows from its number alone: a resumed run has the same."""
+    if config.lr_scheduler is not None:
+        return scheduled_rate(config.lr_scheduler, step.index, peak=config.learning_rate, total_steps=total)
     return learning_rate(
         step.index,
         peak=config.learning_rate,

@@ -114,7 +114,12 @@ def evaluate(client: TrainingClient, batches: Sequence[tuple[Sequence[Pair], Cus
 def load_pairs(config: BatchConfig, max_seq_len: int, say: Say) -> Data[Pair | None]:
     """Read the pairs of a preference recipe, None where a row is dropped; `DataError` on bad input."""
     train, held_out = load_split(config, max_seq_len, say)
-    return Data(train, [pair is not None for pair in train], held_out)
+    lengths = [0 if pair is None else _length(pair) for pair in train] if config.group_by_length else None
+    return Data(train, [pair is not None for pair in train], held_out, lengths)
+
+
+def _length(pair: Pair) -> int:
+    return max(sum(one.model_input.length for one in side) for side in (pair.chosen, pair.rejected))
 
 
 def pair_learner(

@@ -22,6 +22,7 @@ def check_rows(config: RunConfig, done: int) -> None:
         "max_examples": config.max_examples,
         "eval_split": getattr(config, "eval_split", None),
         "seed": config.seed,
+        "group_by_length": getattr(config, "group_by_length", False) or None,
     }
     try:
         began = json.loads(path.read_bytes())

@@ -53,12 +53,13 @@ def load_newest(client: CheckpointClient, candidates: Sequence[tuple[Row, int]],
     )
 
 
-def load_checkpoint(client: CheckpointClient, ref: str, job_id: str) -> ResumeInfo:
-    """Load the weights of "job-id:checkpoint-name" into the trainer of `job_id`, for a start at step 0."""
+def load_checkpoint(client: CheckpointClient, ref: str, job_id: str, *, restore_optimizer: bool = False) -> ResumeInfo:
+    """Load the weights of "job-id:checkpoint-name", or its whole state, into the trainer of `job_id`, for step 0."""
     source_id, name = parse_checkpoint_ref(ref)
-    # A job's own fresh checkpoint is not in the durable place that cross-job references look in (C3).
+    # A job's own fresh checkpoint is not in the durable place that cross-job references look in.
     path = client.resolve_checkpoint_path(name, source_job_id=None if source_id == job_id else source_id)
-    return _start(ref, lambda: client.load_state(path))
+    load = client.load_state_with_optimizer if restore_optimizer else client.load_state
+    return _start(ref, lambda: load(path))
 
 
 def load_adapter(client: CheckpointClient, model: str) -> ResumeInfo:

@@ -155,18 +155,19 @@ class TrainingCheckpoints:
         init_from_checkpoint: str | None = None,
         warm_start_from_adapter: str | None = None,
         *,
+        restore_optimizer: bool = False,
         saves: Iterable[int] = (),
     ) -> ResumeInfo | None:
         """Load what the run goes on from; None for a fresh start.
 
-        The newest row of this run wins; only without one does `init_from_checkpoint` ("job-id:checkpoint-name",
-        weights only, step 0) or `warm_start_from_adapter` apply. A torn row is passed over for the one before
-        it (C22). Fails closed when the list cannot be read (A15), a cursor is missing, or another run has taken the
-        name of one of the steps `saves` that are still to come: that would cost the run its last save.
+        The newest row of this run wins. Only without one does `init_from_checkpoint` ("job-id:checkpoint-name", at step
+        0, with its optimizer when `restore_optimizer` says so) or `warm_start_from_adapter` apply. A torn row is passed
+        over for the one before it. Fails closed when the list cannot be read, a cursor is missing, or another run has
+        taken the name of one of the steps `saves` that are still to come: that would cost the run its last save.
         """
         if init_from_checkpoint and warm_start_from_adapter:
             raise ConfigError("init_from_checkpoint and warm_start_from_adapter exclude each other; keep one")
-        found = self._load(init_from_checkpoint, warm_start_from_adapter)
+        found = self._load(init_from_checkpoint, warm_start_from_adapter, restore_optimizer)
         done = found.step if found else 0
         names = {step_name(step, self.phase) for step in saves if step > done}
         if names:
@@ -175,15 +176,23 @@ class TrainingCheckpoints:
 
     def resume_run(self, config: RunConfig, steps: int) -> ResumeInfo | None:
         """`resume` as the configuration of a shipped recipe says, for a run of `steps` steps."""
-        saves = config.weight_sync.saved_steps(steps)
-        return self.resume(config.init_from_checkpoint, config.warm_start_from_adapter, saves=saves)
+        return self.resume(
+            config.init_from_checkpoint,
+            config.warm_start_from_adapter,
+            restore_optimizer=config.restore_optimizer,
+            saves=config.saved_steps(steps),
+        )
 
-    def _load(self, init_from_checkpoint: str | None, warm_start_from_adapter: str | None) -> ResumeInfo | None:
+    def _load(
+        self, init_from_checkpoint: str | None, warm_start_from_adapter: str | None, restore_optimizer: bool
+    ) -> ResumeInfo | None:
         candidates = self._resumable_rows()
         if candidates:
             return self._load_newest(candidates)
         if init_from_checkpoint:
-            return load_checkpoint(self._trainer(), init_from_checkpoint, self.trainer_id)
+            return load_checkpoint(
+                self._trainer(), init_from_checkpoint, self.trainer_id, restore_optimizer=restore_optimizer
+            )
         if warm_start_from_adapter:
             return load_adapter(self._trainer(), warm_start_from_adapter)
         refuse_unknown_past(self._rows(), self.cursors, self.trainer_id)

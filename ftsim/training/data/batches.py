@@ -18,8 +18,20 @@ class Step:
     data_consumed: int
 
 
-def build_plan(usable: Sequence[bool], *, epochs: int, batch_size: int, accumulation: int, seed: int) -> list[Step]:
-    """All steps of a run over `len(usable)` raw rows.
+WINDOW = 50
+"""Steps whose rows are sorted among themselves when rows of like length are batched together."""
+
+
+def build_plan(
+    usable: Sequence[bool],
+    *,
+    epochs: int,
+    batch_size: int,
+    accumulation: int,
+    seed: int,
+    lengths: Sequence[int] | None = None,
+) -> list[Step]:
+    """Returns all steps of a run over `len(usable)` raw rows; with `lengths`, rows of like length share a step.
 
     Each epoch has its own seeded order (C17). Unusable rows are passed over and still counted (C16). Batches are
     full except at the end of an epoch, and the last step of an epoch consumes all that is left of it (C18).
@@ -30,6 +42,12 @@ def build_plan(usable: Sequence[bool], *, epochs: int, batch_size: int, accumula
         order = list(range(len(usable)))
         random.Random(f"{seed}/{epoch}").shuffle(order)
         places = [place for place, row in enumerate(order) if usable[row]]
+        if lengths is not None:
+            grouped = _by_length(
+                [order[place] for place in places], lengths, per_step, random.Random(f"{seed}/{epoch}/length")
+            )
+            for place, row in zip(places, grouped, strict=True):
+                order[place] = row
         for start in range(0, len(places), per_step):
             taken = [order[place] for place in places[start : start + per_step]]
             last = start + per_step >= len(places)
@@ -37,6 +55,21 @@ def build_plan(usable: Sequence[bool], *, epochs: int, batch_size: int, accumula
             micro = [taken[at : at + batch_size] for at in range(0, len(taken), batch_size)]
             plan.append(Step(len(plan), epoch, micro, epoch * len(order) + in_epoch))
     return plan
+
+
+def _by_length(rows: Sequence[int], lengths: Sequence[int], per_step: int, chance: random.Random) -> list[int]:
+    """Returns the rows so that each step's are of like length; which step comes when is left to chance."""
+    grouped: list[int] = []
+    for start in range(0, len(rows), per_step * WINDOW):
+        window = sorted(rows[start : start + per_step * WINDOW], key=lambda row: (lengths[row], row))
+        steps = [window[at : at + per_step] for at in range(0, len(window), per_step)]
+        whole, rest = (
+            [step for step in steps if len(step) == per_step],
+            [step for step in steps if len(step) < per_step],
+        )
+        chance.shuffle(whole)
+        grouped += [row for step in (*whole, *rest) for row in step]
+    return grouped
 
 
 def steps_done(plan: Sequence[Step], data_consumed: int) -> int:

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ftsim.training.checks import check_at_least
 from ftsim.training.config import BatchConfig
 from ftsim.training.data.batches import Step, split
 from ftsim.training.data.store import Rows
 from ftsim.training.data.supervised import load_supervised, load_tokenizer
-from ftsim.training.errors import DataError
+from ftsim.training.errors import ConfigError, DataError
 from ftsim.training.loop import Data, Figures, Learner, Recipe, Result, Run, Say, run
 from ftsim.training.steps import grad_norm, mean_loss, submit
 
@@ -22,6 +23,19 @@ class Config(BatchConfig):
     """Highest learning rate."""
     epochs: int = 3
     """Passes over the data."""
+    train_on_what: str = "all_assistant_messages"
+    """Messages that are trained on; one with "weight": 0 is left out."""
+    pipeline_depth: int = 1
+    """Steps submitted before the first of them is awaited."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, {"pipeline_depth": 0})
+        if self.train_on_what != "all_assistant_messages":
+            raise ConfigError(
+                f"train_on_what {self.train_on_what!r}: only all_assistant_messages is here; to leave messages out, "
+                'give them "weight": 0 in the data'
+            )
 
 
 def main(config: Config) -> Result:
@@ -48,12 +62,13 @@ def load(config: Config, max_seq_len: int, say: Say) -> Data[Any]:
         held_out = load_supervised(config.eval_dataset, tokenizer, max_seq_len, truncate=config.truncate).data
     loaded.notes.tell(say)
     say(f"{len(train)} rows, {len(held_out)} held out; {loaded.truncated} cut, {loaded.dropped} dropped")
-    return Data(train, train.usable, [one for row in held_out if row is not None for one in row])
+    lengths = [sum(one.model_input.length for one in row or ()) for row in train] if config.group_by_length else None
+    return Data(train, train.usable, [one for row in held_out if row is not None for one in row], lengths)
 
 
 @contextmanager
 def learner(run: Run[Config], data: Data[Any]) -> Iterator[Learner]:
-    """Take steps on the cross-entropy of the trained tokens, one step submitted ahead."""
+    """Take steps on the cross-entropy of the trained tokens, `pipeline_depth` steps submitted ahead."""
     config, client = run.config, run.client
 
     def begin(step: Step, rate: float) -> Callable[[], Figures]:
@@ -70,4 +85,4 @@ def learner(run: Run[Config], data: Data[Any]) -> Iterator[Learner]:
     def evaluate() -> Figures:
         return {"eval_loss": mean_loss(client, data.held_out, config.batch_size)}
 
-    yield Learner(begin, evaluate if data.held_out else None, ahead=1)
+    yield Learner(begin, evaluate if data.held_out else None, ahead=config.pipeline_depth)

@@ -15,5 +15,7 @@ from ftsim.training.config import (
     BatchConfig as BatchConfig,
     InfraConfig as InfraConfig,
     RunConfig as RunConfig,
+    SamplingConfig as SamplingConfig,
     WeightSyncConfig as WeightSyncConfig,
 )
+from ftsim.training.config_forms import DeployConfig as DeployConfig, TrainerConfig as TrainerConfig

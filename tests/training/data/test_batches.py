@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 
-from ftsim.training.data.batches import build_plan, split, steps_done
+from ftsim.training.data.batches import Step, build_plan, split, steps_done
 from ftsim.training.errors import CheckpointError
 
 
@@ -46,3 +48,25 @@ def test_the_split_is_seeded_and_without_overlap() -> None:
     assert split(20, 0.1, 3) == (train, held_out)
     assert split(3, 0.01, 0)[1] != []
     assert split(3, 0.0, 0) == ([0, 1, 2], [])
+
+
+def test_rows_of_like_length_share_a_step_and_nothing_else_changes() -> None:
+    lengths = [(7 * row) % 100 for row in range(100)]
+    usable = [row % 9 != 0 for row in range(100)]
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 4, "accumulation": 2, "seed": 3}
+    plain, grouped = build_plan(usable, **settings), build_plan(usable, **settings, lengths=lengths)
+    assert [step.data_consumed for step in plain] == [step.data_consumed for step in grouped]
+
+    def rows(step: Step) -> list[int]:
+        return [row for batch in step.micro_batches for row in batch]
+
+    for epoch in range(2):
+        both = [sorted(row for step in plan if step.epoch == epoch for row in rows(step)) for plan in (plain, grouped)]
+        assert both[0] == both[1]
+        spans = [
+            max(of) - min(of) for step in grouped if step.epoch == epoch if (of := [lengths[r] for r in rows(step)])
+        ]
+        assert max(spans) <= 12
+        firsts = [lengths[rows(step)[0]] for step in grouped if step.epoch == epoch]
+        assert firsts != sorted(firsts)
+    assert build_plan(usable, **settings, lengths=lengths) == grouped
