@@ -16,7 +16,7 @@ PREFIX_LIMIT = 32
 
 @dataclass
 class InfraConfig:
-    """Where the trainer runs."""
+    """The machines of a run: its trainer, and the deployment that it samples from."""
 
     training_shape_id: str | None = None
     """Resource name of a training shape, with or without a version; None asks for hardware by hand."""
@@ -35,9 +35,9 @@ class InfraConfig:
     node_count: int | None = None
     """Number of nodes, only without a training shape."""
     trainer_timeout_s: float = 3600.0
-    """How long a placed trainer may take to become ready."""
+    """Seconds that a placed trainer may take to become ready."""
     deployment_timeout_s: float = 5400.0
-    """How long a deployment may take to become ready."""
+    """Seconds that a deployment may take to become ready."""
 
     def __post_init__(self) -> None:
         check_types(self, "infra.")
@@ -52,12 +52,12 @@ class InfraConfig:
 
 @dataclass
 class WeightSyncConfig:
-    """When weights are saved, and when they are sent to the deployment that samples."""
+    """The steps at which weights are saved, and sent to the deployment that samples."""
 
     dcp_save_interval: int = 0
     """Save a resumable checkpoint every N steps; 0 = off, and then nothing but the final save can be resumed."""
     checkpoint_prefix: str | None = None
-    """What checkpoint names begin with; None = the recipe's name on a job named by trainer_job_id, else nothing."""
+    """Beginning of checkpoint names; None = the recipe's name on a job named by trainer_job_id, else nothing."""
     weight_sync_interval: int = 1
     """Hot-load the weights into the deployment every N steps (recipes that sample)."""
     first_checkpoint_type: str = "base"
@@ -150,7 +150,7 @@ class RunConfig:
     weight_sync: WeightSyncConfig = field(default_factory=WeightSyncConfig)
     """April's form of `dcp_save_interval` and the fields that begin with weight_sync."""
     trainer: TrainerConfig | None = None
-    """Where the trainer runs; copied to `infra`."""
+    """The trainer, in November's form; copied to `infra`."""
     dcp_save_interval: int | None = None
     """Save a resumable checkpoint every N steps; copied to weight_sync.dcp_save_interval, whose default is 0 (off)."""
 
@@ -242,7 +242,7 @@ class SamplingConfig(RunConfig):
     kl_beta: float = 0.0
     """Price of a nat of divergence from the base model; above 0 a reference model is asked for log-probabilities."""
     deployment: DeployConfig | None = None
-    """Where the policy samples; copied to `infra`, deployment_id and deployment_replicas."""
+    """The deployment, in November's form; copied to `infra`, deployment_id and deployment_replicas."""
     weight_sync_interval: int | None = None
     """Hot-load the weights every N steps; copied to weight_sync.weight_sync_interval, whose default is 1."""
     weight_sync_before_training: bool | None = None

@@ -17,6 +17,7 @@ from ftsim.training.checkpoints.promotion import check_model_is_free
 from ftsim.training.clients import Manager, TrainingClient
 from ftsim.training.config import RunConfig
 from ftsim.training.data.batches import Step, build_plan, steps_done
+from ftsim.training.errors import ConfigError
 from ftsim.training.metrics import LOSSES, RunLog
 from ftsim.training.steps import learning_rate, scheduled_rate
 from ftsim.training.trainers import close_finished, connect, context_length, job_id_for, training_client
@@ -101,7 +102,7 @@ class Learner:
 
 @dataclass(frozen=True)
 class Recipe(Generic[C, T]):
-    """What one recipe brings to a run."""
+    """The parts that one recipe brings to a run."""
 
     name: str
     """Begins the ids of its jobs, and its lines on the terminal."""
@@ -140,6 +141,7 @@ def run(config: C, recipe: Recipe[C, T]) -> Result:
     with RunLog(config.log_path, recipe.name) as log:
         data = recipe.load(config, max_seq_len, log.say)
         plan = plan_of(config, data)
+        refuse_idle_steps(config, len(plan))
         result = Result(job_id=job_id, steps=len(plan), model=None, resumed_from=None)
         if checkpoints.finished(plan[-1].data_consumed):
             close_finished(manager, config, job_id)
@@ -174,6 +176,20 @@ def plan_of(config: RunConfig, data: Data[Any]) -> list[Step]:
         seed=config.seed,
         lengths=data.lengths,
     )
+
+
+def refuse_idle_steps(config: RunConfig, total: int) -> None:
+    """Refuse a schedule that gives every step the rate 0: the SDK's ends there, and a run of one step has no other."""
+    if config.lr_scheduler is None or not config.learning_rate:
+        return
+    rates = (
+        scheduled_rate(config.lr_scheduler, at, peak=config.learning_rate, total_steps=total) for at in range(total)
+    )
+    if not any(rates):
+        raise ConfigError(
+            f"lr_scheduler gives the rate 0 to all of the {total} steps, which would train nothing: set min_lr_ratio "
+            "in it, or take more steps"
+        )
 
 
 def resume(run: Run[C], rows: str) -> str | None:
@@ -212,7 +228,8 @@ def take_steps(run: Run[C], learner: Learner) -> None:
         number, rate = step.index + 1, rate_of(run.config, step, total)
         in_flight.append((step, rate, learner.begin(step, rate)))
         # A save must hold exactly the steps that its cursor counts, so nothing stays in flight across it.
-        while len(in_flight) > (0 if number in saved or number in evaluated else learner.ahead):
+        all_done = number in saved or number in evaluated or number == total
+        while len(in_flight) > (0 if all_done else learner.ahead):
             report(run.log, *in_flight.popleft())
         if learner.evaluate and number in evaluated:
             run.log.add({"step": number} | dict(learner.evaluate()))

@@ -1,4 +1,4 @@
-"""What a run writes for people: metrics.jsonl, a loss curve, and lines on the terminal."""
+"""The log of a run, for people: metrics.jsonl, a loss curve, and lines on the terminal."""
 
 import contextlib
 import json
@@ -42,12 +42,12 @@ class RunLog:
     def __enter__(self) -> Self:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._held = (self.folder / LOCK_NAME).open("ab")
+            self._lock_file = (self.folder / LOCK_NAME).open("ab")
             self._file = self._open()
         except OSError as error:
             raise ConfigError(f"log_path {self.folder} cannot be written: {error.strerror}") from error
         try:
-            _lock(self._held.fileno())
+            _lock(self._lock_file.fileno())
         except OSError as error:
             self._close()
             raise ConfigError(f"another process is running with log_path {self.folder}: wait, or end it") from error
@@ -113,7 +113,7 @@ class RunLog:
 
     def _close(self) -> None:
         self._file.close()
-        self._held.close()
+        self._lock_file.close()
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

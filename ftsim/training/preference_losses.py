@@ -119,7 +119,7 @@ def load_pairs(config: BatchConfig, max_seq_len: int, say: Say) -> Data[Pair | N
 
 
 def _length(pair: Pair) -> int:
-    return max(sum(one.model_input.length for one in side) for side in (pair.chosen, pair.rejected))
+    return max(sum(int(one.model_input.length) for one in side) for side in (pair.chosen, pair.rejected))
 
 
 def pair_learner(

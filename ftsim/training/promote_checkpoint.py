@@ -14,7 +14,7 @@ from ftsim.training.checks import check_output_model_id
 from ftsim.training.errors import CheckpointError, ConfigError
 
 REFUSALS = (ConfigError, CheckpointError, RuntimeError, ValueError)
-"""What the script and the vendor's client raise for what cannot be done."""
+"""Errors of the script and of the vendor's client for what cannot be done."""
 
 
 def choose(rows: list[Row], name: str | None) -> Row:
@@ -49,7 +49,7 @@ def carry_out(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     check_output_model_id(options.output_model_id)
     client = sdk.FireworksClient(api_key=sdk.api_key(), base_url=sdk.base_url())
-    # The list path wants the short id, people often have the full name (A16).
+    # The list path wants the short id, people often have the full name.
     job_id = options.job_id.rstrip("/").rsplit("/", 1)[-1]
     row = choose(read_rows(client.list_checkpoints(job_id)), options.checkpoint_name)
     print(f"promoting {row.name} to {options.output_model_id}")

@@ -1,6 +1,6 @@
 """The names taken from the vendor's SDK, in the one place that knows its two generations.
 
-From 1.2.25 on the SDK brings its own types; before, they live in the external `tinker` package (WIRE 10).
+From 1.2.25 on the SDK brings its own types; before, they live in the external `tinker` package.
 """
 
 import os
@@ -32,7 +32,7 @@ DEFAULT_BASE_URL = "https://api.fireworks.ai"
 
 
 def api_key() -> str:
-    """The key in FIREWORKS_API_KEY; `ConfigError` when there is none."""
+    """Returns the key in FIREWORKS_API_KEY; `ConfigError` when there is none."""
     key = os.environ.get("FIREWORKS_API_KEY", "")
     if not key:
         raise ConfigError("FIREWORKS_API_KEY is not set: export the key of the account that shall own the trainer job")
@@ -40,7 +40,7 @@ def api_key() -> str:
 
 
 def base_url() -> str:
-    """The service's address: FIREWORKS_BASE_URL, which the SDK's managers do not read themselves (WIRE 1.1)."""
+    """Returns FIREWORKS_BASE_URL, which the SDK's managers do not read themselves, or the service's own address."""
     return os.environ.get("FIREWORKS_BASE_URL") or DEFAULT_BASE_URL
 
 
@@ -49,7 +49,7 @@ def is_refusal(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPError) or _of_sdk(type(error).__module__):
         return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    # The managers have no error class of their own for most of what goes wrong (WIRE 1.2).
+    # The managers have no error class of their own for most of what goes wrong.
     return (
         type(error) in (RuntimeError, ValueError) and bool(frames) and _of_sdk(frames[-1].f_globals.get("__name__", ""))
     )

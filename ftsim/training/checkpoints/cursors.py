@@ -1,6 +1,6 @@
 """`dataloader.json`: how many raw data rows each checkpoint has consumed.
 
-The control plane has no place for it, so it is the one local file a run depends on (WIRE 5.5).
+The control plane has no place for it, so it is the one local file a run depends on.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _PENDING = "pending:"
 
 
 class Cursors:
-    """The cursors of one `log_path`; loading fails closed (C20), writing is atomic (C21).
+    """The cursors of one `log_path`; a damaged file is refused, never taken for none; a write is whole or not at all.
 
     A cursor is announced before its save and recorded after it, so that a process killed in between still knows
     what the saved row had seen, and never takes an announcement for a checkpoint.
@@ -41,11 +41,11 @@ class Cursors:
         self._update({_PENDING + name: data_consumed})
 
     def record(self, names: dict[str, int]) -> None:
-        """Add or renew cursors; the newest `KEEP` by order of writing stay, whatever their step (C19)."""
+        """Add or renew cursors; the newest `KEEP` by order of writing stay, whatever their step."""
         self._update(names)
 
     def _update(self, changes: dict[str, int]) -> None:
-        # Other announcements stay: what a dead process had begun to save may be torn (C22), or show later (A6).
+        # Other announcements stay: what a dead process had begun to save may be torn, or show later.
         replaced = {form for name in changes for form in (name, _PENDING + name.removeprefix(_PENDING))}
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.folder):
@@ -75,7 +75,7 @@ class Cursors:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Give `path` this content; several writers at once each leave a whole file, the last one's stays (C21)."""
+    """Give `path` this content; several writers at once each leave a whole file, the last one's stays."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,4 @@
-"""What fixes the rows of a run and their order, noted in its `log_path`, so that it goes on with the same ones."""
+"""The rows of a run and their order, noted in its `log_path`, so that it goes on with the same ones."""
 
 import json
 from pathlib import Path

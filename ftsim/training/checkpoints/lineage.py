@@ -1,4 +1,4 @@
-"""Which rows of a trainer job's list belong to a run, when other runs have saved there too (FAILURES C14, C24)."""
+"""The rows of a trainer job's list that belong to a run, when other runs have saved there too."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ftsim.training.errors import CheckpointError
 
 
 @dataclass(frozen=True)
-class Held:
+class LastSave:
     """A checkpoint that equals the trainer's present state: the names it goes by, its cursor, its row if listed."""
 
     names: frozenset[str]
@@ -43,7 +43,7 @@ def foreign(rows: Sequence[Row], cursors: Cursors) -> list[Row]:
 
 
 def refuse_taken(names: Collection[str], rows: Sequence[Row], cursors: Cursors, job_id: str) -> None:
-    """Raise `CheckpointError` when another run of the job has saved under one of `names` (C14)."""
+    """Raise `CheckpointError` when another run of the job has saved under one of `names`."""
     taken = [row.id for row in foreign(rows, cursors) if row.id in names]
     if taken:
         raise CheckpointError(
@@ -54,7 +54,7 @@ def refuse_taken(names: Collection[str], rows: Sequence[Row], cursors: Cursors, 
 
 
 def refuse_unknown_past(rows: Sequence[Row], cursors: Cursors, job_id: str) -> None:
-    """Raise `CheckpointError` on a job that was trained before, when no cursor says how far (C20)."""
+    """Raise `CheckpointError` on a job that was trained before, when no cursor says how far."""
     unknown = [row for row in foreign(rows, cursors) if row.resumable]
     if unknown and not (unknown[0].id == "step-0" and not cursors.announced()):
         raise CheckpointError(

@@ -17,7 +17,7 @@ WAIT_S = 2700.0
 
 @dataclass(frozen=True)
 class ResumeInfo:
-    """Where training goes on: optimizer steps done, raw data rows consumed, and what was loaded."""
+    """The point from which training goes on: optimizer steps done, raw data rows consumed, and what was loaded."""
 
     step: int
     data_consumed: int
@@ -78,5 +78,5 @@ def _start(source: str, load: Callable[[], Any]) -> ResumeInfo:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether the trainer looked at the checkpoint and refused it; a lost connection says nothing about it."""
+    """Returns True when the trainer refused the checkpoint itself; a lost connection says nothing about it."""
     return isinstance(error, ValueError) or type(error).__name__ == "RequestFailedError"

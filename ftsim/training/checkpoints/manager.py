@@ -1,7 +1,7 @@
 """Save, resume and promote, with the control plane as the source of truth.
 
 A run is a `log_path`. Its checkpoints are the rows of its trainer job whose names `dataloader.json` knows; rows of
-other phases on the same job are left alone (C24), and a row is never resumed without the cursor that belongs to it.
+other phases on the same job are left alone, and a row is never resumed without the cursor that belongs to it.
 """
 
 import logging
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ftsim.training.checkpoints.cursors import Cursors
-from ftsim.training.checkpoints.lineage import Held, free_name, refuse_lost, refuse_taken, refuse_unknown_past
+from ftsim.training.checkpoints.lineage import LastSave, free_name, refuse_lost, refuse_taken, refuse_unknown_past
 from ftsim.training.checkpoints.loading import ResumeInfo, load_adapter, load_checkpoint, load_newest, wait
 from ftsim.training.checkpoints.promotion import http_status, poll, promote
 from ftsim.training.checkpoints.rows import Row, read_rows, step_name, step_of
@@ -25,14 +25,14 @@ __all__ = ["ResumeInfo", "TrainingCheckpoints"]
 logger = logging.getLogger(__name__)
 
 LIST_WAIT_S = 90.0
-# 63 less the hyphen and eight hex digits the SDK adds to sampler names (B4).
+# 63 less the hyphen and eight hex digits the SDK adds to sampler names.
 NAME_LIMIT = 54
 
 
 class TrainingCheckpoints:
     """Drives the checkpoints of one run; errors are `CheckpointError` unless the SDK's own say more.
 
-    `phase` begins the names of its steps, and keeps them apart from those of other runs on the same job (C14).
+    `phase` begins the names of its steps, and keeps them apart from those of other runs on the same job.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class TrainingCheckpoints:
     ) -> None:
         self.client = client
         self.fw_client = fw_client
-        self.trainer_id = trainer_id.rsplit("/", 1)[-1]  # the list path wants the short id (A16)
+        self.trainer_id = trainer_id.rsplit("/", 1)[-1]  # the list path wants the short id
         self.lora_rank = lora_rank
         self.phase = phase
         self.cursors = Cursors(log_path)
         self.list_wait_s = list_wait_s
         self._sleep = sleep
-        self._held: Held | None = None
+        self._last: LastSave | None = None
         self._snapshot: str | None = None
         self._listed_before: dict[str, int] = {}
 
@@ -73,7 +73,7 @@ class TrainingCheckpoints:
         """Save the trainer's state: `resumable` writes weights and optimizer, `promotable` sampler weights.
 
         `data_consumed` counts the raw data rows the state has seen, dropped ones included; a resumable save needs
-        it. All steps submitted before must have been awaited (B6). What this session has saved already under the
+        it. All steps submitted before must have been awaited. What this session has saved already under the
         same name is not saved again.
         """
         if not (resumable or promotable):
@@ -92,7 +92,7 @@ class TrainingCheckpoints:
     def _save_state(self, name: str, data_consumed: int) -> None:
         rows = self._rows()
         self._follow_rename(rows)
-        if self._held is not None and self._held.covers(name, data_consumed):
+        if self._last is not None and self._last.covers(name, data_consumed):
             return
         refuse_taken([name], rows, self.cursors, self.trainer_id)
         save_as = free_name(name, rows)
@@ -101,7 +101,7 @@ class TrainingCheckpoints:
         try:
             wait(self._trainer().save_state(save_as))
         except Exception as error:
-            # The reply may be what got lost, not the save (B2).
+            # The reply may be what got lost, not the save.
             row = self._saved_row(before, save_as)
             if row is None:
                 raise CheckpointError(f"checkpoint {save_as} was not saved: {error}") from error
@@ -109,35 +109,35 @@ class TrainingCheckpoints:
             row = poll(lambda: self._saved_row(before, save_as), wait_s=self.list_wait_s, sleep=self._sleep)
         if row is None:
             logger.warning("checkpoint %s is saved but not listed yet", save_as)
-        # The name resume would pick is written last; the one asked for stays for its step number (A8).
+        # The name resume would pick is written last; the one asked for stays for its step number.
         names = [save_as, *([row.id] if row is not None and row.id != save_as else [])]
         self.cursors.record(dict.fromkeys(names, data_consumed))
-        self._held = Held(frozenset([name, *names]), data_consumed, row)
+        self._last = LastSave(frozenset([name, *names]), data_consumed, row)
 
     def _saved_row(self, before: dict[str, int], name: str) -> Row | None:
-        """The resumable row that a save added, by set difference on the server's clock (A3, A4)."""
+        """Returns the resumable row that a save added: a name that was not listed before, or is younger now."""
         new = [row for row in self._rows() if row.resumable and row.created > before.get(row.id, -1)]
-        earlier = self.cursors.recorded().keys() - before.keys()  # saved before, listed only now (A6)
+        earlier = self.cursors.recorded().keys() - before.keys()  # saved before, listed only now
         ours = [row for row in new if row.id == name] or [row for row in new if row.id not in earlier]
         return ours[0] if ours else None
 
     def _follow_rename(self, rows: list[Row]) -> None:
-        """Note the final name of a row that was listed under a passing one (A9)."""
-        held = self._held
-        if held is None or held.row is None or any(row.id == held.row.id for row in rows):
+        """Note the final name of a row that was listed under a passing one."""
+        last = self._last
+        if last is None or last.row is None or any(row.id == last.row.id for row in rows):
             return
         known = self.cursors.recorded()
-        new = [row for row in rows if row.resumable and row.created >= held.row.created and row.id not in known]
+        new = [row for row in rows if row.resumable and row.created >= last.row.created and row.id not in known]
         if len(new) == 1:
-            self.cursors.record({new[0].id: held.data_consumed})
-            self._held = Held(held.names | {new[0].id}, held.data_consumed, new[0])
+            self.cursors.record({new[0].id: last.data_consumed})
+            self._last = LastSave(last.names | {new[0].id}, last.data_consumed, new[0])
 
     def _save_sampler(self, name: str) -> None:
         rows = self._rows()
         session = self._session()
         wanted = f"{name}-{session}"
         if session and any(row.id == wanted and row.promotable for row in rows):
-            # Only this session's own save counts: another's of the same name holds other weights (A12).
+            # Only this session's own save counts: another's of the same name holds other weights.
             self._snapshot = name
             return
         self._listed_before = {row.id: row.created for row in rows}
@@ -199,7 +199,7 @@ class TrainingCheckpoints:
         return None
 
     def finished(self, data_consumed: int) -> bool:
-        """Whether the run's newest row has seen `data_consumed` rows and its sampler weights are listed too.
+        """Returns True when the run's newest row has seen `data_consumed` rows and its sampler weights are listed too.
 
         Needs no trainer; afterwards `promote_latest` promotes those sampler weights.
         """
@@ -207,11 +207,11 @@ class TrainingCheckpoints:
         if not candidates or candidates[0][1] != data_consumed:
             return False
         row, consumed = candidates[0]
-        self._held = Held(self._names_of(row, consumed), consumed, row)
+        self._last = LastSave(self._names_of(row, consumed), consumed, row)
         return self._own_promotable(self._rows()) is not None
 
     def _resumable_rows(self, missing_job_is_empty: bool = False) -> list[tuple[Row, int]]:
-        """This run's resumable rows with their cursors, newest first."""
+        """Returns this run's resumable rows with their cursors, newest first."""
         recorded, announced = self.cursors.recorded(), self.cursors.announced()
         known = announced | recorded
 
@@ -220,7 +220,7 @@ class TrainingCheckpoints:
 
         rows = listed()
         if recorded and rows and not any(row.id == list(recorded)[-1] for row in rows):
-            # The newest save is on record: give a lagging list time to show it (A6).
+            # The newest save is on record: give a lagging list time to show it.
             expected = list(recorded)[-1]
             poll(lambda: any(row.id == expected for row in listed()), wait_s=self.list_wait_s, sleep=self._sleep)
             rows = listed()
@@ -233,11 +233,11 @@ class TrainingCheckpoints:
         row, consumed = load_newest(self._trainer(), candidates, self.trainer_id)
         names = self._names_of(row, consumed)
         self.cursors.record({row.id: consumed})
-        self._held = Held(names, consumed, row)
+        self._last = LastSave(names, consumed, row)
         return ResumeInfo(max((step_of(name) or 0 for name in names), default=0), consumed, row.id)
 
     def _names_of(self, row: Row, consumed: int) -> frozenset[str]:
-        """The names one checkpoint has gone by: those that share its cursor (A8)."""
+        """Returns the names one checkpoint has gone by: those that share its cursor."""
         return frozenset({row.id} | {name for name, value in self.cursors.recorded().items() if value == consumed})
 
     # -- promoting
@@ -253,20 +253,20 @@ class TrainingCheckpoints:
         return promote(self.fw_client, row, output_model_id, base_model, sleep=self._sleep)
 
     def _own_promotable(self, rows: list[Row]) -> Row | None:
-        """The newest promotable row of this lineage; with nothing saved or resumed here, of the job."""
+        """Returns the newest promotable row of this lineage; with nothing saved or resumed here, of the job."""
         promotable = [row for row in rows if row.promotable]
         session = self._session()
         by_session = [row for row in promotable if session and row.id.endswith(f"-{session}")]
         saved = self._snapshot
-        # While the last save is not listed, what the session saved before it is not the newest (A6).
+        # While the last save is not listed, what the session saved before it is not the newest.
         if by_session and (saved is None or any(row.id == f"{saved}-{session}" for row in by_session)):
             return by_session[0]
         if saved is not None:
             # Saved here, but listed without the suffix the SDK sent.
             before = self._listed_before.get(saved, -1)
             return next((row for row in promotable if row.id == saved and row.created > before), None)
-        if self._held is not None and self._held.row is not None:
-            return self._held.newest_sampler(rows)
+        if self._last is not None and self._last.row is not None:
+            return self._last.newest_sampler(rows)
         return promotable[0] if promotable else None
 
     # -- shared

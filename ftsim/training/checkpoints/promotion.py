@@ -16,7 +16,7 @@ _STATUS = re.compile(r"\(HTTP (\d{3})\)")
 
 
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status an SDK error carries, in an attribute or only in its text (WIRE 1.2)."""
+    """Returns the HTTP status that an SDK error carries, in an attribute or only in its text."""
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(status, int):
         return status
@@ -34,7 +34,7 @@ def poll(look: Callable[[], Any], *, wait_s: float, sleep: Callable[[float], Non
 
 
 def find_model(fw_client: ControlPlane, model_id: str) -> dict[str, Any] | None:
-    """The account's model of this id, None when there is none; other failures raise the SDK's own errors."""
+    """Returns the account's model of this id, None when there is none; other failures raise the SDK's own errors."""
     if not getattr(fw_client, "api_key", None):
         return None
     account = cast(Account, fw_client)
@@ -42,7 +42,7 @@ def find_model(fw_client: ControlPlane, model_id: str) -> dict[str, Any] | None:
 
 
 def read_model(fw_client: Account, name: str) -> dict[str, Any] | None:
-    """The model of this resource name, None when there is none; other failures raise the SDK's own errors."""
+    """Returns the model of this resource name, None when there is none; other failures raise the SDK's own errors."""
     from fireworks import Fireworks, NotFoundError
 
     account = fw_client.account_id
@@ -55,7 +55,7 @@ def read_model(fw_client: Account, name: str) -> dict[str, Any] | None:
 
 
 def check_model_is_free(fw_client: ControlPlane, model_id: str) -> None:
-    """Refuse an id that would be refused only after hours of training (D5)."""
+    """Refuse an id that would be refused only after hours of training."""
     if find_model(fw_client, model_id) is not None:
         raise ConfigError(
             f"output_model_id {model_id!r} is taken: the account has a model of that name, which what this run "
@@ -72,7 +72,7 @@ def promote(
     wait_s: float = MODEL_WAIT_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Promote `row` and return the model; a model this very row became is success, however the call ended (D5-D7)."""
+    """Promote `row` and return the model; a model this very row became is success, however the call ended."""
     check_output_model_id(output_model_id)
     existing = find_model(fw_client, output_model_id)
     if existing is not None:
@@ -91,7 +91,7 @@ def promote(
 def _look_after_failure(
     fw_client: ControlPlane, model_id: str, status: int | None, wait_s: float, sleep: Callable[[float], None]
 ) -> dict[str, Any] | None:
-    """The ready model a failed promote left behind; waits only where the copy may still be going on (D7)."""
+    """Returns the ready model that a failed promote left; waits only where the copy may still be going on."""
     refused = status is not None and status < 500 and status not in (408, 409, 429)
 
     def ready() -> dict[str, Any] | None:
@@ -109,7 +109,7 @@ def _look_after_failure(
 def _recognise(model: dict[str, Any], row: Row, model_id: str) -> dict[str, Any]:
     """Accept a model that says it comes from this row, or one made after it; any other is somebody else's."""
     source, created = str(model.get("importedFrom") or ""), str(model.get("createTime") or "")
-    # One second of slack: the service may print either time in whole seconds (A1).
+    # One second of slack: the service may print either time in whole seconds.
     older = bool(created) and parse_time(created) + _SECOND < row.created
     if source != row.name if "/checkpoints/" in source else older:
         raise CheckpointError(
@@ -120,7 +120,7 @@ def _recognise(model: dict[str, Any], row: Row, model_id: str) -> dict[str, Any]
 
 
 def _listing(fw_client: ControlPlane, row: Row) -> str:
-    """What the list says about the row now, when that explains a refusal (D10)."""
+    """Returns what the list says about the row now, when that explains a refusal."""
     try:
         rows = read_rows(fw_client.list_checkpoints(row.name.split("/")[-3]))
     except Exception:

@@ -12,7 +12,7 @@ _SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}")
 
 
 def parse_time(text: str) -> int:
-    """An RFC 3339 timestamp of any precision as nanoseconds since 1970 (A1, A5); `ValueError` when it is none."""
+    """Returns an RFC 3339 timestamp of any precision as nanoseconds since 1970; `ValueError` when it is none."""
     match = _TIMESTAMP.fullmatch(text)
     if not match:
         raise ValueError(f"not an RFC 3339 timestamp: {text!r}")
@@ -33,7 +33,7 @@ class Row:
 
     @property
     def resumable(self) -> bool:
-        # Prefixed or not; any other type is opaque (A14).
+        # Prefixed or not; any other type is opaque.
         return self.type.endswith(("TRAINING", "TRAINING_LORA"))
 
     @property
@@ -42,7 +42,7 @@ class Row:
         return step_of(self.id)
 
     def is_save_of(self, name: str) -> bool:
-        """Whether this is a sampler row saved under `name` by some session (A10, A11)."""
+        """Returns True for a sampler row saved under `name` by some session: the SDK adds the session to the name."""
         return self.id.startswith(name) and bool(_SESSION_SUFFIX.fullmatch(self.id[len(name) :]))
 
 
@@ -58,7 +58,7 @@ def step_name(step: int, phase: str = "", stem: str = "step") -> str:
 
 
 def read_row(raw: Mapping[str, Any]) -> Row:
-    """A row from one entry of `list_checkpoints`; absent fields mean empty, absent `promotable` means false (A14)."""
+    """Returns a row from one entry of `list_checkpoints`; absent fields mean empty, absent `promotable` means false."""
     name = str(raw.get("name") or "")
     created = str(raw.get("createTime") or raw.get("create_time") or "")
     return Row(
@@ -71,7 +71,7 @@ def read_row(raw: Mapping[str, Any]) -> Row:
 
 
 def read_rows(raw: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Rows newest first by the server's clock; rows of equal time keep the later-listed one first (A1, A7)."""
+    """Returns rows newest first by the server's clock; of equal times, the one listed later comes first."""
     listed = [read_row(entry) for entry in raw]
     order = sorted(range(len(listed)), key=lambda index: (listed[index].created, index), reverse=True)
     return [listed[index] for index in order]

@@ -1,4 +1,4 @@
-"""What a new run starts from, looked up before it has a trainer: a wrong one must cost neither job nor log_path."""
+"""The start of a new run, looked up before it has a trainer: a wrong one must cost neither job nor log_path."""
 
 import time
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def _check_checkpoint(manager: Manager, config: StartSettings, ref: str, sleep: 
         raise ConfigError(
             f"init_from_checkpoint {ref!r}: the account has no trainer job {job_id}; look up its short id"
         )
-    # A save of a moment ago may not be listed yet (A6).
+    # A save of a moment ago may not be listed yet.
     poll(lambda: any(row.id == name for row in _rows(manager, ref, job_id)), wait_s=LIST_WAIT_S, sleep=sleep)
     rows = _rows(manager, ref, job_id)
     found = next((row for row in rows if row.id == name), None)
@@ -69,7 +69,7 @@ def _check_adapter(manager: Manager, config: StartSettings, name: str) -> None:
 
 
 def _check_fit(what: str, config: StartSettings, base_model: str | None, rank: int | None) -> None:
-    """Base model and rank, as far as the service tells them (C10, C11)."""
+    """Refuse another base model or rank, as far as the service tells them: the weights would not fit."""
     if base_model and base_model != config.base_model:
         raise ConfigError(
             f"{what} is of {base_model}, the configuration says {config.base_model}: set base_model to it"

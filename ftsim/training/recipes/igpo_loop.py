@@ -33,13 +33,13 @@ class Config(rl_loop.Config):
     max_turns: int = 3
     """Turns after which an episode ends, answered or not."""
     answer_template: str = "answer: {ground_truth}"
-    """How the right answer would be said; fields are those of the row."""
+    """The right answer as the policy would say it; the fields in braces are the row's."""
     information_gain: str = "probability"
-    """What a turn has to raise: probability (of the answer, per token, as in the paper) or logprob."""
+    """Figure that a turn has to raise: probability (of the answer, per token, as in the paper) or logprob."""
     gain_weight: float = 1.0
     """Weight of the gain against the outcome; 0 pays for the outcome alone."""
     discount: float = 1.0
-    """What a turn's share of the next turn's advantage is."""
+    """A turn's share of the next turn's advantage."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

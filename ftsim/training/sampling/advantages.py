@@ -116,7 +116,7 @@ def policy_data(
     the policy that sampled them, the gradient this adds is that of the Kullback-Leibler divergence per token.
     """
     references = reference if reference is not None else [one.sample.logprobs for one in scored]
-    return [_datum(one, held, kl_beta) for one, held in zip(scored, references, strict=True)]
+    return [_datum(one, logprobs, kl_beta) for one, logprobs in zip(scored, references, strict=True)]
 
 
 def kl_estimate(scored: Sequence[Scored], reference: Sequence[Sequence[float]]) -> float:
@@ -126,9 +126,9 @@ def kl_estimate(scored: Sequence[Scored], reference: Sequence[Sequence[float]]) 
     another temperature, the mean over what that favours.
     """
     gaps = [
-        old - held
+        old - reference_logprob
         for one, theirs in zip(scored, reference, strict=True)
-        for old, held in zip(one.sample.logprobs, theirs, strict=True)
+        for old, reference_logprob in zip(one.sample.logprobs, theirs, strict=True)
     ]
     return math.fsum(gaps) / len(gaps) if gaps else 0.0
 
@@ -137,7 +137,7 @@ def _datum(one: Scored, reference: Sequence[float], kl_beta: float) -> Any:
     sample = one.sample
     tokens = [*sample.prompt, *sample.tokens]
     before = [0.0] * (len(sample.prompt) - 1)
-    gaps = [old - held for old, held in zip(sample.logprobs, reference, strict=True)]
+    gaps = [old - reference_logprob for old, reference_logprob in zip(sample.logprobs, reference, strict=True)]
     advantages = before + [one.advantage - kl_beta * gap for gap in gaps]
     length = len(tokens) - 1
     return types.Datum(

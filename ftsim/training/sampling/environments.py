@@ -1,4 +1,4 @@
-"""What answers the policy between its turns: plain functions, so that a fork brings its own."""
+"""Environments, which answer the policy between its turns: plain functions, so that a fork brings its own."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from ftsim.training.sampling.rewards import answer_of, field_of
 
 
 class Reply(NamedTuple):
-    """What the environment says to a turn; `text` None ends the episode. `reward` is for the outcome, given once."""
+    """The environment's answer to a turn; `text` None ends the episode. `reward` is for the outcome, given once."""
 
     text: str | None
     reward: float = 0.0

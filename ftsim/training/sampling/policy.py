@@ -62,8 +62,8 @@ class Policy:
     def sync(self, name: str) -> None:
         """Save the trainer's weights under `name`, load them on every replica, and return when they are there.
 
-        The syncer counts a snapshot as sent before it is loaded, so after any failure its next delta would not fit
-        (E9, E10, E11): then one full snapshot is tried, and its error, if any, is raised.
+        The syncer counts a snapshot as sent before it is loaded, so after any failure its next delta would not fit:
+        then one full snapshot is tried, and its error, if any, is raised.
         """
         try:
             snapshot = self._syncer.save_and_hotload(name)
@@ -74,7 +74,7 @@ class Policy:
         self._await_replicas(snapshot)
 
     def _await_replicas(self, snapshot: str) -> None:
-        """The syncer looks at the first replica only (E7); samples must not come from older weights."""
+        """The syncer looks at the first replica only; samples must not come from older weights."""
         syncer = self._syncer
 
         def everywhere() -> bool:
@@ -97,7 +97,7 @@ def _holds(replica: dict[str, Any], snapshot: str) -> bool:
 
 
 def connect_deployments(manager: Account) -> Deployments:
-    """The SDK's manager of deployments for the service that `manager` talks to."""
+    """Returns the SDK's manager of deployments for the service that `manager` talks to."""
     deployments: Deployments = DeploymentManager(api_key=manager.api_key, base_url=manager.base_url)
     return deployments
 
@@ -114,11 +114,11 @@ def rollout_policy(
     snapshot: str,
     moved: bool,
 ) -> Iterator[Policy]:
-    """The policy of `client` on a deployment, which is made if there is none and deleted afterwards.
+    """Yields the policy of `client` on a deployment, which is made if there is none and deleted afterwards.
 
     A deployment that `config.deployment_id` names must exist, is attached to the trainer job, and is left so.
     `moved` says that the trainer no longer holds the base model: then, or when the deployment was there before, its
-    weights come first (E13), saved as `snapshot`, so that sampling goes on with the policy it has.
+    weights come first, saved as `snapshot`, so that sampling goes on with the policy it has.
     """
     deployments = connect_deployments(manager)
     job = f"accounts/{manager.account_id}/rlorTrainerJobs/{job_id}"
@@ -150,7 +150,7 @@ def rollout_policy(
 
 
 def sync_name(config: SamplingConfig, phase: str, step: int) -> str:
-    """The name of a snapshot for sampling, in a phase of the trainer job.
+    """Returns the name of a snapshot for sampling, in a phase of the trainer job.
 
     An adapter's is also what the final save would write, so it has that name; a delta's must not be taken for it.
     """
@@ -158,7 +158,7 @@ def sync_name(config: SamplingConfig, phase: str, step: int) -> str:
 
 
 def deployment_config(manager: Manager, config: SamplingConfig, deployment_id: str, job: str) -> DeploymentConfig:
-    """The create request of the deployment that samples, in the trainer's own bucket (E14)."""
+    """Returns the create request of the deployment that samples, in the trainer's own bucket."""
     infra = config.infra
     shape = infra.deployment_shape_id
     if shape is None and infra.training_shape_id:
@@ -202,7 +202,8 @@ def _bring_up(manager: Manager, deployments: Deployments, wanted: DeploymentConf
     info = found if named else deployments.create_or_get(wanted)
     timeout = config.infra.deployment_timeout_s
     deployments.wait_for_ready(wanted.deployment_id, timeout_s=timeout)
-    # Not for an equal one (E16). One of our own is attached as it is made, whether it says so or not.
+    # Attaching it to the trainer that it has would change nothing, and waiting for the change would never end. One of
+    # our own is attached as it is made, whether it says so or not.
     attached, job = info.hot_load_trainer_job or "", wanted.hot_load_trainer_job
     if attached != job and (attached or (named and not _saves_there(manager, str(job), wanted.deployment_id))):
         deployments.reattach_trainer(
@@ -212,7 +213,7 @@ def _bring_up(manager: Manager, deployments: Deployments, wanted: DeploymentConf
 
 
 def _saves_there(manager: Manager, job: str, deployment_id: str) -> bool:
-    """Whether the trainer was made to save into the bucket of the deployment, which then needs no trainer (E14)."""
+    """Returns True when the trainer saves into the bucket of the deployment, which then needs no other link to it."""
     made = manager.try_get(job.rpartition("/")[2]) or {}
     return str(made.get("hotLoadDeploymentId") or "").rpartition("/")[2] == deployment_id
 

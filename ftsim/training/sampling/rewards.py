@@ -9,24 +9,24 @@ from ftsim.training.sampling.rollouts import Group
 
 
 def exact_match(completion: str, row: Mapping[str, Any]) -> float:
-    """1 when the answer is the row's `ground_truth` and nothing else, else 0."""
+    """Returns 1 when the answer is the row's `ground_truth` and nothing else, else 0."""
     return float(answer_of(completion) == str(field_of(row, "ground_truth")).strip())
 
 
 def field_of(row: Mapping[str, Any], name: str) -> Any:
-    """A field of a row that whoever pays cannot do without; raises `DataError`."""
+    """Returns a field of a row that whoever pays cannot do without; raises `DataError`."""
     if name not in row:
         raise DataError(f"a row of the data set lacks {name!r}, by which answers are rewarded; it has {sorted(row)}")
     return row[name]
 
 
 def answer_of(completion: str) -> str:
-    """What is said after the thought, if there is one."""
+    """Returns what is said after the thought, if there is one."""
     return completion.rpartition("</think>")[2].strip()
 
 
 def has_signal(group: Group) -> bool:
-    """Whether the rewards of a group differ; equal ones give every sample the advantage 0, which trains nothing."""
+    """Returns True when the rewards of a group differ; equal ones give all samples the advantage 0."""
     return len(set(group.rewards)) > 1
 
 
@@ -36,7 +36,7 @@ def keep_all(group: Group) -> bool:
 
 
 def resolve(reference: str, field: str) -> Callable[..., Any]:
-    """The function that "module:function" names; `ConfigError` when there is none."""
+    """Returns the function that "module:function" names; `ConfigError` when there is none."""
     module, colon, name = reference.partition(":")
     if not colon:
         raise ConfigError(f"{field} {reference!r} is not 'module:function'")

@@ -36,14 +36,14 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was sampled after a prompt, with the log-probability of every token when it was drawn (`logprobs`)."""
+    """A completion sampled after a prompt, with the log-probability of every token when it was drawn (`logprobs`)."""
 
     prompt: Sequence[int]
     tokens: Sequence[int]
     logprobs: Sequence[float]
     text: str
     finished: bool
-    """Whether the model ended its turn by itself."""
+    """True when the model ended its turn by itself."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Group:
 
 
 RewardFn = Callable[[str, Mapping[str, Any]], float]
-"""What a completion's text is worth, given the row of the data set."""
+"""(completion's text, row of the data set) -> its worth."""
 FilterFn = Callable[[Group], bool]
-"""Whether a group is trained on."""
+"""(group) -> True when it is trained on."""
 
 
 def load_prompts(
@@ -128,7 +128,7 @@ def _found(row: object, path: str) -> object:
 
 
 def paid(reward: object, prompt: Prompt) -> float:
-    """What a reward function or an environment gave, as a number; `DataError` names the row it was given for."""
+    """Returns the reward of a function or an environment as a number; `DataError` names the row it was given for."""
     try:
         number = float(reward)  # type: ignore[arg-type]
     except (TypeError, ValueError):
