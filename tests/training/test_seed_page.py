@@ -17,7 +17,7 @@ import pytest
 
 from emulator.server import Emulator
 from ftsim.compute import data
-from ftsim.testing.stage import take_step
+from ftsim.testing.clients import take_step
 from ftsim.training import promote_checkpoint
 from ftsim.training.checkpoints.manager import TrainingCheckpoints
 from ftsim.training.recipes import dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
