@@ -10,7 +10,12 @@ from ftsim.training.errors import ConfigError
 from ftsim.training.recipes import dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
 from ftsim.training.utils import DeployConfig, InfraConfig, TrainerConfig, WeightSyncConfig
 
-REQUIRED = {"log_path": "./run", "base_model": "accounts/a/models/m", "dataset": "d.jsonl", "tokenizer_model": "t"}
+REQUIRED: dict[str, Any] = {
+    "log_path": "./run",
+    "base_model": "accounts/a/models/m",
+    "dataset": "d.jsonl",
+    "tokenizer_model": "t",
+}
 ALL = (sft_loop, dpo_loop, orpo_loop, rl_loop, igpo_loop)
 SAMPLING = (rl_loop, igpo_loop)
 SHAPE = "accounts/fireworks/trainingShapes/qwen3-8b-128k-h200"

@@ -35,9 +35,8 @@ def test_a_run_that_starts_from_a_checkpoint_takes_its_optimizer_when_told(
         "fresh": {"restore_optimizer": False},
         "kept": {"restore_optimizer": True},
     }.items():
-        config = dataclasses.replace(
-            parent, log_path=str(tmp_path / name), init_from_checkpoint=source, max_examples=4, warmup_steps=0, **more
-        )
+        more |= {"log_path": str(tmp_path / name), "init_from_checkpoint": source, "max_examples": 4, "warmup_steps": 0}
+        config = dataclasses.replace(parent, **more)
         result = sft_loop.main(config)
         assert (result["steps"], result["resumed_from"]) == (1, source)
         ends[name] = state(emulator, config, "step-1")

@@ -6,7 +6,7 @@ from ftsim.training.data.batches import Step, build_plan, split, steps_done
 from ftsim.training.errors import CheckpointError
 
 
-def plan(usable: list[bool], **more: int):  # type: ignore[no-untyped-def]
+def plan(usable: list[bool], **more: Any) -> list[Step]:
     return build_plan(usable, **({"epochs": 2, "batch_size": 2, "accumulation": 2, "seed": 7} | more))
 
 
