@@ -16,6 +16,11 @@ from tests.training.runs import files, rows
 from tests.training.test_sft_end_to_end import configure, metrics
 
 STEPS = 12
+CHOICES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fresh": {"restore_optimizer": False},
+    "kept": {"restore_optimizer": True},
+}
 
 
 def state(emulator: Emulator, config: Any, name: str) -> dict[str, bytes]:
@@ -30,12 +35,9 @@ def test_a_run_that_starts_from_a_checkpoint_takes_its_optimizer_when_told(
     sft_loop.main(parent)
     source = f"{job_id_for('sft', parent.log_path)}:step-2"
     ends = {}
-    for name, more in {
-        "default": {},
-        "fresh": {"restore_optimizer": False},
-        "kept": {"restore_optimizer": True},
-    }.items():
-        more |= {"log_path": str(tmp_path / name), "init_from_checkpoint": source, "max_examples": 4, "warmup_steps": 0}
+    for name, choice in CHOICES.items():
+        more: dict[str, Any] = {"log_path": str(tmp_path / name), "init_from_checkpoint": source}
+        more |= {"max_examples": 4, "warmup_steps": 0} | choice
         config = dataclasses.replace(parent, **more)
         result = sft_loop.main(config)
         assert (result["steps"], result["resumed_from"]) == (1, source)
