@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, print_wide
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, print_wide
 
 app = typer.Typer(no_args_is_help=True, help="List models, and fetch their files.")
 
@@ -61,11 +61,37 @@ def pull(
     url: Url = None,
     api_key: ApiKey = None,
     state_dir: StateDir = None,
+    with_base: Annotated[
+        bool, typer.Option("--with-base", help="Of an adapter: its base too, in DIR/base, named in the adapter.")
+    ] = False,
 ) -> None:
     """Fetch the files of a model, as `transformers` and `peft` open them."""
     from ftsim.cli.service import connect
-    from ftsim.inspect.service import fetch_model
+    from ftsim.inspect.service import fetch_base, fetch_model
 
     with connect(url, api_key, state_dir) as service:
         full, files = fetch_model(service, name, folder)
-    print(f"{full}: {files} files in {folder}")
+        print(f"{full}: {files} files in {folder}")
+        if with_base and (base := fetch_base(service, folder)):
+            print(f"{base[0]}: {base[1]} files in {folder / 'base'}")
+
+
+@app.command("check")
+def check_folder(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model's folder, or an adapter's.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a folder is, and whether it can be trained, served and hot-loaded; all of it is tried out."""
+    from emulator.backend import BackendError
+    from ftsim.compute.models.check import check
+
+    try:
+        facts = check(folder)
+    except BackendError as error:
+        fail(error.message)
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    width = max(map(len, facts))
+    for about, fact in facts.items():
+        print(f"{about:{width}}  {fact}")

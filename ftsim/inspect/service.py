@@ -1,6 +1,7 @@
 """The control plane that a command talks to, an emulator or any address with a key: rows, models, their files."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,10 @@ def open_service(url: str, api_key: str) -> Iterator[Service]:
         yield Service(client, str(accounts[0].get("name", "")).removeprefix("accounts/"))
 
 
+_TEMPLATES = "additional_chat_templates/"
+"""The one folder within a model's, for chat templates that have names."""
+
+
 def fetch_model(service: Service, name: str, folder: Path) -> tuple[str, int]:
     """Fetch a model's files into a new or empty folder; returns its full name and how many files it has.
 
@@ -86,13 +91,35 @@ def fetch_model(service: Service, name: str, folder: Path) -> tuple[str, int]:
     if not urls:
         raise ServiceError(f"{full} has no files to fetch")
     for file in urls:
-        if file in ("", ".", "..") or Path(file).name != file or "\\" in file or "\0" in file:
+        named = file.removeprefix(_TEMPLATES)
+        if named in ("", ".", "..") or Path(named).name != named or "\\" in named or "\0" in named:
             raise ServiceError(f"{full} is refused: {file[:120]!r} is no file name")
     folder.mkdir(parents=True, exist_ok=True)
     with httpx.Client(timeout=service.client.timeout, trust_env=service.client.trust_env) as storage:  # no key for it
         for file, address in urls.items():
+            (folder / file).parent.mkdir(exist_ok=True)
             _fetch(storage, address, folder / file)
     return full, len(urls)
+
+
+def fetch_base(service: Service, folder: Path) -> tuple[str, int] | None:
+    """Fetch the base of the adapter in `folder` into `folder/base`, and name it there in the adapter's config.
+
+    With its tokenizer beside the adapter too, peft's AutoPeftModelForCausalLM opens `folder` at once. Returns the name
+    of the base and how many files it has, None for a model that is whole by itself.
+    """
+    config = folder / "adapter_config.json"
+    if not config.exists():
+        return None
+    settings = json.loads(config.read_bytes())
+    found = fetch_model(service, str(settings["base_model_name_or_path"]), folder / "base")
+    config.write_text(json.dumps(settings | {"base_model_name_or_path": str((folder / "base").resolve())}, indent=2))
+    for path in (folder / "base").rglob("*"):
+        if path.name.startswith(("tokenizer", "special_tokens")) or path.suffix == ".jinja":
+            target = folder / path.relative_to(folder / "base")
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    return found
 
 
 def _fetch(client: Any, address: str, target: Path) -> None:

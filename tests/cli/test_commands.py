@@ -230,6 +230,19 @@ def test_a_promoted_model_is_listed_and_pulled_byte_for_byte(
         assert (folder / name).read_bytes() == (emu.platform.blobs.path(stored.blob) / name).read_bytes()
 
 
+def test_an_adapter_pulled_with_its_base_names_the_folder_of_the_base(
+    ftsim: Ftsim, on: list[str], lora_job: Job, tmp_path: Path
+) -> None:
+    words = ["--job-id", "j2", "--output-model-id", "made", "--base-model", BASE, "--checkpoint-name"]
+    assert ftsim("promote", *words, "final-0b0b0b0b", *on).exit_code == 0
+    folder = tmp_path / "pulled"
+    pulled = ftsim("models", "pull", "made", str(folder), "--with-base", *on)
+    assert pulled.exit_code == 0, pulled.stderr
+    named = json.loads((folder / "adapter_config.json").read_bytes())["base_model_name_or_path"]
+    assert Path(named) == (folder / "base").resolve()
+    assert (folder / "base" / "config.json").is_file()
+
+
 def test_pull_never_writes_into_a_folder_that_holds_something(ftsim: Ftsim, on: list[str], tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     done = ftsim("models", "pull", "made", str(tmp_path), *on)

@@ -205,7 +205,8 @@ def _scatter(model: torch.nn.Module) -> None:
 
 def _bfloat16(model: Any) -> None:
     """As `dtype=bfloat16` of from_pretrained: what an architecture keeps in float32 stays so."""
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
+    values: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
+    for name, value in values:
         if not name.endswith("e_score_correction_bias") and value.is_floating_point():
             value.data = value.data.bfloat16()
 

@@ -58,7 +58,7 @@ def load(live: LiveModel, folder: Path) -> None:
     config = read_config(folder)
     if config["r"] != live.spec.lora.rank:  # FAILURES C10
         raise BackendError(f"the adapter has rank {config['r']}, this model has {live.spec.lora.rank}")
-    _refuse_untrainable(folder.name, config)
+    refuse_untrainable(folder.name, config)
     named = str(config.get("base_model_name_or_path"))
     if named.startswith("accounts/") and named != live.spec.base_model.name:  # FAILURES C11
         raise BackendError(f"the adapter was trained on {named}, this model on {live.spec.base_model.name}")
@@ -149,7 +149,8 @@ def _why_no_place(name: str) -> str:
     return "this model trains no such module (train_attn, _mlp, _unembed)"
 
 
-def _refuse_untrainable(name: str, config: Mapping[str, Any]) -> None:
+def refuse_untrainable(name: str, config: Mapping[str, Any]) -> None:
+    """Raise `BackendError` for a setting of an adapter that a trainer cannot go on with."""
     setting = next((key for key in _UNTRAINABLE if config.get(key)), None)
     if setting:
         raise BackendError(f"{name} uses {setting}, which this trainer does not have")

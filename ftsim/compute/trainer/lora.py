@@ -58,7 +58,8 @@ def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[s
     chosen = {
         name
         for name, module in linear.items()
-        if (
+        if type(module).forward is nn.Linear.forward  # a router that returns more than a product takes no adapter
+        and (
             spec.train_unembed and not tied
             if module is unembed
             else spec.train_attn

@@ -1,0 +1,55 @@
+"""`ftsim models check`: what a folder is and what can be done with it, each answer tried out."""
+
+import json
+from pathlib import Path
+
+import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from emulator.backend import BackendError
+from ftsim.cli.main import app
+from ftsim.compute.models.check import check
+from ftsim.compute.quiet import quiet
+from tests.zoo import folders
+
+
+def test_a_folder_saved_twice_is_told_with_its_abilities(tmp_path: Path) -> None:
+    folder = folders.write("llama_saved_twice", tmp_path / "llama")
+    done = CliRunner().invoke(app, ["models", "check", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert facts["opened as"].startswith("LlamaForCausalLM")
+    assert "not read" in facts["saved twice"]
+    assert facts["output layer"] == "untied"
+    assert (facts["full training"], facts["LoRA training"]) == ("yes", "yes")
+    assert facts["serving"] == "yes, rows together"
+
+
+def test_a_window_a_tie_and_named_templates_are_told(tmp_path: Path) -> None:
+    assert check(folders.write("mistral", tmp_path / "mistral"))["context"] == "512 tokens, windows of 16"
+    assert check(folders.write("llama_tied", tmp_path / "tied"))["output layer"].startswith("tied")
+    named = check(folders.write("llama_named_templates", tmp_path / "named"))
+    assert named["chat templates"] == "default, tool_use"
+
+
+def test_a_folder_that_does_not_open_is_told_why(tmp_path: Path) -> None:
+    folder = folders.write("llama_shards", tmp_path / "llama")
+    (folder / "model-00001-of-00002.safetensors").unlink()
+    assert "the index names 'model-00001-of-00002.safetensors', which is not there" in check(folder)["opened"]
+    with pytest.raises(BackendError, match="is no folder"):
+        check(tmp_path / "nowhere")
+    with pytest.raises(BackendError, match="is no model folder"):
+        check(tmp_path)
+
+
+def test_an_adapter_is_told_with_what_keeps_a_trainer_from_it(tmp_path: Path) -> None:
+    base = folders.write("llama", tmp_path / "llama")
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(base)
+        config = LoraConfig(r=4, target_modules=["q_proj"], use_dora=True, task_type="CAUSAL_LM")
+        get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    facts = check(tmp_path / "adapter")
+    assert facts["adapter"] == "LoRA of rank 4, alpha 8"
+    assert facts["training on"] == "no: adapter uses use_dora, which this trainer does not have"
