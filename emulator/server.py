@@ -41,8 +41,10 @@ class Emulator:
     """The pretend platform as a context manager.
 
     `backend` computes, "light" (the default here) without any model; `state_dir` keeps everything across restarts, None
-    keeps it until the end; `port` 0 takes a free one; `models` puts Hugging Face folders behind names; `catalogue` are
-    files that declare more models and shapes; `keys` adds API keys of further accounts; `clock` is for replays;
+    keeps it until the end; `api_key` is the state folder's own when none is given, and well known without a folder;
+    `allow_hosts` are names under which it may be reached besides addresses and localhost; `port` 0 takes a free one;
+    `models` puts Hugging Face folders behind names; `catalogue` are files that declare more models and shapes; `keys`
+    adds API keys of further accounts, which may not ask for what concerns all; `clock` is for replays;
     `prepare` is called when the platform is there and nobody has been served. What was asked is left in the state
     folder's `journals` at the end. Raises FailedPrecondition when another emulator uses the state folder.
     """
@@ -58,17 +60,20 @@ class Emulator:
         host: str = "127.0.0.1",
         port: int = 0,
         account: str = ACCOUNT,
-        api_key: str = API_KEY,
+        api_key: str | None = None,
         keys: Mapping[str, str] | None = None,
         models: Mapping[str, str | Path] | None = None,
         catalogue: tuple[str | Path, ...] = (),
         body_limit: int | None = None,
+        allow_hosts: tuple[str, ...] = (),
         clock: Clock | None = None,
         prepare: "Callable[[Emulator], None] | None" = None,
     ) -> None:
         self.account = account
-        self.api_key = api_key
-        self.keys = {api_key: account, **(keys or {})}
+        self._further_keys = keys or {}
+        self._give_key(api_key or API_KEY)
+        self._has_key = api_key is not None or state_dir is None
+        self._allow_hosts = allow_hosts
         self._state_dir = Path(state_dir).expanduser().resolve() if state_dir is not None else None
         if backend is None or isinstance(backend, str):
             backend = self.named_backend(backend or self.DEFAULT_BACKEND, self._state_dir)
@@ -107,6 +112,8 @@ class Emulator:
         with contextlib.ExitStack() as undo:
             folder = self._open_folder(undo)
             root = folder.root
+            if not self._has_key:
+                self._give_key(folder.key())
             sock, self.url = listen(self._host, self._port)
             undo.callback(sock.close)
             self.port = sock.getsockname()[1]
@@ -188,6 +195,11 @@ class Emulator:
             "TINKER_API_KEY": f"tml-{self.api_key}",
         }
 
+    def _give_key(self, key: str) -> None:
+        """Make this the emulator's own key, which is the first of all."""
+        self.api_key = key
+        self.keys = {key: self.account, **self._further_keys}
+
     def _say_what_is_wrong(self, folder: StateFolder) -> None:
         """Whoever started this learns of a folder that cannot be written, and of blobs that no row points at."""
         if self.platform.world.store.read_only:
@@ -226,7 +238,9 @@ class Emulator:
         undo.callback(entrance.give_up)
         from emulator.http.app import create_app
 
-        app = create_app(self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit)
+        app = create_app(
+            self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit, hosts=self._allow_hosts
+        )
         app.state.connections = server.server_state.connections
         entrance.open(app)
 

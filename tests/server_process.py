@@ -23,6 +23,8 @@ def start(state_dir: Path, port: int = 0) -> tuple["subprocess.Popen[str]", str]
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    with Emulator(DictBackend(folder / "backend"), state_dir=folder, port=int(sys.argv[2])) as emulator:
+    with Emulator(
+        DictBackend(folder / "backend"), state_dir=folder, api_key="fw-ftsim-local", port=int(sys.argv[2])
+    ) as emulator:
         print(emulator.url, flush=True)
         threading.Event().wait()

@@ -1,12 +1,18 @@
 """The only source of ids and randomness; one seed fixes all of them."""
 
 import random
+import secrets
 import string
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 _BASE36 = string.digits + string.ascii_lowercase
+
+
+def secret() -> str:
+    """An API key that nobody guesses: of no seed, the same nowhere."""
+    return f"fw_{secrets.token_hex(20)}"
 
 
 class Ids:

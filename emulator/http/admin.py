@@ -1,9 +1,9 @@
 """The control API of a running emulator, `/_ftsim/...`, and its health: for tests and the command line."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from emulator.core.clock import SECOND, rfc3339
-from emulator.core.errors import InvalidArgument, NotFound
+from emulator.core.errors import InvalidArgument, NotFound, PermissionDenied
 from emulator.http import schemas
 from emulator.http.bodies import SnakeBody
 from emulator.http.declare import ACTS, Endpoints
@@ -21,9 +21,20 @@ from emulator.journal import file as journal_file
 from emulator.journal.journal import Exchange, Journal
 from emulator.journal.redact import Redactor
 from emulator.platform import archive
+from emulator.quirks import engine
 from emulator.quirks.engine import Setting
 
 SHOWN_BYTES = 4096
+
+
+class Owned(Protocol):
+    """An entity of an account."""
+
+    @property
+    def account(self) -> str: ...
+
+
+E = TypeVar("E", bound=Owned)
 router = Endpoints()
 routers = (router,)
 
@@ -83,7 +94,7 @@ async def state(request: Request) -> Response:
             "live_models": platform.trainers.live_models(job.name),
             "checkpoints": [{"id": r.id, "kind": r.kind, "step": r.step} for r in world.checkpoints.of(job.name)],
         }
-        for job in world.jobs
+        for job in _of_caller(request, world.jobs)
     ]  # fmt: skip
     sessions = [
         {
@@ -92,7 +103,7 @@ async def state(request: Request) -> Response:
             "base_model": s.base_model,
             "live_models": platform.trainers.live_models(s.name),
         }
-        for s in world.sessions
+        for s in _of_caller(request, world.sessions)
     ]
     return Reply(
         {
@@ -100,12 +111,18 @@ async def state(request: Request) -> Response:
             "seed": world.ids.seed,
             "jobs": jobs,
             "sessions": sessions,
-            "models": [model.name for model in world.models],
-            "deployments": [{"name": d.name, "state": d.state} for d in world.deployments],
-            "operations": [operation.name for operation in world.operations],
-            "quirks": [_setting(setting) for setting in world.quirks.active()],
+            "models": [model.name for model in _of_caller(request, world.models)],
+            "deployments": [{"name": d.name, "state": d.state} for d in _of_caller(request, world.deployments)],
+            "operations": [operation.name for operation in _of_caller(request, world.operations)],
+            "quirks": [_setting(setting) for setting in world.quirks.active()] if request.scope["admin"] else [],
         }
     )
+
+
+def _of_caller(request: Request, entities: Iterable[E]) -> list[E]:
+    """Those of the caller's account; all of them for the emulator's own key."""
+    mine = caller(request)
+    return [entity for entity in entities if request.scope["admin"] or entity.account == mine]
 
 
 @router.serve("read_rows", query={"owner": ACTS})
@@ -114,6 +131,7 @@ async def row_facts(request: Request) -> Response:
 
     `?owner=` is the full name of a job or session."""
     platform = platform_of(request)
+    _only_these(request, "owner")
     owner = request.query_params.get("owner", "")
     if not owner.startswith(f"accounts/{caller(request)}/"):
         raise InvalidArgument("owner: give the full name of a job or session of your account")
@@ -139,6 +157,12 @@ async def ledger(request: Request) -> Response:
 @router.serve("reset")
 async def reset(request: Request) -> Response:
     """Forget everything but the catalogue and the seed."""
+    _admin(request)
+    await _sent(request)
+    return await _begin_anew(request)
+
+
+async def _begin_anew(request: Request) -> Response:
     platform_of(request).reset()
     _journal(request).clear()
     return Reply({})
@@ -147,17 +171,19 @@ async def reset(request: Request) -> Response:
 @router.serve("set_seed", body=Seed)
 async def seed(request: Request) -> Response:
     """Forget everything and start again from another seed."""
-    value = (await body(request)).get("seed")
+    _admin(request)
+    value = (await _sent(request, "seed")).get("seed")
     if type(value) is not int:
         raise InvalidArgument("seed: give a number")
     platform_of(request).world.ids.seed = value
-    return await reset(request)
+    return await _begin_anew(request)
 
 
 @router.serve("advance_clock", body=Advance)
 async def advance(request: Request) -> Response:
     """Move the emulator's time forward by `advance_s` seconds."""
-    seconds = (await body(request)).get("advance_s")
+    _admin(request)
+    seconds = (await _sent(request, "advance_s")).get("advance_s")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise InvalidArgument("advance_s: give seconds, 0 or more")
     clock = platform_of(request).world.clock
@@ -176,13 +202,15 @@ async def quirks(request: Request) -> Response:
         {key: getattr(q, key) for key in ("name", "by", "default", "doc", "failures", "choices")}
         for q in known.table.values()
     ]
-    return Reply({"table": table, "active": [_setting(setting) for setting in known.active()]})
+    active = known.active() if request.scope["admin"] else []
+    return Reply({"table": table, "active": [_setting(setting) for setting in active]})
 
 
 @router.serve("set_quirk", body=SetQuirk)
 async def set_quirk(request: Request) -> Response:
     """Turn a switch on: `{"name", "value", "times"?, "for_s"?, "chance"?, "where"?: {selector: id}}`."""
-    asked = await body(request)
+    _admin(request)
+    asked = await _sent(request, "name", "value", "times", "for_s", "chance", "where")
     where, times, for_s = asked.get("where") or {}, asked.get("times"), asked.get("for_s")
     chance = asked.get("chance", 1.0)
     if not isinstance(asked.get("name"), str) or "value" not in asked or not isinstance(where, Mapping):
@@ -201,7 +229,11 @@ async def set_quirk(request: Request) -> Response:
 @router.serve("clear_quirks", query={"name": ACTS})
 async def clear_quirks(request: Request) -> Response:
     """Turn all switches off, or those of one name (`?name=`)."""
+    _admin(request)
+    _only_these(request, "name")
     known, name = platform_of(request).world.quirks, request.query_params.get("name")
+    if name is not None and name not in known.table:
+        raise engine.unknown_quirk(name, known.table)
     for setting in known.active():
         if name in (None, setting.name):
             setting.off()
@@ -218,20 +250,26 @@ async def preempt(request: Request) -> Response:
 @router.serve("read_journal", query={"endpoint": ACTS, "limit": ACTS, "format": ACTS}, media=("application/x-ndjson",))
 async def journal(request: Request) -> Response:
     """Show the newest exchanges, oldest first: `limit` of one `endpoint`; `format=lines` is the whole file."""
+    _only_these(request, "endpoint", "limit", "format")
     if request.query_params.get("format") == "lines":
+        _admin(request)
         platform = platform_of(request)
         lines = journal_file.write(_journal(request), seed=platform.world.ids.seed, account=platform.account)
         return Response(await run_in_threadpool(lambda: b"".join(lines)), media_type="application/x-ndjson")
     limit, endpoint = request.query_params.get("limit", "100"), request.query_params.get("endpoint")
     if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
         raise InvalidArgument("limit: give a number")
-    kept = [entry for entry in _journal(request) if endpoint in (None, entry.endpoint)]
+    mine = None if request.scope["admin"] else caller(request)
+    kept = [
+        entry for entry in _journal(request) if endpoint in (None, entry.endpoint) and mine in (None, entry.account)
+    ]
     return Reply({"exchanges": [_exchange(entry) for entry in kept[-int(limit) :]] if int(limit) else []})
 
 
 @router.serve("take_snapshot", media=("application/zip",))
 async def snapshot(request: Request) -> Response:
     """Give the whole platform as an archive, with the journal in it."""
+    _admin(request)
     platform, journal = platform_of(request), _journal(request)
     file = platform.blobs.stage() / "state.zip"
     lines = journal_file.write(journal, seed=platform.world.ids.seed, account=platform.account)
@@ -243,6 +281,7 @@ async def snapshot(request: Request) -> Response:
 @router.serve("restore_snapshot")
 async def restore(request: Request) -> Response:
     """Replace everything by the archive in the body."""
+    _admin(request)
     platform = platform_of(request)
     folder = platform.blobs.stage()
     try:
@@ -264,6 +303,29 @@ async def openapi(request: Request) -> Response:
 
 async def unknown(request: Request) -> Response:
     raise NotFound(f"the control API has no {request.path_params['path'][:80]!r}")
+
+
+def _admin(request: Request) -> None:
+    """Raises PermissionDenied for a key of a further account: this is about what all accounts have."""
+    if not request.scope["admin"]:
+        raise PermissionDenied("this concerns every account of the emulator: use its own key, not one of `keys`")
+
+
+def _only_these(request: Request, *known: str) -> None:
+    """Raises InvalidArgument for another query parameter: misspelt, it would widen what is asked for."""
+    for name in request.query_params:
+        if name not in known:
+            raise engine.unknown("query parameter", name, known, "" if known else "there is none here")
+
+
+async def _sent(request: Request, *known: str) -> dict[str, Any]:
+    """The body, with no key but these; raises InvalidArgument."""
+    _only_these(request)
+    sent = await body(request)
+    for name in sent:
+        if name not in known:
+            raise engine.unknown("key", name, known, "" if known else "there is none here")
+    return sent
 
 
 def _journal(request: Request) -> Journal:

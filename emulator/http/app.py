@@ -1,6 +1,6 @@
 """The HTTP application: every router over one platform, and the vendor's envelope around every error."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -41,15 +41,23 @@ def create_app(
     keys: Mapping[str, str],
     journal: Journal | None = None,
     body_limit: int | None = None,
+    hosts: Collection[str] = (),
 ) -> FastAPI:
-    """Build the app. `keys` maps API keys to accounts; `body_limit` is in bytes, BODY_LIMIT if not given."""
+    """Build the app. `keys` maps API keys to accounts; `body_limit` is in bytes, BODY_LIMIT if not given.
+
+    `hosts` are names under which it is reached, besides addresses and localhost.
+    """
     if journal is None:
         journal = Journal(platform.world.clock)
         journal.follow(platform.world, tuple(keys))
     middleware = [
         Middleware(Recorder, journal=journal),
         Middleware(
-            Guard, keys=keys, body_limit=BODY_LIMIT if body_limit is None else body_limit, quirks=platform.world.quirks
+            Guard,
+            keys=keys,
+            body_limit=BODY_LIMIT if body_limit is None else body_limit,
+            quirks=platform.world.quirks,
+            hosts=hosts,
         ),
         Middleware(Faults, quirks=platform.world.quirks),
     ]

@@ -1,7 +1,9 @@
 """Pure ASGI middleware: who is asking (WIRE 1.1), whose resource it is, and how long a body may be."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,8 +26,15 @@ _SIGNED = [pattern(row.path) for row in ENDPOINTS if row.callers is Callers.LINK
 class Guard:
     """Refuses unknown keys (401), other accounts' resources (403) and bodies over `body_limit` bytes (413)."""
 
-    def __init__(self, app: ASGIApp, *, keys: Mapping[str, str], body_limit: int, quirks: Quirks) -> None:
-        """`keys` maps an API key to its account."""
+    def __init__(
+        self, app: ASGIApp, *, keys: Mapping[str, str], body_limit: int, quirks: Quirks, hosts: Collection[str] = ()
+    ) -> None:
+        """`keys` maps an API key to its account; the first is the emulator's own, which may ask for everything.
+
+        `hosts` are names under which it may be reached besides addresses and localhost.
+        """
+        self._admin = next(iter(keys), None)
+        self._hosts = frozenset(host.lower() for host in hosts)
         self._app = app
         self._keys = keys
         self._quirks = quirks
@@ -44,13 +53,15 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         path = scope["path"]
+        self._check_origin(dict(scope["headers"]))
         if path in OPEN or (b"signature=" in scope["query_string"] and any(one.fullmatch(path) for one in _SIGNED)):
             return
         headers = dict(scope["headers"])
-        account = self._account(headers)
+        key = self._key(headers)
+        account = None if key is None else self._keys[key]
         if account is None:
             raise Unauthenticated("unknown or missing API key: send it as X-Api-Key or as Authorization: Bearer")
-        scope["account"] = account
+        scope["account"], scope["admin"] = account, self._admin == key
         narrow = not self._quirks.quiet and self._quirks.value(calls.INFERENCE_ONLY, Subject(account=account))
         if narrow and not _for_inference(path):  # FAILURES F18
             raise Unauthenticated("this API key is for inference only: use one that may train")
@@ -62,17 +73,36 @@ class Guard:
         if length.isdigit() and int(length) > self._body_limit and path not in UNLIMITED:
             raise self._too_large()
 
-    def _account(self, headers: Mapping[bytes, bytes]) -> str | None:
-        """Whose key the request carries; trainers get X-API-Key only, old clients send both (WIRE 2.1, 7)."""
-        account = self._of(headers.get(b"x-api-key", b"").decode("latin-1"))
-        if account is None and b"authorization" in headers:
+    def _key(self, headers: Mapping[bytes, bytes]) -> str | None:
+        """The known key that the request carries; trainers get X-API-Key only, old clients send both (WIRE 2.1, 7)."""
+        key = self._known(headers.get(b"x-api-key", b"").decode("latin-1"))
+        if key is None and b"authorization" in headers:
             scheme, _, token = headers[b"authorization"].decode("latin-1").partition(" ")
-            account = self._of(token.strip()) if scheme.lower() == "bearer" else None
-        return account
+            key = self._known(token.strip()) if scheme.lower() == "bearer" else None
+        return key
 
-    def _of(self, key: str) -> str | None:
-        """The account of a key, as it is or with the `tml-` that tinker's client wants keys to begin with."""
-        return self._keys.get(key) or self._keys.get(key.removeprefix("tml-"))
+    def _check_origin(self, headers: Mapping[bytes, bytes]) -> None:
+        """Refuse what a page of another site has a browser send; raises PermissionDenied.
+
+        A browser cannot be made to send another Host than the name in its address bar, and an address cannot be made to
+        mean another machine; a name can (DNS rebinding).
+        """
+        host = _host(b"//" + headers.get(b"host", b"localhost"))
+        if not (host in self._hosts or _is_here(host) or _is_address(host)):
+            raise PermissionDenied(
+                f"Host is {host[:80]!r}: use 127.0.0.1 or localhost, or start with --allow-host {host[:80]}"
+            )
+        if b"origin" in headers:
+            origin = _host(headers[b"origin"])
+            if not (origin in self._hosts or _is_here(origin)):
+                raise PermissionDenied(
+                    f"Origin is {headers[b'origin'][:80].decode('latin-1')!r}: pages of other sites are not answered; "
+                    "start with --allow-host and their host if they should be"
+                )
+
+    def _known(self, key: str) -> str | None:
+        """A key as it is known, or with the `tml-` that tinker's client wants keys to begin with; None for no key."""
+        return next((one for one in (key, key.removeprefix("tml-")) if one in self._keys), None)
 
     def _counted(self, receive: Receive) -> Receive:
         seen = 0
@@ -94,3 +124,24 @@ class Guard:
 def _for_inference(path: str) -> bool:
     """Say whether a key for inference only may ask this; whoever tests may always use the control API."""
     return path in _INFERENCE or path.startswith("/_ftsim/")
+
+
+def _host(url: bytes) -> str:
+    """The host that a URL names, in lower case; "" for none."""
+    try:
+        return (urlsplit(url.decode("latin-1")).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_here(host: str) -> bool:
+    """Whether a name means this machine, whatever a name server says."""
+    return host == "localhost" or host.endswith(".localhost") or (_is_address(host) and ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

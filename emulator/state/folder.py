@@ -17,15 +17,17 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from emulator.core.errors import FailedPrecondition, StorageFailed
+from emulator.core.ids import secret
 from emulator.state.blobs import LOST
 from emulator.state.digests import RECORD
 from emulator.state.store import Store
 
 MARK, METADATA, BLOBS, LOCK, SERVER_FILE = "ftsim-state", "metadata.sqlite", "blobs", "lock", "server.json"
+KEY = "key"
 _MARK_TEXT = "This folder is the state of an ftsim emulator. What is in it, and what may go: docs/durability.md\n"
 _OURS = {
     MARK, METADATA, f"{METADATA}-wal", f"{METADATA}-shm", BLOBS, LOCK, LOST, SERVER_FILE, "server.lock", "serving.lock",
-    "server.log", "clients", "journals", "snapshots", "hub", "base-models", "light-models", "key", "admin-key",
+    "server.log", "clients", "journals", "snapshots", "hub", "base-models", "light-models", KEY,
 }  # fmt: skip
 _WRITE_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -36,6 +38,20 @@ class StateFolder:
 
     root: Path
     read_only: str = ""
+
+    def key(self) -> str:
+        """The folder's own API key, made with it and readable by its user alone."""
+        file = self.root / KEY
+        with contextlib.suppress(OSError):
+            if found := file.read_text("ascii").strip():
+                return found
+        made = secret()
+        with contextlib.suppress(OSError):  # a folder for reading alone
+            file.unlink(missing_ok=True)
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as opened:
+                opened.write(f"{made}\n")
+        return made
 
     def store(self) -> Store:
         """The metadata; raises StorageFailed."""

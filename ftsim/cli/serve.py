@@ -18,7 +18,12 @@ def serve(
         bool, typer.Option("--light", help="Compute without a model and without torch: for tests of a client.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Fixes ids, and with them whatever is derived from ids.")] = 0,
-    api_key: Annotated[str | None, typer.Option(help="The key that clients must send.", show_default=False)] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="The key that clients must send; the state folder's own by default.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A name under which it may be reached, besides addresses and localhost.")
+    ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="NAME=FOLDER: a Hugging Face folder behind a model name.")
     ] = None,
@@ -38,7 +43,7 @@ def serve(
 ) -> None:
     """Run the emulator until Ctrl-C."""
     gc.disable()  # importing makes objects that all stay: looking for garbage meanwhile is a tenth of the start
-    from emulator.server import API_KEY, Emulator
+    from emulator.server import Emulator
     from ftsim.process import serve as server
 
     def up(emulator: Emulator) -> None:
@@ -54,7 +59,8 @@ def serve(
             host=host,
             port=port,
             seed=seed,
-            api_key=api_key or API_KEY,
+            api_key=api_key,
+            allow_hosts=allow_host or [],
             models=_folders(model or []),
             catalogue=catalogue or [],
             warm=warm,

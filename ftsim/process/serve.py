@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from emulator.core.errors import PlatformError
-from emulator.server import API_KEY, Emulator
+from emulator.core.ids import secret
+from emulator.server import Emulator
 from ftsim import local
 from ftsim.extras import MissingExtraError
 from ftsim.process.attendance import Attendance, OccupiedError, default_state_dir
@@ -27,7 +28,8 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     seed: int = 0,
-    api_key: str = API_KEY,
+    api_key: str | None = None,
+    allow_hosts: Sequence[str] = (),
     models: Mapping[str, Path] | None = None,
     catalogue: Sequence[Path] = (),
     warm: bool = False,
@@ -57,7 +59,8 @@ def serve(
                     host=host,
                     port=port,
                     seed=seed,
-                    api_key=api_key,
+                    api_key=api_key or (secret() if memory else None),
+                    allow_hosts=tuple(allow_hosts),
                     models=models or {},
                     catalogue=tuple(catalogue),
                     prepare=lambda made: _turn_on(made, profile, quirks),

@@ -26,7 +26,7 @@ _LOOPBACK = r"https?://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?/.*"
 def answered_by(emulator: Emulator, service: str = SERVICE) -> Iterator[respx.Router]:
     """Within the block every httpx request to `service` is answered by `emulator`, and every key it carries is good."""
     keys = dict(emulator.keys)
-    app = create_app(emulator.platform, keys=emulator.keys, journal=emulator.journal)
+    app = create_app(emulator.platform, keys=emulator.keys, journal=emulator.journal, hosts=(httpx.URL(service).host,))
     transport = httpx.ASGITransport(app)
     with (
         start_blocking_portal() as portal,

@@ -150,7 +150,7 @@ def test_a_restart_continues_where_it_was(backend: DictBackend, tmp_path: Path) 
     state = tmp_path / "state"
     seen: set[str] = set()
     for start in range(3):
-        with Emulator(backend, state_dir=state) as emu, talking(emu.url) as http:
+        with Emulator(backend, state_dir=state) as emu, talking(emu.url, emu.api_key) as http:
             if start == 0:
                 create(emu)
             assert emu.platform.jobs.get("local", "j1").state == "JOB_STATE_RUNNING"
@@ -170,7 +170,7 @@ def test_a_restart_continues_where_it_was(backend: DictBackend, tmp_path: Path) 
             assert "reconnect and load a checkpoint" in lost.json()["message"]
             rows = FireworksClient(api_key=emu.api_key, base_url=emu.url).list_checkpoints("j1")
             assert [row["name"].rsplit("/")[-1] for row in rows] == [f"step-{at}" for at in range(start + 1)]
-    with Emulator(backend, state_dir=state) as emu, talking(emu.url) as http:
+    with Emulator(backend, state_dir=state) as emu, talking(emu.url, emu.api_key) as http:
         again = Wire(http)
         again.model_id = wire.model_id
         assert "create the model again and load a checkpoint" in str(again.run("optim_step", 1)["error"])

@@ -77,9 +77,11 @@ def test_starting_imports_nothing_that_answering_does_not_need(tmp_path: Path) -
 
 
 def test_quirks_and_profiles_are_on_from_the_start() -> None:
-    with start("--memory", "--profile", "chaos", "--quirk", "http.fail=503@endpoint=list_jobs,times=2") as process:
+    with start(
+        "--memory", "--api-key", "k", "--profile", "chaos", "--quirk", "http.fail=503@endpoint=list_jobs,times=2"
+    ) as process:
         url = address(process)
-        active = httpx.get(f"{url}/_ftsim/quirks", headers={"X-Api-Key": "fw-ftsim-local"}).json()["active"]
+        active = httpx.get(f"{url}/_ftsim/quirks", headers={"X-Api-Key": "k"}).json()["active"]
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
     assert len(active) > 10

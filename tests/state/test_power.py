@@ -103,6 +103,14 @@ def serving(root: Path, environment: dict[str, str], before: str = "") -> Iterat
         process.communicate()
 
 
+def freeze(process: "subprocess.Popen[str]") -> None:
+    """Stop it, and wait until none of its threads runs: the signal does not."""
+    process.send_signal(signal.SIGSTOP)
+    tasks = Path(f"/proc/{process.pid}/task")
+    while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in tasks.glob("*/stat")):
+        time.sleep(0.001)
+
+
 def what_is_lost(folder: Path, promised: Acknowledged, scratch: Path) -> list[str]:
     """Start on what the disk holds, and compare with what was acknowledged."""
     with Emulator(DictBackend(scratch), state_dir=folder) as emulator:
@@ -130,7 +138,7 @@ def rounds(library: Path, tmp_path: Path, count: int, *, seed: int = 1, before: 
         work.start()
         for number in range(count):
             time.sleep(chance.uniform(0.05, 0.4))
-            process.send_signal(signal.SIGSTOP)
+            freeze(process)
             folder = plug.pull(tmp_path / f"disk-{number}", lucky=(0.0, 0.3, 0.7)[number % 3])
             promised = work.done
             promised = Acknowledged(

@@ -25,7 +25,7 @@ def parse(text: str) -> list[Term]:
         match = _TERM.match(text, at)
         if match is None:
             raise InvalidArgument(f'invalid filter at {text[at : at + 60]!r}: write field="value" joined by AND')
-        literal = json.loads(match[3]) if match[3].startswith('"') else match[3]
+        literal = _text(match[3]) if match[3].startswith('"') else match[3]
         terms.append((tuple(_camel(part) for part in match[1].split(".")), match[2], literal))
         at = match.end()
         if joint := _AND.match(text, at):
@@ -33,6 +33,16 @@ def parse(text: str) -> list[Term]:
         elif text[at:].strip():
             raise InvalidArgument(f"invalid filter at {text[at : at + 60]!r}: join comparisons by AND")
     return terms
+
+
+def _text(quoted: str) -> str:
+    """What a literal in quotes stands for; raises InvalidArgument for an escape that there is none of, or a raw tab."""
+    try:
+        return str(json.loads(quoted))
+    except ValueError:
+        raise InvalidArgument(
+            f"invalid filter at {quoted[:60]!r}: within quotes, write control characters and backslashes as in JSON"
+        ) from None
 
 
 def matches(terms: list[Term], resource: Mapping[str, Any]) -> bool:
