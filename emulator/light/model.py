@@ -15,6 +15,8 @@ ADAM_DEFAULTS = {
 
 
 LARGEST = 3.4e38
+_TENSORS = ("target_tokens", "weights", "logprobs", "advantages")
+_MASKS = ("mask", "loss_mask")
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
@@ -33,10 +35,11 @@ class Datum:
     positions: Sequence[Position]
 
     @classmethod
-    def parse(cls, raw: Any, needed: Sequence[str]) -> "Datum":
+    def parse(cls, raw: Any, needed: Sequence[str], *, trains: bool) -> "Datum":
         """From a request's JSON; `needed` are tensors it must have. Raises BackendError.
 
-        Any token id will do: it counts as its remainder by SIZE.
+        Any token id will do: it counts as its remainder by SIZE. A forward takes tensors that nothing uses; a request
+        that `trains` takes beside those it knows a mask that leaves out nothing, as the backend with real models does.
         """
         inputs = raw.get("loss_fn_inputs") if isinstance(raw, Mapping) else None
         if not isinstance(inputs, Mapping) or "target_tokens" not in inputs:
@@ -51,6 +54,13 @@ class Datum:
         for name, values in tensors.items():
             if len(values) != len(targets):
                 raise BackendError(f"{name} has {len(values)} numbers for {len(targets)} target tokens")
+        for name in sorted(set(inputs) - set(_TENSORS)):
+            mask = _numbers(inputs, name)
+            if trains and name not in _MASKS:
+                raise BackendError(f"unknown loss input {name[:60]!r}; known ones are {', '.join(_TENSORS)}")
+            if trains:
+                acting = "advantages" if "advantages" in needed else "weights"
+                _check_mask(name, mask, tensors.get(acting, [1.0] * len(targets)), acting)
         nothing, ones = [0.0] * len(targets), [1.0] * len(targets)
         columns = (
             tensors.get("weights", ones),
@@ -157,6 +167,16 @@ class LightModel:
 
     def forget_optimizer(self) -> None:
         self.moment, self.square, self.updates = [0.0] * SIZE, [0.0] * SIZE, 0
+
+
+def _check_mask(name: str, mask: Sequence[float], factors: Sequence[float], acting: str) -> None:
+    if len(mask) != len(factors):
+        raise BackendError(f"{name} has {len(mask)} numbers for {len(factors)} target tokens")
+    if any(one != 1 for one, factor in zip(mask, factors, strict=True) if factor):
+        raise BackendError(
+            f"{name!r} leaves out positions that {acting!r} trains, and no loss here reads it: "
+            f"multiply {acting!r} by it, and send the datum without it"
+        )
 
 
 def _numbers(inputs: Mapping[str, Any], name: str) -> list[float]:

@@ -99,7 +99,7 @@ class LightTrainer:
     def _pass(self, model: LightModel, batch: Mapping[str, Any], *, backward: bool) -> Mapping[str, Any]:
         loss, settings = configured(batch)
         summed = backward or loss is CROSS_ENTROPY  # a forward has the tensors of no other loss
-        data = _parse(batch.get("data"), loss.tensors if summed else ())
+        data = _parse(batch.get("data"), loss.tensors if summed else (), trains=backward)
         outputs, total = model.run(data, loss if summed else CROSS_ENTROPY, settings, backward=backward)
         records = [
             {"logprobs": {"data": logprobs, "dtype": "float32", "shape": list(datum.shape)}}
@@ -109,13 +109,13 @@ class LightTrainer:
         return {"loss_fn_output_type": "ArrayRecord", "loss_fn_outputs": records, "metrics": metrics}
 
 
-def _parse(data: Any, needed: Sequence[str]) -> list[Datum]:
+def _parse(data: Any, needed: Sequence[str], *, trains: bool) -> list[Datum]:
     if not isinstance(data, list) or not data:
         raise BackendError("'data' must be a list with at least one datum")
     parsed = []
     for index, raw in enumerate(data):
         try:
-            parsed.append(Datum.parse(raw, needed))
+            parsed.append(Datum.parse(raw, needed, trains=trains))
         except BackendError as error:
             raise BackendError(f"datum {index}: {error.message}") from None
     return parsed

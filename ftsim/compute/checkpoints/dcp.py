@@ -81,6 +81,7 @@ def load(held: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: bool
     with torch.no_grad():
         for name, value in held.trained.items():
             value.copy_(wanted[f"model.{name}"])
+    held.take_alpha(description["lora"])
     held.forget_gradients()
     if not keep_optimizer:
         held.forget_optimizer()
@@ -166,9 +167,8 @@ def _check_identity(held: LiveModel, description: Mapping[str, Any]) -> None:
     if (theirs is None) != (mine is None):  # FAILURES C10
         kinds = ("full-parameter", "LoRA") if theirs is None else ("LoRA", "full-parameter")
         raise BackendError(f"a {kinds[0]} checkpoint cannot be loaded into a {kinds[1]} model")
-    for key in ("rank", "alpha"):
-        if theirs and mine and theirs.get(key) != mine[key]:
-            raise BackendError(f"the checkpoint has LoRA {key} {theirs.get(key)}, this model has {mine[key]}")
+    if theirs and mine and theirs.get("rank") != mine["rank"]:
+        raise BackendError(f"the checkpoint has LoRA rank {theirs.get('rank')}, this model has {mine['rank']}")
 
 
 def _wanted(held: LiveModel, reader: "_Reader", *, optimizer: bool) -> dict[str, Tensor]:

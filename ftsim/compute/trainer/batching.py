@@ -18,6 +18,8 @@ Array = npt.NDArray[Any]
 
 INTEGER_TENSORS = ("target_tokens",)
 FLOAT_TENSORS = ("weights", "logprobs", "advantages", "embedding_grads", "projection_grads")
+MASKS = ("mask", "loss_mask")
+"""Names under which clients keep a mask beside the weights that they train with."""
 _UNALIGNED = ("embedding_grads", "projection_grads")
 _LARGEST_TENSOR = 1 << 26
 
@@ -67,15 +69,19 @@ class MicroBatch:
         return padded if len(self.real) == len(padded) else padded[self.real]
 
 
-def parse(batch: Mapping[str, Any], limits: Limits) -> list[Datum]:
-    """Every datum of a request, checked; raises `BackendError` naming the datum that is wrong."""
+def parse(batch: Mapping[str, Any], limits: Limits, *, trains: bool, acting: str = "weights") -> list[Datum]:
+    """Every datum of a request, checked; raises `BackendError` naming the datum that is wrong.
+
+    A forward takes well-formed tensors that nothing uses. A request that `trains` takes a mask beside its known tensors
+    if the mask is 1 wherever the tensor called `acting` is not 0 (absent: everywhere), and refuses other names.
+    """
     data = batch.get("data")
     if not isinstance(data, list) or not data:
         raise BackendError("'data' must be a list with at least one datum")
     datums = []
     for index, raw in enumerate(data):
         try:
-            datums.append(_datum(raw, limits))
+            datums.append(_datum(raw, limits, trains=trains, acting=acting))
         except BackendError as error:
             raise BackendError(f"datum {index}: {error.message}") from None
     return datums
@@ -125,17 +131,33 @@ def _pad(datums: Sequence[Datum], group: Sequence[int], device: torch.device) ->
     )
 
 
-def _datum(raw: Any, limits: Limits) -> Datum:
+def _datum(raw: Any, limits: Limits, *, trains: bool, acting: str) -> Datum:
     if not isinstance(raw, Mapping) or not isinstance(raw.get("model_input"), Mapping):
         raise BackendError("a datum needs a 'model_input' with chunks")
     tokens = _tokens(raw["model_input"].get("chunks"), limits)
-    tensors = {}
+    tensors: dict[str, Array] = {}
+    others: dict[str, Array] = {}
     for name, value in (raw.get("loss_fn_inputs") or {}).items():
-        if name not in INTEGER_TENSORS + FLOAT_TENSORS:
-            known = ", ".join(INTEGER_TENSORS + FLOAT_TENSORS)
-            raise BackendError(f"unknown loss input {name!r}; known ones are {known}")
-        tensors[name] = _tensor(name, value, len(tokens), limits)
+        known = name in INTEGER_TENSORS + FLOAT_TENSORS
+        if trains and not known and name not in MASKS:
+            names = ", ".join((*INTEGER_TENSORS, *FLOAT_TENSORS))
+            raise BackendError(f"unknown loss input {name!r}; known ones are {names}")
+        (tensors if known else others)[name] = _tensor(name, value, len(tokens), limits)
+    if trains:
+        for name, mask in others.items():
+            _check_mask(name, mask, tensors.get(acting), acting)
     return Datum(tokens, tensors)
+
+
+def _check_mask(name: str, mask: Array, factors: Array | None, acting: str) -> None:
+    """Refuse a mask that would change the loss: the losses of this trainer know none."""
+    if factors is not None and factors.shape != mask.shape:
+        raise BackendError(f"{name!r} has shape {list(mask.shape)}, {acting!r} has {list(factors.shape)}")
+    if (mask[slice(None) if factors is None else factors != 0] != 1).any():
+        raise BackendError(
+            f"{name!r} leaves out positions that {acting!r} trains, and no loss here reads it: "
+            f"multiply {acting!r} by it, and send the datum without it"
+        )
 
 
 def _tokens(chunks: Any, limits: Limits) -> Array:
@@ -171,7 +193,7 @@ def _tensor(name: str, value: Any, length: int, limits: Limits) -> Array:
         if int(np.prod(shape)) != flat.size:
             raise BackendError(f"{name!r} holds {flat.size} numbers but its shape is {shape}")
         flat = flat.reshape(shape)
-    if name not in _UNALIGNED and len(flat) != length:
+    if name in (*INTEGER_TENSORS, *FLOAT_TENSORS, *MASKS) and name not in _UNALIGNED and len(flat) != length:
         raise BackendError(f"{name!r} has length {len(flat)} but the model input has {length} tokens")
     if name in INTEGER_TENSORS:
         _in_vocabulary(f"{name} entry", flat, limits)

@@ -1,7 +1,7 @@
 """A model that is being trained: its weights, its optimizer, and what was counted since the last step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,6 +50,14 @@ class LiveModel:
         """The transformers model, adapters included when there are any."""
         model: Any = self.model
         return cast("PreTrainedModel", model if self.spec.lora is None else model.get_base_model())
+
+    def take_alpha(self, settings: "Mapping[str, Any] | None") -> None:
+        """Multiply the adapters as `settings` of a checkpoint say: the weights that it holds were trained so."""
+        alpha = (settings or {}).get("alpha")
+        if self.spec.lora is None or alpha is None or alpha == self.spec.lora.alpha:
+            return
+        lora.set_alpha(cast("PeftModel", self.model), self.spec.lora.rank, float(alpha))
+        self.spec = replace(self.spec, lora=replace(self.spec.lora, alpha=float(alpha)))
 
     def forget_gradients(self) -> None:
         self.optimizer.zero_grad()

@@ -45,6 +45,16 @@ def attach(model: "PreTrainedModel", spec: LoraSpec) -> "PeftModel":
     return wrapped
 
 
+def set_alpha(model: "PeftModel", rank: int, alpha: float) -> None:
+    """Let the adapters be multiplied by alpha / rank from now on, and say so in what is saved."""
+    from peft.tuners.lora import LoraLayer
+
+    model.peft_config[ADAPTER].lora_alpha = alpha
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.lora_alpha[ADAPTER], module.scaling[ADAPTER] = alpha, alpha / rank
+
+
 def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[str]]:
     """Names of the linear modules, and of the fused expert weights, that `spec` asks to train."""
     unembed = model.get_output_embeddings()

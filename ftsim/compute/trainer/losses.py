@@ -47,6 +47,11 @@ class Loss:
     keys: Mapping[str, Key] = field(default_factory=dict)
     multi_target: bool = False
 
+    @property
+    def acting(self) -> str:
+        """The tensor that a position's summand is multiplied by."""
+        return "advantages" if "advantages" in self.tensors else "weights"
+
     def configure(self, config: Mapping[str, Any]) -> dict[str, float]:
         """Checked settings with defaults filled in; raises `BackendError` on a key this loss does not know."""
         unknown = sorted(set(config) - set(self.keys))

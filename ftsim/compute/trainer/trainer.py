@@ -78,7 +78,7 @@ class TorchTrainer:
         loss, config = losses.named(batch.get("loss_fn")), _config(batch)
         top_k = _top_k(config, held)
         settings = loss.configure(config)
-        datums = parse(batch, self._limits(held))
+        datums = parse(batch, self._limits(held), trains=False)
         check(datums, ())
         outputs: list[dict[str, Any]] = [{} for _ in datums]
         total = 0.0
@@ -101,7 +101,7 @@ class TorchTrainer:
             return self._embed(held, batch, backward=True)
         loss = losses.named(batch.get("loss_fn"))
         settings = loss.configure(_config(batch))
-        datums = parse(batch, self._limits(held))
+        datums = parse(batch, self._limits(held), trains=True, acting=loss.acting)
         check(datums, loss.tensors, multi_target=loss.multi_target)
         outputs: list[dict[str, Any]] = [{} for _ in datums]
         total, tokens, sequences = 0.0, 0, 0
@@ -189,7 +189,7 @@ class TorchTrainer:
         return list(micro_batches(datums, self._budget, self._device))
 
     def _embed(self, held: LiveModel, batch: Mapping[str, Any], *, backward: bool) -> Mapping[str, Any]:
-        datums = parse(batch, self._limits(held))
+        datums = parse(batch, self._limits(held), trains=backward)
         micros = self._split(held, datums)
         if not backward:
             outputs, metrics, _ = embeddings.run(held, batch, datums, micros, backward=False)

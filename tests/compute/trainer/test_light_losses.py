@@ -7,7 +7,7 @@ import torch
 
 from emulator.backend import BackendError, BaseModel, ModelSpec
 from emulator.light import losses as light
-from emulator.light.model import ADAM_DEFAULTS, LightModel
+from emulator.light.model import ADAM_DEFAULTS, Datum as LightDatum, LightModel
 from ftsim.compute.trainer import losses as real, optimizer
 
 POSITIONS = [
@@ -68,3 +68,31 @@ def test_a_step_out_of_float32_is_refused_and_changes_nothing() -> None:
     with pytest.raises(BackendError, match="out of what float32 holds"):
         model.take_step({"learning_rate": 1e300}, None)
     assert (model.trained, model.step) == ([0.0] * 4, 0)
+
+
+def _datum(**tensors: list[float]) -> dict[str, object]:
+    named = {name: {"data": values} for name, values in tensors.items()}
+    return {"loss_fn_inputs": {"target_tokens": {"data": [1, 2, 3]}, **named}}
+
+
+@pytest.mark.parametrize(
+    ("trains", "acting", "tensors", "reason"),
+    [
+        (False, (), {"loss_mask": [0.0, 1.0, 1.0], "rewards": [1.0]}, ""),
+        (True, (), {"weights": [1.0, 0.0, 2.0], "loss_mask": [1.0, 0.0, 1.0]}, ""),
+        (True, (), {"weights": [1.0, 0.0, 2.0], "mask": [1.0, 1.0, 0.0]}, "'mask' leaves out positions that 'weights'"),
+        (True, (), {"mask": [1.0, 1.0, 0.0]}, "'mask' leaves out positions that 'weights' trains"),
+        (True, (), {"mask": [1.0, 1.0]}, "mask has 2 numbers for 3 target tokens"),
+        (True, (), {"rewards": [1.0, 1.0, 1.0]}, "unknown loss input 'rewards'"),
+        (True, ("advantages",), {"advantages": [1.0, 0.0, 1.0], "mask": [1.0, 0.0, 1.0]}, ""),
+        (True, ("advantages",), {"advantages": [1.0, 1.0, 1.0], "mask": [1.0, 0.0, 1.0]}, "that 'advantages' trains"),
+    ],
+)
+def test_unused_tensors_and_masks_are_judged_as_by_the_real_trainer(
+    trains: bool, acting: tuple[str, ...], tensors: dict[str, list[float]], reason: str
+) -> None:
+    if not reason:
+        assert len(LightDatum.parse(_datum(**tensors), acting, trains=trains).targets) == 3
+        return
+    with pytest.raises(BackendError, match=reason):
+        LightDatum.parse(_datum(**tensors), acting, trains=trains)

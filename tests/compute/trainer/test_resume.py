@@ -203,7 +203,6 @@ def test_a_folder_that_is_not_whole_changes_nothing(
         ({"rank": 4}, {"rank": 8}, "LoRA rank 4, this model has 8"),
         ({"rank": 4}, {"rank": 0}, "a LoRA checkpoint cannot be loaded into a full-parameter model"),
         ({"rank": 0}, {"rank": 4}, "a full-parameter checkpoint cannot be loaded into a LoRA model"),
-        ({"rank": 4, "lora": {"alpha": 8.0}}, {"rank": 4}, "LoRA alpha 8.0"),
         ({"rank": 4, "lora": {"train_mlp": False}}, {"rank": 4}, "does not fit"),
         ({"rank": 4}, {"rank": 4, "lora": {"train_mlp": False}}, "does not fit"),
         ({"kind": "untied"}, {"kind": "dense"}, "does not fit"),
@@ -246,3 +245,24 @@ def test_a_state_moves_between_trainers_and_folders(folders: dict[str, Path], st
     other.create_model(ModelSpec("m", BaseModel("accounts/fireworks/models/tiny"), LoraSpec(4, seed=11)))
     other.load_state("m", moved, optimizer=True)
     assert same(weights(trainer), weights(other))
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_a_checkpoint_brings_its_alpha_along(start: Start, tmp_path: Path, kind: str) -> None:
+    trained = start(kind, 4, lora={"alpha": 64.0})
+    trained.forward_backward("m", batch())
+    trained.optim_step("m", ADAM, None)
+    _saved(trained, tmp_path / "step-1")
+    resumed = start(kind, 4)
+    resumed.load_state("m", tmp_path / "step-1", optimizer=True)
+    for trainer in (trained, resumed):
+        trainer.forward_backward("m", batch(seed=1))
+        trainer.optim_step("m", ADAM, None)
+    assert same(weights(trained), weights(resumed))
+    assert trained.forward("m", batch(seed=2)) == resumed.forward("m", batch(seed=2))
+    for name, trainer in (("first", trained), ("second", resumed)):
+        (tmp_path / name).mkdir()
+        trainer.save_sampler("m", tmp_path / name, identity=name)
+    first, second = ((tmp_path / name / "adapter_config.json").read_text() for name in ("first", "second"))
+    assert first == second
+    assert json.loads(first)["lora_alpha"] == 64

@@ -426,3 +426,45 @@ def test_bfloat16_trains(start: Start, rank: int) -> None:
     plain = start("dense", rank).forward("m", request)["loss_fn_outputs"][0]["logprobs"]["data"]
     start_again = start("dense", rank, dtype=torch.bfloat16).forward("m", request)
     assert start_again["loss_fn_outputs"][0]["logprobs"]["data"] == pytest.approx(plain, abs=0.1)
+
+
+MASKED = _with(GOOD, weights=tensor([0.5, 0.0, 2.0]))
+
+
+@pytest.mark.parametrize("name", ["mask", "loss_mask"])
+def test_a_mask_beside_the_weights_changes_nothing_or_is_refused(start: Start, name: str) -> None:
+    trainer = start("dense")
+    plain = trainer.forward_backward("m", {"data": [MASKED], "loss_fn": "cross_entropy"})
+    before = gradients(trainer)
+    trainer.optim_step("m", ADAM | {"learning_rate": 0.0}, None)
+    for mask in ([1.0, 1.0, 1.0], [1.0, 0.0, 1.0]):
+        datums = [_with(MASKED, **{name: tensor(mask)})]
+        assert trainer.forward_backward("m", {"data": datums, "loss_fn": "cross_entropy"}) == plain
+        assert same(before, gradients(trainer))
+        trainer.optim_step("m", ADAM | {"learning_rate": 0.0}, None)
+    for wrong, reason in (([1.0, 1.0, 0.0], "leaves out positions"), ([[1.0]] * 3, "has shape"), ([1.0], "length 1")):
+        datums = [MASKED, _with(MASKED, **{name: tensor(wrong)})]
+        with pytest.raises(BackendError, match=f"datum 1: '{name}' .*{reason}"):
+            trainer.forward_backward("m", {"data": datums, "loss_fn": "cross_entropy"})
+    without = {"data": [_with(MASKED, weights=None, **{name: tensor([1.0, 0.0, 1.0])})], "loss_fn": "cross_entropy"}
+    with pytest.raises(BackendError, match="leaves out positions that 'weights' trains"):
+        trainer.forward_backward("m", without)
+    policy = _with(GOOD, logprobs=tensor([-7.0] * 3), advantages=tensor([1.0, 0.0, 1.0]), **{name: tensor([1, 0, 1])})
+    trainer.forward_backward("m", {"data": [policy], "loss_fn": "ppo"})
+    policy = _with(policy, advantages=tensor([0.0, 1.0, 1.0]))
+    with pytest.raises(BackendError, match="that 'advantages' trains"):
+        trainer.forward_backward("m", {"data": [policy], "loss_fn": "ppo"})
+
+
+def test_a_forward_takes_tensors_that_its_loss_does_not_use(start: Start) -> None:
+    trainer = start("dense")
+    plain = trainer.forward("m", {"data": [GOOD], "loss_fn": "cross_entropy"})
+    more = _with(GOOD, loss_mask=tensor([0.0, 1.0, 1.0]), rewards=tensor([3.0]), advantages=tensor([1.0, 1.0, 1.0]))
+    assert trainer.forward("m", {"data": [more], "loss_fn": "cross_entropy"}) == plain
+    assert (
+        trainer.forward("m", {"data": [more, GOOD], "loss_fn": "cross_entropy"})["loss_fn_outputs"][1:]
+        == (plain["loss_fn_outputs"])
+    )
+    broken = _with(GOOD, rewards={"data": [1.0, 2.0], "shape": [3]})
+    with pytest.raises(BackendError, match="datum 0: 'rewards' holds 2 numbers"):
+        trainer.forward("m", {"data": [broken], "loss_fn": "cross_entropy"})

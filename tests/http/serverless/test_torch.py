@@ -53,3 +53,29 @@ def test_sessions_train_apart(stage: Stage) -> None:
     assert stage.weights(first) != stage.weights(second)
     reference = first.forward(batch(), "cross_entropy").result().metrics
     assert second.forward(batch(), "cross_entropy").result().metrics != reference
+
+
+def test_a_run_with_another_alpha_than_the_clients_default_goes_on_to_the_bit(stage: Stage) -> None:
+    first = stage.serverless().create_lora_training_client(BASE, rank=4, alpha=64)
+    train(first, 1)
+    path = first.save_state("step-1").result().path
+    resumed = stage.serverless().create_training_client_from_state_with_optimizer(path)
+    for client in (first, resumed):
+        train(client, 2)
+    assert stage.weights(resumed) == stage.weights(first)
+    answers = [client.forward(batch(), "cross_entropy").result() for client in (first, resumed)]
+    assert answers[0].metrics == answers[1].metrics
+
+
+def test_a_forward_takes_the_mask_that_loops_keep_beside_their_targets(stage: Stage) -> None:
+    client = stage.serverless().create_lora_training_client(BASE, rank=4)
+    tokens = [5, 6, 7, 8]
+    targets = {"target_tokens": types.TensorData(data=tokens[1:], dtype="int64", shape=[3])}
+    mask = {"loss_mask": types.TensorData(data=[0.0, 1.0, 1.0], dtype="float32", shape=[3])}
+    plain, masked = (
+        client.forward(
+            [types.Datum(model_input=types.ModelInput.from_ints(tokens[:-1]), loss_fn_inputs=inputs)], "cross_entropy"
+        ).result()
+        for inputs in (targets, targets | mask)
+    )
+    assert plain.loss_fn_outputs[0]["logprobs"].data == masked.loss_fn_outputs[0]["logprobs"].data
