@@ -1,7 +1,6 @@
 """`Emulator`: the app on a loopback port in a thread, over a state folder or in memory."""
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -25,7 +24,8 @@ from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.platform import Platform
 from emulator.quirks.engine import Quirks
 from emulator.state.blobs import LOST, Blobs
-from emulator.state.folder import BLOBS, SERVER_FILE, StateFolder, opened
+from emulator.state.folder import BLOBS, StateFolder, opened
+from emulator.state.server_record import ServerRecord, announcement
 from emulator.state.store import Store
 from emulator.state.world import World
 
@@ -45,7 +45,8 @@ class Emulator:
     `allow_hosts` are names under which it may be reached besides addresses and localhost; `port` 0 takes a free one;
     `models` puts Hugging Face folders behind names; `catalogue` are files that declare more models and shapes; `keys`
     adds API keys of further accounts, which may not ask for what concerns all; `clock` is for replays;
-    `prepare` is called when the platform is there and nobody has been served. What was asked is left in the state
+    `prepare` is called when the platform is there and nobody has been served; `patience_s` is how long to wait for
+    another emulator that is just leaving the state folder. What was asked is left in the state
     folder's `journals` at the end. Raises FailedPrecondition when another emulator uses the state folder.
     """
 
@@ -68,6 +69,7 @@ class Emulator:
         allow_hosts: tuple[str, ...] = (),
         clock: Clock | None = None,
         prepare: "Callable[[Emulator], None] | None" = None,
+        patience_s: float = 0.0,
     ) -> None:
         self.account = account
         self._further_keys = keys or {}
@@ -86,6 +88,7 @@ class Emulator:
         self._body_limit = body_limit
         self._clock = clock
         self._prepare = prepare
+        self._patience_s = patience_s
         self._cleanup = contextlib.ExitStack()
         self.url = ""
 
@@ -134,7 +137,7 @@ class Emulator:
                 undo.callback(self._leave_journal, root / "journals")
             self._serve(sock, undo)
             if writable:
-                self._announce(root, undo)
+                undo.enter_context(announcement(root, self._record()))
             self._cleanup = undo.pop_all()
         return self
 
@@ -186,14 +189,10 @@ class Emulator:
 
     def env(self) -> dict[str, str]:
         """Environment variables under which every client of WIRE 1.1 talks to this emulator."""
-        return {
-            "FIREWORKS_API_KEY": self.api_key,
-            "FIREWORKS_ACCOUNT_ID": self.account,
-            "FIREWORKS_BASE_URL": self.url,
-            "FIREWORKS_TRAINER_GATEWAY_URL": self.url,
-            "TINKER_BASE_URL": f"{self.url}/training/v1/serverless",
-            "TINKER_API_KEY": f"tml-{self.api_key}",
-        }
+        return self._record().variables()
+
+    def _record(self) -> ServerRecord:
+        return ServerRecord(self.url, os.getpid(), self.api_key, self.account)
 
     def _give_key(self, key: str) -> None:
         """Make this the emulator's own key, which is the first of all."""
@@ -222,7 +221,7 @@ class Emulator:
             root = Path(tempfile.mkdtemp(prefix="ftsim-"))
             undo.callback(shutil.rmtree, root, ignore_errors=True)
             return StateFolder(root)
-        return undo.enter_context(opened(self._state_dir))
+        return undo.enter_context(opened(self._state_dir, self._patience_s))
 
     def _serve(self, sock: socket.socket, undo: contextlib.ExitStack) -> None:
         """Answer health; then import the application, which answers everything, those who came meanwhile first."""
@@ -256,13 +255,3 @@ class Emulator:
             aside.replace(folder / f"{self.world.ids.boot:06d}.jsonl")
             for old in sorted(folder.glob("*.jsonl"))[:-KEPT_JOURNALS]:
                 old.unlink()
-
-    def _announce(self, root: Path, undo: contextlib.ExitStack) -> None:
-        """Say in the state folder where the server is, for whoever wants to join it."""
-        file, aside = root / SERVER_FILE, root / f".server-{os.getpid()}"
-        record = {"url": self.url, "pid": os.getpid(), "api_key": self.api_key, "account_id": self.account}
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-            json.dump(record, opened)
-        os.replace(aside, file)
-        undo.callback(file.unlink, missing_ok=True)

@@ -8,22 +8,19 @@ key, admin-key       who may ask (see `emulator.http.guard`)
 
 import contextlib
 import errno
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.core.ids import secret
 from emulator.state.blobs import LOST
 from emulator.state.digests import RECORD
+from emulator.state.server_record import SERVER_FILE, announced
 from emulator.state.store import Store
 
-MARK, METADATA, BLOBS, LOCK, SERVER_FILE = "ftsim-state", "metadata.sqlite", "blobs", "lock", "server.json"
-KEY = "key"
+MARK, METADATA, BLOBS, LOCK, KEY = "ftsim-state", "metadata.sqlite", "blobs", "lock", "key"
 _MARK_TEXT = "This folder is the state of an ftsim emulator. What is in it, and what may go: docs/durability.md\n"
 _OURS = {
     MARK, METADATA, f"{METADATA}-wal", f"{METADATA}-shm", BLOBS, LOCK, LOST, SERVER_FILE, "server.lock", "serving.lock",
@@ -55,25 +52,28 @@ class StateFolder:
 
     def store(self) -> Store:
         """The metadata; raises StorageFailed."""
-        store = Store(self.root / METADATA, read_only=self.read_only)
+        from emulator.state.database import Database
+
+        store = Database(self.root / METADATA, read_only=self.read_only)
         if not self.read_only:
             store.guard(self.root / LOCK)
         return store
 
 
 @contextlib.contextmanager
-def opened(root: Path) -> Iterator[StateFolder]:
+def opened(root: Path, patience_s: float = 0.0) -> Iterator[StateFolder]:
     """The folder, ours alone until the end; made when there is none, private to its user.
 
-    Raises FailedPrecondition for a folder that somebody uses, that is not ours, or whose metadata is gone while blobs
-    are there; StorageFailed for one that can be neither made nor read.
+    Waits `patience_s` for an emulator that is just ending. Raises FailedPrecondition for a folder that somebody uses,
+    that is not ours, or whose metadata is gone while blobs are there; StorageFailed for one that can be neither made
+    nor read.
     """
     read_only = ""
     with contextlib.ExitStack() as held:
         try:
             _make(root)
             _refuse_foreign(root)
-            held.enter_context(locked(root))
+            held.enter_context(locked(root, patience_s))
             _mark(root)
         except OSError as error:
             if error.errno not in _WRITE_REFUSED or not (root / METADATA).is_file():
@@ -93,10 +93,8 @@ def blobs_there(root: Path) -> int:
 
 def running_at(root: Path) -> str:
     """` at <url>` of the emulator that announced itself in this state folder, or nothing."""
-    try:
-        return f" at {json.loads((root / SERVER_FILE).read_text('utf-8'))['url']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    record = announced(root)
+    return f" (process {record.pid}) at {record.url}" if record else ""
 
 
 def _make(root: Path) -> None:
@@ -133,13 +131,17 @@ def _refuse_headless(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """The folder is ours alone meanwhile; raises FailedPrecondition when an emulator uses it, OSError."""
-    lock = FileLock(root / LOCK, blocking=False, mode=0o600)
+def locked(root: Path, patience_s: float = 0.0) -> Iterator[None]:
+    """The folder is ours alone meanwhile; raises FailedPrecondition when an emulator uses it for longer, OSError."""
+    from filelock import FileLock, Timeout  # a tenth of a start, which an emulator in memory does without
+
+    lock = FileLock(root / LOCK, timeout=patience_s, mode=0o600)
     try:
         lock.acquire()
     except Timeout:
-        raise FailedPrecondition(f"another emulator{running_at(root)} uses the state folder {root}") from None
+        raise FailedPrecondition(
+            f"another emulator{running_at(root)} uses the state folder {root}; stop it or use another folder"
+        ) from None
     try:
         yield
     finally:

@@ -1,71 +1,26 @@
-"""Metadata on disk: one row per entity in an embedded SQLite database, reached through a SQLAlchemy URL."""
+"""What keeps the entities that a world writes through: here in memory, `emulator.state.database` in a file."""
 
-import contextlib
-import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, MetaData, String, Table, Text, create_engine, delete, event, literal_column, select
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import StaticPool
 
 from emulator.core.errors import StorageFailed
-
-_metadata = MetaData()
-_entities = Table(
-    "entities",
-    _metadata,
-    Column("kind", String, primary_key=True),
-    Column("key", String, primary_key=True),
-    Column("body", Text, nullable=False),
-)
-_insert = insert(_entities)
-_upsert = _insert.on_conflict_do_update(index_elements=["kind", "key"], set_={"body": _insert.excluded.body})
 
 Key = tuple[str, str]
 
 
 class Store:
-    """Writes are one transaction each. What `write` has stored survives `kill -9`, and when it was synced a power loss.
+    """Entities by kind and key, in memory and gone at the end. Writes are one transaction each.
 
     `trouble` says why nothing can be stored any more, "" when all is well; `read_only` why nothing could be from the
     start on.
     """
 
-    def __init__(self, path: Path | None = None, *, read_only: str = "") -> None:
-        """`path` is the database file; None keeps everything in memory. Raises StorageFailed.
-
-        With a reason to be `read_only` the file is not touched: it is read into memory, its write-ahead log too.
-        """
-        self.read_only = read_only
+    def __init__(self) -> None:
+        self.read_only = ""
         self.trouble = ""
-        self._guarded: dict[Path, tuple[int, int]] = {}
-        try:
-            if path is None or read_only:
-                self._engine: Engine = create_engine(
-                    "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
-                )
-                self._synced = self._engine
-                if path is not None:
-                    self._copy(path)
-            else:
-                self._engine, self._synced = _engine(path, "NORMAL"), _engine(path, "FULL")
-            _metadata.create_all(self._engine)
-            if path is not None and not read_only:
-                self.guard(path)
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise StorageFailed(
-                f"the state folder cannot be written: {getattr(error, '__cause__', None) or error}"
-            ) from error
-
-    def guard(self, path: Path) -> None:
-        """Acknowledge nothing once this file is gone, or another one lies in its place."""
-        self._guarded[path] = _identity(path)
+        self._kinds: dict[str, dict[str, bytes]] = {}
 
     def freeze(self, reason: str) -> None:
         """Store nothing from now on, but remember in memory what reads bring about."""
@@ -97,118 +52,27 @@ class Store:
             if synced:
                 raise StorageFailed(self.read_only)
             return
-        rows = [
-            {"kind": kind, "key": key, "body": orjson.dumps(body).decode()} for (kind, key), body in changed.items()
-        ]
-        try:
-            self._check_identity()
-            with (self._synced if synced else self._engine).begin() as connection:
-                if afresh:
-                    connection.execute(delete(_entities))
-                if rows:
-                    connection.execute(_upsert, rows)
-                for kind, key in removed:
-                    connection.execute(delete(_entities).where(_entities.c.kind == kind, _entities.c.key == key))
-            self._check_identity()
-        except SQLAlchemyError as error:
-            raise StorageFailed(f"the state folder cannot be written: {error.__cause__ or error}") from error
+        rows = {key: orjson.dumps(body) for key, body in changed.items()}  # raises before anything is changed
+        if afresh:
+            self._kinds.clear()
+        for (kind, name), body in rows.items():
+            self._kinds.setdefault(kind, {})[name] = body
+        for kind, name in removed:
+            self._kinds.get(kind, {}).pop(name, None)
 
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
-        try:
-            with self._engine.connect() as connection:
-                query = select(_entities.c.body).where(_entities.c.kind == kind, _entities.c.key == key)
-                body = connection.execute(query).scalar_one_or_none()
-            return None if body is None else dict(orjson.loads(body))
-        except (SQLAlchemyError, ValueError) as error:
-            raise unreadable(error) from error
+        """One entity; raises StorageFailed for what cannot be read."""
+        body = self._kinds.get(kind, {}).get(key)
+        return None if body is None else dict(orjson.loads(body))
 
     def all(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every entity of a kind, in the order they were first written."""
-        try:
-            with self._engine.connect() as connection:
-                query = select(_entities.c.key, _entities.c.body).where(_entities.c.kind == kind)
-                for key, body in connection.execute(query.order_by(literal_column("rowid"))):
-                    yield key, orjson.loads(body)
-        except (SQLAlchemyError, ValueError) as error:
-            raise unreadable(error) from error
+        for key, body in list(self._kinds.get(kind, {}).items()):
+            yield key, orjson.loads(body)
 
     def look(self) -> str:
         """`trouble`, after a look at what lies in the folder."""
-        with contextlib.suppress(StorageFailed):
-            self._check_identity()
         return self.trouble
 
-    def back_up(self, path: Path) -> None:
-        """Copy the whole database into a new file; raises StorageFailed."""
-        target = sqlite3.connect(path)
-        try:
-            with self._engine.connect() as connection:
-                source: Any = connection.connection.driver_connection
-                source.backup(target)
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            raise StorageFailed(f"{path} cannot be written: {error}") from error
-        finally:
-            target.close()
-
     def close(self) -> None:
-        self._engine.dispose()
-        self._synced.dispose()
-
-    def _check_identity(self) -> None:
-        """Raises StorageFailed when what would be written to is not what others find under its name."""
-        for path, identity in self._guarded.items():
-            if _identity(path) != identity:
-                self.trouble = (
-                    f"{path.name} of the state folder {path.parent} is gone, or another one lies there: "
-                    "nothing can be kept any more; stop this emulator and start it again"
-                )
-                raise StorageFailed(self.trouble)
-
-    def _copy(self, path: Path) -> None:
-        """Read a database whose folder nobody may write to; a copy of its log is played back where one can write."""
-        import shutil
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="ftsim-") as folder:
-            copy = Path(folder) / path.name
-            for name in (path.name, f"{path.name}-wal"):
-                if (path.parent / name).exists():
-                    shutil.copyfile(path.parent / name, Path(folder) / name)
-            source = sqlite3.connect(copy)
-            try:
-                with self._engine.connect() as connection:
-                    target: Any = connection.connection.driver_connection
-                    source.backup(target)
-            finally:
-                source.close()
-
-
-def unreadable(error: Exception) -> StorageFailed:
-    """What to tell people about a database that cannot be read."""
-    cause = getattr(error, "__cause__", None) or error
-    return StorageFailed(
-        f"the state folder's metadata.sqlite is damaged ({cause}): move it away, and `ftsim state recover` makes a new "
-        "one from the blobs"
-    )
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return (0, 0)
-    return found.st_dev, found.st_ino
-
-
-def _engine(path: Path, synchronous: str) -> Engine:
-    """Connections with a write-ahead log; FULL waits for the disk at the end of a transaction, for earlier ones too."""
-
-    def prepare(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute(f"PRAGMA synchronous={synchronous}")
-        cursor.close()
-
-    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
-    event.listen(engine, "connect", prepare)
-    return engine
+        """Let go of what is open."""

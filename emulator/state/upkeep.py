@@ -11,11 +11,11 @@ from emulator.core.clock import SECOND, Clock
 from emulator.core.errors import Damaged, FailedPrecondition
 from emulator.state import migrations, references
 from emulator.state.blobs import LOST, Blobs
+from emulator.state.database import Database
 from emulator.state.digests import RECORD
 from emulator.state.folder import BLOBS, METADATA, blobs_there, locked
 from emulator.state.migrations import BOOT, FORMAT, Bodies
 from emulator.state.records import Record
-from emulator.state.store import Store
 from emulator.state.world import World
 
 _DAY_S = 24 * 3600
@@ -37,7 +37,7 @@ class Findings:
 def verify(root: Path) -> Findings:
     """Read every file of every blob, as a server may go on meanwhile; raises StorageFailed, FailedPrecondition."""
     blobs = Blobs(root / BLOBS, read_only="this only looks")
-    store = Store(_metadata(root), read_only="this only looks")
+    store = Database(_metadata(root), read_only="this only looks")
     found = Findings()
     try:
         migrations.check_format(store.read(*BOOT) or {})
@@ -89,7 +89,7 @@ def recover(root: Path) -> dict[str, int]:
         count = max(boots, default=0) + _BOOTS_AHEAD
         for left in (file, file.with_name(f"{METADATA}-wal"), file.with_name(f"{METADATA}-shm")):
             left.unlink(missing_ok=True)
-        store = Store(file)
+        store = Database(file)
         try:
             store.replace({**bodies, BOOT: {"count": count, "format": FORMAT}})
             World(store=store)  # which reads all of it
@@ -142,7 +142,7 @@ def prune(root: Path, days: float, *, dry: bool = False) -> Pruned:
     """Forget jobs and sessions deleted more than `days` days ago with their rows and blobs, and journals and snapshots
     as old; raises FailedPrecondition, StorageFailed."""
     with locked(root):
-        store = Store(_metadata(root))
+        store = Database(_metadata(root))
         try:
             world, blobs = World(store=store), Blobs(root / BLOBS)
             before = Clock().now() - int(days * _DAY_S * SECOND)
@@ -181,7 +181,7 @@ def migrate(root: Path) -> list[int]:
     Raises InvalidArgument for one from which no step leads, FailedPrecondition, StorageFailed.
     """
     with locked(root):
-        store = Store(_metadata(root))
+        store = Database(_metadata(root))
         try:
             found = (store.read(*BOOT) or {}).get("format", 1)
             if found != FORMAT:

@@ -134,12 +134,7 @@ def program_environment(
     environment = {key: value for key, value in base.items() if key not in OVERRIDING_VARIABLES}
     environment |= hub_variables
     environment |= {
-        "FIREWORKS_API_KEY": server.api_key,
-        "FIREWORKS_ACCOUNT_ID": server.account_id,
-        "FIREWORKS_BASE_URL": server.url,
-        "FIREWORKS_TRAINER_GATEWAY_URL": server.url,
-        "TINKER_BASE_URL": f"{server.url}/training/v1/serverless",
-        "TINKER_API_KEY": server.api_key,
+        **server.variables(),
         "FTSIM_PACKAGE_ROOT": str(PACKAGE_ROOT),
         "PYTHONPATH": _joined(str(SHIMS), base.get("PYTHONPATH"), os.pathsep),
     }

@@ -14,10 +14,12 @@ from emulator.core.ids import secret
 from emulator.server import Emulator
 from ftsim import local
 from ftsim.extras import MissingExtraError
-from ftsim.process.attendance import Attendance, OccupiedError, default_state_dir
+from ftsim.process.attendance import Attendance, default_state_dir
 
 SWITCH_S = 0.0005
 """How long a trainer may keep the event loop from answering, ten times less than Python's default."""
+PATIENCE_S = 10.0
+"""How long a server that programs have asked for waits for the one before it, which is just ending."""
 
 
 def serve(
@@ -49,10 +51,6 @@ def serve(
     with _stopped_by_signals(stop):
         try:
             with contextlib.ExitStack() as stack:
-                attendance = None
-                if root is not None:
-                    attendance = Attendance(root)
-                    stack.enter_context(attendance.occupied(patience=10.0 if until_deserted else 0.0))
                 emulator = local.Emulator(
                     "light" if light else "torch",
                     state_dir=root,
@@ -64,16 +62,17 @@ def serve(
                     models=models or {},
                     catalogue=tuple(catalogue),
                     prepare=lambda made: _turn_on(made, profile, quirks),
+                    patience_s=PATIENCE_S if until_deserted else 0.0,
                 )
                 stack.enter_context(emulator)
                 (announce or say)(emulator)
                 if warm:
                     threading.Thread(target=emulator.platform.backend.warm, name="warm", daemon=True).start()
-                if until_deserted and attendance is not None:
-                    attendance.serve_until_deserted(os.getpid(), stop)
+                if until_deserted and root is not None:
+                    Attendance(root).serve_until_deserted(os.getpid(), stop)
                 else:
                     stop.wait()
-        except (PlatformError, OccupiedError, MissingExtraError) as refusal:
+        except (PlatformError, MissingExtraError) as refusal:
             print(f"ftsim: {str(refusal).removeprefix('ftsim: ')}", file=sys.stderr)
             return 1
         except OSError as error:

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 
+from emulator.state.folder import locked
+from emulator.state.server_record import announce
 from ftsim.process.attendance import Attendance, ServerRecord
 
 
@@ -27,11 +29,11 @@ def main(state_dir: Path, grace: float) -> None:
     if (state_dir / "broken").exists():
         sys.exit("the state folder is broken")
     attendance = Attendance(state_dir)
-    with attendance.occupied(), ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with locked(state_dir, 10.0), ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         with (state_dir / "starts").open("a") as starts:
             starts.write(f"{os.getpid()}\n")
-        attendance.announce(ServerRecord(f"http://127.0.0.1:{server.server_port}", os.getpid(), "fw_test", "local"))
+        announce(state_dir, ServerRecord(f"http://127.0.0.1:{server.server_port}", os.getpid(), "fw_test", "local"))
         attendance.serve_until_deserted(os.getpid(), Event(), grace=grace, poll=0.05)
         server.shutdown()
 

@@ -9,7 +9,10 @@ from threading import Event, Thread
 
 import pytest
 
-from ftsim.process.attendance import Attendance, OccupiedError, ServerRecord
+from emulator.core.errors import FailedPrecondition
+from emulator.state.folder import locked
+from emulator.state.server_record import SERVER_FILE, ServerRecord, announce, withdraw
+from ftsim.process.attendance import Attendance, default_state_dir
 
 RECORD = ServerRecord("http://127.0.0.1:1", 42, "fw_key", "local")
 
@@ -46,7 +49,7 @@ def test_registrations_are_counted_one_by_one(tmp_path: Path) -> None:
 
 def test_a_server_leaves_only_when_deserted(tmp_path: Path) -> None:
     attendance = Attendance(tmp_path)
-    attendance.announce(RECORD)
+    announce(tmp_path, RECORD)
     client = attendance.join()
     watcher = Thread(
         target=attendance.serve_until_deserted, args=(RECORD.pid, Event()), kwargs={"grace": 0.1, "poll": 0.02}
@@ -63,37 +66,65 @@ def test_a_server_leaves_only_when_deserted(tmp_path: Path) -> None:
 
 def test_stopping_a_server_keeps_its_announcement_for_itself_to_withdraw(tmp_path: Path) -> None:
     attendance = Attendance(tmp_path)
-    attendance.announce(RECORD)
+    announce(tmp_path, RECORD)
     stop = Event()
     stop.set()
     attendance.serve_until_deserted(RECORD.pid, stop)
     assert attendance.server() == RECORD
-    attendance.withdraw(RECORD.pid + 1)
+    withdraw(tmp_path, RECORD.pid + 1)
     assert attendance.server() == RECORD
-    attendance.withdraw(RECORD.pid)
+    withdraw(tmp_path, RECORD.pid)
     assert attendance.server() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"url": "x"}', b"[]", b"\xff"])
 def test_a_broken_announcement_is_no_announcement(tmp_path: Path, content: bytes) -> None:
     attendance = Attendance(tmp_path)
-    attendance.server_file.write_bytes(content)
+    (tmp_path / SERVER_FILE).write_bytes(content)
     assert attendance.server() is None
 
 
 def test_the_announcement_holds_a_key_and_is_private(tmp_path: Path) -> None:
-    attendance = Attendance(tmp_path)
-    attendance.announce(RECORD)
-    assert attendance.server_file.stat().st_mode & 0o777 == 0o600
+    announce(tmp_path, RECORD)
+    assert (tmp_path / SERVER_FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_state_folder_has_one_server(tmp_path: Path) -> None:
-    first, second = Attendance(tmp_path), Attendance(tmp_path)
-    with first.occupied():
-        with pytest.raises(OccupiedError, match="another process already serves"), second.occupied(patience=0.1):
+    with locked(tmp_path):
+        with pytest.raises(FailedPrecondition, match="another emulator uses the state folder"), locked(tmp_path, 0.1):
             pass
-        first.announce(RECORD)
-        with pytest.raises(OccupiedError, match="process 42 at http"), second.occupied(patience=0.1):
+        announce(tmp_path, RECORD)
+        with pytest.raises(FailedPrecondition, match=r"process 42\) at http"), locked(tmp_path, 0.1):
             pass
-    with second.occupied(patience=0.0):
+    with locked(tmp_path):
         assert os.listdir(tmp_path)
+
+
+def test_a_server_waits_for_the_one_before_it_to_end(tmp_path: Path) -> None:
+    holder = (
+        "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire(); "
+        "print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", holder, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as before:
+        assert before.stdin is not None
+        assert before.stdout is not None
+        before.stdout.readline()
+        with pytest.raises(FailedPrecondition), locked(tmp_path):
+            pass
+        Thread(target=lambda: (Event().wait(0.3), before.stdin and before.stdin.close())).start()
+        with locked(tmp_path, 10.0):
+            assert before.wait(5) == 0
+
+
+def test_the_state_of_a_user_lies_where_the_system_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FTSIM_STATE_DIR", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("platformdirs.user_state_path", lambda name, appauthor: tmp_path / "Library" / name)
+    assert default_state_dir() == tmp_path / "Library" / "ftsim"
+    earlier = tmp_path / ".local" / "state" / "ftsim"
+    earlier.mkdir(parents=True)
+    assert default_state_dir() == earlier
+    monkeypatch.setenv("FTSIM_STATE_DIR", "elsewhere")
+    assert default_state_dir() == Path("elsewhere")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from emulator.state.server_record import announce
 from ftsim.process import run
 from ftsim.process.attendance import Attendance, ServerRecord
 
@@ -97,7 +98,7 @@ def test_a_program_gets_the_emulators_address_and_key(
         "FIREWORKS_ACCOUNT_ID": "local",
         "FIREWORKS_CREDENTIAL_CMD": None,
         "TINKER_BASE_URL": f"{url}/training/v1/serverless",
-        "TINKER_API_KEY": "fw_test",
+        "TINKER_API_KEY": "tml-fw_test",
         "HF_HUB_OFFLINE": "1",
         "NO_PROXY": "127.0.0.1,localhost,example.com",
         "EXTRA": "1",
@@ -187,7 +188,7 @@ def test_a_server_too_busy_to_answer_is_joined_not_replaced(
     monkeypatch.setattr(run, "HEALTH_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as busy:
         record = ServerRecord(f"http://127.0.0.1:{busy.getsockname()[1]}", os.getpid(), "fw_test", "local")
-        Attendance(state).announce(record)
+        announce(state, record)
         assert go(state, script(tmp_path, "")) == 0
     assert starts(state) == []
     assert Attendance(state).server() == record
@@ -198,7 +199,7 @@ def test_an_address_that_another_process_has_taken_over_is_not_joined(state: Pat
     ended.wait()
     with socket.create_server(("127.0.0.1", 0)) as other:
         url = f"http://127.0.0.1:{other.getsockname()[1]}"
-        Attendance(state).announce(ServerRecord(url, ended.pid, "fw_test", "local"))
+        announce(state, ServerRecord(url, ended.pid, "fw_test", "local"))
         assert go(state, script(tmp_path, "")) == 0
     assert len(starts(state)) == 1
 

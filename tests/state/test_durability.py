@@ -14,9 +14,9 @@ from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.server import Emulator
 from emulator.state import upkeep
 from emulator.state.blobs import Blobs
+from emulator.state.database import Database
 from emulator.state.digests import RECORD
 from emulator.state.migrations import BOOT, FORMAT, migrate
-from emulator.state.store import Store
 from emulator.state.world import World
 from ftsim.cli.main import app
 from tests.doubles import DictBackend
@@ -265,16 +265,16 @@ def test_a_folder_that_cannot_be_written_is_served_for_reading(
 
 
 def test_a_full_disk_lets_a_state_be_read(backend: DictBackend, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = Store.write
+    write = Database.write
 
-    def full(self: Store, *args: object, **kwargs: object) -> None:
+    def full(self: Database, *args: object, **kwargs: object) -> None:
         raise StorageFailed("the state folder cannot be written: database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "write", full)
-        world = World(store=Store(trained / "metadata.sqlite"))
+        patch.setattr(Database, "write", full)
+        world = World(store=Database(trained / "metadata.sqlite"))
     assert "open for reading alone" in world.store.read_only
-    assert Store.write is write
+    assert Database.write is write
     with pytest.raises(StorageFailed), world.change():
         world.jobs.put(next(iter(world.jobs)))
     world.store.close()
@@ -286,7 +286,7 @@ def test_the_folder_is_its_users_alone(trained: Path) -> None:
 
 
 def test_a_deployment_of_format_4_keeps_what_was_set(tmp_path: Path) -> None:
-    store, account = Store(tmp_path / "metadata.sqlite"), "accounts/a"
+    store, account = Database(tmp_path / "metadata.sqlite"), "accounts/a"
     body = {
         "account": "a", "id": "d1", "base_model": "m", "created": 1, "updated": 2, "state": "READY", "pending": None,
         "enable_hot_load": True, "bucket_type": "FW_HOSTED", "bucket_url": "gs://b/", "trainer_job": "j", "shape": "s",

@@ -23,7 +23,7 @@ from tests.state.power import COMPILER, Plug
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C compiler, and Linux")
-WITHOUT_SYNC = "import emulator.state.store as s; e = s._engine; s._engine = lambda path, _: e(path, 'NORMAL'); "
+WITHOUT_SYNC = "import emulator.state.database as s; e = s._engine; s._engine = lambda path, _: e(path, 'NORMAL'); "
 SERVE = "import runpy; runpy.run_module('tests.server_process', run_name='__main__')"
 
 

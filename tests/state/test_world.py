@@ -7,9 +7,9 @@ import pytest
 from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.core.kinds import CheckpointKind
 from emulator.core.lifecycle import Pending
+from emulator.state.database import Database
 from emulator.state.entities import Checkpoint, Job
 from emulator.state.migrations import FORMAT
-from emulator.state.store import Store
 from emulator.state.world import World
 
 OWNER = "accounts/a/rlorTrainerJobs/j"
@@ -25,7 +25,7 @@ def names(world: World, owner: str = OWNER) -> list[str]:
 
 
 def test_what_was_put_is_there_after_a_restart(tmp_path: Path) -> None:
-    world = World(store=Store(tmp_path / "db"), seed=3)
+    world = World(store=Database(tmp_path / "db"), seed=3)
     with world.change():
         for name in ("b", "a", "c"):
             world.checkpoints.put(row(world, name))
@@ -33,7 +33,7 @@ def test_what_was_put_is_there_after_a_restart(tmp_path: Path) -> None:
     last = world.clock.now()
     first = world.ids.hex(8)
     world.store.close()
-    again = World(store=Store(tmp_path / "db"), seed=3)
+    again = World(store=Database(tmp_path / "db"), seed=3)
     assert names(again) == ["b", "c"]
     kept = again.checkpoints.get(f"{OWNER}/checkpoints/b")
     assert kept is not None
@@ -111,7 +111,7 @@ def test_one_seed_gives_the_same_ids_and_reset_gives_others() -> None:
 
 
 def test_a_store_of_another_format_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    old = Store(tmp_path / "db")
+    old = Database(tmp_path / "db")
     old.write({("meta", "boot"): {"count": 3}})
     with pytest.raises(FailedPrecondition, match=f"the state is of format 1, this emulator reads {FORMAT}"):
         World(store=old)

@@ -77,12 +77,12 @@ def _fill(state_dir: Path) -> None:
     """A state folder with one job of many rows, as if they had been saved."""
     from emulator.core.kinds import CheckpointKind
     from emulator.server import ACCOUNT
+    from emulator.state.database import Database
     from emulator.state.entities import Checkpoint, Job
-    from emulator.state.store import Store
     from emulator.state.world import World
 
     state_dir.mkdir()
-    world = World(store=Store(state_dir / "metadata.sqlite"))
+    world = World(store=Database(state_dir / "metadata.sqlite"))
     now = world.clock.now()
     with world.change():
         job = world.jobs.put(Job(account=ACCOUNT, id="many", base_model=BASE_MODEL, created=now, updated=now))
