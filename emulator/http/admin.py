@@ -13,10 +13,10 @@ from starlette.responses import FileResponse, Response
 from emulator.core.clock import SECOND, rfc3339
 from emulator.core.errors import InvalidArgument, NotFound, PermissionDenied
 from emulator.http import schemas
-from emulator.http.bodies import SnakeBody
+from emulator.http.bodies import SnakeBody, body
 from emulator.http.declare import ACTS, Endpoints
 from emulator.http.entrance import HEALTHY
-from emulator.http.web import Reply, body, caller, platform_of
+from emulator.http.web import Reply, caller, platform_of
 from emulator.journal import file as journal_file
 from emulator.journal.journal import Exchange, Journal
 from emulator.journal.redact import Redactor

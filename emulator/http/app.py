@@ -1,6 +1,7 @@
 """The HTTP application: every router over one platform, and the vendor's envelope around every error."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,9 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from emulator.core.errors import SERVERLESS, NotFound, PlatformError
 from emulator.http import admin, control, gateway, inference
+from emulator.http.entrance import Layers
 from emulator.http.faults import Faults
 from emulator.http.guard import Guard
-from emulator.http.recorder import Recorder
 from emulator.http.web import Reply, refusal, request_id
 from emulator.journal.journal import Journal
 from emulator.platform.platform import Platform
@@ -50,17 +51,9 @@ def create_app(
     if journal is None:
         journal = Journal(platform.world.clock)
         journal.follow(platform.world, tuple(keys))
-    middleware = [
-        Middleware(Recorder, journal=journal),
-        Middleware(
-            Guard,
-            keys=keys,
-            body_limit=BODY_LIMIT if body_limit is None else body_limit,
-            quirks=platform.world.quirks,
-            hosts=hosts,
-        ),
-        Middleware(Faults, quirks=platform.world.quirks),
-    ]
+    limit = BODY_LIMIT if body_limit is None else body_limit
+    guard = Guard(keys=keys, body_limit=limit, quirks=platform.world.quirks, hosts=hosts)
+    faults = partial(Faults, quirks=platform.world.quirks)
     handlers: dict[Any, Any] = {
         PlatformError: _refused,
         HTTPException: _http_error,
@@ -69,9 +62,14 @@ def create_app(
     routers = (*gateway.routers, *control.routers, *inference.routers, *admin.routers)
     routes = [route for router in routers for route in router.routes]
     app = Application(
-        routes=routes, middleware=middleware, exception_handlers=handlers,
-        openapi_url=None, docs_url=None, redoc_url=None, telemetry=_UNOBSERVED,
-    )  # fmt: skip
+        routes=routes,
+        middleware=[Middleware(Layers, journal=journal, guard=guard, faults=faults)],
+        exception_handlers=handlers,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=_UNOBSERVED,
+    )
     app.state.platform = platform
     app.state.journal = journal
     app.state.declared = [one for router in routers for one in router.declared]

@@ -17,7 +17,6 @@ from starlette.requests import Request
 
 from emulator.core.errors import InvalidArgument
 from emulator.core.settings import Setting, settings
-from emulator.http.web import body
 
 M = TypeVar("M", bound="Body")
 
@@ -74,12 +73,30 @@ def _field(one: Setting) -> Any:
     return Field(default_factory=one.make)
 
 
+async def body(request: Request) -> dict[str, Any]:
+    """The JSON object in the body, `{}` when there is none; raises InvalidArgument."""
+    return parse(await request.body())
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """A JSON object; raises InvalidArgument for anything else."""
+    if not raw:
+        return {}
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidArgument(f"the request body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidArgument("the request body must be a JSON object")
+    return value
+
+
 async def read_body(request: Request, cls: type[M]) -> tuple[M, dict[str, Any]]:
     """The body as `cls` and as it was sent.
 
     Raises InvalidArgument that names the first wrong field, or one that is refused.
     """
-    raw = _without_nulls(await body(request))
+    raw = _without_nulls(parse(await request.body()))
     refuse(raw, cls)
     try:
         return cls.model_validate(raw), raw

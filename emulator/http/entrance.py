@@ -1,18 +1,23 @@
-"""The server's first ASGI app: healthy as soon as the platform is there, open when the application is.
+"""What every request passes on its way in and out, in one place and in this order: journal, guard, faults, application.
 
+`Entrance` is the server's first ASGI app: healthy as soon as the platform is there, open when the application is.
 Importing the application (FastAPI, the routes, their models) takes longer than all the rest of a start. Meanwhile a
-client already learns that somebody is here, and what it asks waits at the door instead of being refused.
+client already learns that somebody is here, and what it asks waits instead of being refused. So this module imports
+neither of them.
 """
 
 import asyncio
+import math
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from emulator.http.recorder import Recorder
-from emulator.journal.journal import Journal
+from emulator.journal.journal import CURRENT, Exchange, Journal
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from emulator.http.guard import Guard
 
 HEALTHY = b'{"status":"ok"}'
 
@@ -23,7 +28,7 @@ class Entrance:
     def __init__(self, journal: Journal) -> None:
         self._app: ASGIApp | None = None
         self._opened: Future[ASGIApp] = Future()
-        self._health = Recorder(_health, journal=journal)
+        self._health = Layers(_health, journal=journal)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         app = self._app
@@ -40,6 +45,98 @@ class Entrance:
         """Refuse those who wait, if it never opened; from any thread."""
         if self._app is None:
             self.open(_refusal)
+
+
+class Layers:
+    """The application's one middleware: keeps the journal, asks the guard, lets faults strike, counts the body.
+
+    Without a guard whoever asks is let in; `faults` wraps the application where a switch may break an answer.
+    """
+
+    def __init__(
+        self,
+        app: "ASGIApp",
+        *,
+        journal: Journal,
+        guard: "Guard | None" = None,
+        faults: "Callable[[ASGIApp], ASGIApp] | None" = None,
+    ) -> None:
+        self._app = app
+        self._journal = journal
+        self._guard = guard
+        self._faults = app if faults is None else faults(app)
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["path"].startswith("/_ftsim/"):  # what a test sets and looks at is not what its client does
+            await self._admit(scope, receive, send)
+        else:
+            await self._record(scope, receive, send)
+
+    async def _record(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Write down the request and its answer; what passes is untouched."""
+        journal = self._journal
+        exchange = journal.open(scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
+        CURRENT.set(exchange)
+        endings: list[Callable[[], None]] = []
+        scope["endings"] = endings
+        exchange.request_type = _content_type(scope["headers"])
+
+        async def speak(message: "Message") -> None:
+            if message["type"] == "http.response.start":
+                journal.tells(exchange, message["status"])
+                exchange.response_type = _content_type(message.get("headers", ()))
+            elif message["type"] == "http.response.body":
+                # Closed before it is out: whoever has the answer may read the journal at once.
+                journal.answered(exchange, message.get("body", b""), last=not message.get("more_body"))
+            await send(message)
+
+        try:
+            await self._admit(scope, receive, speak, exchange)
+        except BaseException as error:
+            exchange.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            if not exchange.ended:
+                journal.close(exchange)
+            for end in endings:
+                end()
+
+    async def _admit(self, scope: "Scope", receive: "Receive", send: "Send", exchange: Exchange | None = None) -> None:
+        """Answer a request that the guard lets in, or its refusal; raises PayloadTooLarge where the body is read."""
+        guard, app, limit = self._guard, self._app, math.inf
+        if guard is not None:
+            refused = guard.refusal(scope)
+            if exchange is not None:
+                exchange.account = scope.get("account", "")
+            if refused is not None:
+                await refused(scope, receive, send)
+                return
+            limit = scope["body_limit"]
+            app = app if guard.quirks.quiet else self._faults
+        journal, size = self._journal, 0
+
+        async def listen() -> "Message":
+            nonlocal size
+            message = await receive()
+            if chunk := message.get("body"):
+                size += len(chunk)
+                if exchange is not None:
+                    journal.asked(exchange, chunk)
+                if guard is not None and size > limit:
+                    raise guard.too_large()
+            return message
+
+        await app(scope, listen, send)
+
+
+def _content_type(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> str:
+    """Header names are lower-case, in what a server hands in and in what an app hands out (ASGI)."""
+    for name, value in headers:
+        if name == b"content-type":
+            return value.decode("latin-1")
+    return ""
 
 
 def _asks_health(scope: "Scope") -> bool:

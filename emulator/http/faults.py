@@ -1,4 +1,4 @@
-"""Pure ASGI middleware for faults of any endpoint: an error status, a lost reply, slowness (FAILURES A15, B2, D6).
+"""Faults of any endpoint, around the application: an error status, a lost reply, slowness (FAILURES A15, B2, D6).
 
 What comes before the request is carried out: delay, refusal, loss. After it: another status, loss, a body that is cut
 or slow. A fault strikes where its switch matches: by endpoint, job, deployment, checkpoint, with a chance or a budget.
@@ -29,16 +29,15 @@ _PIECES = 8
 
 
 class Faults:
-    """Asks the quirks before and after each request; costs one attribute read when no switch is on."""
+    """Asks the quirks before and after each request; is passed by as long as no switch is on."""
 
     def __init__(self, app: ASGIApp, *, quirks: Quirks) -> None:
         self._app = app
         self._quirks = quirks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        quiet = self._quirks.quiet or not self._quirks.any_of(_FAULTS)
-        if scope["type"] != "http" or quiet or path in OPEN or path.startswith("/_ftsim/"):
+        path = scope["path"]
+        if not self._quirks.any_of(_FAULTS) or path in OPEN or path.startswith("/_ftsim/"):
             await self._app(scope, receive, send)
             return
         name, subject = endpoint(scope["method"], path)

@@ -1,16 +1,17 @@
-"""Pure ASGI middleware: who is asking (WIRE 1.1), whose resource it is, and how long a body may be."""
+"""Judges every request: who is asking (WIRE 1.1), whose resource it is, and how long its body may be."""
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from emulator.core.endpoints import ENDPOINTS, Callers, pattern
 from emulator.core.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated
 from emulator.core.names import Subject
-from emulator.http.web import refusal
+from emulator.http.web import Reply, refusal
 from emulator.quirks import calls
 from emulator.quirks.engine import Quirks
 
@@ -27,7 +28,7 @@ class Guard:
     """Refuses unknown keys (401), other accounts' resources (403) and bodies over `body_limit` bytes (413)."""
 
     def __init__(
-        self, app: ASGIApp, *, keys: Mapping[str, str], body_limit: int, quirks: Quirks, hosts: Collection[str] = ()
+        self, *, keys: Mapping[str, str], body_limit: int, quirks: Quirks, hosts: Collection[str] = ()
     ) -> None:
         """`keys` maps an API key to its account; the first is the emulator's own, which may ask for everything.
 
@@ -35,21 +36,22 @@ class Guard:
         """
         self._admin = next(iter(keys), None)
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._app = app
         self._keys = keys
-        self._quirks = quirks
+        self.quirks = quirks
         self._body_limit = body_limit
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    def refusal(self, scope: Scope) -> Reply | None:
+        """The answer to a request that is not let in; None for one that is, whose account and limit are noted."""
+        scope["body_limit"] = math.inf if scope["path"] in UNLIMITED else self._body_limit
         try:
             self._admit(scope)
         except PlatformError as refused:
-            await refusal(scope, refused.http, refused.envelope())(scope, receive, send)
-            return
-        await self._app(scope, receive if scope["path"] in UNLIMITED else self._counted(receive), send)
+            return refusal(scope, refused.http, refused.envelope())
+        return None
+
+    def too_large(self) -> PayloadTooLarge:
+        """The error for a body that is over the limit."""
+        return PayloadTooLarge(f"the request body is over {self._body_limit} bytes: send fewer datums per call")
 
     def _admit(self, scope: Scope) -> None:
         path = scope["path"]
@@ -62,7 +64,7 @@ class Guard:
         if account is None:
             raise Unauthenticated("unknown or missing API key: send it as X-Api-Key or as Authorization: Bearer")
         scope["account"], scope["admin"] = account, self._admin == key
-        narrow = not self._quirks.quiet and self._quirks.value(calls.INFERENCE_ONLY, Subject(account=account))
+        narrow = not self.quirks.quiet and self.quirks.value(calls.INFERENCE_ONLY, Subject(account=account))
         if narrow and not _for_inference(path):  # FAILURES F18
             raise Unauthenticated("this API key is for inference only: use one that may train")
         if match := _ACCOUNT.match(path):
@@ -71,7 +73,7 @@ class Guard:
                 raise PermissionDenied(f"this key belongs to account {account!r}, not to {owner[:64]!r}")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._body_limit and path not in UNLIMITED:
-            raise self._too_large()
+            raise self.too_large()
 
     def _key(self, headers: Mapping[bytes, bytes]) -> str | None:
         """The known key that the request carries; trainers get X-API-Key only, old clients send both (WIRE 2.1, 7)."""
@@ -103,22 +105,6 @@ class Guard:
     def _known(self, key: str) -> str | None:
         """A key as it is known, or with the `tml-` that tinker's client wants keys to begin with; None for no key."""
         return next((one for one in (key, key.removeprefix("tml-")) if one in self._keys), None)
-
-    def _counted(self, receive: Receive) -> Receive:
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._body_limit:
-                raise self._too_large()
-            return message
-
-        return counted
-
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"the request body is over {self._body_limit} bytes: send fewer datums per call")
 
 
 def _for_inference(path: str) -> bool:

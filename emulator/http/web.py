@@ -1,4 +1,4 @@
-"""What every route needs: the platform behind the app, the parsed body, JSON written with orjson."""
+"""What every route needs: the platform behind the app, the caller, JSON written with orjson."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from emulator.core.errors import InvalidArgument, error_body
+from emulator.core.errors import error_body
 from emulator.platform.platform import Platform
 
 _JSON = (b"content-type", b"application/json")
@@ -19,14 +19,13 @@ class Reply(Response):
 
     media_type = "application/json"
 
-    def render(self, content: Any) -> bytes:
-        return content if isinstance(content, bytes) else orjson.dumps(content)
-
-    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        if headers is None:  # what Starlette would work out anew for every answer
-            self.raw_headers = [(b"content-length", b"%d" % len(self.body)), _JSON]
-        else:
-            super().init_headers(headers)
+    def __init__(self, content: Any, status_code: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        # Not Starlette's own, which works out for every answer anew what is the same for all.
+        self.status_code = status_code
+        self.background = None
+        self.body = content if isinstance(content, bytes) else orjson.dumps(content)
+        given = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        self.raw_headers = [*given, (b"content-length", b"%d" % len(self.body)), _JSON]
 
 
 def platform_of(request: Request) -> Platform:
@@ -54,21 +53,3 @@ def request_id(scope: Scope) -> dict[str, str]:
 def refusal(scope: Scope, status: int, envelope: Mapping[str, Any]) -> Reply:
     """An error as whoever serves this path writes it, with the caller's request id."""
     return Reply(error_body(scope["path"], status, envelope), status, request_id(scope))
-
-
-async def body(request: Request) -> dict[str, Any]:
-    """The JSON object in the body, `{}` when there is none; raises InvalidArgument."""
-    return parse(await request.body())
-
-
-def parse(raw: bytes) -> dict[str, Any]:
-    """A JSON object; raises InvalidArgument for anything else."""
-    if not raw:
-        return {}
-    try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidArgument(f"the request body is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidArgument("the request body must be a JSON object")
-    return value

@@ -161,9 +161,13 @@ class Journal:
         exchange.status = status
         exchange.told = next(self._numbers)
 
-    def answered(self, exchange: Exchange, chunk: bytes) -> None:
-        exchange.response_size += len(chunk)
-        exchange.response = self._more(exchange, exchange.response, chunk)
+    def answered(self, exchange: Exchange, chunk: bytes, *, last: bool = False) -> None:
+        """Keep a piece of the answer; the `last` one ends the exchange."""
+        if chunk:
+            exchange.response_size += len(chunk)
+            exchange.response = self._more(exchange, exchange.response, chunk)
+        if last:
+            self.close(exchange)
 
     def close(self, exchange: Exchange) -> None:
         exchange.seconds = self._clock.elapsed() - exchange._started

@@ -25,4 +25,4 @@ def test_a_walk_takes_as_many_jumps_as_the_page_says(said: dict[str, tuple[int, 
         files, jumps = said[name]
         assert abs(len(walk.calls) - files) <= 2, f"{name}: {walk}"
         assert jumps - MORE <= len(walk.jumps) <= jumps + MORE, f"{name}: {walk}"
-        assert set(walk.calls) >= {"http/recorder.py", "http/guard.py", "journal/journal.py"}
+        assert set(walk.calls) >= {"http/entrance.py", "http/guard.py", "journal/journal.py"}

@@ -17,12 +17,12 @@ from starlette.responses import Response
 from emulator.core.endpoints import ENDPOINTS, row
 from emulator.core.errors import InvalidArgument, NotFound
 from emulator.http import schemas
-from emulator.http.bodies import Body, refuse
+from emulator.http.bodies import Body, parse, refuse
 from emulator.http.declare import Declared, declare
 from emulator.http.gateway import answers, bodies
 from emulator.http.gateway.target import GatewayTarget
 from emulator.http.schemas import STRING, Schema, each, obj
-from emulator.http.web import Reply, parse
+from emulator.http.web import Reply
 from emulator.platform.trainers.futures import Promise
 from emulator.quirks import trainers
 

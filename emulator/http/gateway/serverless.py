@@ -10,10 +10,11 @@ from emulator.core.endpoints import POOLED
 from emulator.core.errors import FailedPrecondition, InvalidArgument
 from emulator.core.names import CheckpointScope, resource
 from emulator.http import schemas
+from emulator.http.bodies import parse
 from emulator.http.declare import Endpoints
 from emulator.http.gateway.bodies import SamplingRoute
 from emulator.http.gateway.routes import VERBS, answer
-from emulator.http.web import Reply, caller, parse, platform_of
+from emulator.http.web import Reply, caller, platform_of
 from emulator.platform.platform import Platform
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.trainer import Trainer

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from emulator.core.errors import InvalidArgument
 from emulator.core.names import Subject, split_resource
 from emulator.http import schemas
-from emulator.http.bodies import Ignored, SnakeBody
+from emulator.http.bodies import Ignored, SnakeBody, body
 from emulator.http.declare import Endpoints
-from emulator.http.web import Reply, body, caller, platform_of
+from emulator.http.web import Reply, caller, platform_of
 from emulator.platform.deployments.hotload import CHECKSUM, Incremental
 from emulator.platform.platform import Platform
 from emulator.quirks import deployments
