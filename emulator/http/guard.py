@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -54,11 +55,10 @@ class Guard:
         return PayloadTooLarge(f"the request body is over {self._body_limit} bytes: send fewer datums per call")
 
     def _admit(self, scope: Scope) -> None:
-        path = scope["path"]
-        self._check_origin(dict(scope["headers"]))
+        path, headers = scope["path"], dict(scope["headers"])
+        self._check_origin(headers)
         if path in OPEN or (b"signature=" in scope["query_string"] and any(one.fullmatch(path) for one in _SIGNED)):
             return
-        headers = dict(scope["headers"])
         key = self._key(headers)
         account = None if key is None else self._keys[key]
         if account is None:
@@ -112,6 +112,7 @@ def _for_inference(path: str) -> bool:
     return path in _INFERENCE or path.startswith("/_ftsim/")
 
 
+@lru_cache(64)
 def _host(url: bytes) -> str:
     """The host that a URL names, in lower case; "" for none."""
     try:
@@ -120,11 +121,13 @@ def _host(url: bytes) -> str:
         return ""
 
 
+@lru_cache(64)
 def _is_here(host: str) -> bool:
     """Whether a name means this machine, whatever a name server says."""
     return host == "localhost" or host.endswith(".localhost") or (_is_address(host) and ip_address(host).is_loopback)
 
 
+@lru_cache(64)
 def _is_address(host: str) -> bool:
     try:
         ip_address(host)
