@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import ClassVar, Literal, Self
 
 from emulator.backend import Backend
+from emulator.core.catalogue import NEWEST, platform_of
 from emulator.core.clock import Clock
-from emulator.core.errors import Unavailable
+from emulator.core.errors import InvalidArgument, Unavailable
 from emulator.http.entrance import Entrance
 from emulator.http.listener import Listener, listen
 from emulator.journal import file as journal_file
@@ -37,17 +38,25 @@ START_S = 20.0
 _log = logging.getLogger(__name__)
 
 
+def _platform(date: str) -> str:
+    try:
+        return platform_of(date)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from None
+
+
 class Emulator:
     """The pretend platform as a context manager.
 
     `backend` computes, "light" (the default here) without any model; `state_dir` keeps everything across restarts, None
     keeps it until the end; `api_key` is the state folder's own when none is given, and well known without a folder;
     `allow_hosts` are names under which it may be reached besides addresses and localhost; `port` 0 takes a free one;
-    `models` puts Hugging Face folders behind names; `catalogue` are files that declare more models and shapes; `keys`
-    adds API keys of further accounts, which may not ask for what concerns all; `clock` is for replays;
-    `prepare` is called when the platform is there and nobody has been served; `patience_s` is how long to wait for
-    another emulator that is just leaving the state folder. What was asked is left in the state
-    folder's `journals` at the end. Raises FailedPrecondition when another emulator uses the state folder.
+    `models` puts Hugging Face folders behind names; `catalogue` are files that declare more models and shapes;
+    `platform` is a date, `2026-04` or later: the service as it was then; `keys` adds API keys of further accounts,
+    which may not ask for what concerns all; `clock` is for replays; `prepare` is called when the platform is there and
+    nobody has been served; `patience_s` is how long to wait for another emulator that is just leaving the state folder.
+    What was asked is left in the state folder's `journals` at the end. Raises InvalidArgument for a date that is none,
+    FailedPrecondition when another emulator uses the state folder.
     """
 
     DEFAULT_BACKEND: ClassVar[BackendName] = "light"
@@ -65,6 +74,7 @@ class Emulator:
         keys: Mapping[str, str] | None = None,
         models: Mapping[str, str | Path] | None = None,
         catalogue: tuple[str | Path, ...] = (),
+        platform: str = NEWEST,
         body_limit: int | None = None,
         allow_hosts: tuple[str, ...] = (),
         clock: Clock | None = None,
@@ -85,6 +95,7 @@ class Emulator:
         self._port = port
         self._models = models or {}
         self._catalogue = catalogue
+        self._date = _platform(platform)
         self._body_limit = body_limit
         self._clock = clock
         self._prepare = prepare
@@ -210,7 +221,7 @@ class Emulator:
             )  # fmt: skip
 
     def _build_catalogue(self) -> Catalogue:
-        catalogue = Catalogue.load(*(Path(path) for path in self._catalogue))
+        catalogue = Catalogue.load(*(Path(path) for path in self._catalogue), platform=self._date)
         for name, folder in self._models.items():
             catalogue.add_model(name, Path(folder))
         return catalogue

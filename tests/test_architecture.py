@@ -24,8 +24,8 @@ ROOMS = {
     "emulator.platform": {f"emulator.{room}" for room in ("core", "quirks", "state", "journal", "backend")},
     "emulator.http": {f"emulator.{room}" for room in ("core", "quirks", "state", "journal", "backend", "platform")},
     "ftsim.training": set(),
-    # Of the emulator, what computes knows the protocol, its errors and its kinds alone.
-    "ftsim.compute": {"emulator.backend", "emulator.core.errors", "emulator.core.kinds"},
+    # Of the emulator, what computes knows the protocol, its errors, its kinds and the one catalogue.
+    "ftsim.compute": {"emulator.backend", *(f"emulator.core.{module}" for module in ("errors", "kinds", "catalogue"))},
     "ftsim.extras": set(),
     "ftsim.local": {"emulator", "ftsim.compute", "ftsim.extras"},
     "ftsim.process": {"emulator", "ftsim.compute", "ftsim.local", "ftsim.extras"},

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
+from emulator.core.catalogue import ACCOUNTS
 from emulator.core.endpoints import ENDPOINTS, Callers, pattern
 from emulator.core.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated
 from emulator.core.names import Subject
@@ -19,7 +20,7 @@ from emulator.quirks.engine import Quirks
 OPEN = frozenset(row.path for row in ENDPOINTS if row.callers is Callers.ANYONE)
 UNLIMITED = frozenset({"/_ftsim/snapshot"})
 """Their bodies go to the disk as they come; what is in them is limited there."""
-READABLE = frozenset({"fireworks", "-"})
+READABLE = frozenset({*ACCOUNTS, "-"})
 _ACCOUNT = re.compile(r"/v1/accounts/([^/]+)/|/training/v1/rlorTrainerJobs/([^/]+)/")
 _INFERENCE = frozenset(row.path for row in ENDPOINTS if row.callers is Callers.INFERENCE)
 _SIGNED = [pattern(row.path) for row in ENDPOINTS if row.callers is Callers.LINK]

@@ -90,6 +90,10 @@ MODEL = obj(
     {
         "createTime": TIME,
         "contextLength": INTEGER,
+        "trainingContextLength": INTEGER,
+        "huggingFaceUrl": STRING,
+        "supervisedLoraTunable": BOOLEAN,
+        "supportsServerless": BOOLEAN,
         "baseModelDetails": obj(
             {"moe": BOOLEAN}, {"modelType": STRING, "parameterCount": {"type": ["string", "integer"]}}
         ),

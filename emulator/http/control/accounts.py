@@ -9,7 +9,7 @@ from emulator.http import schemas
 from emulator.http.control import wire
 from emulator.http.declare import LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, caller, platform_of
-from emulator.platform.models.catalogue import SHARED_ACCOUNT
+from emulator.platform.models.facts import SHARED_ACCOUNT
 from emulator.quirks import calls
 
 router = Endpoints()

@@ -81,7 +81,7 @@ async def _promote(request: Request, sent: Promote, raw: dict[str, Any], owner: 
     )
     done = await run_in_threadpool(platform.promotion.promote, asked)
     if isinstance(done, Model):
-        return Reply({"model": wire.model(done)})
+        return Reply({"model": wire.model(done, platform.models.facts(done))})
     style = platform.world.quirks.value(promotion.OPERATIONS_METADATA_STYLE, done.subject)
     return Reply({"operation": wire.operation(done, platform.models, style)})
 

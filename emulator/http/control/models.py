@@ -13,6 +13,7 @@ from emulator.http.control import wire
 from emulator.http.control.requests import list_query
 from emulator.http.declare import ACTS, LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
+from emulator.state.entities import Model
 
 router = Endpoints()
 _FACT = Refusal("it is a fact about the model's files")
@@ -42,8 +43,13 @@ class UpdateModel(Body):
 @router.serve("list_models", answer=schemas.page("models", schemas.MODEL), query=LIST)
 async def list_models(request: Request) -> Response:
     """List models, oldest first."""
-    found = platform_of(request).models.list(request.path_params["account"], list_query(request, wire.model))
-    return Reply(wire.listing("models", map(wire.model, found.rows), found.next_token, found.total))
+    models = platform_of(request).models
+
+    def as_resource(model: Model) -> dict[str, object]:
+        return wire.model(model, models.facts(model))
+
+    found = models.list(request.path_params["account"], list_query(request, as_resource))
+    return Reply(wire.listing("models", map(as_resource, found.rows), found.next_token, found.total))
 
 
 @router.serve(
@@ -52,10 +58,9 @@ async def list_models(request: Request) -> Response:
 async def update(request: Request) -> Response:
     """Change what a person reads of a model."""
     sent, _ = await read_body(request, UpdateModel)
-    changed = platform_of(request).models.update(
-        _name(request), display_name=sent.display_name, description=sent.description
-    )
-    return Reply(wire.model(changed))
+    models = platform_of(request).models
+    changed = models.update(_name(request), display_name=sent.display_name, description=sent.description)
+    return Reply(wire.model(changed, models.facts(changed)))
 
 
 @router.serve("delete_model")
@@ -86,7 +91,9 @@ async def file(request: Request) -> Response:
 @router.serve("get_model", answer=schemas.MODEL, query=READ_MASK)
 async def get(request: Request) -> Response:
     """Show a model."""
-    return Reply(wire.model(platform_of(request).models.get(_name(request))))
+    models = platform_of(request).models
+    found = models.get(_name(request))
+    return Reply(wire.model(found, models.facts(found)))
 
 
 def _name(request: Request) -> str:

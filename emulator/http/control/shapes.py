@@ -9,7 +9,8 @@ from emulator.http.control import wire
 from emulator.http.control.requests import list_query
 from emulator.http.declare import LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
-from emulator.platform.models.catalogue import DeploymentShape, TrainingShape, versions
+from emulator.platform.models.catalogue import versions
+from emulator.platform.models.facts import DeploymentShape, TrainingShape
 
 router = Endpoints()
 _BY_MODEL = {**LIST, "targetModel": Refusal("filter by snapshot.base_model")}
@@ -25,7 +26,8 @@ async def training_versions(request: Request) -> Response:
     def as_resource(item: tuple[TrainingShape, str]) -> dict[str, object]:
         return wire.training_shape_version(*item, platform)
 
-    found = versions(platform.catalogue.training_shapes, **_parent(request))
+    named = f"{request.url.path.removesuffix('/versions')} {request.query_params.get('filter', '')}"
+    found = versions(platform.catalogue.shapes_named_in(named), "trainingShapes", **_parent(request))
     page = list_query(request, as_resource).page(found, found.index)
     return Reply(wire.listing("trainingShapeVersions", map(as_resource, page.rows), page.next_token, page.total))
 
@@ -64,7 +66,7 @@ async def deployment_versions(request: Request) -> Response:
     def as_resource(item: tuple[DeploymentShape, str]) -> dict[str, object]:
         return wire.deployment_shape_version(*item, platform)
 
-    found = versions(platform.catalogue.deployment_shapes, **_parent(request))
+    found = versions(platform.catalogue.deployment_shapes, "deploymentShapes", **_parent(request))
     page = list_query(request, as_resource).page(found, found.index)
     return Reply(wire.listing("deploymentShapeVersions", map(as_resource, page.rows), page.next_token, page.total))
 

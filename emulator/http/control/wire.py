@@ -3,13 +3,26 @@
 from collections.abc import Iterable
 from typing import Any
 
+from emulator.core.catalogue import ACCOUNTS
 from emulator.core.clock import rfc3339
-from emulator.platform.models.catalogue import BIRTH, SHARED_ACCOUNT, DeploymentShape, TrainingShape, versioned
+from emulator.platform.models.facts import (
+    BIRTH,
+    SHARED_ACCOUNT,
+    CatalogueModel,
+    DeploymentShape,
+    TrainingShape,
+    versioned,
+)
 from emulator.platform.models.models import ADDON, BASE_KINDS, Models
 from emulator.platform.platform import Platform
 from emulator.state.entities import Job, Model, Operation, Session
 
 _BORN = rfc3339(BIRTH)
+_HUB = "https://huggingface.co"
+_FLAGS = {
+    "v2": "useTrainingV2", "rl": "rlTunable", "sl": "supervisedLoraTunable", "sf": "supervisedFullParameterTunable",
+    "rll": "rlLoraTunable", "rlf": "rlFullParameterTunable",
+}  # fmt: skip
 
 
 def account(account_id: str) -> dict[str, Any]:
@@ -71,8 +84,11 @@ def session(entity: Session) -> dict[str, Any]:
     return body | {key: value for key, value in optional.items() if value}
 
 
-def model(entity: Model) -> dict[str, Any]:
-    """A model; an add-on has peftDetails, everything else baseModelDetails."""
+def model(entity: Model, known: CatalogueModel | None = None) -> dict[str, Any]:
+    """A model; an add-on has peftDetails, everything else baseModelDetails.
+
+    `known` is what the catalogue says of it, or of the one that it descends from.
+    """
     base = entity.kind in BASE_KINDS
     body: dict[str, Any] = {
         "name": entity.name,
@@ -86,11 +102,11 @@ def model(entity: Model) -> dict[str, Any]:
         "contextLength": entity.context_length,
         "supportsLora": base,
         "tunable": base,
-        "public": entity.account == SHARED_ACCOUNT,
+        "public": entity.account in ACCOUNTS,
         "snapshotType": "FULL_SNAPSHOT",
         "baseModelDetails": {
-            "modelType": entity.model_type,
-            "parameterCount": str(entity.parameter_count),
+            **({"modelType": entity.model_type} if entity.model_type else {}),
+            **({"parameterCount": str(entity.parameter_count)} if entity.parameter_count else {}),
             "moe": entity.moe,
             "tunable": base,
             "checkpointFormat": "HUGGINGFACE",
@@ -102,9 +118,23 @@ def model(entity: Model) -> dict[str, Any]:
             "r": entity.lora_rank,
             "targetModules": entity.target_modules,
         }
+    elif known is not None:
+        body |= _training_facts(entity, known)
     if entity.source_checkpoint:
         body["importedFrom"] = entity.source_checkpoint
     return body
+
+
+def _training_facts(entity: Model, known: CatalogueModel) -> dict[str, Any]:
+    """What clients read of a base model before they train it; what is not known is left out."""
+    facts: dict[str, Any] = {
+        "trainingContextLength": known.training_context_length or known.context_length,
+        "supportsServerless": known.serverless,
+        **{name: flag in known.flags for flag, name in _FLAGS.items()},
+    }
+    if known.tokenizer and not entity.blob:
+        facts["huggingFaceUrl"] = f"{_HUB}/{known.tokenizer}"
+    return facts
 
 
 def operation(entity: Operation, models: Models, style: str = "statusMessage") -> dict[str, Any]:
@@ -116,7 +146,8 @@ def operation(entity: Operation, models: Models, style: str = "statusMessage") -
     if done and entity.error is not None:
         body["error"] = entity.error
     elif done and entity.response is not None:
-        promoted = model(models.get(entity.response["model"]))
+        made = models.get(entity.response["model"])
+        promoted = model(made, models.facts(made))
         body["response"] = {"@type": "type.googleapis.com/gateway.Model", **promoted}
     return body
 
@@ -124,9 +155,9 @@ def operation(entity: Operation, models: Models, style: str = "statusMessage") -
 def training_shape_version(shape: TrainingShape, version: str, platform: Platform) -> dict[str, Any]:
     """One version with the snapshot that clients read (WIRE 1.6)."""
     known = platform.catalogue.model(shape.base_model)
-    deployment = platform.catalogue.deployment_shapes[shape.deployment_shape]
+    deployment, latest = platform.catalogue.deployment_shape(shape.deployment_shape)
     snapshot = training_shape(shape) | {
-        "deploymentShapeVersion": versioned(deployment),
+        "deploymentShapeVersion": versioned(deployment, latest),
         "modelType": known.model_type if known else "",
         "parameterCount": str(known.parameter_count) if known else "0",
     }

@@ -6,7 +6,8 @@ from typing import Any
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument, PreconditionFailed
 from emulator.core.names import Subject
-from emulator.platform.models.catalogue import Catalogue, versioned
+from emulator.platform.models.catalogue import Catalogue
+from emulator.platform.models.facts import versioned
 from emulator.platform.models.models import ADDON, Models
 from emulator.quirks import jobs
 from emulator.quirks.engine import Quirks

@@ -6,7 +6,8 @@ from emulator.backend import Backend, BaseModel
 from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from emulator.core.lifecycle import Lifecycle
 from emulator.core.names import split_resource
-from emulator.platform.models.catalogue import BIRTH, Catalogue, CatalogueModel
+from emulator.platform.models.catalogue import Catalogue
+from emulator.platform.models.facts import BIRTH, CatalogueModel
 from emulator.platform.queries.paging import Page, Query
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Model
@@ -36,8 +37,8 @@ class Models:
         if (known := self._catalogue.model(name)) is not None:
             return _as_model(known)
         raise NotFound(
-            f"model {name[:200]!r} not found: check the name in its account's list of models, or put weights behind it "
-            "(ftsim serve --model NAME=FOLDER)"
+            f"model {name[:200]!r} not found: check the name in its account's list of models; "
+            f"{self._catalogue.why_unknown(name)}"
         )
 
     def visible(self, account: str, name: str) -> Model:
@@ -56,7 +57,7 @@ class Models:
         """The models of one account, those of the catalogue first; raises InvalidArgument for a foreign page token."""
         prefix = f"accounts/{account}/"
         known = [_as_model(m, at) for at, m in enumerate(self._catalogue.models.values()) if m.name.startswith(prefix)]
-        own = [model for model in self._world.models.of(account) if self._catalogue.model(model.name) is None]
+        own = [model for model in self._world.models.of(account) if model.name not in self._catalogue.models]
         return query.page(known + [self._lifecycle.settle(model) for model in own], lambda model: model.created)
 
     def base(self, name: str) -> BaseModel:
@@ -74,6 +75,10 @@ class Models:
         if base.folder is None and not self._backend.knows(name):
             raise FailedPrecondition(f"no weights stand behind {name}: put a folder there with --model {name}=FOLDER")
         return base
+
+    def facts(self, model: Model) -> CatalogueModel | None:
+        """What the catalogue says of a model, or of the one that it descends from."""
+        return self._catalogue.model(model.root or model.name)
 
     def root(self, name: str) -> str:
         """The catalogue model that a model descends from."""
@@ -139,5 +144,5 @@ def _as_model(known: CatalogueModel, index: int = 0) -> Model:
     return Model(
         account=account, id=short, kind=known.kind, created=BIRTH + index, updated=BIRTH + index, blob="",
         model_type=known.model_type, parameter_count=known.parameter_count, context_length=known.context_length,
-        moe=known.moe, display_name=short,
+        moe=known.moe, display_name=known.display_name or short,
     )  # fmt: skip

@@ -1,21 +1,22 @@
-"""Catalogue of base models: resource name -> a tiny real architecture with shipped pre-trained weights.
+"""Base models: resource name -> a tiny real architecture with shipped pre-trained weights.
 
-`base_folder` hands out a complete Hugging Face folder that `transformers` opens without ftsim. Names of one family
-share weights; what differs between them is the context length and the tokenizer id they are known by.
+Names and facts are those of `emulator.core.catalogue`. `base_folder` hands out a complete Hugging Face folder that
+`transformers` opens without ftsim. Names of one family share weights; what differs between them is the context length
+and the tokenizer id they are known by.
 """
 
 import hashlib
 import json
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache as memoise
 from pathlib import Path
 from typing import Any
 
+from emulator.core import catalogue as table
 from ftsim.compute.assets import FOLDER
 from ftsim.compute.models.once import write_once
 
-PREFIX = "accounts/fireworks/models/"
+PREFIX = table.PREFIX
 SHIPPED_FILES = ("config.json", "model.safetensors")
 
 
@@ -25,16 +26,16 @@ class UnknownModelError(LookupError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the catalogue declares about a base model."""
+    """What the catalogue declares about a base model, as far as it decides what is computed."""
 
     name: str
     """Full resource name."""
     architecture: str
     """Folder of the shipped weights, e.g. `qwen3_moe`."""
     tokenizer_id: str
-    """Hugging Face name of its tokenizer, e.g. `Qwen/Qwen3-8B`."""
+    """Hugging Face name of its tokenizer, e.g. `Qwen/Qwen3-8B`; its own name where none is known."""
     context_length: int
-    """Tokens."""
+    """Tokens: what it serves or is trained with, whichever is longer."""
 
     @property
     def moe(self) -> bool:
@@ -50,68 +51,32 @@ class Facts:
         return _parameter_count(self.architecture)
 
 
-_TABLE: tuple[tuple[str, str, str, int], ...] = (
-    ("qwen3-0p6b", "qwen3", "Qwen/Qwen3-0.6B", 131072),
-    ("qwen3-1p7b", "qwen3", "Qwen/Qwen3-1.7B", 131072),
-    ("qwen3-4b", "qwen3", "Qwen/Qwen3-4B", 262144),
-    ("qwen3-8b", "qwen3", "Qwen/Qwen3-8B", 262144),
-    ("qwen3-embedding-8b", "qwen3", "Qwen/Qwen3-Embedding-8B", 131072),
-    ("qwen3p5-9b", "qwen3", "Qwen/Qwen3.5-9B", 262144),
-    ("qwen3p6-27b", "qwen3", "Qwen/Qwen3.6-27B", 262144),
-    ("qwen3-30b-a3b", "qwen3_moe", "Qwen/Qwen3-30B-A3B", 262144),
-    ("qwen3-235b-a22b", "qwen3_moe", "Qwen/Qwen3-235B-A22B", 262144),
-    ("kimi-k2-instruct", "deepseek_v3", "moonshotai/Kimi-K2-Instruct", 262144),
-    ("kimi-k2-instruct-0905", "deepseek_v3", "moonshotai/Kimi-K2-Instruct-0905", 262144),
-    ("kimi-k2-thinking", "deepseek_v3", "moonshotai/Kimi-K2-Thinking", 262144),
-    ("kimi-k2p5", "deepseek_v3", "moonshotai/Kimi-K2.5", 262144),
-    ("kimi-k2p6", "deepseek_v3", "moonshotai/Kimi-K2.6", 262144),
-    ("deepseek-v3", "deepseek_v3", "deepseek-ai/DeepSeek-V3", 163840),
-    ("deepseek-v3-0324", "deepseek_v3", "deepseek-ai/DeepSeek-V3-0324", 163840),
-    ("deepseek-v3p1", "deepseek_v3", "deepseek-ai/DeepSeek-V3.1", 163840),
-    ("deepseek-v3p2", "deepseek_v3", "deepseek-ai/DeepSeek-V3.2", 163840),
-    ("glm-5", "glm4_moe", "zai-org/GLM-5", 202752),
-    ("glm-5p1", "glm4_moe", "zai-org/GLM-5.1", 202752),
-)
-_CATALOGUE = {
-    PREFIX + short: Facts(PREFIX + short, architecture, tokenizer_id, context)
-    for short, architecture, tokenizer_id, context in _TABLE
-}
-_FAMILIES = (
-    (re.compile(r"kimi-k2(p\d+)?(-[a-z0-9]+)*"), "kimi-k2-instruct"),
-    (re.compile(r"deepseek-v3(p\d+)?(-[a-z0-9]+)*"), "deepseek-v3"),
-    (re.compile(r"glm-5(p\d+)?(-[a-z0-9]+)*"), "glm-5"),
-)
-"""Names of a family that the table does not list are served as its first member."""
-
-
 def names() -> tuple[str, ...]:
-    """Resource names of the catalogue, in its order."""
-    return tuple(_CATALOGUE)
+    """Resource names of the catalogue, in its order; names of its families are served besides."""
+    return tuple(table.table().models)
 
 
 def known(name: str) -> bool:
     """Whether `base_folder` can serve this resource name."""
-    return _find(name) is not None
+    return table.find(name) is not None
 
 
 def facts(name: str) -> Facts:
     """What the catalogue declares about `name`; raises `UnknownModelError`."""
-    found = _find(name)
+    found = table.find(name)
     if found is None:
-        shorts = ", ".join(known_name.removeprefix(PREFIX) for known_name in names())
-        raise UnknownModelError(f"ftsim: there is no base model {name!r}; the catalogue has {PREFIX}{{{shorts}}}")
-    return found
+        raise UnknownModelError(f"ftsim: there is no base model {name!r}: {table.why_unknown(name)}")
+    longest = max(found.context_length, found.training_context_length, _longest_shapes().get(name, 0))
+    return Facts(name, found.stand_in, found.tokenizer or name, longest)
 
 
-def _find(name: str) -> Facts | None:
-    if name in _CATALOGUE or not name.startswith(PREFIX):
-        return _CATALOGUE.get(name)
-    short = name.removeprefix(PREFIX)
-    for pattern, member in _FAMILIES:
-        if pattern.fullmatch(short):
-            like = _CATALOGUE[PREFIX + member]
-            return replace(like, name=name)
-    return None
+@memoise
+def _longest_shapes() -> dict[str, int]:
+    """The longest training shape of each model, in tokens."""
+    longest: dict[str, int] = {}
+    for shape in table.table().shapes.values():
+        longest[shape.base_model] = max(shape.max_context_length, longest.get(shape.base_model, 0))
+    return longest
 
 
 def base_folder(name: str, cache: Path) -> Path:
@@ -120,7 +85,8 @@ def base_folder(name: str, cache: Path) -> Path:
     Safe when several processes ask at once.
     """
     about = facts(name)
-    target = Path(cache) / f"{name.removeprefix(PREFIX)}-{_assets_digest(about.architecture)}"
+    short = name.removeprefix(PREFIX).replace("/", "_")
+    target = Path(cache) / f"{short}-{about.context_length}-{_assets_digest(about.architecture)}"
     return write_once(target, lambda folder: _write(about, folder))
 
 

@@ -19,7 +19,8 @@ IMAGE_PROCESSOR_FAMILIES = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "moonshotai/Kimi-K2.
 
 def repositories() -> dict[str, models.Facts]:
     """Hub name -> the base model it belongs to."""
-    return {facts.tokenizer_id: facts for facts in map(models.facts, models.names())}
+    known = map(models.facts, models.names())
+    return {facts.tokenizer_id: facts for facts in known if facts.tokenizer_id != facts.name}
 
 
 def build(folder: Path) -> dict[str, str]:

@@ -8,23 +8,29 @@ import pytest
 from fireworks import Fireworks
 from fireworks.training.sdk import FireworksClient
 
+from emulator.core import catalogue as table
 from emulator.core.errors import InvalidArgument, NotFound
-from emulator.platform.models.catalogue import MODES, Catalogue
+from emulator.platform.models.catalogue import Catalogue
+from emulator.platform.models.facts import MODES
 from emulator.server import Emulator
 from tests.doubles import MOE, write_adapter, write_base
 
 FW = "accounts/fireworks"
 
 
+def key(emu: Emulator) -> dict[str, str]:
+    return {"Authorization": f"Bearer {emu.api_key}"}
+
+
 @pytest.mark.parametrize(
     ("shape", "model", "mode", "context"),
     [
         ("ts-qwen3-4b-smoke-v1", "qwen3-4b", "POLICY_TRAINER", 8_192),
-        ("qwen3-4b-minimum", "qwen3-4b", "POLICY_TRAINER", 32_768),
+        ("qwen3-4b-minimum", "qwen3-4b", "POLICY_TRAINER", 65_536),
         ("qwen3-4b-minimum-forward-only", "qwen3-4b", "FORWARD_ONLY", 32_768),
         ("qwen3-4b-minimum-lora", "qwen3-4b", "LORA_TRAINER", 32_768),
         ("qwen3-8b-128k-h200", "qwen3-8b", "POLICY_TRAINER", 131_072),
-        ("qwen3-8b-256k-h200-lora", "qwen3-8b", "LORA_TRAINER", 262_144),
+        ("qwen3-8b-256k-h200-lora", "qwen3-8b", "LORA_TRAINER", 256_000),
         ("qwen3p5-9b-256k", "qwen3p5-9b", "POLICY_TRAINER", 262_144),
         ("qwen3p5-9b-256k-lora", "qwen3p5-9b", "LORA_TRAINER", 262_144),
         ("qwen3-embedding-8b", "qwen3-embedding-8b", "POLICY_TRAINER", 32_768),
@@ -94,11 +100,109 @@ def test_the_generic_client_reads_models_and_deployment_shapes(emu: Emulator) ->
     with Fireworks(api_key=emu.api_key, base_url=emu.url, account_id="fireworks") as generic:
         model = generic.models.get("qwen3-8b")
         assert model.base_model_details is not None
-        assert model.base_model_details.parameter_count == "8200000000"
-        assert len(list(generic.models.list(page_size=5))) == len(Catalogue.load().models)
+        assert model.base_model_details.parameter_count == "8190735360"
+        shared = [name for name in Catalogue.load().models if name.startswith(f"{FW}/")]
+        assert [known.name for known in generic.models.list(page_size=50)] == shared
         versions = list(generic.deployment_shape_versions.list("rft-qwen3p5-9b-v2"))
         assert [version.latest_validated for version in versions] == [True]
         assert generic.deployment_shapes.get("ds-qwen3-8b").base_model == f"{FW}/models/qwen3-8b"
+
+
+def rows(kind: str) -> list[Any]:
+    known = table.table().models if kind == "model" else table.table().shapes
+    return list(known.values())
+
+
+@pytest.mark.parametrize("platform", table.PLATFORMS)
+def test_every_row_of_the_table_answers_on_its_platform_and_not_before(platform: str) -> None:
+    with Emulator(platform=platform) as emu, httpx.Client(base_url=emu.url, headers=key(emu)) as http:
+        for row in (*rows("model"), *rows("shape")):
+            answer = http.get(f"/v1/{row.name}")
+            assert answer.status_code == (200 if row.since <= platform else 404), row.name
+            if answer.status_code == 200:
+                assert answer.json()["name"] == row.name
+
+
+def test_a_name_of_a_later_platform_says_which() -> None:
+    with Emulator(platform="2026-04") as emu, httpx.Client(base_url=emu.url, headers=key(emu)) as http:
+        answer = http.get(f"/v1/{FW}/models/kimi-k3")
+    assert answer.status_code == 404
+    assert "use --platform 2026-08" in answer.json()["message"]
+
+
+def test_a_base_model_tells_what_a_client_asks_before_it_trains(http: httpx.Client) -> None:
+    body = http.get(f"/v1/{FW}/models/qwen3p8-27b").json()
+    assert (body["name"], body["supervisedLoraTunable"]) == (f"{FW}/models/qwen3p8-27b", True)
+    assert body["trainingContextLength"] == 131_072
+    assert body["huggingFaceUrl"] == "https://huggingface.co/Qwen/Qwen3.8-27B"
+    assert body["supportsServerless"] is True
+
+
+def test_every_model_says_how_long_it_trains_and_never_a_repository_that_is_not_known(http: httpx.Client) -> None:
+    for facts in rows("model"):
+        body = http.get(f"/v1/{facts.name}").json()
+        assert body["trainingContextLength"] > 0
+        assert body.get("huggingFaceUrl", "") == (facts.tokenizer and f"https://huggingface.co/{facts.tokenizer}")
+        assert body["supervisedLoraTunable"] == any(flag.partition("@")[0] == "sl" for flag in facts.flags)
+
+
+def test_a_flag_has_a_date() -> None:
+    with Emulator(platform="2026-08") as emu, httpx.Client(base_url=emu.url, headers=key(emu)) as http:
+        assert http.get(f"/v1/{FW}/models/qwen3p8-27b").json()["supervisedLoraTunable"] is False
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["qwen3p9-72b-a9b", "kimi-k9", "deepseek-v9-pro", "glm-9p1", "llama-v9-8b", "gemma-9-9b-it", "gpt-oss-9b",
+     "mistral-huge-9b", "nemotron-9-ultra", "minimax-m9", "muse-glimmer-90b"],
+)  # fmt: skip
+def test_a_name_that_begins_like_a_known_family_is_served(
+    client: FireworksClient, http: httpx.Client, name: str
+) -> None:
+    full = f"{FW}/models/{name}"
+    assert http.get(f"/v1/{full}").json()["name"] == full
+    profile = client.resolve_training_profile(f"{FW}/trainingShapes/ts-{name}-lora")
+    assert profile.trainer_mode == "LORA_TRAINER"
+    assert http.get(f"/v1/{profile.deployment_shape}").json()["snapshot"]["baseModel"] == full
+    text = f'snapshot.base_model="{full}" AND latest_validated=true'
+    found = http.get("/v1/accounts/-/trainingShapes/-/versions", params={"filter": text}).json()
+    assert {version["snapshot"]["trainerMode"] for version in found["trainingShapeVersions"]} == set(MODES)
+    assert client.model_is_moe(full) is (name in ("qwen3p9-72b-a9b", "kimi-k9", "deepseek-v9-pro", "glm-9p1",
+                                                  "gpt-oss-9b", "minimax-m9"))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["zebra-9b", "qwen", "my-qwen3", "kimi", "qwen3-", "qwen3-8B"])
+def test_any_other_name_is_refused_with_how_to_add_it(http: httpx.Client, name: str) -> None:
+    answer = http.get(f"/v1/{FW}/models/{name}")
+    assert answer.status_code == 404
+    assert "--model NAME=FOLDER" in answer.json()["message"]
+    assert "--catalogue FILE" in answer.json()["message"]
+
+
+def test_the_latest_version_has_a_name_of_its_own(client: FireworksClient, http: httpx.Client) -> None:
+    profile = client.resolve_training_profile(f"{FW}/trainingShapes/qwen3-8b-128k")
+    assert profile.training_shape_version == f"{FW}/trainingShapes/qwen3-8b-128k/versions/vnuk8fdq"
+    assert profile.deployment_shape_version == f"{FW}/deploymentShapes/rft-qwen3-8b/versions/gyiqbrd6"
+    assert (profile.accelerator_type, profile.accelerator_count) == ("NVIDIA_B200_180GB", 4)
+    for shape in ("trainingShapes/qwen3-8b-128k", "deploymentShapes/rft-qwen3-8b"):
+        latest = http.get(f"/v1/{FW}/{shape}/versions/latest").json()
+        assert latest["name"].startswith(f"{FW}/{shape}/versions/")
+        assert not latest["name"].endswith("latest")
+        assert latest["latestValidated"] is True
+
+
+@pytest.mark.parametrize(
+    ("date", "platform"),
+    [("2026-04", "2026-04"), ("2026-07-31", "2026-04"), ("2026-10", "2026-08"), ("2027-01-01", "2026-11")],
+)
+def test_a_date_falls_on_the_nearest_platform_before_it(date: str, platform: str) -> None:
+    assert table.platform_of(date) == platform
+
+
+@pytest.mark.parametrize("date", ["2026-03", "yesterday", "", "2026"])
+def test_what_is_no_date_or_too_early_is_refused(date: str) -> None:
+    with pytest.raises(ValueError, match="platform"):
+        table.platform_of(date)
 
 
 TOML = """
