@@ -40,8 +40,21 @@ ApiKey = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+_tracebacks = False
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Whether `fail` shows where an error came from (`ftsim --debug`)."""
+    global _tracebacks
+    _tracebacks = wanted
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
     """Say on stderr who speaks and what is wrong, and leave."""
+    if _tracebacks:
+        import traceback
+
+        traceback.print_exc()
     print(f"ftsim: {message.removeprefix('ftsim: ')}", file=sys.stderr)
     raise SystemExit(status)
 

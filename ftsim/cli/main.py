@@ -5,10 +5,12 @@ import sys
 from typing import Annotated
 
 import typer
+from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
 from ftsim.cli import (
     bench,
     checkpoints,
+    console,
     contract,
     data,
     demo,
@@ -31,7 +33,7 @@ app = typer.Typer(
     name="ftsim",
     help="A local emulator and test harness for the Fireworks Training API.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,11 +53,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error too.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    pass
+    console.show_tracebacks(debug)
 
 
 app.command("serve")(serve.serve)
@@ -79,15 +82,19 @@ app.command("reproduce")(reproduce.reproduce)
 def main() -> None:
     """Entry point of the console command; Ctrl-C ends it quietly."""
     try:
-        app()
+        status = app(standalone_mode=False)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
+    except NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except Exception as error:
         if (refusal := _refusal(error)) is None:
             raise
-        fail(refusal)
+        fail(refusal, getattr(error, "exit_code", 1))
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _refusal(error: Exception) -> str | None:
@@ -95,6 +102,9 @@ def _refusal(error: Exception) -> str | None:
     from emulator.core.errors import PlatformError
     from ftsim.extras import MissingExtraError, explained
 
+    if isinstance(error, UsageError):
+        where = error.ctx.command_path if error.ctx else "ftsim"
+        return f"{error.format_message().rstrip('.')}; `{where} --help` lists what there is"
     if isinstance(error, ModuleNotFoundError) and not isinstance(error, MissingExtraError):
         return explained(error)
     if isinstance(error, MissingExtraError):

@@ -1,5 +1,6 @@
 """Commands around a program: `ftsim COMMAND [our options] SCRIPT.py [its words]`."""
 
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,9 @@ class ProgramCommand(TyperCommand):
             if name.startswith("-")
         }
         at = program_begins(args, options)
+        if at < len(args) and (name := args[at].partition("=")[0]).startswith("-") and name not in ("-m", "--"):
+            near = get_close_matches(name, options, 1)
+            ctx.fail(f"no such option: {name}" + (f" (did you mean {near[0]}?)" if near else ""))
         return super().parse_args(ctx, args[:at] + (["--", *args[at:]] if at < len(args) else []))
 
 

@@ -1,6 +1,11 @@
 """`ftsim run`."""
 
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ftsim.cli.console import StateDir, fail
 from ftsim.cli.program import Program
@@ -9,21 +14,38 @@ from ftsim.cli.program import Program
 def run(
     program: Program = None,
     state_dir: StateDir = None,
+    memory: Annotated[bool, typer.Option("--memory", help="Keep nothing after the program's end.")] = False,
+    light: Annotated[bool, typer.Option("--light", help="Compute without a model and without torch.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Fixes ids, and what is derived from ids.", show_default=False)
+    ] = None,
+    quirk: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value[@selector=id][,times=n]: a failure of production, see docs/quirks.md."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
+    ] = None,
 ) -> None:
     """Run a program against the emulator.
 
     The program is not modified. The emulator of the state folder is started when it does not run, and ends after its
     last program. The program finds FIREWORKS_BASE_URL, FIREWORKS_API_KEY and an offline hub with the tokenizers of the
-    catalogue, and `training.*` when no cookbook is installed.
+    catalogue, and `training.*` when no cookbook is installed. Options that say how the emulator is to be are refused
+    when it runs already.
     """
     from ftsim.process.attendance import default_state_dir
-    from ftsim.process.run import RunError, exec_program
+    from ftsim.process.run import RunError, ServerOptions, command_line, exec_program
 
+    words, made = program or [], None
+    options = ServerOptions(tuple(quirk or ()), profile, seed, light, discard=memory)
     try:
-        exec_program(program or [], state_dir=_resolved(state_dir or default_state_dir()))
+        command_line(words)  # before a folder is made for it
+        made = Path(tempfile.mkdtemp(prefix="ftsim-")) if memory else None
+        root = made or state_dir or default_state_dir()
+        exec_program(words, state_dir=root.expanduser().resolve(), options=options)
     except RunError as error:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
         fail(str(error), 2)
-
-
-def _resolved(folder: Path) -> Path:
-    return folder.expanduser().resolve()

@@ -2,7 +2,7 @@
 
 import gc
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,7 +39,15 @@ def serve(
         str | None,
         typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
     ] = None,
+    print_env: Annotated[
+        Literal["sh", "fish", "docker", "github"],
+        typer.Option("--print-env", help="Print the variables of a client as these read them."),
+    ] = "sh",
+    env_file: Annotated[
+        Path | None, typer.Option(help="Write the variables into this file too.", show_default=False)
+    ] = None,
     until_deserted: Annotated[bool, typer.Option("--until-deserted", hidden=True)] = False,
+    discard: Annotated[bool, typer.Option("--discard", hidden=True)] = False,
 ) -> None:
     """Run the emulator until Ctrl-C."""
     gc.disable()  # importing makes objects that all stay: looking for garbage meanwhile is a tenth of the start
@@ -49,7 +57,7 @@ def serve(
     def up(emulator: Emulator) -> None:
         gc.freeze()
         gc.enable()
-        server.say(emulator)
+        server.say(emulator, print_env, env_file)
 
     try:
         status = server.serve(
@@ -65,6 +73,7 @@ def serve(
             catalogue=catalogue or [],
             warm=warm,
             until_deserted=until_deserted,
+            discard=discard,
             quirks=quirk or [],
             profile=profile,
             announce=up,

@@ -13,7 +13,7 @@ import typer
 from ftsim.cli.console import StateDir, fail
 
 if TYPE_CHECKING:
-    from ftsim.process.attendance import ServerRecord
+    from emulator.state.server_record import ServerRecord
 
 RECIPES = "ftsim.training.recipes"
 BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
@@ -142,8 +142,8 @@ def data_file(name: str) -> str:
 def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple[dict[str, Any], "ServerRecord"]:
     """Run the recipe against the emulator of a state folder, with what `ftsim run` gives a program."""
     from ftsim.process.attendance import Attendance
-    from ftsim.process.environment import in_environment
-    from ftsim.process.run import OVERRIDING_VARIABLES, RunError, join_server, program_environment
+    from ftsim.process.environment import OVERRIDING_VARIABLES, in_environment, program_environment
+    from ftsim.process.run import RunError, join_server
     from ftsim.training.errors import CheckpointError, TrainerError
     from ftsim.training.sdk import is_refusal
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Event
 
 from emulator.state import server_record
-from emulator.state.server_record import SERVER_FILE, ServerRecord as ServerRecord
+from emulator.state.server_record import SERVER_FILE, ServerRecord
 
 STATE_DIR = "FTSIM_STATE_DIR"
 

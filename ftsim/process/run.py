@@ -19,22 +19,38 @@ from typing import NoReturn
 
 import httpx
 
-import ftsim
+from emulator.state.server_record import ServerRecord
 from ftsim.compute.models import hub
-from ftsim.process.attendance import Attendance, Client, ServerRecord
+from ftsim.process.attendance import Attendance, Client
+from ftsim.process.environment import PACKAGE_ROOT, joined, program_environment
 
-SHIMS = Path(__file__).parent / "shims"
-PACKAGE_ROOT = Path(ftsim.__file__).parent.parent
 START_TIMEOUT = 60.0
 """Seconds a server may take to announce itself."""
 HEALTH_TIMEOUT = 5.0
 """Seconds after which a server that accepts connections counts as busy, not as gone."""
-OVERRIDING_VARIABLES = ("FIREWORKS_CREDENTIAL_CMD",)
-"""Removed from the program's environment: the SDK would fetch a real credential and prefer it to the emulator's key."""
 
 
 class RunError(Exception):
     """The program could not be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How the emulator of a run is to be; one that runs already cannot be changed, so then they are refused."""
+
+    quirks: tuple[str, ...] = ()
+    profile: str | None = None
+    seed: int | None = None
+    light: bool = False
+    discard: bool = False
+    """Delete the state folder when the last program has gone."""
+
+    def words(self) -> list[str]:
+        """The options as `ftsim serve` takes them."""
+        words = [word for quirk in self.quirks for word in ("--quirk", quirk)]
+        words += ["--profile", self.profile] if self.profile else []
+        words += ["--seed", str(self.seed)] if self.seed is not None else []
+        return [*words, *(["--light"] if self.light else []), *(["--discard"] if self.discard else [])]
 
 
 @dataclass(frozen=True)
@@ -80,9 +96,10 @@ def exec_program(
     state_dir: Path,
     env: Mapping[str, str] | None = None,
     server_command: Sequence[str] | None = None,
+    options: ServerOptions | None = None,
 ) -> NoReturn:
     """As `run_program`, but become the program: whoever kills this process kills the program itself."""
-    prepared = prepare(argv, state_dir=state_dir, env=env, server_command=server_command)
+    prepared = prepare(argv, state_dir=state_dir, env=env, server_command=server_command, options=options)
     os.set_inheritable(prepared.client.descriptor, True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -98,6 +115,7 @@ def prepare(
     state_dir: Path,
     env: Mapping[str, str] | None = None,
     server_command: Sequence[str] | None = None,
+    options: ServerOptions | None = None,
 ) -> Prepared:
     """Check the command, start or join the emulator and put the environment together; raises `RunError`."""
     state_dir = Path(state_dir).resolve()
@@ -106,7 +124,7 @@ def prepare(
         attendance, hub_variables = Attendance(state_dir), hub.build(state_dir / "hub")
     except OSError as error:
         raise RunError(f"ftsim: the state folder {state_dir} cannot be used: {error.strerror}") from error
-    server, client = join_server(attendance, server_command)
+    server, client = join_server(attendance, server_command, options)
     environment = program_environment({**os.environ, **(env or {})}, server, hub_variables)
     return Prepared(command, environment, server, client)
 
@@ -127,35 +145,26 @@ def command_line(argv: Sequence[str]) -> list[str]:
     return [sys.executable, *argv]
 
 
-def program_environment(
-    base: Mapping[str, str], server: ServerRecord, hub_variables: Mapping[str, str]
-) -> dict[str, str]:
-    """`base` with everything an unmodified program needs to talk to the emulator and to nobody else (WIRE 1.1)."""
-    environment = {key: value for key, value in base.items() if key not in OVERRIDING_VARIABLES}
-    environment |= hub_variables
-    environment |= {
-        **server.variables(),
-        "FTSIM_PACKAGE_ROOT": str(PACKAGE_ROOT),
-        "PYTHONPATH": _joined(str(SHIMS), base.get("PYTHONPATH"), os.pathsep),
-    }
-    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for variable in ("NO_PROXY", "no_proxy"):
-        environment[variable] = _joined("127.0.0.1,localhost", base.get(variable), ",")
-    return environment
+def join_server(
+    attendance: Attendance, server_command: Sequence[str] | None = None, options: ServerOptions | None = None
+) -> tuple[ServerRecord, Client]:
+    """The server of a state folder, started when none answers, and this process's registration with it.
 
-
-def _joined(first: str, rest: str | None, separator: str) -> str:
-    return f"{first}{separator}{rest}" if rest else first
-
-
-def join_server(attendance: Attendance, server_command: Sequence[str] | None = None) -> tuple[ServerRecord, Client]:
-    """The server of a state folder, started when none answers, and this process's registration with it."""
+    Raises RunError when it cannot be started, and when there are `options` and it runs already.
+    """
+    wanted = options.words() if options else []
     with attendance.exclusively():
         client = attendance.join()
         record = attendance.server()
         try:
             if record is None or not _answers(record):
-                record = _start(attendance, list(server_command or default_server_command(attendance.state_dir)))
+                command = list(server_command or default_server_command(attendance.state_dir))
+                record = _start(attendance, [*command, *wanted])
+            elif wanted:
+                raise RunError(
+                    f"ftsim: the emulator of {attendance.state_dir} runs already, and {' '.join(wanted)} would change "
+                    "it for others too: give another --state-dir, or use `ftsim quirk on`"
+                )
         except BaseException:
             client.leave()
             raise
@@ -185,7 +194,7 @@ def _start(attendance: Attendance, command: list[str]) -> ServerRecord:
     """Start a detached server and wait for its announcement."""
     attendance.server_file.unlink(missing_ok=True)
     log = attendance.state_dir / "server.log"
-    environment = os.environ | {"PYTHONPATH": _joined(str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"), os.pathsep)}
+    environment = os.environ | {"PYTHONPATH": joined(str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"), os.pathsep)}
     with log.open("ab") as output:
         server = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -12,9 +13,12 @@ from types import FrameType
 from emulator.core.errors import PlatformError
 from emulator.core.ids import secret
 from emulator.server import Emulator
+from emulator.state.server_record import ServerRecord
 from ftsim import local
+from ftsim.compute.models import hub
 from ftsim.extras import MissingExtraError
 from ftsim.process.attendance import Attendance, default_state_dir
+from ftsim.process.environment import Format, added, lines
 
 SWITCH_S = 0.0005
 """How long a trainer may keep the event loop from answering, ten times less than Python's default."""
@@ -36,6 +40,7 @@ def serve(
     catalogue: Sequence[Path] = (),
     warm: bool = False,
     until_deserted: bool = False,
+    discard: bool = False,
     quirks: Sequence[str] = (),
     profile: str | None = None,
     announce: Callable[[Emulator], None] | None = None,
@@ -43,7 +48,8 @@ def serve(
     """Serve until told to stop; returns the exit status.
 
     `memory` keeps nothing; `light` computes without torch and without a model; `profile` and then `quirks`, written
-    `name=value@job=j1,times=1`, are on from the start; `announce` is called once it is up.
+    `name=value@job=j1,times=1`, are on from the start; `announce` is called once it is up. With
+    `discard` the state folder is deleted at the end.
     """
     root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
     stop = threading.Event()
@@ -72,6 +78,8 @@ def serve(
                     Attendance(root).serve_until_deserted(os.getpid(), stop)
                 else:
                     stop.wait()
+            if discard and root is not None:  # where it did not start, whoever started it reads why in server.log
+                shutil.rmtree(root, ignore_errors=True)
         except (PlatformError, MissingExtraError) as refusal:
             print(f"ftsim: {str(refusal).removeprefix('ftsim: ')}", file=sys.stderr)
             return 1
@@ -93,11 +101,21 @@ def _turn_on(emulator: Emulator, profile: str | None, quirks: Sequence[str]) -> 
         profiles.parse(text, emulator.quirks.table).apply(emulator.quirks)
 
 
-def say(emulator: Emulator) -> None:
-    """Print where it listens and what a client's environment needs."""
+def say(emulator: Emulator, form: Format = "sh", file: Path | None = None) -> None:
+    """Print where it listens and what a client's environment needs, and write the latter into a file too.
+
+    The file is its reader's alone, as there is a key in it; what stands in a $GITHUB_ENV stays.
+    """
     print(f"ftsim: listening on {emulator.url} (account {emulator.account}); Ctrl-C stops it")
-    for name, value in emulator.env().items():
-        print(f"  export {name}={value}")
+    record = ServerRecord(emulator.url, os.getpid(), emulator.api_key, emulator.account)
+    variables = hub.build(emulator.platform.blobs.root.parent / "hub")
+    printed = lines(added(os.environ, record, variables), form)
+    if file is not None:
+        mode = os.O_APPEND if form == "github" else os.O_TRUNC
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | mode, 0o600), "w", encoding="utf-8") as opened:
+            opened.write("".join(f"{line}\n" for line in printed))
+    for line in printed:
+        print(f"  {line}")
     sys.stdout.flush()
 
 

@@ -72,7 +72,7 @@ def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_refusal_of_the_platform(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> None:
+    def broken(standalone_mode: bool) -> None:
         raise FailedPrecondition("not now")
 
     monkeypatch.setattr(cli, "app", broken)

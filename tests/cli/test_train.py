@@ -195,7 +195,7 @@ def _mistake(config: Any) -> Any:
 def joined(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """`train.run` finds an emulator that runs already."""
     monkeypatch.setattr("ftsim.process.run.join_server", lambda attendance: (None, None))
-    monkeypatch.setattr("ftsim.process.run.program_environment", lambda *given: emu.env())
+    monkeypatch.setattr("ftsim.process.environment.program_environment", lambda *given: emu.env())
 
 
 @pytest.mark.usefixtures("joined")

@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Event, Thread
 
 from emulator.state.folder import locked
-from emulator.state.server_record import announce
-from ftsim.process.attendance import Attendance, ServerRecord
+from emulator.state.server_record import ServerRecord, announce
+from ftsim.process.attendance import Attendance
 
 
 class Handler(BaseHTTPRequestHandler):

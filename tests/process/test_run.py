@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from emulator.state.server_record import announce
+from emulator.state.server_record import ServerRecord, announce
 from ftsim.process import run
-from ftsim.process.attendance import Attendance, ServerRecord
+from ftsim.process.attendance import Attendance
+from ftsim.process.environment import PACKAGE_ROOT
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
 PATIENCE = 20.0
-CHECKOUT = os.environ | {"PYTHONPATH": str(run.PACKAGE_ROOT)}
+CHECKOUT = os.environ | {"PYTHONPATH": str(PACKAGE_ROOT)}
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """`ftsim serve` as a process."""
 
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +14,8 @@ import pytest
 
 from emulator.quirks.engine import unknown_quirk
 from emulator.quirks.table import QUIRKS
+from emulator.state.server_record import ServerRecord
+from ftsim.process import environment
 
 
 def start(*options: str) -> "subprocess.Popen[str]":
@@ -100,3 +104,62 @@ def test_a_quirk_that_is_none_is_one_clear_line() -> None:
     with start("--memory", "--quirk", "rows.nonsense=1") as process:
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (1, f"ftsim: {unknown_quirk('rows.nonsense', table)}\n")
+
+
+TOKENIZER = (
+    "from transformers import AutoTokenizer; found = AutoTokenizer.from_pretrained('Qwen/Qwen3-8B'); "
+    "print(len(found('hi').input_ids))"
+)
+
+
+def test_the_printed_lines_are_all_that_a_program_needs(tmp_path: Path) -> None:
+    file = tmp_path / "client env.sh"
+    with start("--state-dir", str(tmp_path / "a state"), "--light", "--env-file", str(file)) as server:
+        url = address(server)
+        assert server.stdout is not None
+        printed = [server.stdout.readline().strip() for _ in range(3)]
+        while not file.exists() or "unset" not in file.read_text():
+            pass
+        program = f"import os; print(os.environ['FIREWORKS_BASE_URL'], os.environ['TINKER_API_KEY'][:4]); {TOKENIZER}"
+        bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "FIREWORKS_CREDENTIAL_CMD": "false"}
+        told = "echo ${FIREWORKS_CREDENTIAL_CMD:-unset}"
+        script = f". {shlex.quote(str(file))} && {told} && exec {sys.executable} -c {shlex.quote(program)}"
+        done = subprocess.run(["sh", "-c", script], env=bare, capture_output=True, text=True, timeout=120)
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=20)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["unset", url, "tml-", "1"]
+    assert printed[0].startswith("export ")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+RECORD = ServerRecord("http://127.0.0.1:1", 1, "k'e\\y", "local")
+
+
+def test_each_shell_gets_its_own_lines(tmp_path: Path) -> None:
+    variables = environment.added({"NO_PROXY": "example.com", "FIREWORKS_API_KEY": "real", "OTHER": "1"}, RECORD, {})
+    assert "OTHER" not in variables
+    assert variables["NO_PROXY"] == "127.0.0.1,localhost,example.com"
+    printed = {form: environment.lines(variables, form) for form in environment.FORMATS}
+    assert "export FIREWORKS_API_KEY='k'\"'\"'e\\y'" in printed["sh"]
+    assert printed["sh"][-1] == "unset FIREWORKS_CREDENTIAL_CMD"
+    assert "set -gx FIREWORKS_API_KEY 'k\\'e\\\\y'" in printed["fish"]
+    assert printed["docker"] == printed["github"]
+    assert "FIREWORKS_API_KEY=k'e\\y" in printed["docker"]
+    file = tmp_path / "env.sh"
+    file.write_text("".join(f"{line}\n" for line in printed["sh"]))
+    done = subprocess.run(["sh", "-c", f'. {file} && printf %s "$FIREWORKS_API_KEY"'], capture_output=True, text=True)
+    assert done.stdout == "k'e\\y"
+
+
+def test_a_github_environment_keeps_what_is_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "github_env"
+    file.write_text("MINE=1\n")
+    with start("--memory", "--light", "--print-env", "github", "--env-file", str(file)) as server:
+        url = address(server)
+        while "no_proxy" not in file.read_text():
+            pass
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=20)
+    found = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    assert (found["MINE"], found["FIREWORKS_BASE_URL"]) == ("1", url)

@@ -8,15 +8,15 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from ftsim.process import run
-from ftsim.process.attendance import ServerRecord
+from emulator.state.server_record import ServerRecord
+from ftsim.process.environment import program_environment
 
 RECORD = ServerRecord("http://127.0.0.1:4321", 42, "fw_test", "local")
 
 
 def python(folder: Path, program: str, **variables: str) -> Any:
     """Run `program` in `folder` as under `ftsim run`; its last line of output is JSON."""
-    environment = run.program_environment(os.environ | variables, RECORD, {})
+    environment = program_environment(os.environ | variables, RECORD, {})
     path = folder / "program.py"
     path.write_text(textwrap.dedent(program))
     command = [sys.executable, "-W", "error", str(path)]
@@ -76,7 +76,7 @@ def test_training_is_ftsims_own_module_objects(tmp_path: Path) -> None:
 
 def test_a_lent_module_can_be_run_by_name(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training.promote_checkpoint", "--help"]
-    environment = run.program_environment(os.environ, RECORD, {})
+    environment = program_environment(os.environ, RECORD, {})
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--output-model-id" in done.stdout

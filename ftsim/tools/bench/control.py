@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ftsim.process.run import PACKAGE_ROOT
+from ftsim.process.environment import PACKAGE_ROOT
 from ftsim.tools.bench.measure import Result, milliseconds
 from ftsim.tools.bench.stand import Stand
 from ftsim.tools.bench.workload import BASE_MODEL

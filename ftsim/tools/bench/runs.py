@@ -132,7 +132,6 @@ def _bare_run(stand: Stand, turn: int) -> None:
 
 def _environment(stand: Stand) -> contextlib.AbstractContextManager[None]:
     """The variables that `ftsim run` would give a recipe."""
-    from ftsim.process.environment import in_environment
-    from ftsim.process.run import program_environment
+    from ftsim.process.environment import in_environment, program_environment
 
     return in_environment(program_environment({}, stand.server, {}))

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ftsim.process.attendance import Attendance, ServerRecord
+from emulator.state.server_record import ServerRecord
+from ftsim.process.attendance import Attendance
 from ftsim.process.run import default_server_command, join_server
 from ftsim.testing.clients import Clients
 from ftsim.tools.bench.workload import ADAM, BASE_MODEL, BATCH, LENGTH

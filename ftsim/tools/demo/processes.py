@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ftsim.process.run import PACKAGE_ROOT
+from ftsim.process.environment import PACKAGE_ROOT
 
 T = TypeVar("T")
 POLL_S = 0.01

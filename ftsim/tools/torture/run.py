@@ -15,9 +15,10 @@ from typing import Any
 from emulator.backend import Backend
 from emulator.core.errors import PlatformError
 from emulator.server import Emulator
+from emulator.state.server_record import ServerRecord
 from ftsim.compute.models import hub
-from ftsim.process.attendance import ServerRecord
-from ftsim.process.run import command_line, program_environment
+from ftsim.process.environment import program_environment
+from ftsim.process.run import command_line
 from ftsim.tools.torture.evidence import gather
 from ftsim.tools.torture.verdict import compare
 

@@ -1,0 +1,68 @@
+"""`ftsim run` with options of its own: the real command, the real server, the light backend."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import json, os, urllib.request
+asked = urllib.request.Request(os.environ["FIREWORKS_BASE_URL"] + "/_ftsim/state",
+                               headers={"X-Api-Key": os.environ["FIREWORKS_API_KEY"]})
+state = json.load(urllib.request.urlopen(asked))
+print(state["seed"], [quirk["name"] for quirk in state["quirks"]], os.environ["HF_HUB_CACHE"], sep="|")
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+    return str(file)
+
+
+def run(*words: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FTSIM_")}
+    command = [sys.executable, "-m", "ftsim", "run", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_options_say_how_the_emulator_is_and_nothing_is_left_of_it(program: str) -> None:
+    done = run("--memory", "--light", "--seed", "5", "--quirk", "rows.visible_after_s=8", program)
+    assert done.returncode == 0, done.stderr
+    seed, quirks, cache = done.stdout.strip().split("|")
+    assert (seed, quirks) == ("5", "['rows.visible_after_s']")
+    folder = Path(cache).parents[1]
+    deadline = time.monotonic() + 30
+    while folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_an_emulator_that_runs_is_not_changed_by_another_program(program: str, tmp_path: Path) -> None:
+    state = ["--state-dir", str(tmp_path / "state")]
+    assert run(*state, "--light", program).returncode == 0
+    refused = run(*state, "--quirk", "rows.visible_after_s=8", program)
+    assert refused.returncode == 2
+    assert "runs already" in refused.stderr
+    assert "rows.visible_after_s=8" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--quark", "x.py"], "no such option: --quark (did you mean --quirk?)"),
+        (["--lihgt", "x.py"], "no such option: --lihgt (did you mean --light?)"),
+        (["--memory", "--quirk", "rows.nonsense=1", "-m", "this"], "rows.nonsense"),
+        (["--memory", "no_such_file.py"], "there is no file 'no_such_file.py'"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_nearest(words: list[str], said: str) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("ftsim: ")
+    assert said in done.stderr
