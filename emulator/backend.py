@@ -133,11 +133,21 @@ class Trainer(Protocol):
 
 
 @dataclass(frozen=True)
-class GenerateRequest:
-    """One prompt to continue (WIRE 3.1). `seed` fixes the sample; `stop` strings end it; `echo_last` implies echo.
+class Format:
+    """What an answer must be: JSON by a schema, as `json.dumps` writes it, with literal text around it."""
 
-    With `ignore_eos` an end-of-turn token is a token like any other. `max_tokens` is lowered to what the context
-    leaves, unless the answer is wanted `whole`.
+    schema: Mapping[str, Any]
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """One prompt to continue (WIRE 3.1). `seed` fixes the sample; `echo_last` implies echo.
+
+    `stop` strings and `stop_tokens` end it. With `ignore_eos` an end-of-turn token is a token like any other.
+    `max_tokens` is lowered to what the context leaves, unless the answer is wanted `whole`. Penalties of frequency and
+    presence count the tokens drawn so far, that of repetition looks at the prompt too.
     """
 
     prompt: Sequence[int]
@@ -146,7 +156,15 @@ class GenerateRequest:
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    format: Format | None = None
     stop: Sequence[str] = ()
+    stop_tokens: Sequence[int] = ()
     echo: bool = False
     echo_last: int | None = None
     top_logprobs: int = 0

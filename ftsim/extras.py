@@ -10,7 +10,7 @@ DISTRIBUTION = "ftsim-emulator"
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": (
         "torch", "numpy", "transformers", "tokenizers", "peft", "safetensors", "huggingface_hub", "fireworks",
-        "fireworks_delta_compression",
+        "fireworks_delta_compression", "fsspec", "pyarrow", "llguidance",
     ),
     "testing": ("pytest", "hypothesis", "respx", "httpx_aiohttp"),
     "plot": ("matplotlib",),

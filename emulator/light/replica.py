@@ -61,12 +61,20 @@ class LightReplica:
         began = Clock.elapsed()
         limit = self._limit(request)
         logprobs = [math.log(max(p, 1e-300)) for p in softmax(self._weights)]
-        shares = _shares(logprobs, request)
+        if request.format is not None:
+            raise BackendError(
+                "the light backend draws letters and no JSON: use the backend with real models for response_format and "
+                "a forced tool_choice"
+            )
         tokens: list[GeneratedToken] = []
         text, reason = "", "length"
         while len(tokens) < limit and reason == "length":
+            shares = _shares(_shaped(logprobs, request, [token.token_id for token in tokens]), request)
             chosen = _draw(shares, _chance(request, len(tokens)))
             tokens.append(self._token(FIRST_TOKEN + chosen, logprobs, request, shares[chosen]))
+            if tokens[-1].token_id in request.stop_tokens:
+                reason = "stop"
+                break
             text += tokens[-1].text
             found = [at for stop in request.stop if (at := text.find(stop)) >= 0]
             if found:
@@ -160,8 +168,34 @@ def _held_back(text: str, stops: Sequence[str]) -> int:
     return 0
 
 
+def _shaped(logprobs: Sequence[float], request: GenerateRequest, drawn: Sequence[int]) -> list[float]:
+    """Scores after biases and penalties, in the order of the backend with real models."""
+    scores = []
+    for token, score in enumerate(logprobs, FIRST_TOKEN):
+        score += request.logit_bias.get(token, 0.0)
+        if request.repetition_penalty != 1 and (token in drawn or token in request.prompt):
+            score = score * request.repetition_penalty if score < 0 else score / request.repetition_penalty
+        if times := drawn.count(token):
+            score -= request.frequency_penalty * times + request.presence_penalty
+        scores.append(score)
+    return scores
+
+
+def _typical(kept: Sequence[int], shares: Sequence[float], mass: float) -> list[int]:
+    """The tokens of `kept` whose surprise is nearest to the entropy, until they hold `mass`."""
+    total = sum(shares[k] for k in kept)
+    surprise = {k: -math.log(shares[k] / total) for k in kept if shares[k] > 0}
+    entropy = sum(shares[k] / total * value for k, value in surprise.items())
+    chosen: list[int] = []
+    for k in sorted(surprise, key=lambda k: (abs(surprise[k] - entropy), k)):
+        chosen.append(k)
+        if sum(shares[k] for k in chosen) >= mass * total:
+            break
+    return chosen
+
+
 def _shares(logprobs: Sequence[float], request: GenerateRequest) -> list[float]:
-    """The distribution that is drawn from: temperature, then top_k, then top_p over what top_k left."""
+    """The distribution that is drawn from: temperature, top_k, top_p, min_p, typical_p, each over what is left."""
     order = sorted(range(len(logprobs)), key=lambda k: (-logprobs[k], k))
     if request.temperature == 0:
         return [float(k == order[0]) for k in range(len(logprobs))]
@@ -174,6 +208,11 @@ def _shares(logprobs: Sequence[float], request: GenerateRequest) -> list[float]:
             break
         chosen.append(k)
         mass += scaled[k]
+    if request.min_p > 0:
+        chosen = [k for k in chosen if scaled[k] >= request.min_p * scaled[chosen[0]]]
+    if request.typical_p < 1:
+        chosen = _typical(chosen, scaled, request.typical_p)
+    mass = sum(scaled[k] for k in chosen)
     return [scaled[k] / mass if k in chosen else 0.0 for k in range(len(logprobs))]
 
 

@@ -1,10 +1,11 @@
 """What the light backend draws: the same for the same request, and cut as the request asks."""
 
+import dataclasses
 import math
 
 import pytest
 
-from emulator.backend import BackendError, GenerateRequest
+from emulator.backend import BackendError, Format, GenerateRequest
 from emulator.light.replica import FIRST_TOKEN, LightReplica, spoken
 
 PROMPT = [5, 6, 7]
@@ -34,6 +35,9 @@ def test_draws_follow_the_weights() -> None:
         ({"top_k": 2}, {0: 4 / 7, 1: 3 / 7}),
         ({"top_p": 0.6}, {0: 4 / 7, 1: 3 / 7}),
         ({"top_k": 2, "top_p": 0.5}, {0: 1.0}),
+        ({"min_p": 0.6}, {0: 4 / 7, 1: 3 / 7}),
+        ({"typical_p": 0.3}, {1: 1.0}),
+        ({"logit_bias": {FIRST_TOKEN + 3: 100.0}}, {3: 1.0}),
         ({"temperature": 0.5}, {0: 16 / 30, 1: 9 / 30, 2: 4 / 30, 3: 1 / 30}),
     ],
 )
@@ -69,3 +73,26 @@ def test_the_context_limits_what_is_drawn() -> None:
 
 def test_no_token_makes_text_that_cannot_be_sent() -> None:
     assert LightReplica(WEIGHTS).decode([0xD800, 0x110000, 65]).encode() == "\ufffd\ufffdA".encode()
+
+
+def test_penalties_lower_what_was_drawn() -> None:
+    greedy = GenerateRequest(PROMPT, max_tokens=4, temperature=0.0)
+    replica = LightReplica(WEIGHTS)
+    assert {token.token_id for token in replica.answer(greedy).tokens} == {FIRST_TOKEN}
+    for frequency, presence, repetition in ((2.0, 0.0, 1.0), (0.0, 2.0, 1.0), (0.0, 0.0, 2.0)):
+        asked = dataclasses.replace(
+            greedy, frequency_penalty=frequency, presence_penalty=presence, repetition_penalty=repetition
+        )
+        drawn = replica.answer(asked).tokens
+        assert len({token.token_id for token in drawn}) > 1
+
+
+def test_a_stop_token_ends_the_text_before_it() -> None:
+    greedy = GenerateRequest(PROMPT, max_tokens=4, temperature=0.0, stop_tokens=[FIRST_TOKEN])
+    answer = LightReplica(WEIGHTS).answer(greedy)
+    assert (len(answer.tokens), answer.text, answer.finish_reason) == (1, "", "stop")
+
+
+def test_a_format_is_refused() -> None:
+    with pytest.raises(BackendError, match="draws letters and no JSON"):
+        LightReplica(WEIGHTS).generate(GenerateRequest(PROMPT, format=Format({"type": "object"})))

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.backend import BackendError, Generation, Replica
+from emulator.backend import BackendError, Format, Generation, Replica
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
@@ -16,6 +16,7 @@ from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference import conversation
 from emulator.http.inference.events import Choice, stream
+from emulator.http.inference.formats import response_format, tool_call
 from emulator.http.inference.live import ChoiceFinished, TokensAdded
 from emulator.http.inference.message import Message
 from emulator.http.inference.requests import (
@@ -30,7 +31,7 @@ from emulator.http.inference.requests import (
     usage,
 )
 from emulator.http.inference.rows import Rows
-from emulator.http.web import platform_of
+from emulator.http.web import body, platform_of
 
 router = Endpoints()
 DEFAULT_MAX_TOKENS = 2048
@@ -85,10 +86,11 @@ async def create(request: Request) -> Response:
     """Answer a chat through the model's own template, whole or as a stream."""
     sent, raw = await read_body(request, CreateChatCompletion)
     messages, tools, settings = _read(sent)
+    form = await _form(request, sent, tools)
     tell_unread(request, sent, conversation.unread(messages))
     on = await target(request, sent.model)
     prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
-    live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS)], sent, raw)
+    live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS, form)], sent, raw)
     if sent.stream:
         head = _head(request, sent.model, "chat.completion.chunk")
         writer = _ChunkWriter(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)])
@@ -133,6 +135,15 @@ def _read(sent: CreateChatCompletion) -> tuple[list[conversation.Message], list[
     return messages, [] if sent.tool_choice == "none" else tools, settings
 
 
+async def _form(request: Request, sent: CreateChatCompletion, tools: Sequence[Mapping[str, Any]]) -> Format | None:
+    """What the answer must be; raises InvalidArgument."""
+    wanted = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value
+    call = tool_call(sent.tool_choice, tools)
+    if wanted is not None and call is not None:
+        raise InvalidArgument("response_format and a forced tool_choice are two answers: send one of them")
+    return wanted or call
+
+
 def _render(
     replica: Replica,
     messages: Sequence[conversation.Message],
@@ -151,16 +162,16 @@ def _choice(
     message = Message(call_id)
     message.add(result.text)
     message.end()
-    body: dict[str, Any] = {
+    said: dict[str, Any] = {
         "index": index, "message": message.whole(), "finish_reason": _reason(message, result), "logprobs": None,
     }  # fmt: skip
     if sent.rows:
-        body["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of(result.tokens)
+        said["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of(result.tokens)
     if sent.raw_output:
-        body["raw_output"] = _raw(result, prompt)
+        said["raw_output"] = _raw(result, prompt)
     if sent.return_token_ids:
-        body["token_ids"] = [token.token_id for token in result.tokens]
-    return body
+        said["token_ids"] = [token.token_id for token in result.tokens]
+    return said
 
 
 def _reason(message: Message, result: Generation) -> str:
@@ -197,22 +208,22 @@ class _ChunkWriter:
     def added(self, news: TokensAdded) -> Choice | None:
         delta = self._messages[news.index].add(news.text)
         self._said[news.index] += len(news.text)
-        body: Choice = {"index": news.index, "delta": delta, "finish_reason": None}
+        said: Choice = {"index": news.index, "delta": delta, "finish_reason": None}
         if self._sent.rows:
-            body["logprobs"] = self._rows[news.index].of(news.tokens)
+            said["logprobs"] = self._rows[news.index].of(news.tokens)
         if self._sent.return_token_ids:
-            body["token_ids"] = [token.token_id for token in news.tokens]
-        return body if delta or self._sent.rows or self._sent.return_token_ids else None
+            said["token_ids"] = [token.token_id for token in news.tokens]
+        return said if delta or self._sent.rows or self._sent.return_token_ids else None
 
     def finished(self, news: ChoiceFinished) -> Choice:
         message = self._messages[news.index]
         rest = message.add(news.result.text[self._said[news.index] :])
         for key, value in message.end().items():
             rest[key] = rest[key] + value if key in rest else value
-        body: Choice = {
+        said: Choice = {
             "index": news.index, "delta": rest, "finish_reason": _reason(message, news.result), "logprobs": None,
         }  # fmt: skip
-        return body | ({"raw_output": _raw(news.result, self._prompt)} if self._sent.raw_output else {})
+        return said | ({"raw_output": _raw(news.result, self._prompt)} if self._sent.raw_output else {})
 
 
 for _operation in ("chat_completions", "chat_completions_bare"):

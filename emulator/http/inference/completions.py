@@ -12,9 +12,10 @@ from emulator.backend import Generation, Replica
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
-from emulator.http.bodies import Ignored, read_body
+from emulator.http.bodies import Ignored, Refusal, Refused, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference.events import Choice, stream
+from emulator.http.inference.formats import response_format
 from emulator.http.inference.live import ChoiceFinished, TokensAdded
 from emulator.http.inference.requests import (
     EVENTS,
@@ -27,7 +28,7 @@ from emulator.http.inference.requests import (
     usage,
 )
 from emulator.http.inference.rows import Rows
-from emulator.http.web import platform_of
+from emulator.http.web import body, platform_of
 
 router = Endpoints()
 DEFAULT_MAX_TOKENS = 16
@@ -45,6 +46,10 @@ class CreateCompletion(Sampling):
         **Sampling.ignored,
         **dict.fromkeys(("reasoning_effort", "thinking", "reasoning_history"), "a prompt is continued as it stands"),
     }
+    refused: ClassVar[Refused] = {
+        **Sampling.refused,
+        "tool_choice": Refusal("a prompt is continued as it stands, tools belong to a chat", ("auto", "none")),
+    }
 
 
 async def create(request: Request) -> Response:
@@ -52,8 +57,10 @@ async def create(request: Request) -> Response:
     sent, raw = await read_body(request, CreateCompletion)
     on = await target(request, sent.model)
     prompts = await run_in_threadpool(_prompts, on.replica, sent.prompt)
+    form = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value
     asked = [
-        sent.generation(prompt, DEFAULT_MAX_TOKENS, echo=sent.echo, echo_last=sent.echo_last) for prompt in prompts
+        sent.generation(prompt, DEFAULT_MAX_TOKENS, form, echo=sent.echo, echo_last=sent.echo_last)
+        for prompt in prompts
     ]
     live, tokens = begin(request, on, asked, sent, raw), sum(len(prompt) for prompt in prompts)
     if sent.stream:
@@ -108,13 +115,13 @@ class _ChunkWriter:
         return last | ({"raw_output": whole["raw_output"]} if self._sent.raw_output else {})
 
     def _choice(self, index: int, text: str, rows: dict[str, Any] | None, ids: Sequence[int]) -> Choice:
-        body: Choice = {"index": index, "text": text, "finish_reason": None, "logprobs": rows}
+        said: Choice = {"index": index, "text": text, "finish_reason": None, "logprobs": rows}
         if index not in self._said:
-            body["prompt_token_ids"] = list(self._prompt(index))
+            said["prompt_token_ids"] = list(self._prompt(index))
         if self._sent.return_token_ids:
-            body["token_ids"] = ids
+            said["token_ids"] = ids
         self._said[index] = self._said.get(index, 0) + len(text)
-        return body
+        return said
 
     def _prompt(self, index: int) -> Sequence[int]:
         return self._prompts[index // self._sent.n]
@@ -127,7 +134,7 @@ def choice(
     echoed = [row.token_id for row in result.prompt_tokens]
     ids = [*echoed, *(token.token_id for token in result.tokens)]
     text = (replica.decode(echoed) if echoed else "") + result.text
-    body: dict[str, Any] = {
+    said: dict[str, Any] = {
         "index": index,
         "text": text,
         "finish_reason": result.finish_reason,
@@ -135,17 +142,17 @@ def choice(
         "prompt_token_ids": list(prompt),
     }
     if sent.rows:
-        body["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of([*result.prompt_tokens, *result.tokens])
+        said["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of([*result.prompt_tokens, *result.tokens])
     if sent.raw_output:
-        body["raw_output"] = {
+        said["raw_output"] = {
             "completion_token_ids": ids,
             "prompt_token_ids": list(prompt),
             "completion": text,
             "prompt_fragments": [],
         }
     if sent.return_token_ids:
-        body["token_ids"] = ids
-    return body
+        said["token_ids"] = ids
+    return said
 
 
 def _prompts(replica: Replica, prompt: str | list[int] | list[str] | list[list[int]]) -> list[list[int]]:

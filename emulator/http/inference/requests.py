@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.backend import GenerateRequest, Generation
+from emulator.backend import Format, GenerateRequest, Generation
 from emulator.core.errors import InvalidArgument, NotFound, PlatformError
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, spellings
 from emulator.http.inference.live import ChoiceFinished, Live
@@ -43,7 +43,14 @@ class Sampling(SnakeBody):
     top_p: float = Field(1.0, ge=0.0, le=1.0)
     top_k: int = Field(0, ge=0)
     seed: int | None = None
-    stop: str | list[str] = Field(default_factory=list)
+    min_p: float = Field(0.0, ge=0.0, le=1.0)
+    typical_p: float = Field(1.0, gt=0.0, le=1.0)
+    frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0)
+    presence_penalty: float = Field(0.0, ge=-2.0, le=2.0)
+    repetition_penalty: float = Field(1.0, gt=0.0, le=2.0)
+    logit_bias: dict[int, Annotated[float, Field(ge=-200, le=200)]] = Field(default_factory=dict)
+    response_format: dict[str, Any] | None = None
+    stop: str | int | list[str | int] = Field(default_factory=list)
     stream: bool = False
     logprobs: bool | Annotated[int, Field(ge=0, le=MOST_TOPS)] | None = None
     top_logprobs: int = Field(0, ge=0, le=MOST_TOPS)
@@ -71,12 +78,8 @@ class Sampling(SnakeBody):
         **dict.fromkeys(("top_sampling_logprobs", "top_sampling_format", "sampling_mask"),
                         Refusal("there are no sampling references here")),
         "images": Refusal("models read text here"),
-        **dict.fromkeys(("frequency_penalty", "presence_penalty", "min_p", "mirostat_target"), Refusal(_SAMPLED, (0,))),
-        **dict.fromkeys(("repetition_penalty", "typical_p"), Refusal(_SAMPLED, (1,))),
-        "logit_bias": Refusal(_SAMPLED, ({},)),
-        "response_format": Refusal(_SAMPLED, ({"type": "text"},)),
+        "mirostat_target": Refusal(_SAMPLED, (0,)),
         "functions": Refusal(_SAMPLED, ([],)),
-        "tool_choice": Refusal(_SAMPLED, ("auto", "none")),
     }  # fmt: skip
 
     @property
@@ -95,22 +98,35 @@ class Sampling(SnakeBody):
         return self.legacy or bool(self.logprobs)
 
     @property
-    def stops(self) -> list[str]:
-        return [stop for stop in ([self.stop] if isinstance(self.stop, str) else self.stop) if stop]
+    def stops(self) -> tuple[list[str], list[int]]:
+        """Strings and token ids that end an answer."""
+        given = self.stop if isinstance(self.stop, list) else [self.stop]
+        return [one for one in given if isinstance(one, str) and one], [one for one in given if isinstance(one, int)]
 
-    def generation(self, prompt: Sequence[int], default: int, **more: Any) -> GenerateRequest:
+    def generation(
+        self, prompt: Sequence[int], default: int, form: Format | None = None, **more: Any
+    ) -> GenerateRequest:
         """Say what to generate, `default` tokens when the request names no limit; raises InvalidArgument for two."""
         limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
         if len(limits) > 1:
             raise InvalidArgument("max_tokens and max_completion_tokens are one setting: send one of them")
+        strings, tokens = self.stops
         return GenerateRequest(
             prompt=prompt,
             max_tokens=limits[0] if limits else default,
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
+            min_p=self.min_p,
+            typical_p=self.typical_p,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            repetition_penalty=self.repetition_penalty,
+            logit_bias=self.logit_bias,
+            format=form,
             seed=self.seed,
-            stop=self.stops,
+            stop=strings,
+            stop_tokens=tokens,
             top_logprobs=self.tops,
             ignore_eos=self.ignore_eos,
             whole=self.context_length_exceeded_behavior == "error",

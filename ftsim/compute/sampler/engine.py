@@ -20,8 +20,9 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
 from ftsim.compute.sampler.forward import Batch, Forward
-from ftsim.compute.sampler.row import Row, echo, prompt_groups
+from ftsim.compute.sampler.row import Row, echo, prompt_groups, shape
 from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
+from ftsim.compute.sampler.shaping import Formats, shaper
 from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Sampler:
         self._forward = Forward(model)
         self._decoder = TokenDecoder(tokenizer)
         self._ends = frozenset(ends)
+        self._formats = Formats(tokenizer, self._forward.vocabulary, ends)
         self._context = context
         self._changed = threading.Condition()
         self._waiting: deque[Row] = deque()
@@ -92,6 +94,9 @@ class Sampler:
                 f"the prompt has {len(prompt)} tokens and max_tokens is {request.max_tokens}, the context length is "
                 f"{self._context}: ask for fewer, or send context_length_exceeded_behavior truncate"
             )
+        if not all(0 <= token < vocabulary for token in request.logit_bias):
+            raise BackendError(f"logit_bias names token ids outside [0, {vocabulary})")
+        shaping = shaper(request, self._formats)
         future: Future[Generation] = Future()
         with self._changed:
             if self._closed:
@@ -102,7 +107,10 @@ class Sampler:
                 Row(
                     request, future, Random(seed), min(request.max_tokens, self._context - len(prompt)),
                     time.perf_counter(), self._count + len(self._waiting) + 1, tell,
-                    None if tell is None else IncrementalText(self._decoder.text, request.stop, self._ends),
+                    None if tell is None else IncrementalText(
+                        self._decoder.text, request.stop, self._ends.union(request.stop_tokens)
+                    ),
+                    shaping,
                 )
             )  # fmt: skip
             self._changed.notify()
@@ -265,9 +273,9 @@ class Sampler:
         """Draw a token for each row from `logits` (B, V), and let go of the rows that are finished."""
         rows = running.rows
         logits = wide(logits).cpu()
-        choice = choose(
-            logits, running.settings, torch.tensor([row.random.random() for row in rows], dtype=torch.float64)
-        )
+        uniforms = torch.tensor([row.random.random() for row in rows], dtype=torch.float64)
+        shaped, failed = shape(logits, rows)
+        choice = choose(logits, running.settings, uniforms, shaped)
         tops = likeliest(logits, max(row.request.top_logprobs for row in rows))
         now = time.perf_counter()
         finished: set[int] = set()
@@ -277,6 +285,11 @@ class Sampler:
             row.tokens.append(GeneratedToken(token, "", logprob, sampling, top))
             row.first = row.first or now
             reason = self._ended(row, token)
+            if index in failed:
+                finished.add(index)
+                if row.future.set_running_or_notify_cancel():
+                    row.future.set_exception(failed[index])
+                continue
             if row.tell is not None and row.text is not None and not row.future.cancelled():
                 row.tell([self._decoder.named(row.tokens[-1])], row.text.add(token))
             if row.future.cancelled() or reason:
@@ -291,7 +304,8 @@ class Sampler:
             running.settings = _settings(running.rows)
 
     def _ended(self, row: Row, token: int) -> str:
-        if token in self._ends and not row.request.ignore_eos:
+        complete = row.shaper is not None and row.shaper.take(token)
+        if complete or (token in self._ends and not row.request.ignore_eos) or token in row.request.stop_tokens:
             return "stop"
         if row.request.stop:
             text = self._decoder.text([token.token_id for token in row.tokens[-row.tail :]])
@@ -303,7 +317,7 @@ class Sampler:
         if not row.future.set_running_or_notify_cancel():
             return
         ids = [token.token_id for token in row.tokens]
-        spoken = ids[:-1] if ids and ids[-1] in self._ends else ids
+        spoken = ids[:-1] if ids and (ids[-1] in self._ends or ids[-1] in row.request.stop_tokens) else ids
         text = self._decoder.text(spoken)
         for stop in row.request.stop:
             text = text.partition(stop)[0]
@@ -317,4 +331,6 @@ def _settings(rows: Sequence[Row]) -> Settings:
         torch.tensor([row.request.temperature for row in rows], dtype=torch.float32),
         torch.tensor([row.request.top_p for row in rows], dtype=torch.float32),
         torch.tensor([row.request.top_k for row in rows], dtype=torch.long),
+        torch.tensor([row.request.min_p for row in rows], dtype=torch.float32),
+        torch.tensor([row.request.typical_p for row in rows], dtype=torch.float32),
     )

@@ -9,8 +9,9 @@ from random import Random
 import torch
 from torch import Tensor
 
-from emulator.backend import GeneratedToken, GenerateRequest, Generation, Tell
+from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell
 from ftsim.compute.sampler.sampling import likeliest, wide
+from ftsim.compute.sampler.shaping import Shaper
 from ftsim.compute.sampler.text import IncrementalText
 
 MAX_PREFILL = 8192
@@ -30,6 +31,7 @@ class Row:
     crowd: int
     tell: Tell | None = None
     text: IncrementalText | None = None
+    shaper: Shaper | None = None
     tokens: list[GeneratedToken] = field(default_factory=list)
     prompt_rows: list[GeneratedToken] = field(default_factory=list)
     shared: bool = False
@@ -101,3 +103,17 @@ def echo(row: Row, blocks: Iterable[Tensor]) -> list[GeneratedToken]:
         entries += [GeneratedToken(t, "", lp, None, top) for t, lp, top in zip(tokens, logprobs, tops, strict=True)]
         at += len(tokens)
     return entries
+
+
+def shape(logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor | None, dict[int, BackendError]]:
+    """The logits (B, V) that are drawn from, None where they are the model's own; and what went wrong, by row."""
+    if not any(row.shaper for row in rows):
+        return None, {}
+    shaped, failed = logits.clone(), dict[int, BackendError]()
+    for index, row in enumerate(rows):
+        if row.shaper is not None:
+            try:
+                shaped[index] = row.shaper.apply(logits[index])
+            except BackendError as error:
+                failed[index] = error
+    return shaped, failed

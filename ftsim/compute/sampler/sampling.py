@@ -1,4 +1,8 @@
-"""Choosing the next token: temperature, top-k, top-p, and the two log-probabilities of what was chosen (WIRE 3.1)."""
+"""Choosing the next token, and the two log-probabilities of what was chosen (WIRE 3.1).
+
+Temperature, top-k, top-p, min-p and typical-p act in this order, each over what those before it left, as the logits
+processors of transformers do.
+"""
 
 from typing import NamedTuple
 
@@ -7,16 +11,19 @@ from torch import Tensor
 
 
 class Settings(NamedTuple):
-    """Sampling settings of a batch, each (B,). Temperature 0 is greedy, top_k 0 and top_p 1 are off."""
+    """Sampling settings of a batch, each (B,). Temperature 0 is greedy; top_k 0, top_p 1, min_p 0, typical_p 1: off."""
 
     temperature: Tensor
     top_p: Tensor
     top_k: Tensor
+    min_p: Tensor
+    typical_p: Tensor
 
     @property
     def plain(self) -> bool:
         """Whether every row samples from the model's own distribution."""
-        return bool(((self.temperature == 1) & (self.top_p >= 1) & (self.top_k == 0)).all())
+        whole = (self.top_p >= 1) & (self.top_k == 0) & (self.min_p <= 0) & (self.typical_p >= 1)
+        return bool(((self.temperature == 1) & whole).all())
 
 
 class Choice(NamedTuple):
@@ -27,18 +34,20 @@ class Choice(NamedTuple):
     sampling_logprobs: Tensor
 
 
-def choose(logits: Tensor, settings: Settings, uniforms: Tensor) -> Choice:
+def choose(logits: Tensor, settings: Settings, uniforms: Tensor, shaped: Tensor | None = None) -> Choice:
     """Draw one token per row of `logits` (B, V) by inverting the distribution function at `uniforms` (B,), in [0, 1).
 
-    What a row gets depends on that row alone.
+    `shaped` are the logits that are drawn from where they are not the model's own. What a row gets depends on that row
+    alone.
     """
     raw = torch.log_softmax(wide(logits), dim=-1)
-    behaviour = raw if settings.plain else _behaviour(wide(logits), settings)
+    drawn_from = wide(logits if shaped is None else shaped)
+    behaviour = raw if settings.plain and shaped is None else _behaviour(drawn_from, settings)
     steps = behaviour.double().exp().cumsum(-1)  # (B, V)
     wanted = uniforms.double()[:, None] * steps[:, -1:]
     tokens = torch.searchsorted(steps, wanted, right=True).clamp(max=logits.shape[-1] - 1)
     greedy = settings.temperature == 0
-    tokens = torch.where(greedy[:, None], logits.argmax(-1, keepdim=True), tokens)
+    tokens = torch.where(greedy[:, None], drawn_from.argmax(-1, keepdim=True), tokens)
     drawn = torch.where(greedy, 0.0, behaviour.gather(1, tokens)[:, 0])
     return Choice(tokens[:, 0], raw.gather(1, tokens)[:, 0].float(), drawn.float())
 
@@ -57,7 +66,7 @@ def likeliest(logits: Tensor, count: int) -> list[list[tuple[int, float]]]:
 
 
 def _behaviour(logits: Tensor, settings: Settings) -> Tensor:
-    """Log-probabilities (B, V) after temperature, then top-k, then top-p over what top-k left."""
+    """Log-probabilities (B, V) of what is drawn from."""
     temperature = torch.where(settings.temperature == 0, 1.0, settings.temperature)
     scaled = logits / temperature[:, None]
     best, order = scaled.sort(dim=-1, descending=True, stable=True)
@@ -68,4 +77,23 @@ def _behaviour(logits: Tensor, settings: Settings) -> Tensor:
     before = probabilities.cumsum(-1) - probabilities  # mass of the tokens ahead
     limit = torch.where(settings.top_p >= 1, 2.0, settings.top_p)[:, None]
     best = best.masked_fill((before >= limit) & (rank[None] > 0), float("-inf"))
-    return torch.log_softmax(torch.empty_like(best).scatter_(1, order, best), dim=-1)
+    left = torch.log_softmax(torch.empty_like(best).scatter_(1, order, best), dim=-1)
+    if bool((settings.min_p > 0).any()):
+        least = settings.min_p[:, None].log() + left.amax(-1, keepdim=True)
+        cut = torch.log_softmax(left.masked_fill(left < least, float("-inf")), dim=-1)
+        left = torch.where(settings.min_p[:, None] > 0, cut, left)
+    return _typical(left, settings.typical_p) if bool((settings.typical_p < 1).any()) else left
+
+
+def _typical(logprobs: Tensor, mass: Tensor) -> Tensor:
+    """Keep the tokens whose surprise is nearest to the entropy, until they hold `mass` (B,); (B, V).
+
+    The locally typical sampling of Meister et al. 2023.
+    """
+    entropy = -torch.xlogy(logprobs.exp(), logprobs.exp()).sum(-1, keepdim=True)
+    _, order = (-logprobs - entropy).abs().sort(dim=-1, stable=True)
+    reached = logprobs.gather(1, order).exp().cumsum(-1)
+    ahead = torch.nn.functional.pad(reached[:, :-1], (1, 0))
+    dropped = torch.zeros_like(order, dtype=torch.bool).scatter_(1, order, ahead >= mass[:, None])
+    kept = torch.log_softmax(logprobs.masked_fill(dropped, float("-inf")), dim=-1)
+    return torch.where(mass[:, None] < 1, kept, logprobs)

@@ -125,9 +125,14 @@ def test_the_request_id_comes_back(http: httpx.Client) -> None:
         ({"max_tokens": 5, "max_completion_tokens": 5}, 400, "max_completion_tokens"),
         ({"max_tokens": 10**6, "context_length_exceeded_behavior": "error"}, 400, "context length"),
         ({"context_length_exceeded_behavior": "guess"}, 400, "context_length_exceeded_behavior"),
-        ({"frequency_penalty": 0.5}, 400, "frequency_penalty"),
-        ({"response_format": {"type": "json_object"}}, 400, "response_format"),
-        ({"logit_bias": {"5": 1}}, 400, "logit_bias"),
+        ({"frequency_penalty": 2.5}, 400, "frequency_penalty"),
+        ({"mirostat_target": 1.5}, 400, "mirostat_target"),
+        ({"response_format": {"type": "grammar", "grammar": "root ::= x"}}, 400, "of type 'grammar' is not supported"),
+        ({"response_format": {"type": "json_schema"}}, 400, "must be a JSON schema"),
+        ({"response_format": {"type": "json_object", "schema": {"not": {}}}}, 400, "cannot be followed exactly"),
+        ({"logit_bias": {"5": 500}}, 400, "logit_bias"),
+        ({"logit_bias": {"99999": 1}}, 400, "logit_bias names token ids outside"),
+        ({"tool_choice": "required"}, 400, "tool_choice"),
         ({"n": 0}, 400, "'n'"),
         ({"model": "nonsense"}, 400, "unknown model"),
         ({"model": "accounts/local/deployments/nope"}, 400, "not found"),
@@ -318,6 +323,116 @@ def test_tools_that_must_not_be_called_are_not_shown(http: httpx.Client) -> None
     assert counts[0] == counts[2] < counts[1]
     refused = http.post("/v1/chat/completions", json={"model": BASE, "messages": CHAT, "tool_choice": "required"})
     assert refused.status_code == 400
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 6}, "age": {"enum": [1, 2, None]}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}},
+        {"type": "json_object", "schema": PERSON},
+    ],
+)
+def test_an_answer_follows_the_schema_that_was_sent(http: httpx.Client, wanted: dict[str, Any]) -> None:
+    for seed in range(3):
+        more = {"response_format": wanted, "max_tokens": 60, "seed": seed, "temperature": 1.5}
+        chat = http.post("/v1/chat/completions", json={"model": BASE, "messages": CHAT, **more}).json()["choices"][0]
+        text = http.post(PATHS[0], json={"model": BASE, "prompt": PROMPT, **more}).json()["choices"][0]
+        for said in (chat["message"]["content"], text["text"]):
+            assert json.loads(said).keys() == {"name", "age"}
+            assert json.loads(said)["age"] in (1, 2, None)
+        assert (chat["finish_reason"], text["finish_reason"]) == ("stop", "stop")
+
+
+def test_null_in_a_schema_is_a_value(http: httpx.Client) -> None:
+    body = {"model": BASE, "prompt": PROMPT, "max_tokens": 20}
+    wanted = {"type": "json_object", "schema": {"const": None}}
+    assert http.post(PATHS[0], json={**body, "response_format": wanted}).json()["choices"][0]["text"] == "null"
+
+
+def _tool(name: str, **parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters} if parameters else {"name": name}}
+
+
+COUNT = _tool(
+    "count", type="object", properties={"to": {"$ref": "#/$defs/Small"}}, required=["to"], additionalProperties=False,
+    **{"$defs": {"Small": {"type": "integer", "minimum": 1, "maximum": 9}}},
+)  # fmt: skip
+SAY = _tool("say", type="object", properties={"a": {"type": "boolean"}}, required=["a"], additionalProperties=False)
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("required", {"count", "say"}),
+        ({"type": "function", "function": {"name": "count"}}, {"count"}),
+        ({"type": "function", "name": "say"}, {"say"}),
+    ],
+)
+def test_a_forced_call_is_a_call_of_a_tool_by_its_schema(http: httpx.Client, choice: Any, names: set[str]) -> None:
+    found = set()
+    for seed in range(6):
+        body = {"model": BASE, "messages": CHAT, "tools": [COUNT, SAY], "tool_choice": choice, "seed": seed}
+        answer = http.post("/v1/chat/completions", json={**body, "temperature": 1.5}).json()["choices"][0]
+        assert answer["finish_reason"] == "tool_calls"
+        (call,) = answer["message"]["tool_calls"]
+        said = json.loads(call["function"]["arguments"])
+        found.add(call["function"]["name"])
+        assert 1 <= said["to"] <= 9 if call["function"]["name"] == "count" else type(said["a"]) is bool
+    assert found <= names
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"tool_choice": "required"}, "there are no tools"),
+        ({"tool_choice": {"type": "function", "function": {"name": "fly"}}, "tools": [SAY]}, "the tools are say"),
+        ({"tool_choice": "sometimes", "tools": [SAY]}, "tool_choice is 'sometimes'"),
+        ({"tool_choice": "required", "tools": [SAY], "response_format": {"type": "json_object"}}, "send one of them"),
+        ({"tool_choice": "required", "tools": [_tool("x", type="array", uniqueItems=True)]}, "followed exactly"),
+        (
+            {"tool_choice": "required", "tools": [COUNT, _tool("two", **{"type": "object", "$defs": {"Small": {}}})]},
+            "define 'Small' differently",
+        ),
+    ],
+)  # fmt: skip
+def test_a_call_that_cannot_be_forced_is_refused(http: httpx.Client, more: dict[str, Any], says: str) -> None:
+    answer = http.post("/v1/chat/completions", json={"model": BASE, "messages": CHAT, **more})
+    assert answer.status_code == 400
+    assert says in answer.text
+
+
+def test_a_stop_may_be_a_string_a_list_or_token_ids(http: httpx.Client) -> None:
+    body = {"model": BASE, "prompt": PROMPT, "max_tokens": 12, "seed": 4, "ignore_eos": True, "return_token_ids": True}
+    whole = http.post(PATHS[0], json=body).json()["choices"][0]
+    token = whole["token_ids"][6]
+    first = whole["token_ids"].index(token)
+    for stop in (token, [token], [token, "never said"]):
+        one = http.post(PATHS[0], json={**body, "stop": stop}).json()["choices"][0]
+        assert (one["token_ids"], one["finish_reason"]) == (whole["token_ids"][: first + 1], "stop")
+        assert whole["text"].startswith(one["text"])
+
+
+def test_penalties_biases_and_cuts_act(http: httpx.Client) -> None:
+    body = {"model": BASE, "prompt": PROMPT, "max_tokens": 8, "seed": 4, "ignore_eos": True, "return_token_ids": True}
+
+    def drawn(**more: Any) -> list[int]:
+        return list(http.post(PATHS[0], json={**body, **more}).json()["choices"][0]["token_ids"])
+
+    assert drawn(logit_bias={"42": 200}) == [42] * 8
+    assert len(set(drawn(logit_bias={"42": 25}, temperature=0))) == 1
+    assert len(set(drawn(logit_bias={"42": 6}, temperature=0, repetition_penalty=2, frequency_penalty=2))) > 2
+    kinds = [len(set(drawn(presence_penalty=penalty, max_tokens=80))) for penalty in (2, -2)]
+    assert kinds[0] > kinds[1]
+    assert drawn(min_p=1, seed=5) == drawn(temperature=0) == drawn(min_p=1, seed=6)
+    assert drawn(typical_p=0.01, seed=5) == drawn(typical_p=0.01, seed=6)
 
 
 def test_rows_have_the_fields_of_the_vendors_types(emulator: Emulator) -> None:
