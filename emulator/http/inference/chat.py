@@ -12,7 +12,7 @@ from emulator.backend import BackendError, Format, Generation, Replica
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
-from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, read_body
+from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, body, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference import conversation
 from emulator.http.inference.events import Choice, stream
@@ -31,7 +31,7 @@ from emulator.http.inference.requests import (
     usage,
 )
 from emulator.http.inference.rows import Rows
-from emulator.http.web import body, platform_of
+from emulator.http.web import platform_of
 
 router = Endpoints()
 DEFAULT_MAX_TOKENS = 2048

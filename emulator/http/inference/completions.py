@@ -12,7 +12,7 @@ from emulator.backend import Generation, Replica
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
-from emulator.http.bodies import Ignored, Refusal, Refused, read_body
+from emulator.http.bodies import Ignored, Refusal, Refused, body, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference.events import Choice, stream
 from emulator.http.inference.formats import response_format
@@ -28,7 +28,7 @@ from emulator.http.inference.requests import (
     usage,
 )
 from emulator.http.inference.rows import Rows
-from emulator.http.web import body, platform_of
+from emulator.http.web import platform_of
 
 router = Endpoints()
 DEFAULT_MAX_TOKENS = 16
