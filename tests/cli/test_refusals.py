@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_written(refused: Refused, on: list[str], tmp_path
 def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (RuntimeError("ours"), OSError("ours too")):
 
-        def broken(error: Exception = error) -> None:
+        def broken(error: Exception = error, **_: object) -> None:
             raise error
 
         monkeypatch.setattr(cli, "app", broken)
