@@ -45,10 +45,23 @@ class Batch:
     lengths: Tensor  # (B,) positions of the cache that belong to each row
     tokens: list[int]
     """All tokens of the only row, where there is no cache."""
+    columns: int = 0
+    """Positions of the longest row."""
+    padded: bool = False
+    """True when some row is shorter than another."""
 
-    @property
-    def columns(self) -> int:
-        return int(self.lengths.max())
+    def __post_init__(self) -> None:
+        self._measure()
+
+    def _measure(self) -> None:
+        """Note what the steps to come would otherwise ask the tensor for, each time."""
+        self.columns = int(self.lengths.max())
+        self.padded = int(self.lengths.min()) < self.columns
+
+    def grow(self) -> None:
+        """Count one more position for every row."""
+        self.lengths = self.lengths + 1
+        self.columns += 1
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order; one that is named twice is there twice."""
@@ -56,10 +69,10 @@ class Batch:
             return  # the usual case, and the only one without a cache
         index = torch.tensor(rows, dtype=torch.long)
         self.lengths = self.lengths[index]
-        columns = self.columns
+        self._measure()
         for layer in self.cache.layers:
             layer.reorder_cache(index)
-            _keep_last(layer, columns)
+            _keep_last(layer, self.columns)
 
     def join(self, other: "Batch") -> None:
         """Take the rows of `other` in, behind those that are there."""
@@ -67,6 +80,7 @@ class Batch:
         for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
             _merge(mine, theirs, columns)
         self.lengths = torch.cat([self.lengths, other.lengths])
+        self._measure()
 
 
 class Forward:
@@ -74,6 +88,7 @@ class Forward:
 
     def __init__(self, model: "PreTrainedModel") -> None:
         self.model = model
+        self._device = model.device  # the property walks over the parameters
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self._precision = Precision(model)
         known = inspect.signature(model.forward).parameters
@@ -101,24 +116,24 @@ class Forward:
 
     def prefill(self, prompts: Sequence[Sequence[int]], keep: int = 1) -> tuple[Batch, Tensor]:
         """Compute prompts; gives their batch and the logits (B, K, V) of the last `keep` positions or fewer."""
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        longest = int(lengths.max())
+        batch = Batch(None, torch.tensor([len(prompt) for prompt in prompts]), [])
+        longest = batch.columns
         tokens = torch.tensor([[*[0] * (longest - len(prompt)), *prompt] for prompt in prompts])
         with self._precision.everywhere():
-            output = self._run(tokens, lengths, min(keep, longest))
-        cache = getattr(output, self._cache, None)
-        if type(cache) is not cache_utils.DynamicCache and not self._trusted():
-            return Batch(None, lengths, list(prompts[0])), output.logits[:, -keep:]
-        return Batch(cache, lengths, []), output.logits[:, -keep:]
+            output = self._run(tokens, batch, min(keep, longest))
+        batch.cache = getattr(output, self._cache, None)
+        if type(batch.cache) is not cache_utils.DynamicCache and not self._trusted():
+            batch.cache, batch.tokens = None, list(prompts[0])
+        return batch, output.logits[:, -keep:]
 
     def step(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Logits (B, V) after one more token (B,) for every row."""
-        batch.lengths = batch.lengths + 1
+        batch.grow()
         if batch.cache is None:
             batch.tokens.append(int(tokens))
             return self._anew(batch.tokens)[:, -1]
         with self._precision.step():
-            logits: Tensor = self._run(tokens[:, None], batch.lengths, 1, batch.cache).logits[:, -1]
+            logits: Tensor = self._run(tokens[:, None], batch, 1).logits[:, -1]
             return logits
 
     def _anew(self, tokens: Sequence[int], keep: "int | Tensor" = 1) -> Tensor:
@@ -126,7 +141,7 @@ class Forward:
         more: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
         with self._precision.everywhere():
             logits: Tensor = self.model(
-                input_ids=torch.tensor([list(tokens)], device=self.model.device), use_cache=False, **more
+                input_ids=torch.tensor([list(tokens)], device=self._device), use_cache=False, **more
             ).logits
         return logits
 
@@ -154,7 +169,7 @@ class Forward:
         """
         for begin in range(start, len(prompt) - 1, self.positions_at_once):
             end = min(begin + self.positions_at_once, len(prompt) - 1)
-            wanted = torch.arange(begin, end, device=self.model.device)
+            wanted = torch.arange(begin, end, device=self._device)
             logits = self._anew(prompt, wanted)[0]
             yield logits if self._keeps else logits[begin:end]
 
@@ -163,14 +178,14 @@ class Forward:
         """How many positions' logits are held at a time."""
         return max(1, _LOGITS_BYTES // (8 * self.vocabulary))
 
-    def _run(self, tokens: Tensor, lengths: Tensor, keep: int, cache: Any = None) -> Any:
-        """One forward over `tokens` (B, T), the last ones of rows with `lengths` positions each."""
-        device, width, columns = self.model.device, tokens.shape[1], int(lengths.max())
+    def _run(self, tokens: Tensor, batch: Batch, keep: int) -> Any:
+        """Compute `tokens` (B, T), the last positions of the rows of `batch`, and let its cache grow."""
+        device, width, columns = self._device, tokens.shape[1], batch.columns
         more: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
-        if cache is not None:
-            more[self._cache] = cache
-        padding = columns - lengths[:, None]  # (B, 1)
-        if bool(padding.any()):  # without padding the model finds its positions and its mask by itself
+        if batch.cache is not None:
+            more[self._cache] = batch.cache
+        if batch.padded:  # without padding the model finds its positions and its mask by itself
+            padding = columns - batch.lengths[:, None]  # (B, 1)
             more["attention_mask"] = (torch.arange(columns)[None] >= padding).long().to(device)
             positions = torch.arange(columns - width, columns)[None] - padding
             more["position_ids"] = positions.clamp(min=0).to(device)

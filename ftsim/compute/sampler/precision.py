@@ -5,9 +5,11 @@ would depend on which requests happened to share a step. In float64 what differs
 log-probabilities are handed out, can show: a resumed run sees the very numbers of the uninterrupted one.
 """
 
+import dis
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,13 +43,14 @@ class Precision:
     Norms, softmax, rotary angles and routers of transformers go over float32 whatever the weights are, for the sake of
     half precision. Their formulas stay the model's own: only the type that they name becomes a wider one. To look at
     every torch call costs more than a small model's decoding step, so the first step notes which classes of modules
-    ask, and later ones look at the calls of these alone.
+    ask. From then on their `forward` names the wider type itself; where helpers of it ask, as the second step notes,
+    later steps look at the calls of these modules alone.
     """
 
     def __init__(self, model: "PreTrainedModel") -> None:
         self._model = model
         self._wide = model.dtype == torch.float64
-        self._noted = False
+        self._noted = 0
         self._stepping = False
         self._entered: list[_StayWide] = []
 
@@ -60,11 +63,11 @@ class Precision:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Widen one decoding step."""
-        if self._wide and not self._noted:
+        if self._wide and self._noted < 2:
             with self._noting() as asking:
                 yield
-            self._hook(asking)
-            self._noted = True
+            (self._rename, self._hook)[self._noted](asking)
+            self._noted += 1
             return
         self._stepping = self._wide
         try:
@@ -96,6 +99,13 @@ class Precision:
             for hook in hooks:
                 hook.remove()
 
+    def _rename(self, kinds: set[type[nn.Module]]) -> None:
+        """Give modules of these classes the formula of their class, with the wider type named in it."""
+        wider = {kind: _wider(kind.forward) for kind in kinds}
+        for module in self._model.modules():
+            if (forward := wider.get(type(module))) is not None and "forward" not in vars(module):
+                module.forward = MethodType(forward, module)
+
     def _hook(self, kinds: set[type[nn.Module]]) -> None:
         for module in self._model.modules():
             if type(module) in kinds:
@@ -110,6 +120,22 @@ class Precision:
     def _leave(self, *_: object) -> None:
         if self._stepping:
             self._entered.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+
+def _wider(forward: Callable[..., Any]) -> FunctionType | None:
+    """The same function with float64 where it names float32, as long as that is all there is to it.
+
+    None for one inside a decorator, or one that calls Python's own `float`.
+    """
+    if not isinstance(forward, FunctionType) or forward.__closure__:
+        return None
+    code = forward.__code__
+    if any(step.opname == "LOAD_GLOBAL" and step.argval == "float" for step in dis.get_instructions(code)):
+        return None
+    names = tuple({"float32": "float64", "float": "double"}.get(name, name) for name in code.co_names)
+    made = FunctionType(code.replace(co_names=names), forward.__globals__, forward.__name__, forward.__defaults__)
+    made.__kwdefaults__ = forward.__kwdefaults__
+    return made
 
 
 class _StayWide(TorchFunctionMode):

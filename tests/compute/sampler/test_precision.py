@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from emulator.backend import GenerateRequest, Generation, Replica
+from ftsim.compute.checkpoints.source import open_model
 from ftsim.compute.models.catalogue import base_folder
 from ftsim.compute.sampler import precision
+from ftsim.compute.sampler.forward import Forward
 from ftsim.compute.sampler.replica import open_replica
+from tests.zoo import folders
 
 
 def seen(generation: Generation) -> list[tuple[int, float, float | None]]:
@@ -65,3 +68,32 @@ def test_mixtures_of_experts_answer_in_float64(tmp_path: Path, name: str) -> Non
     replica.close()
     assert len(done.tokens) <= 4
     assert all(token.logprob <= 0 for token in done.tokens)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "qwen3_5", "qwen3_moe", "gpt_oss", "kimi_like", "minimax"])
+def test_a_renamed_formula_gives_the_bits_of_one_whose_calls_are_looked_at(tmp_path: Path, name: str) -> None:
+    folder = folders.write(name, tmp_path / name)
+    found = []
+    for looked_at in (False, True):
+        forward = Forward(precision.widen(open_model(folder, torch.float32)))
+        if looked_at:
+            forward._precision.step = forward._precision.everywhere  # type: ignore[method-assign]
+        with torch.inference_mode():
+            batch, _ = forward.prefill([[1, 2, 3, 4]])
+            found.append(torch.cat([forward.step(batch, torch.tensor([token])) for token in range(5, 11)]))
+        renamed = [module for module in forward.model.modules() if "forward" in vars(module)]
+        assert bool(renamed) is not looked_at or batch.cache is None
+    assert found[0].dtype is torch.float64
+    assert torch.equal(*found)
+
+
+class Shouting(torch.nn.Module):
+    """Calls Python's own float beside the tensor's."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float() * float("2")
+
+
+def test_a_formula_that_cannot_be_renamed_is_looked_at() -> None:
+    assert precision._wider(Shouting.forward) is None
+    assert precision._wider(torch.no_grad()(Shouting.forward)) is None
