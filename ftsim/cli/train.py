@@ -93,13 +93,16 @@ def load(recipe: str, given: dict[str, Any]) -> tuple[Any, Callable[[Any], dict[
     from importlib import import_module
 
     from ftsim.cli import overrides
+    from ftsim.training.config import mark_set
 
     module = import_module(f"{RECIPES}.{recipe}_loop")
     tree = overrides.merged(defaults(recipe, given, module.Config), given)
     for key in ("dataset", "eval_dataset", "evaluation_dataset"):
         if isinstance(tree.get(key), str):
             tree[key] = data_file(tree[key])
-    return overrides.build(module.Config, tree), module.main
+    config = overrides.build(module.Config, tree)
+    mark_set(config, given)  # what stands here by default must not keep a run from going on
+    return config, module.main
 
 
 def defaults(recipe: str, given: dict[str, Any], config_class: Any) -> dict[str, Any]:

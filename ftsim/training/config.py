@@ -3,15 +3,17 @@
 A recipe's own `Config` is a dataclass on `RunConfig`, or on `BatchConfig` when it trains on batches of a file.
 """
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, Self
 
 from ftsim.training.checks import LABEL, check_at_least, check_common, check_evaluation, check_types
-from ftsim.training.config_forms import DeployConfig, TrainerConfig, adopt
+from ftsim.training.config_forms import AdoptedCount, AdoptedText, DeployConfig, TrainerConfig, adopt
 from ftsim.training.errors import ConfigError
 
 # Leaves room for "-step-", a step and "-rK" in a checkpoint's name, which the SDK cuts at 54 characters.
 PREFIX_LIMIT = 32
+_GIVEN = "_given"
 
 
 @dataclass
@@ -154,6 +156,12 @@ class RunConfig:
     dcp_save_interval: int | None = None
     """Save a resumable checkpoint every N steps; copied to weight_sync.dcp_save_interval, whose default is 0 (off)."""
 
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        """Remember which fields the user sets: a default must not keep a run from going on."""
+        made = super().__new__(cls)
+        vars(made)[_GIVEN] = frozenset({*given, *(one.name for one in fields(cls)[: len(args)])})
+        return made
+
     def __post_init__(self) -> None:
         check_types(self)
         adopt(self)
@@ -267,6 +275,17 @@ class SamplingConfig(RunConfig):
     @property
     def rows_per_step(self) -> tuple[int, int]:
         return self.prompts_per_step, 1
+
+
+def is_set(config: object, name: str) -> bool:
+    """Returns True for a field that the user set, by either of its names, and for any of a configuration not ours."""
+    given = vars(config).get(_GIVEN)
+    return given is None or name in given or isinstance(getattr(config, name), AdoptedText | AdoptedCount)
+
+
+def mark_set(config: RunConfig, names: Iterable[str]) -> None:
+    """Say which fields the user set, where a program has filled in defaults of its own."""
+    vars(config)[_GIVEN] = frozenset(names)
 
 
 class JobSettings(Protocol):

@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypedDict, TypeVar
 
-from ftsim.training.checkpoints.identity import check_rows
+from ftsim.training.checkpoints.identity import Identity, check_identity, identity_of, note
 from ftsim.training.checkpoints.manager import TrainingCheckpoints
 from ftsim.training.checkpoints.promotion import check_model_is_free
+from ftsim.training.checkpoints.rows import step_name
 from ftsim.training.clients import Manager, TrainingClient
-from ftsim.training.config import RunConfig
+from ftsim.training.config import RunConfig, is_set
 from ftsim.training.data.batches import Step, build_plan, steps_done
 from ftsim.training.errors import ConfigError
 from ftsim.training.metrics import LOSSES, RunLog
@@ -49,6 +50,10 @@ class Data(Generic[T]):
     held_out: Sequence[Any] = ()
     lengths: Sequence[int] | None = None
     """Tokens of each row, by which rows are batched with their like; None leaves the order as the seed makes it."""
+    digest: str | None = None
+    """Digest of the tokens and weights of all rows, by which a run knows its own; None takes the file's bytes."""
+    held_out_digest: str | None = None
+    """The same of the rows of `eval_dataset`; None where there are none."""
 
 
 @dataclass
@@ -78,6 +83,8 @@ class Run(Generic[C]):
     plan: Sequence[Step]
     job_id: str
     max_seq_len: int
+    identity: Identity
+    """What the run trains, which it keeps to."""
     done: int = 0
     """Steps that the trainer's weights have seen already."""
     moved: bool = False
@@ -122,9 +129,10 @@ class Recipe(Generic[C, T]):
     """Releases what a killed run may have left beside its trainer, once nothing is to be trained any more."""
 
 
-def run(config: C, recipe: Recipe[C, T]) -> Result:
+def run(config: C, recipe: Recipe[C, T], said: Sequence[str] = ()) -> Result:
     """Train as `config` says, or go on where that run was, to its end; a run that has ended trains nothing more.
 
+    `said` are lines that belong on the terminal first, such as those of `as_begun`.
     Raises `ConfigError`, `DataError`, `TrainerError` or `CheckpointError`; what the service says passes through.
     """
     manager = connect()
@@ -139,25 +147,33 @@ def run(config: C, recipe: Recipe[C, T]) -> Result:
         phase=config.phase(recipe.name),
     )
     with RunLog(config.log_path, recipe.name) as log:
+        for line in said:
+            log.say(line)
         data = recipe.load(config, max_seq_len, log.say)
         plan = plan_of(config, data)
         refuse_idle_steps(config, len(plan))
+        identity = identity_of(config, data.digest, data.held_out_digest, len(data.train))
+        begun = bool(checkpoints.cursors.recorded())
+        for line in check_identity(config, identity, begun=begun, planned=plan[-1].data_consumed):
+            log.say(line)
         result = Result(job_id=job_id, steps=len(plan), model=None, resumed_from=None)
         if checkpoints.finished(plan[-1].data_consumed):
             close_finished(manager, config, job_id)
             recipe.release(config, manager)
             log.say("this run is complete already; nothing is trained")
         else:
-            if config.output_model_id:
+            if config.output_model_id and is_set(config, "output_model_id"):
                 check_model_is_free(manager, config.output_model_id)
             recipe.check(config, manager)
             with training_client(manager, config, job_id, max_seq_len) as client:
                 checkpoints.client = client
-                going = Run(config, manager, client, checkpoints, log, plan, job_id, max_seq_len)
+                going = Run(config, manager, client, checkpoints, log, plan, job_id, max_seq_len, identity)
                 result["resumed_from"] = resume(going, recipe.rows)
                 train(going, recipe, data)
         if config.output_model_id:
-            model = checkpoints.promote_latest(config.output_model_id, config.base_model)
+            chosen = is_set(config, "output_model_id")  # an id that nobody chose must not end a run
+            become = checkpoints.promote_latest if chosen else checkpoints.promote_under_free_id
+            model = become(config.output_model_id, config.base_model)
             result["model"] = model
             log.say(f"model {model.get('name', config.output_model_id)} is ready")
         for picture, (curves, label) in recipe.pictures.items():
@@ -198,7 +214,9 @@ def resume(run: Run[C], rows: str) -> str | None:
     if found:
         run.log.say(found.told(rows))
         run.done, run.moved = steps_done(run.plan, found.data_consumed), True
-    check_rows(run.config, run.done)
+    # A save that was announced and never recorded is a beginning too, once it loads.
+    check_identity(run.config, run.identity, begun=run.done > 0, planned=run.plan[-1].data_consumed)
+    note(run.config, run.identity)
     return found.source if found else None
 
 
@@ -211,8 +229,8 @@ def train(run: Run[C], recipe: Recipe[C, T], data: Data[T]) -> None:
     else:
         recipe.release(run.config, run.manager)
     if run.config.save_final_checkpoint:
-        name = run.checkpoints.save_step(len(run.plan), run.plan[-1].data_consumed, promotable=True)
-        run.log.say(f"weights {name} can be promoted")
+        run.checkpoints.save_step(len(run.plan), run.plan[-1].data_consumed, promotable=True)
+        run.log.say(f"weights {step_name(len(run.plan), run.checkpoints.phase)} can be promoted")
 
 
 def take_steps(run: Run[C], learner: Learner) -> None:

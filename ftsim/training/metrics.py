@@ -17,6 +17,7 @@ from ftsim.training.checkpoints.cursors import replace_file
 from ftsim.training.errors import ConfigError
 
 FILE_NAME = "metrics.jsonl"
+UNDONE_NAME = "metrics.undone.jsonl"
 LOCK_NAME = ".lock"
 LOSSES = {"loss": "training", "eval_loss": "held out"}
 
@@ -63,8 +64,10 @@ class RunLog:
         self.console.print(f"[bold]{self.title}[/bold] {text}", soft_wrap=True)
 
     def begin(self, step: int, total: int) -> None:
-        """Forget what was logged beyond `step` by a process that died, and show the bar."""
-        kept = [entry for entry in self.entries() if entry.get("step", 0) <= step]
+        """Put aside what was logged beyond `step`, whose steps are taken again, and show the bar."""
+        entries = self.entries()
+        kept = [entry for entry in entries if entry.get("step", 0) <= step]
+        self._put_aside([entry for entry in entries if entry.get("step", 0) > step])
         # Whole or not at all: whoever dies here must find the log again.
         replace_file(self.folder / FILE_NAME, b"".join(map(_line, kept)))
         self._file.close()
@@ -103,6 +106,14 @@ class RunLog:
             self.say(f"{file_name} is not drawn: matplotlib is not installed")
             return None
         return draw_curve(self.entries(), picture, self.title, curves, ylabel)
+
+    def _put_aside(self, entries: list[dict[str, Any]]) -> None:
+        """Keep entries of steps that no checkpoint holds; whoever dies here finds them in the log again, or twice."""
+        if entries:
+            with (self.folder / UNDONE_NAME).open("ab") as file:
+                file.write(b"".join(map(_line, entries)))
+                file.flush()
+                os.fsync(file.fileno())
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         self._file.write(_line(entry))

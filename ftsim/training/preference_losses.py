@@ -113,9 +113,10 @@ def evaluate(client: TrainingClient, batches: Sequence[tuple[Sequence[Pair], Cus
 
 def load_pairs(config: BatchConfig, max_seq_len: int, say: Say) -> Data[Pair | None]:
     """Read the pairs of a preference recipe, None where a row is dropped; `DataError` on bad input."""
-    train, held_out = load_split(config, max_seq_len, say)
-    lengths = [0 if pair is None else _length(pair) for pair in train] if config.group_by_length else None
-    return Data(train, [pair is not None for pair in train], held_out, lengths)
+    read = load_split(config, max_seq_len, say)
+    lengths = [0 if pair is None else _length(pair) for pair in read.train] if config.group_by_length else None
+    usable = [pair is not None for pair in read.train]
+    return Data(read.train, usable, read.held_out, lengths, read.digest, read.held_out_digest)
 
 
 def _length(pair: Pair) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from ftsim.training.checkpoints.cursors import Cursors
 from ftsim.training.checkpoints.lineage import LastSave, free_name, refuse_lost, refuse_taken, refuse_unknown_past
 from ftsim.training.checkpoints.loading import ResumeInfo, load_adapter, load_checkpoint, load_newest, wait
-from ftsim.training.checkpoints.promotion import http_status, poll, promote
+from ftsim.training.checkpoints.promotion import http_status, next_model_id, poll, promote
 from ftsim.training.checkpoints.rows import Row, read_rows, step_name, step_of
 from ftsim.training.checks import LABEL
 from ftsim.training.clients import CheckpointClient, ControlPlane
@@ -62,19 +62,19 @@ class TrainingCheckpoints:
     # -- saving
 
     def save_step(self, step: int, data_consumed: int, *, promotable: bool = False) -> str:
-        """Save the state after `step`, resumable, under the name it returns."""
+        """Save the state after `step`, resumable, and return the name of its row."""
         name = step_name(step, self.phase)
-        self.save(name, resumable=True, promotable=promotable, data_consumed=data_consumed)
-        return name
+        return self.save(name, resumable=True, promotable=promotable, data_consumed=data_consumed)
 
     def save(
         self, name: str, *, resumable: bool = True, promotable: bool = False, data_consumed: int | None = None
-    ) -> None:
+    ) -> str:
         """Save the trainer's state: `resumable` writes weights and optimizer, `promotable` sampler weights.
 
         `data_consumed` counts the raw data rows the state has seen, dropped ones included; a resumable save needs
         it. All steps submitted before must have been awaited. What this session has saved already under the
-        same name is not saved again.
+        same name is not saved again. Returns the name that the resumable row has, which is another one where a torn row
+        has taken `name`, or the service has changed it.
         """
         if not (resumable or promotable):
             raise ValueError(f"save({name!r}) must be resumable, promotable or both")
@@ -82,18 +82,18 @@ class TrainingCheckpoints:
             raise ValueError(
                 f"checkpoint name {name!r} could not be loaded later: use 1 to {NAME_LIMIT} of a-z, 0-9, hyphen"
             )
-        if resumable:
-            if data_consumed is None:
-                raise ValueError(f"save({name!r}, resumable=True) needs data_consumed")
-            self._save_state(name, data_consumed)
+        if resumable and data_consumed is None:
+            raise ValueError(f"save({name!r}, resumable=True) needs data_consumed")
+        saved_as = self._save_state(name, data_consumed) if resumable and data_consumed is not None else name
         if promotable:
             self._save_sampler(name)
+        return saved_as
 
-    def _save_state(self, name: str, data_consumed: int) -> None:
+    def _save_state(self, name: str, data_consumed: int) -> str:
         rows = self._rows()
         self._follow_rename(rows)
         if self._last is not None and self._last.covers(name, data_consumed):
-            return
+            return self._last.row.id if self._last.row is not None else name
         refuse_taken([name], rows, self.cursors, self.trainer_id)
         save_as = free_name(name, rows)
         before = {row.id: row.created for row in rows if row.resumable}
@@ -113,6 +113,7 @@ class TrainingCheckpoints:
         names = [save_as, *([row.id] if row is not None and row.id != save_as else [])]
         self.cursors.record(dict.fromkeys(names, data_consumed))
         self._last = LastSave(frozenset([name, *names]), data_consumed, row)
+        return names[-1]
 
     def _saved_row(self, before: dict[str, int], name: str) -> Row | None:
         """Returns the resumable row that a save added: a name that was not listed before, or is younger now."""
@@ -244,13 +245,22 @@ class TrainingCheckpoints:
 
     def promote_latest(self, output_model_id: str, base_model: str) -> dict[str, Any]:
         """Promote this run's newest promotable row and return the model; an earlier promotion of it is success."""
-        row = poll(lambda: self._own_promotable(self._rows()), wait_s=self.list_wait_s, sleep=self._sleep)
+        return promote(self.fw_client, self._newest_promotable(), output_model_id, base_model, sleep=self._sleep)
+
+    def promote_under_free_id(self, output_model_id: str, base_model: str) -> dict[str, Any]:
+        """As `promote_latest`, under the next id, as in `name-2`, where another row's model has this one."""
+        row = self._newest_promotable()
+        model_id = next_model_id(self.fw_client, row, output_model_id)
+        return promote(self.fw_client, row, model_id, base_model, sleep=self._sleep)
+
+    def _newest_promotable(self) -> Row:
+        row: Row | None = poll(lambda: self._own_promotable(self._rows()), wait_s=self.list_wait_s, sleep=self._sleep)
         if row is None:
             raise CheckpointError(
                 f"trainer job {self.trainer_id} lists no promotable checkpoint of this run after "
                 f"{self.list_wait_s:g} s: save with promotable=True before promoting"
             )
-        return promote(self.fw_client, row, output_model_id, base_model, sleep=self._sleep)
+        return row
 
     def _own_promotable(self, rows: list[Row]) -> Row | None:
         """Returns the newest promotable row of this lineage; with nothing saved or resumed here, of the job."""

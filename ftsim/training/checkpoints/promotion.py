@@ -1,5 +1,6 @@
 """Turning a checkpoint row into a model, and recognising a model that is already there (FAILURES D)."""
 
+import itertools
 import re
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from ftsim.training.clients import Account, ControlPlane
 from ftsim.training.errors import CheckpointError, ConfigError
 
 MODEL_WAIT_S = 600.0
+MODEL_ID_LIMIT = 63
 _SECOND = 1_000_000_000
 _STATUS = re.compile(r"\(HTTP (\d{3})\)")
 
@@ -63,6 +65,16 @@ def check_model_is_free(fw_client: ControlPlane, model_id: str) -> None:
         )
 
 
+def next_model_id(fw_client: ControlPlane, row: Row, model_id: str) -> str:
+    """Returns `model_id`, or the first of `model_id-2`, `model_id-3` ... that is free or was made from `row` before."""
+    for count in itertools.count(1):
+        candidate = model_id if count == 1 else f"{model_id[: MODEL_ID_LIMIT - len(str(count)) - 1]}-{count}"
+        model = find_model(fw_client, candidate)
+        if model is None or _made_from(model, row):
+            return candidate
+    raise AssertionError("counting ends nowhere")
+
+
 def promote(
     fw_client: ControlPlane,
     row: Row,
@@ -108,15 +120,20 @@ def _look_after_failure(
 
 def _recognise(model: dict[str, Any], row: Row, model_id: str) -> dict[str, Any]:
     """Accept a model that says it comes from this row, or one made after it; any other is somebody else's."""
-    source, created = str(model.get("importedFrom") or ""), str(model.get("createTime") or "")
-    # One second of slack: the service may print either time in whole seconds.
-    older = bool(created) and parse_time(created) + _SECOND < row.created
-    if source != row.name if "/checkpoints/" in source else older:
+    if not _made_from(model, row):
         raise CheckpointError(
             f"model {model_id!r} exists and was not made from checkpoint {row.id}: choose another output_model_id, "
             "or delete that model"
         )
     return model
+
+
+def _made_from(model: dict[str, Any], row: Row) -> bool:
+    source, created = str(model.get("importedFrom") or ""), str(model.get("createTime") or "")
+    if "/checkpoints/" in source:
+        return source == row.name
+    # One second of slack: the service may print either time in whole seconds.
+    return not created or parse_time(created) + _SECOND >= row.created
 
 
 def _listing(fw_client: ControlPlane, row: Row) -> str:

@@ -1,5 +1,7 @@
 """Preference data: rows with a better and a worse answer in the forms in use, and the pairs of datums they become."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +38,8 @@ class LoadedPairs:
     pairs: Sequence[Pair | None]
     truncated: int
     notes: Notes
+    digest: str
+    """Digest of the tokens and weights of all pairs in their order."""
 
     @property
     def dropped(self) -> int:
@@ -75,13 +79,22 @@ def load_preferences(
         pairs.append(Pair(Data(store, len(store) - 2), Data(store, len(store) - 1), weight=weight))
     if all(pair is None for pair in pairs):
         raise DataError(f"{path}: no pair has two answers to compare within {max_seq_len} tokens")
-    return LoadedPairs(pairs, truncated, notes)
+    order = json.dumps([pair and pair.weight for pair in pairs])
+    return LoadedPairs(pairs, truncated, notes, hashlib.sha256((store.digest + order).encode()).hexdigest())
 
 
-def load_split(
-    config: BatchConfig, max_seq_len: int, say: Callable[[str], None]
-) -> tuple[list[Pair | None], list[Pair]]:
-    """A recipe's pairs to train on, None where a row is dropped, and its held-out pairs; `DataError` on bad input."""
+@dataclass(frozen=True)
+class SplitPairs:
+    """A recipe's pairs to train on, None where a row is dropped, its held-out pairs, and the digests of both files."""
+
+    train: Sequence[Pair | None]
+    held_out: Sequence[Pair]
+    digest: str
+    held_out_digest: str | None
+
+
+def load_split(config: BatchConfig, max_seq_len: int, say: Callable[[str], None]) -> SplitPairs:
+    """Read the pairs of `dataset`, and those that are held out or stand in `eval_dataset`; `DataError` on bad input."""
     tokenizer = load_tokenizer(config.tokenizer_model)
 
     def load(path: str, most: int | None) -> LoadedPairs:
@@ -99,11 +112,13 @@ def load_split(
     train, held_out = [loaded.pairs[row] for row in rows], [loaded.pairs[row] for row in held_out_rows]
     if all(pair is None for pair in train):
         raise DataError(f"{config.dataset}: eval_split leaves nothing to train on")
-    if config.eval_dataset:
-        held_out = list(load(config.eval_dataset, None).pairs)
+    other = load(config.eval_dataset, None) if config.eval_dataset else None
+    if other is not None:
+        held_out = list(other.pairs)
     loaded.notes.tell(say)
     say(f"{len(train)} pairs, {len(held_out)} held out; {loaded.truncated} cut, {loaded.dropped} dropped")
-    return train, [pair for pair in held_out if pair is not None]
+    kept = [pair for pair in held_out if pair is not None]
+    return SplitPairs(train, kept, loaded.digest, other.digest if other is not None else None)
 
 
 def parse_pair(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow] | None:

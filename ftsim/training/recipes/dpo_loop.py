@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ftsim.training.checkpoints.identity import as_begun
 from ftsim.training.checks import check_at_least, check_choice
 from ftsim.training.clients import CustomLoss
 from ftsim.training.config import BatchConfig
@@ -37,7 +38,7 @@ class Config(BatchConfig):
 
 def main(config: Config) -> Result:
     """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
-    return run(config, Recipe("dpo", load_pairs, learner, rows="pairs", pictures=PICTURES))
+    return run(config, Recipe("dpo", load_pairs, learner, rows="pairs", pictures=PICTURES), as_begun(config))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ group are normalised together and added up backwards, so that a turn also gets i
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ftsim.training.checkpoints.identity import as_begun
 from ftsim.training.checks import check_at_least, check_choice
 from ftsim.training.clients import TrainingClient
 from ftsim.training.data.batches import Step
@@ -53,6 +54,7 @@ class Config(rl_loop.Config):
 
 def main(config: Config, environment: Environment | None = None, filter_fn: FilterFn | None = None) -> Result:
     """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
+    said = as_begun(config)
     world = environment or resolve(config.environment, "environment")
     keep = filter_fn or resolve(config.filter_fn, "filter_fn")
     tokenizer = load_tokenizer(config.tokenizer_model)
@@ -86,4 +88,4 @@ def main(config: Config, environment: Environment | None = None, filter_fn: Filt
             },
         )
 
-    return run(config, sampling_recipe("igpo", tokenizer, collect, needs_truth=world is search))
+    return run(config, sampling_recipe("igpo", tokenizer, collect, needs_truth=world is search), said)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ftsim.training.checkpoints.identity import as_begun
 from ftsim.training.clients import Tokenizer, TrainingClient
 from ftsim.training.config import SamplingConfig
 from ftsim.training.data.batches import Step
@@ -31,6 +32,7 @@ class Config(SamplingConfig):
 
 def main(config: Config, reward_fn: RewardFn | None = None, filter_fn: FilterFn | None = None) -> Result:
     """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
+    said = as_begun(config)
     reward = reward_fn or resolve(config.reward_fn, "reward_fn")
     keep = filter_fn or resolve(config.filter_fn, "filter_fn")
     tokenizer = load_tokenizer(config.tokenizer_model)
@@ -47,7 +49,7 @@ def main(config: Config, reward_fn: RewardFn | None = None, filter_fn: FilterFn 
         rewards = [one for group in groups for one in group.rewards]
         return Scores(scored, {"reward": sum(rewards) / len(rewards), "filtered": len(groups) - len(kept)})
 
-    return run(config, sampling_recipe("rl", tokenizer, collect, needs_truth=reward is exact_match))
+    return run(config, sampling_recipe("rl", tokenizer, collect, needs_truth=reward is exact_match), said)
 
 
 def roll_out(

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ftsim.training.checkpoints.identity import as_begun
 from ftsim.training.checks import check_at_least
 from ftsim.training.config import BatchConfig
 from ftsim.training.data.batches import Step, split
@@ -40,7 +41,7 @@ class Config(BatchConfig):
 
 def main(config: Config) -> Result:
     """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
-    return run(config, Recipe("sft", load, learner))
+    return run(config, Recipe("sft", load, learner), as_begun(config))
 
 
 def load(config: Config, max_seq_len: int, say: Say) -> Data[Any]:
@@ -58,12 +59,16 @@ def load(config: Config, max_seq_len: int, say: Say) -> Data[Any]:
     train, held_out = Rows(loaded.store, rows), Rows(loaded.store, held_out_rows)
     if not any(train.usable):
         raise DataError(f"{config.dataset}: eval_split leaves nothing to train on")
+    other = None
     if config.eval_dataset:
-        held_out = load_supervised(config.eval_dataset, tokenizer, max_seq_len, truncate=config.truncate).data
+        other = load_supervised(config.eval_dataset, tokenizer, max_seq_len, truncate=config.truncate).store
+        held_out = Rows(other)
     loaded.notes.tell(say)
     say(f"{len(train)} rows, {len(held_out)} held out; {loaded.truncated} cut, {loaded.dropped} dropped")
     lengths = [sum(one.model_input.length for one in row or ()) for row in train] if config.group_by_length else None
-    return Data(train, train.usable, [one for row in held_out if row is not None for one in row], lengths)
+    evaluated = [one for row in held_out if row is not None for one in row]
+    digests = (loaded.store.digest, None if other is None else other.digest)
+    return Data(train, train.usable, evaluated, lengths, *digests)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Prompts with a ground truth, and what a policy says to them: one sample per (row, step, place), fixed by the seed."""
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -90,6 +91,14 @@ def load_prompts(
     if not any(prompt.tokens for prompt in prompts):
         raise DataError(f"{path}: no prompt has at most {longest} tokens, so none leaves room for an answer")
     return prompts
+
+
+def digest_of_prompts(prompts: Sequence[Prompt]) -> str:
+    """SHA-256 over the tokens of all prompts, and over their rows, by which answers are rewarded."""
+    digest = hashlib.sha256()
+    for one in prompts:
+        digest.update(json.dumps([list(one.tokens), dict(one.row)], sort_keys=True, default=repr).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def read_prompt(row: Row, where: str, notes: Notes, ground_truth_key: str | None = None) -> Prompt:
