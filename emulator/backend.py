@@ -170,6 +170,8 @@ class GenerateRequest:
     top_logprobs: int = 0
     ignore_eos: bool = False
     whole: bool = False
+    routing: bool = False
+    """Tell with each token which experts the position chose that it follows from."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,8 @@ class GeneratedToken:
     sampling_logprob: float | None
     top: Sequence[tuple[int, float]] = ()
     raw: bytes | None = None
+    routing: bytes | None = None
+    """Experts of the position before the token, layers x chosen: one byte each, two where there are over 256."""
 
 
 @dataclass(frozen=True)

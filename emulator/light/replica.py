@@ -61,6 +61,8 @@ class LightReplica:
         began = Clock.elapsed()
         limit = self._limit(request)
         logprobs = [math.log(max(p, 1e-300)) for p in softmax(self._weights)]
+        if request.routing:
+            raise BackendError("include_routing_matrix: the light backend has no experts: use the one with real models")
         if request.format is not None:
             raise BackendError(
                 "the light backend draws letters and no JSON: use the backend with real models for response_format and "

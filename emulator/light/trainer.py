@@ -22,7 +22,7 @@ class LightTrainer:
             raise BackendError("the light backend has no projection head: use the backend with real models")
         trained = [0.0] * files.SIZE if spec.lora else list(self._base)
         self._models[spec.model_id] = LightModel(spec, list(self._base), trained)
-        return {}
+        return {"supports_router_replay": False}
 
     def unload_model(self, model_id: str) -> None:
         self._models.pop(model_id, None)

@@ -56,6 +56,7 @@ class Sampling(SnakeBody):
     top_logprobs: int = Field(0, ge=0, le=MOST_TOPS)
     ignore_eos: bool = False
     context_length_exceeded_behavior: Literal["truncate", "error"] = "truncate"
+    include_routing_matrix: bool = False
     return_token_ids: bool = False
     raw_output: bool = False
     perf_metrics_in_response: bool = False
@@ -74,7 +75,7 @@ class Sampling(SnakeBody):
         "mirostat_lr": "it goes with mirostat_target alone",
     }
     refused: ClassVar[Refused] = {
-        **dict.fromkeys(("include_routing_matrix", "routing_matrix_format"), Refusal("there is no router replay here")),
+        "routing_matrix_format": Refusal("routes are given inline", ("base64_inline",)),
         **dict.fromkeys(("top_sampling_logprobs", "top_sampling_format", "sampling_mask"),
                         Refusal("there are no sampling references here")),
         "images": Refusal("models read text here"),
@@ -85,17 +86,20 @@ class Sampling(SnakeBody):
     @property
     def tops(self) -> int:
         """Count the likeliest tokens that each row lists."""
-        return self.top_logprobs or (self.logprobs or 0 if self.legacy else 0)
+        return self.top_logprobs or (self.logprobs if type(self.logprobs) is int else 0)
 
     @property
     def legacy(self) -> bool:
-        """True if log-probabilities are wanted in the form of old: `logprobs` is a number, and 0 asks for them too."""
-        return type(self.logprobs) is int
+        """True if log-probabilities are wanted in the form of old: `logprobs` is a number, and 0 asks for them too.
+
+        Routes have no place in that form.
+        """
+        return type(self.logprobs) is int and not self.include_routing_matrix
 
     @property
     def rows(self) -> bool:
-        """True if log-probabilities are wanted."""
-        return self.legacy or bool(self.logprobs)
+        """True if log-probabilities are wanted, or routes, which stand with them."""
+        return self.legacy or bool(self.logprobs) or self.include_routing_matrix
 
     @property
     def stops(self) -> tuple[list[str], list[int]]:
@@ -127,6 +131,7 @@ class Sampling(SnakeBody):
             seed=self.seed,
             stop=strings,
             stop_tokens=tokens,
+            routing=self.include_routing_matrix,
             top_logprobs=self.tops,
             ignore_eos=self.ignore_eos,
             whole=self.context_length_exceeded_behavior == "error",

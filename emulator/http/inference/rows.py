@@ -1,5 +1,6 @@
 """Log-probabilities of tokens, in the two forms of the vendor's types (WIRE 3.1)."""
 
+import base64
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,6 +48,8 @@ class Rows:
             "text_offset": max(0, self._begun - within),
         }
         self._begun += sum(byte & _FOLLOWS != _FOLLOWING for byte in raw)
+        if token.routing is not None:
+            body["routing_matrix"] = base64.b64encode(token.routing).decode()
         if token.top:
             body["top_logprobs"] = [
                 {"token": self._text(token_id), "token_id": token_id, "logprob": logprob}

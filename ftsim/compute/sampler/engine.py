@@ -20,7 +20,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
 from ftsim.compute.sampler.forward import Batch, Forward
-from ftsim.compute.sampler.row import Row, echo, prompt_groups, shape
+from ftsim.compute.sampler.row import Row, echo, prompt_groups, routed, shape
 from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
 from ftsim.compute.sampler.shaping import Formats, shaper
 from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
@@ -96,6 +96,8 @@ class Sampler:
             )
         if not all(0 <= token < vocabulary for token in request.logit_bias):
             raise BackendError(f"logit_bias names token ids outside [0, {vocabulary})")
+        if request.routing and self._forward.routers.shape is None:
+            raise BackendError("include_routing_matrix: this model has no routers, or some of unlike shapes")
         shaping = shaper(request, self._formats)
         future: Future[Generation] = Future()
         with self._changed:
@@ -216,13 +218,15 @@ class Sampler:
         prompts = [rows[0].request.prompt for rows in group]
         told = max(row.echoed for rows in group for row in rows)
         keep = min(told + 1, max(1, self._forward.positions_at_once // len(prompts)))
+        self._forward.noting = any(row.request.routing for rows in group for row in rows)
         batch, logits = self._forward.prefill(prompts, keep)  # (B, K, V)
+        routes = self._forward.routes if self._forward.noting else None  # (B, T, layers, chosen)
         joined: list[Row] = []
         places: list[int] = []
         for index, rows in enumerate(group):
             for order, row in enumerate(rows):
                 row.prefill_started, row.prefilled, row.shared = started, time.perf_counter(), order > 0
-                self._echo(row, logits[index])
+                self._echo(row, logits[index], None if routes is None else routes[index])
                 if row.limit < 1:
                     self._finish(row, "length")
                 else:
@@ -231,31 +235,38 @@ class Sampler:
         if not joined:
             return
         first = logits[:, -1][torch.tensor(places, device=logits.device)]
+        chosen = None if routes is None else routes[:, -1][places]
         if len(joined) == 1 or self._forward.together:
             batch.select(places)
-            self._start(batch, joined, first)
+            self._start(batch, joined, first, chosen)
             return
         for at, row in enumerate(joined):
             one = copy.deepcopy(batch) if len(joined) > 1 else batch
-            self._start(one, [row], first[at : at + 1])
+            self._start(one, [row], first[at : at + 1], None if chosen is None else chosen[at : at + 1])
 
-    def _echo(self, row: Row, logits: Tensor) -> None:
-        """Tell of prompt tokens; `logits` (K, V) of the last positions are enough, or the prompt is computed again."""
+    def _echo(self, row: Row, logits: Tensor, routes: Tensor | None) -> None:
+        """Tell of prompt tokens; `logits` (K, V) of the last positions are enough, or the prompt is computed again.
+
+        `routes` (T, layers, chosen) end with the prompt's last position.
+        """
         if not row.echoed:
             return
         start = max(0, len(row.request.prompt) - row.echoed - 1)
         needed = len(row.request.prompt) - 1 - start
         enough = needed < len(logits)
         blocks = [logits[-needed - 1 : -1]] if enough else self._forward.prompt_logits(row.request.prompt, start)
-        row.prompt_rows = [self._decoder.named(token) for token in echo(row, blocks)]
+        told = echo(row, blocks)
+        if routes is not None and row.request.routing:
+            told = routed(told, [None, *routes[-len(row.request.prompt) : -1]][-len(told) :], self._forward.routers)
+        row.prompt_rows = [self._decoder.named(token) for token in told]
         if row.tell is not None and row.prompt_rows:
             row.tell(row.prompt_rows, self._decoder.text([token.token_id for token in row.prompt_rows]))
 
-    def _start(self, batch: Batch, rows: list[Row], logits: Tensor) -> None:
+    def _start(self, batch: Batch, rows: list[Row], logits: Tensor, routes: Tensor | None) -> None:
         """Draw the first tokens of `rows`, and let those that go on take steps."""
         running = _Running(batch, rows, _settings(rows))
         self._running.append(running)
-        self._accept(running, logits)
+        self._accept(running, logits, routes)
         if running in self._running[1:] and self._forward.together:
             self._running.remove(running)
             first = self._running[0]
@@ -267,10 +278,16 @@ class Sampler:
         """One token for every row."""
         for running in list(self._running):
             tokens = torch.tensor([row.tokens[-1].token_id for row in running.rows])
-            self._accept(running, self._forward.step(running.batch, tokens))
+            self._forward.noting = any(row.request.routing for row in running.rows)
+            logits = self._forward.step(running.batch, tokens)
+            routes = self._forward.routes if self._forward.noting else None
+            self._accept(running, logits, None if routes is None else routes[:, -1])
 
-    def _accept(self, running: _Running, logits: Tensor) -> None:
-        """Draw a token for each row from `logits` (B, V), and let go of the rows that are finished."""
+    def _accept(self, running: _Running, logits: Tensor, routes: Tensor | None) -> None:
+        """Draw a token for each row from `logits` (B, V), and let go of the rows that are finished.
+
+        `routes` (B, layers, chosen) are the experts of the positions that the logits are of.
+        """
         rows = running.rows
         logits = wide(logits).cpu()
         uniforms = torch.tensor([row.random.random() for row in rows], dtype=torch.float64)
@@ -282,7 +299,10 @@ class Sampler:
         drawn = zip(choice.tokens.tolist(), choice.logprobs.tolist(), choice.sampling_logprobs.tolist(), strict=True)
         for index, (row, (token, logprob, sampling)) in enumerate(zip(rows, drawn, strict=True)):
             top = tops[index][: row.request.top_logprobs] if tops else ()
-            row.tokens.append(GeneratedToken(token, "", logprob, sampling, top))
+            new = GeneratedToken(token, "", logprob, sampling, top)
+            if routes is not None and row.request.routing:
+                (new,) = routed([new], [routes[index]], self._forward.routers)
+            row.tokens.append(new)
             row.first = row.first or now
             reason = self._ended(row, token)
             if index in failed:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import cache_utils
 
+from ftsim.compute.models.routing import Routers
 from ftsim.compute.sampler.precision import Precision
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Forward:
         self._device = model.device  # the property walks over the parameters
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self._precision = Precision(model)
+        self.routers = Routers(model)
+        self.noting = False
+        """True while somebody wants to know which experts are chosen."""
+        self.routes: Tensor | None = None
+        """What the newest run chose (B, T, layers, chosen), while that is noted."""
         known = inspect.signature(model.forward).parameters
         self._cache = "cache" if "cache" in known else "past_key_values"  # renamed in transformers 5.24
         self._positions = "position_ids" in known
@@ -121,9 +127,11 @@ class Forward:
         tokens = torch.tensor([[*[0] * (longest - len(prompt)), *prompt] for prompt in prompts])
         with self._precision.everywhere():
             output = self._run(tokens, batch, min(keep, longest))
+        routes = self.routes
         batch.cache = getattr(output, self._cache, None)
         if type(batch.cache) is not cache_utils.DynamicCache and not self._trusted():
             batch.cache, batch.tokens = None, list(prompts[0])
+        self.routes = routes  # the measuring ran the model too
         return batch, output.logits[:, -keep:]
 
     def step(self, batch: Batch, tokens: Tensor) -> Tensor:
@@ -140,7 +148,7 @@ class Forward:
         """Logits (1, K, V) of a row without any cache."""
         more: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
         with self._precision.everywhere():
-            logits: Tensor = self.model(
+            logits: Tensor = self._noted(
                 input_ids=torch.tensor([list(tokens)], device=self._device), use_cache=False, **more
             ).logits
         return logits
@@ -189,7 +197,16 @@ class Forward:
             more["attention_mask"] = (torch.arange(columns)[None] >= padding).long().to(device)
             positions = torch.arange(columns - width, columns)[None] - padding
             more["position_ids"] = positions.clamp(min=0).to(device)
-        return self.model(input_ids=tokens.to(device), use_cache=True, **more)
+        return self._noted(input_ids=tokens.to(device), use_cache=True, **more)
+
+    def _noted(self, *, input_ids: Tensor, **more: Any) -> Any:
+        if not self.noting:
+            return self.model(input_ids=input_ids, **more)
+        with self.routers.noted() as choices:
+            output = self.model(input_ids=input_ids, **more)
+        chosen = torch.stack(choices, dim=1)  # (B * T, layers, chosen)
+        self.routes = chosen.reshape(*input_ids.shape, *chosen.shape[1:]).cpu()
+        return output
 
     def why_alone(self) -> str:
         """Say why rows cannot be computed together, or "" if they can: a short and a long one are tried."""

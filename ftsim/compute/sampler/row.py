@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell
+from ftsim.compute.models.routing import Routers
 from ftsim.compute.sampler.sampling import likeliest, wide
 from ftsim.compute.sampler.shaping import Shaper
 from ftsim.compute.sampler.text import IncrementalText
@@ -117,3 +118,13 @@ def shape(logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor | None, dict[int,
             except BackendError as error:
                 failed[index] = error
     return shaped, failed
+
+
+def routed(
+    tokens: Sequence[GeneratedToken], routes: Sequence[Tensor | None], routers: Routers
+) -> list[GeneratedToken]:
+    """The tokens, each with the experts (layers, chosen) of the position that it follows from."""
+    return [
+        token if route is None or routers.shape is None else replace(token, routing=routers.shape.pack(route))
+        for token, route in zip(tokens, routes, strict=True)
+    ]

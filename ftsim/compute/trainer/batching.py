@@ -4,6 +4,7 @@ A request is a list of datums of different lengths. They run in micro-batches: s
 by a token budget. Right padding needs no attention mask: a causal model never looks to the right.
 """
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from emulator.backend import BackendError
+from ftsim.compute.models.routing import RouteShape
 
 Array = npt.NDArray[Any]
 
@@ -30,14 +32,18 @@ class Limits:
 
     vocabulary: int
     context: int
+    routes: RouteShape | None = None
+    """None for a model whose experts cannot be chosen for it."""
 
 
 @dataclass(frozen=True)
 class Datum:
-    """One training example: `tokens` (T,), loss tensors (T,) or (T, K)."""
+    """One training example: `tokens` (T,), loss tensors (T,) or (T, K), experts if they are replayed."""
 
     tokens: Array
     tensors: Mapping[str, Array]
+    routes: Array | None = None
+    """Experts to use (T, layers, chosen), -1 where the model chooses for itself."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -54,6 +60,7 @@ class MicroBatch:
     real: torch.Tensor  # (N,) where the real positions lie in the flattened (B * L)
     row: torch.Tensor  # (N,) which row each real position belongs to
     tensors: Mapping[str, torch.Tensor]  # (N,) or (N, K) each; absent when a datum of the batch lacks it
+    routes: torch.Tensor | None = None  # (B * L, layers, chosen), -1 where the model chooses
 
     def targets(self) -> torch.Tensor:
         """Target tokens padded with 0 to (B * L,) or (B * L, K)."""
@@ -106,7 +113,8 @@ def array_record(tensor: torch.Tensor, dtype: str = "float32") -> dict[str, Any]
 
 
 def _signature(datum: Datum) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple(sorted((name, array.shape[1:]) for name, array in datum.tensors.items()))
+    replayed = () if datum.routes is None else (("routes", datum.routes.shape[1:]),)
+    return (*sorted((name, array.shape[1:]) for name, array in datum.tensors.items()), *replayed)
 
 
 def _pad(datums: Sequence[Datum], group: Sequence[int], device: torch.device) -> MicroBatch:
@@ -128,7 +136,17 @@ def _pad(datums: Sequence[Datum], group: Sequence[int], device: torch.device) ->
         real=torch.from_numpy(np.flatnonzero(present)).to(device),
         row=torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)).to(device),
         tensors=tensors,
+        routes=_padded_routes(rows, present, device),
     )
+
+
+def _padded_routes(rows: Sequence[Datum], present: Array, device: torch.device) -> torch.Tensor | None:
+    given = [row.routes for row in rows if row.routes is not None]
+    if not given:  # all of a micro-batch have them, or none
+        return None
+    padded = np.full((*present.shape, *given[0].shape[1:]), -1, dtype=np.int64)
+    padded[present] = np.concatenate(given)
+    return torch.from_numpy(padded).to(device).flatten(0, 1)
 
 
 def _datum(raw: Any, limits: Limits, *, trains: bool, acting: str) -> Datum:
@@ -146,7 +164,32 @@ def _datum(raw: Any, limits: Limits, *, trains: bool, acting: str) -> Datum:
     if trains:
         for name, mask in others.items():
             _check_mask(name, mask, tensors.get(acting), acting)
-    return Datum(tokens, tensors)
+    return Datum(tokens, tensors, _routes(raw["model_input"], len(tokens), limits.routes))
+
+
+def _routes(model_input: Mapping[str, Any], length: int, shape: RouteShape | None) -> Array | None:
+    """Experts to replay (T, layers, chosen) of a datum, None if it names none; an empty string names none."""
+    if model_input.get("routing_matrix_format") not in (None, "base64_inline") or model_input.get("routing_references"):
+        raise BackendError("routes kept as files are not read here: send routing_matrices as base64_inline")
+    given = model_input.get("routing_matrices")
+    if not isinstance(given, list | None):
+        raise BackendError("'routing_matrices' must be a list of strings, one for each token")
+    if not given or not any(given):
+        return None
+    if shape is None:
+        raise BackendError("'routing_matrices' needs a model with routers of one shape; this one has none")
+    if len(given) != length:
+        raise BackendError(f"'routing_matrices' has {len(given)} entries but the model input has {length} tokens")
+    routes = np.full((length, shape.layers, shape.chosen), -1, dtype=np.int64)
+    for at, text in enumerate(given):
+        try:
+            if text:
+                routes[at] = shape.unpack(base64.b64decode(text, validate=True))
+        except (ValueError, TypeError):
+            raise BackendError(f"'routing_matrices' at position {at} is not base64") from None
+        except BackendError as error:
+            raise BackendError(f"'routing_matrices' at position {at} {error.message}") from None
+    return routes
 
 
 def _check_mask(name: str, mask: Array, factors: Array | None, acting: str) -> None:

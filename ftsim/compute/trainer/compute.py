@@ -1,6 +1,7 @@
 """Between a micro-batch and a response: checks, log-probabilities, one record per datum."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -31,7 +32,8 @@ def check(datums: Sequence[Datum], needed: Sequence[str], *, multi_target: bool 
 
 def logits_of(held: LiveModel, micro: MicroBatch) -> Tensor:
     """Scores of every position, padding included, (B * L, V) in float32."""
-    logits: Tensor = held.model(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
+    with nullcontext() if micro.routes is None else held.routers.replayed(micro.routes):
+        logits: Tensor = held.model(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
     return logits.flatten(0, 1).float()
 
 

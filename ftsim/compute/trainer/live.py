@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from emulator.backend import ModelSpec
 from ftsim.compute.checkpoints.names import tensors_of
 from ftsim.compute.checkpoints.source import Source, open_model
+from ftsim.compute.models.routing import Routers
 from ftsim.compute.quiet import quiet
 from ftsim.compute.trainer import lora, optimizer
 
@@ -39,6 +40,7 @@ class LiveModel:
     trained: Mapping[str, Tensor]
     """Parameters with gradients, by the name they are saved under."""
     optimizer: torch.optim.AdamW
+    routers: Routers
     step: int = 0
     loss_tokens: int = 0
     """Positions whose log-probability had a non-zero gradient since the last step."""
@@ -85,7 +87,7 @@ def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtyp
     if projection is not None:
         trained["projection.weight"] = projection.weight
     parameters = list(trained.values()) or [torch.zeros(1)]
-    return LiveModel(spec, source, model.eval(), projection, trained, optimizer.create(parameters))
+    return LiveModel(spec, source, model.eval(), projection, trained, optimizer.create(parameters), Routers(base))
 
 
 def _projection(spec: ModelSpec, hidden: int) -> nn.Linear | None:

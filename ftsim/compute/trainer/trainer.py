@@ -51,8 +51,9 @@ class TorchTrainer:
             )
         if spec.lora is not None and not 1 <= spec.lora.rank <= self._lora_rank:
             raise BackendError(f"lora_rank must be between 1 and {self._lora_rank}, not {spec.lora.rank}")
-        self._models[spec.model_id] = live.build(spec, self._folder_of(spec.base_model), self._device, self._dtype)
-        return {"supports_reinforce": True}
+        held = live.build(spec, self._folder_of(spec.base_model), self._device, self._dtype)
+        self._models[spec.model_id] = held
+        return {"supports_reinforce": True, "supports_router_replay": held.routers.shape is not None}
 
     def unload_model(self, model_id: str) -> None:
         self._models.pop(model_id, None)
@@ -183,13 +184,18 @@ class TorchTrainer:
     def _limits(self, held: LiveModel) -> Limits:
         config = held.bare.config.get_text_config()
         lengths = [n for n in (self._max_context_length, config.max_position_embeddings) if n]
-        return Limits(vocabulary=held.bare.get_input_embeddings().num_embeddings, context=min(lengths))
+        vocabulary = held.bare.get_input_embeddings().num_embeddings
+        return Limits(vocabulary=vocabulary, context=min(lengths), routes=held.routers.shape)
 
     def _split(self, held: LiveModel, datums: Sequence[Datum]) -> Sequence[MicroBatch]:
         return list(micro_batches(datums, self._budget, self._device))
 
     def _embed(self, held: LiveModel, batch: Mapping[str, Any], *, backward: bool) -> Mapping[str, Any]:
         datums = parse(batch, self._limits(held), trains=backward)
+        if any(datum.routes is not None for datum in datums):
+            raise BackendError(
+                "'routing_matrices' goes with log-probabilities: leave it out of embeddings"
+            )
         micros = self._split(held, datums)
         if not backward:
             outputs, metrics, _ = embeddings.run(held, batch, datums, micros, backward=False)
