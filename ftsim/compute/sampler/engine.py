@@ -20,7 +20,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
 from ftsim.compute.sampler.forward import Batch, Forward
-from ftsim.compute.sampler.row import Row, echo, prompt_groups, routed, shape
+from ftsim.compute.sampler.row import Row, echo, prompt_groups, routed, settings_of, shape
 from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
 from ftsim.compute.sampler.shaping import Formats, shaper
 from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
@@ -264,7 +264,7 @@ class Sampler:
 
     def _start(self, batch: Batch, rows: list[Row], logits: Tensor, routes: Tensor | None) -> None:
         """Draw the first tokens of `rows`, and let those that go on take steps."""
-        running = _Running(batch, rows, _settings(rows))
+        running = _Running(batch, rows, settings_of(rows))
         self._running.append(running)
         self._accept(running, logits, routes)
         if running in self._running[1:] and self._forward.together:
@@ -272,7 +272,7 @@ class Sampler:
             first = self._running[0]
             first.batch.join(running.batch)
             first.rows += running.rows
-            first.settings = _settings(first.rows)
+            first.settings = settings_of(first.rows)
 
     def _step(self) -> None:
         """One token for every row."""
@@ -321,7 +321,7 @@ class Sampler:
             kept = [index for index in range(len(rows)) if index not in finished]
             running.batch.select(kept)
             running.rows = [rows[index] for index in kept]
-            running.settings = _settings(running.rows)
+            running.settings = settings_of(running.rows)
 
     def _ended(self, row: Row, token: int) -> str:
         complete = row.shaper is not None and row.shaper.take(token)
@@ -344,13 +344,3 @@ class Sampler:
         tokens = [self._decoder.named(token) for token in row.tokens]
         result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
         row.future.set_result(result)
-
-
-def _settings(rows: Sequence[Row]) -> Settings:
-    return Settings(
-        torch.tensor([row.request.temperature for row in rows], dtype=torch.float32),
-        torch.tensor([row.request.top_p for row in rows], dtype=torch.float32),
-        torch.tensor([row.request.top_k for row in rows], dtype=torch.long),
-        torch.tensor([row.request.min_p for row in rows], dtype=torch.float32),
-        torch.tensor([row.request.typical_p for row in rows], dtype=torch.float32),
-    )

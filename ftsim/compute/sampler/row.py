@@ -11,7 +11,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell
 from ftsim.compute.models.routing import Routers
-from ftsim.compute.sampler.sampling import likeliest, wide
+from ftsim.compute.sampler.sampling import Settings, likeliest, wide
 from ftsim.compute.sampler.shaping import Shaper
 from ftsim.compute.sampler.text import IncrementalText
 
@@ -120,11 +120,20 @@ def shape(logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor | None, dict[int,
     return shaped, failed
 
 
-def routed(
-    tokens: Sequence[GeneratedToken], routes: Sequence[Tensor | None], routers: Routers
-) -> list[GeneratedToken]:
+def routed(tokens: Sequence[GeneratedToken], routes: Sequence[Tensor | None], routers: Routers) -> list[GeneratedToken]:
     """The tokens, each with the experts (layers, chosen) of the position that it follows from."""
     return [
         token if route is None or routers.shape is None else replace(token, routing=routers.shape.pack(route))
         for token, route in zip(tokens, routes, strict=True)
     ]
+
+
+def settings_of(rows: Sequence[Row]) -> Settings:
+    """The settings of rows that are stepped together."""
+    return Settings(
+        torch.tensor([row.request.temperature for row in rows], dtype=torch.float32),
+        torch.tensor([row.request.top_p for row in rows], dtype=torch.float32),
+        torch.tensor([row.request.top_k for row in rows], dtype=torch.long),
+        torch.tensor([row.request.min_p for row in rows], dtype=torch.float32),
+        torch.tensor([row.request.typical_p for row in rows], dtype=torch.float32),
+    )

@@ -193,9 +193,7 @@ class TorchTrainer:
     def _embed(self, held: LiveModel, batch: Mapping[str, Any], *, backward: bool) -> Mapping[str, Any]:
         datums = parse(batch, self._limits(held), trains=backward)
         if any(datum.routes is not None for datum in datums):
-            raise BackendError(
-                "'routing_matrices' goes with log-probabilities: leave it out of embeddings"
-            )
+            raise BackendError("'routing_matrices' goes with log-probabilities: leave it out of embeddings")
         micros = self._split(held, datums)
         if not backward:
             outputs, metrics, _ = embeddings.run(held, batch, datums, micros, backward=False)
