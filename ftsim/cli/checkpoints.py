@@ -8,15 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from emulator.core.clock import parse_rfc3339
-from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, print_wide
+from ftsim.cli.console import ApiKey, AsJson, JobArgument, StateDir, Url, fail, print_wide
 from ftsim.inspect.listing import oldest_first
 from ftsim.inspect.tables import describe, human_age, table
 
 
 def checkpoints(
-    job: Annotated[
-        str | None, typer.Argument(help="Trainer job or training session: its id or its full name.", show_default=False)
-    ] = None,
+    job: JobArgument = None,
     deployment: Annotated[
         str | None,
         typer.Option(help="Instead: every snapshot that this deployment's replicas loaded or refused (emulator only)."),
@@ -28,16 +26,19 @@ def checkpoints(
 ) -> None:
     """List the checkpoints of a job, or what a deployment has loaded."""
     from ftsim.cli.service import connect
+    from ftsim.inspect.owners import find
 
-    if (job is None) == (deployment is None):
+    if job is not None and deployment is not None:
         fail("of what? give a JOB, or --deployment ID", 2)
-    if job is None:
+    if deployment is not None:
         with connect(url, api_key, state_dir) as service:
             told = service.get(f"/_ftsim/deployments/{str(deployment).rsplit('/', 1)[-1]}/snapshots")
         show_ledger(str(deployment), told, as_json=as_json)
         return
     with connect(url, api_key, state_dir) as service:
-        rows, now = service.rows(job)
+        name = find(service, job)
+        rows, now = service.rows(name)
+    job = job or name.rsplit("/", 1)[-1]
     described = [describe(row, time.time() if now is None else now) for row in oldest_first(rows)]
     if as_json:
         print(json.dumps({"job": job, "checkpoints": described}, indent=1))

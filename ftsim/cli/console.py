@@ -1,10 +1,15 @@
 """What commands share in talking to people: errors, sizes, ages, common options."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def _unless_a_folder_was_given(context: typer.Context, url: str | None) -> str | None:
@@ -37,10 +42,19 @@ ApiKey = Annotated[
     str | None,
     typer.Option("--api-key", envvar="FIREWORKS_API_KEY", help="Key for --url.", show_default=False),
 ]
+JobArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[JOB]",
+        help="Job or session: its id or the beginning of it, its display name, a log_path; the newest by default.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 _tracebacks = False
+_UNWRAPPED = 10_000
 
 
 def show_tracebacks(wanted: bool) -> None:
@@ -59,10 +73,25 @@ def fail(message: str, status: int = 1) -> NoReturn:
     raise SystemExit(status)
 
 
-def print_wide(table: Any) -> None:
-    """As wide as the names in it need: they are long, and wanted whole."""
+@contextlib.contextmanager
+def talking() -> "Iterator[Console]":
+    """A console to print on: a terminal as wide as it is, anything else without wrapping and trailing blanks."""
     from rich.console import Console
 
-    console = Console()
-    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
-    Console(width=max(console.width, needed)).print(table)
+    console = Console(highlight=False)
+    if console.is_terminal:
+        yield console
+        return
+    console = Console(highlight=False, width=_UNWRAPPED)
+    with console.capture() as caught:
+        yield console
+    for line in caught.get().splitlines():
+        print(line.rstrip())
+
+
+def print_wide(table: Any) -> None:
+    """As wide as the names in it need: they are long, and wanted whole."""
+    with talking() as console:
+        needed = console.measure(table, options=console.options.update(max_width=_UNWRAPPED)).maximum
+        console.width = max(console.width, needed)
+        console.print(table)

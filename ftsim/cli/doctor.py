@@ -34,15 +34,13 @@ def doctor(
 ) -> None:
     """From symptom to cause.
 
-    With a MESSAGE: the entries of the failure catalogue that it is the symptom of. With --job or --from: a judgement
-    of the whole listing, row by row. Leaves with 0 when all is sound or the message is known, with 1 when there is
-    trouble or nothing is known of the message, with 2 when the listing cannot be read."""
+    With a MESSAGE: the entries of the failure catalogue that it is the symptom of. Without: a judgement of the whole
+    listing of --job or --from, else of the newest job, row by row. Leaves with 0 when all is sound or the message is
+    known, with 1 when there is trouble or nothing is known of the message, with 2 when the listing cannot be read."""
     if message is not None:
         if job or listing:
             fail("give a MESSAGE, or a listing by --job or --from, not both", 2)
         raise SystemExit(_message(sys.stdin.read() if message == "-" else message, as_json))
-    if listing is None and job is None:
-        fail("give a MESSAGE in quotes, or --job JOB, or --from FILE", 2)
     raise SystemExit(_listing(job, listing, as_json, url, api_key, state_dir))
 
 
@@ -90,9 +88,10 @@ def _listing(
             fail(f"{listing}: {error}", 2)
     else:
         from ftsim.cli.service import connect
+        from ftsim.inspect.owners import find
 
         with connect(url, api_key, state_dir) as service:
-            rows, now = service.rows(str(job))
+            rows, now = service.rows(find(service, job))
         found = judge(rows, now=time.time() if now is None else now)
     if as_json:
         print(json.dumps(_plain(found), indent=1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, talking
 from ftsim.inspect.listing import ListedRow, parse
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def explain(
-    row: Annotated[str, typer.Argument(help="Full resource name, JOB:CHECKPOINT, or a checkpoint id with --job.")],
+    row: Annotated[
+        str,
+        typer.Argument(help="Full resource name, JOB:CHECKPOINT, or an id of --job, else of the newest."),
+    ],
     job: Annotated[str | None, typer.Option(help="Job or session of the checkpoint.", show_default=False)] = None,
     want: Annotated[
         Literal["promote", "resume"] | None, typer.Option(help="What you wanted of it; both by default.")
@@ -39,13 +42,12 @@ def explain(
     owner, checkpoint = split(row, job)
     if listing is not None:
         rows = of_owner(read_listing(listing), owner)
-    elif owner is None:
-        fail("of which job? give JOB:CHECKPOINT, or --job", 2)
     else:
         from ftsim.cli.service import connect
+        from ftsim.inspect.owners import find
 
         with connect(url, api_key, state_dir) as service:
-            rows, _ = service.rows(owner)
+            rows, _ = service.rows(find(service, owner))
     found = explained(choose(rows, checkpoint), rows, want)
     if as_json:
         print(json.dumps(asdict(found) | {"row": _plain(found.row)}, indent=1, default=str))
@@ -91,38 +93,37 @@ def choose(rows: Sequence[ListedRow], checkpoint: str) -> ListedRow:
 
 def show(found: "Explanation") -> None:
     """Print an explanation."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(found.row.id)}[/bold]  {found.row.short_type}  {found.row.created_text}\n")
-    layers = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("layer", "its own word", "which means"):
-        layers.add_column(heading, no_wrap=heading == "layer")
-    for layer in found.layers:
-        layers.add_row(layer.layer, escape(layer.value), escape(layer.meaning))
-    console.print(layers)
-    console.print()
-    for ability in found.can:
-        console.print(escape(f"it can     {ability}"), soft_wrap=True)
-    for ability in found.cannot:
-        console.print(escape(f"it cannot  {ability}"))
-    for advice in found.advice:
-        verb = "promote" if advice.want == "promote" else "resume from"
-        console.print(f"\n[bold]to {verb} it{'' if advice.possible else ', save it with'}[/bold]")
-        for line in (advice.call, *([f"(in the SDK: {advice.instead})"] if advice.instead else [])):
-            _print_whole(console, line)
-        if advice.still:
-            console.print("what can still be done:")
-            for line in advice.still:
+    with talking() as console:
+        console.print(f"[bold]{escape(found.row.id)}[/bold]  {found.row.short_type}  {found.row.created_text}\n")
+        layers = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("layer", "its own word", "which means"):
+            layers.add_column(heading, no_wrap=heading == "layer")
+        for layer in found.layers:
+            layers.add_row(layer.layer, escape(layer.value), escape(layer.meaning))
+        console.print(layers)
+        console.print()
+        for ability in found.can:
+            console.print(escape(f"it can     {ability}"), soft_wrap=True)
+        for ability in found.cannot:
+            console.print(escape(f"it cannot  {ability}"))
+        for advice in found.advice:
+            verb = "promote" if advice.want == "promote" else "resume from"
+            console.print(f"\n[bold]to {verb} it{'' if advice.possible else ', save it with'}[/bold]")
+            for line in (advice.call, *([f"(in the SDK: {advice.instead})"] if advice.instead else [])):
                 _print_whole(console, line)
-    if found.notes:
-        console.print("\n[bold]note[/bold]")
-        for note in found.notes:
-            console.print(Padding(Text(note), (0, 0, 0, 2)))
+            if advice.still:
+                console.print("what can still be done:")
+                for line in advice.still:
+                    _print_whole(console, line)
+        if found.notes:
+            console.print("\n[bold]note[/bold]")
+            for note in found.notes:
+                console.print(Padding(Text(note), (0, 0, 0, 2)))
 
 
 def _print_whole(console: Any, line: str) -> None:

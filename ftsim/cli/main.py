@@ -12,10 +12,12 @@ from ftsim.cli import (
     checkpoints,
     console,
     contract,
+    control,
     data,
     demo,
     doctor,
     explain,
+    jobs,
     journal,
     models,
     promote,
@@ -66,6 +68,8 @@ app.command("run", cls=ProgramCommand, context_settings=SETTINGS)(run.run)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
+app.command("jobs")(jobs.jobs)
+app.command("job")(jobs.job)
 app.command("checkpoints")(checkpoints.checkpoints)
 app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
@@ -73,6 +77,9 @@ app.command("promote")(promote.promote)
 app.add_typer(models.app, name="models")
 app.command("journal")(journal.journal)
 app.add_typer(state.app, name="state")
+app.add_typer(control.app, name="quirk")
+app.command("clock")(control.clock)
+app.command("preempt")(jobs.preempt)
 app.command("contract")(contract.contract)
 app.command("torture", cls=ProgramCommand, context_settings=SETTINGS)(torture.torture)
 app.command("bench")(bench.bench)

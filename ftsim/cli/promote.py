@@ -8,9 +8,17 @@ from ftsim.cli.console import ApiKey, StateDir, Url, fail
 
 
 def promote(
-    job_id: Annotated[str, typer.Option(help="Trainer job.")],
     output_model_id: Annotated[str, typer.Option(help="Id of the model to make.")],
-    base_model: Annotated[str, typer.Option(help="Resource name of the model that the job trained.")],
+    job_id: Annotated[
+        str | None,
+        typer.Option(
+            help="Trainer job: its id or the beginning of it, its display name, a log_path; the newest by default.",
+            show_default=False,
+        ),
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Model that the job trained; read off the job by default.", show_default=False)
+    ] = None,
     checkpoint_name: Annotated[
         str | None, typer.Option(help="Checkpoint; the newest promotable one by default.", show_default=False)
     ] = None,
@@ -21,17 +29,22 @@ def promote(
     """Make a model of a checkpoint."""
     import contextlib
 
-    from ftsim.cli.service import emulator_of
+    from ftsim.cli.service import connect, emulator_of, owner_of
+    from ftsim.inspect.owners import find
     from ftsim.process.environment import in_environment
 
-    arguments = ["--job-id", job_id, "--output-model-id", output_model_id, "--base-model", base_model]
-    if checkpoint_name is not None:
-        arguments += ["--checkpoint-name", checkpoint_name]
     with contextlib.ExitStack() as stack:
         if url is None:
             url, api_key = stack.enter_context(emulator_of(state_dir))
         elif not api_key:
             fail(f"no key for {url}: give --api-key or set FIREWORKS_API_KEY")
+        with connect(url, api_key, None) as service:
+            name = find(service, job_id)
+            if base_model is None:
+                base_model = owner_of(service, name).base_model
+        arguments = ["--job-id", name, "--output-model-id", output_model_id, "--base-model", base_model]
+        if checkpoint_name is not None:
+            arguments += ["--checkpoint-name", checkpoint_name]
         stack.enter_context(in_environment({"FIREWORKS_BASE_URL": url, "FIREWORKS_API_KEY": api_key or ""}))
         from ftsim.training.promote_checkpoint import REFUSALS, carry_out
 

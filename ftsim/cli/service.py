@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ftsim.cli.console import fail
 
 if TYPE_CHECKING:
+    from ftsim.inspect.owners import Owner
     from ftsim.inspect.service import Service
 
 METADATA = "metadata.sqlite"
@@ -31,6 +32,17 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> "It
                 yield service
         except ServiceError as error:
             fail(str(error))
+
+
+def owner_of(service: "Service", text: str | None) -> "Owner":
+    """The job or session that `text` means, the newest without it; leaves with a message when there is none."""
+    from ftsim.inspect.owners import find, owners
+
+    name = find(service, text)
+    for owner in owners(service):
+        if owner.name == name:
+            return owner
+    fail(f"there is no job and no session {name!r}; `ftsim jobs` lists them")
 
 
 @contextlib.contextmanager

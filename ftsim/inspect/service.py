@@ -28,6 +28,12 @@ class Service:
         """The answer to a GET, as an object."""
         return _answer(self.client, path, query)[0]
 
+    def send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, query: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The answer to a request that changes something, as an object."""
+        return _answer(self.client, path, query or {}, method, body)[0]
+
     def rows(self, job: str) -> tuple[list[ListedRow], float | None]:
         """All rows of a job or session, in the order given, and the server's time in seconds, None if not told."""
         account, collection, identifier = job_path(job, self.account)
@@ -134,12 +140,18 @@ def _fetch(client: Any, address: str, target: Path) -> None:
     aside.replace(target)
 
 
-def _answer(client: "httpx.Client", path: str, query: Mapping[str, Any]) -> tuple[dict[str, Any], float | None]:
+def _answer(
+    client: "httpx.Client",
+    path: str,
+    query: Mapping[str, Any],
+    method: str = "GET",
+    body_sent: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], float | None]:
     """A JSON object and the time in the Date header; raises `ServiceError` with the service's words."""
     import httpx
 
     try:
-        response = client.get(path, params=query)
+        response = client.request(method, path, params=query, json=body_sent)
     except httpx.HTTPError as error:
         raise ServiceError(f"{client.base_url} does not answer: {error}") from error
     try:
