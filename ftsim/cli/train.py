@@ -42,6 +42,9 @@ def train(
     ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw all that was logged into LOG_PATH/curves.png.")] = False,
     state_dir: StateDir = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell steps, saves, rows and the model's id; start and write nothing.")
+    ] = False,
 ) -> None:
     """Train with a recipe.
 
@@ -73,6 +76,9 @@ def train(
             configured, main = load(recipe, given)
         except ValueError as error:
             fail(f"{recipe}: {error}", 2)
+        if dry_run:
+            foretell(recipe, configured, root)
+            return
         result, server = run(configured, main, root)
     report(result, server)
     if plot:
@@ -140,6 +146,19 @@ def data_file(name: str) -> str:
     from ftsim.compute import data
 
     return str(data.path(name)) if not Path(name).exists() and name in data.names() else name
+
+
+def foretell(recipe: str, config: Any, root: Path) -> None:
+    """Tell what the run would do; what it would refuse ends the command with status 1."""
+    from importlib import import_module
+
+    from ftsim.cli import dry_run
+    from ftsim.training.errors import CheckpointError
+
+    try:
+        dry_run.tell(config, import_module(f"{RECIPES}.{recipe}_loop"), root)
+    except (ValueError, CheckpointError) as error:
+        fail(str(error))
 
 
 def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple[dict[str, Any], "ServerRecord"]:

@@ -38,7 +38,13 @@ class Config(BatchConfig):
 
 def main(config: Config) -> Result:
     """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
-    return run(config, Recipe("dpo", load_pairs, learner, rows="pairs", pictures=PICTURES), as_begun(config))
+    said = as_begun(config)
+    return run(config, recipe(config), said)
+
+
+def recipe(config: Config) -> Recipe[Config, Pair | None]:
+    """Returns the parts that this recipe brings to a run."""
+    return Recipe("dpo", load_pairs, learner, rows="pairs", pictures=PICTURES)
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from ftsim.training.checkpoints.identity import as_begun
 from ftsim.training.checks import check_at_least, check_choice
 from ftsim.training.clients import TrainingClient
+from ftsim.training.config import SamplingConfig
 from ftsim.training.data.batches import Step
 from ftsim.training.data.supervised import load_tokenizer
 from ftsim.training.errors import ConfigError
-from ftsim.training.loop import Result, run
+from ftsim.training.loop import Recipe, Result, run
 from ftsim.training.recipes import rl_loop
 from ftsim.training.reinforcement import Scores, sampling_recipe
 from ftsim.training.sampling.advantages import Scored, discounted, normalised
@@ -55,6 +56,13 @@ class Config(rl_loop.Config):
 def main(config: Config, environment: Environment | None = None, filter_fn: FilterFn | None = None) -> Result:
     """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
     said = as_begun(config)
+    return run(config, recipe(config, environment, filter_fn), said)
+
+
+def recipe(
+    config: Config, environment: Environment | None = None, filter_fn: FilterFn | None = None
+) -> Recipe[SamplingConfig, Prompt]:
+    """Returns the parts that this recipe brings to a run."""
     world = environment or resolve(config.environment, "environment")
     keep = filter_fn or resolve(config.filter_fn, "filter_fn")
     tokenizer = load_tokenizer(config.tokenizer_model)
@@ -88,4 +96,4 @@ def main(config: Config, environment: Environment | None = None, filter_fn: Filt
             },
         )
 
-    return run(config, sampling_recipe("igpo", tokenizer, collect, needs_truth=world is search), said)
+    return sampling_recipe("igpo", tokenizer, collect, needs_truth=world is search)

@@ -8,7 +8,7 @@ from ftsim.training.clients import Tokenizer, TrainingClient
 from ftsim.training.config import SamplingConfig
 from ftsim.training.data.batches import Step
 from ftsim.training.data.supervised import load_tokenizer
-from ftsim.training.loop import Result, run
+from ftsim.training.loop import Recipe, Result, run
 from ftsim.training.reinforcement import Scores, sampling_recipe
 from ftsim.training.sampling.advantages import Scored, check_loss, normalised
 from ftsim.training.sampling.policy import Policy
@@ -33,6 +33,13 @@ class Config(SamplingConfig):
 def main(config: Config, reward_fn: RewardFn | None = None, filter_fn: FilterFn | None = None) -> Result:
     """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
     said = as_begun(config)
+    return run(config, recipe(config, reward_fn, filter_fn), said)
+
+
+def recipe(
+    config: Config, reward_fn: RewardFn | None = None, filter_fn: FilterFn | None = None
+) -> Recipe[SamplingConfig, Prompt]:
+    """Returns the parts that this recipe brings to a run."""
     reward = reward_fn or resolve(config.reward_fn, "reward_fn")
     keep = filter_fn or resolve(config.filter_fn, "filter_fn")
     tokenizer = load_tokenizer(config.tokenizer_model)
@@ -49,7 +56,7 @@ def main(config: Config, reward_fn: RewardFn | None = None, filter_fn: FilterFn 
         rewards = [one for group in groups for one in group.rewards]
         return Scores(scored, {"reward": sum(rewards) / len(rewards), "filtered": len(groups) - len(kept)})
 
-    return run(config, sampling_recipe("rl", tokenizer, collect, needs_truth=reward is exact_match), said)
+    return sampling_recipe("rl", tokenizer, collect, needs_truth=reward is exact_match)
 
 
 def roll_out(

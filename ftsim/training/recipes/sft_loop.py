@@ -41,7 +41,13 @@ class Config(BatchConfig):
 
 def main(config: Config) -> Result:
     """Run, or go on with, the training `config` describes; returns job id, steps and promoted model."""
-    return run(config, Recipe("sft", load, learner), as_begun(config))
+    said = as_begun(config)
+    return run(config, recipe(config), said)
+
+
+def recipe(config: Config) -> Recipe[Config, Any]:
+    """Returns the parts that this recipe brings to a run."""
+    return Recipe("sft", load, learner)
 
 
 def load(config: Config, max_seq_len: int, say: Say) -> Data[Any]:
