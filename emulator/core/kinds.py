@@ -54,6 +54,7 @@ CAPABILITIES: Mapping[CheckpointKind, Capability] = {
     CheckpointKind.INFERENCE_LORA: Capability(resumable=False, promotable=True),
     CheckpointKind.INFERENCE_ARC_V2: Capability(resumable=False, promotable=False),
 }
+PROMOTABLE = frozenset(kind for kind, capability in CAPABILITIES.items() if capability.promotable)
 
 
 class Saving(NamedTuple):

@@ -1,6 +1,5 @@
-"""The control API of a running emulator, `/_ftsim/...`, and its health: for tests and the command line."""
+"""The control API of a running emulator, `/_ftsim/...`: for tests and the command line."""
 
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
@@ -12,10 +11,8 @@ from starlette.responses import FileResponse, Response
 
 from emulator.core.clock import SECOND, rfc3339
 from emulator.core.errors import InvalidArgument, NotFound, PermissionDenied
-from emulator.http import schemas
 from emulator.http.bodies import SnakeBody, body
 from emulator.http.declare import ACTS, Endpoints
-from emulator.http.entrance import HEALTHY
 from emulator.http.web import Reply, caller, platform_of
 from emulator.journal import file as journal_file
 from emulator.journal.journal import Exchange, Journal
@@ -46,7 +43,7 @@ class Seed(SnakeBody):
 
 
 class Advance(SnakeBody):
-    """How far to move the emulator's time."""
+    """Seconds by which the emulator's time moves forward."""
 
     advance_s: float
 
@@ -60,27 +57,6 @@ class SetQuirk(SnakeBody):
     for_s: float | None = None
     chance: float = 1.0
     where: dict[str, str] | None = None
-
-
-@router.serve("healthy", answer=schemas.HEALTH)
-async def healthz(request: Request) -> Response:
-    """Answer as soon as the socket does; 503 once nothing can be stored any more, since its folder is gone."""
-    store = platform_of(request).world.store
-    if trouble := store.look():
-        return Reply({"status": "unhealthy", "message": trouble}, 503)
-    return Reply({"status": "ok", "readOnly": store.read_only} if store.read_only else HEALTHY)
-
-
-@router.serve("ready", answer=schemas.HEALTH)
-async def readyz(request: Request) -> Response:
-    """Answer 200 once trainers open without a long first import; asking begins that import."""
-    backend = platform_of(request).backend
-    if backend.ready():
-        return Reply({"status": "ready"})
-    if not getattr(request.app.state, "warming", False):
-        request.app.state.warming = True
-        threading.Thread(target=backend.warm, name="warm", daemon=True).start()
-    return Reply({"status": "warming"}, 503)
 
 
 @router.serve("read_state")

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from emulator.core.errors import SERVERLESS, NotFound, PlatformError
-from emulator.http import admin, control, gateway, inference
+from emulator.http import admin, control, gateway, health, inference
 from emulator.http.entrance import Layers
 from emulator.http.faults import Faults
 from emulator.http.guard import Guard
@@ -59,7 +59,7 @@ def create_app(
         HTTPException: _http_error,
         Exception: _crashed,
     }
-    routers = (*gateway.routers, *control.routers, *inference.routers, *admin.routers)
+    routers = (*gateway.routers, *control.routers, *inference.routers, *health.routers, *admin.routers)
     routes = [route for router in routers for route in router.routes]
     app = Application(
         routes=routes,

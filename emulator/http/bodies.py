@@ -117,7 +117,7 @@ def refuse(raw: Mapping[str, Any], cls: type[Body]) -> None:
 
 @cache
 def spellings(name: str) -> frozenset[str]:
-    """How a field may be written: in snake_case and in camelCase."""
+    """The spellings of a field: in snake_case and in camelCase."""
     return frozenset((name, to_snake(name), to_camel(to_snake(name))))
 
 

@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out, in one place and in this order: journal, guard, faults, application.
+"""The layers that every request passes, in and out, in this order: journal, guard, faults, application.
 
 `Entrance` is the server's first ASGI app: healthy as soon as the platform is there, open when the application is.
 Importing the application (FastAPI, the routes, their models) takes longer than all the rest of a start. Meanwhile a

@@ -81,7 +81,7 @@ async def _listen(receive: Receive) -> None:
 
 
 async def _ignore(message: Message) -> None:
-    """Where a lost reply goes."""
+    """Take a reply that is lost."""
 
 
 async def _lose(scope: Scope, send: Send) -> None:

@@ -124,7 +124,7 @@ def _host(url: bytes) -> str:
 
 @lru_cache(64)
 def _is_here(host: str) -> bool:
-    """Whether a name means this machine, whatever a name server says."""
+    """Say whether a name means this machine, whatever a name server answers."""
     return host == "localhost" or host.endswith(".localhost") or (_is_address(host) and ip_address(host).is_loopback)
 
 

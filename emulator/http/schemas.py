@@ -1,4 +1,4 @@
-"""What answers look like, as JSON Schema (WIRE 1, 2, 8): for the OpenAPI document and for contract checks."""
+"""The shapes of answers, as JSON Schema (WIRE 1, 2, 8): for the OpenAPI document and for contract checks."""
 
 from collections.abc import Mapping
 from typing import Any

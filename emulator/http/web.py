@@ -1,4 +1,4 @@
-"""What every route needs: the platform behind the app, the caller, JSON written with orjson."""
+"""The parts that every route needs: the platform behind the app, the caller, JSON written with orjson."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -139,7 +139,7 @@ class Archive:
                     raise InvalidArgument(f"blob {key}, file {name}: {error}") from None
 
     def holds(self, key: str, folder: Path) -> bool:
-        """Whether a folder has the very files of a blob."""
+        """Say whether a folder has the very files of a blob."""
         there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         return there.keys() == self.files[key].keys() and all(
             not path.is_symlink() and (path.stat().st_size, _digest(path)) == self.files[key][name]

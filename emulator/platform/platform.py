@@ -30,7 +30,7 @@ class Platform:
         self.world = world
         self.blobs = blobs
         self.lost = blobs.set_aside(references.needed(world), f"{world.ids.boot:06d}")
-        """What no row points at, moved to `lost+found` when this platform began."""
+        """Keys of files that no row points at, moved to `lost+found` when this platform began."""
         self.backend = backend
         self.catalogue = catalogue
         self.account = account

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from emulator.core.errors import StorageFailed
-from emulator.state.digests import RECORD, Digests, digest, files
+from emulator.state.digests import RECORD, Digests, digests_of, files
 
 SYNCING = 8
 """Files that are written to the disk at a time."""
@@ -74,13 +74,11 @@ class Blobs:
 
     def digest(self, staged: Path) -> dict[str, str]:
         """The digest of each staged file by its name; raises StorageFailed."""
-        found = files(staged)
         try:
-            digests = [digest(path) for path in found.values()]  # just written: it is read from memory
+            return digests_of(staged)  # just written: it is read from memory
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error
-        return dict(zip(found, digests, strict=True))
 
     def commit(self, staged: Path, key: str, digests: Mapping[str, str], record: bytes) -> Path:
         """Make a staged folder durable under a new key, with a `record` of what it is.
@@ -97,8 +95,7 @@ class Blobs:
             os.rename(staged, target)
             if self._durable:
                 _sync(target.parent)
-            for name, found in digests.items():
-                self.digests.learn(target / name, found)
+            self.digests.learn(target, digests)
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error

@@ -33,6 +33,11 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
+def digests_of(folder: Path) -> dict[str, str]:
+    """The digest of each file of a folder, by its relative name; raises OSError."""
+    return {name: digest(path) for name, path in files(folder).items()}
+
+
 class Digests:
     """Checks files, each once as long as nobody writes to it: inode, size and time of change say so."""
 
@@ -48,13 +53,15 @@ class Digests:
         if known is not None and known[:3] == stamp:
             return known[3]
         found = digest(path)
-        self.learn(path, found, stamp)
+        with self._lock:
+            self._known[str(path)] = (*stamp, found)
         return found
 
-    def learn(self, path: Path, found: str, stamp: tuple[int, int, int] | None = None) -> None:
-        """Remember what a file's bytes were just seen to be."""
+    def learn(self, folder: Path, found: Mapping[str, str]) -> None:
+        """Remember what the bytes of a folder's files were just seen to be, by their relative names."""
+        learnt = {str(folder / name): (*_stamp(folder / name), one) for name, one in found.items()}
         with self._lock:
-            self._known[str(path)] = (*(stamp or _stamp(path)), found)
+            self._known |= learnt
 
     def forget(self, folder: Path) -> None:
         """Let go of what was known of the files of a folder that is gone."""

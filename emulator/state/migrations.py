@@ -12,7 +12,7 @@ from typing import Any
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument
 from emulator.state.blobs import Blobs
-from emulator.state.digests import digest, files
+from emulator.state.digests import digests_of
 from emulator.state.records import record_of, write_record
 from emulator.state.store import Key, Store
 
@@ -63,7 +63,7 @@ def _with_digests(bodies: Bodies, blobs: Blobs) -> Bodies:
         if kind not in ("checkpoint", "model") or not body.get("blob") or not blobs.exists(body["blob"]):
             continue
         folder = blobs.path(body["blob"])
-        body["digests"] = {file: digest(path) for file, path in files(folder).items()}
+        body["digests"] = digests_of(folder)
         write_record(folder, record_of(kind, name, body, bodies))
     return bodies
 

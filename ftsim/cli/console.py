@@ -1,4 +1,4 @@
-"""What commands share in talking to people: errors, sizes, ages, common options."""
+"""Texts that commands share: errors, sizes, ages, common options."""
 
 import contextlib
 import sys

@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def _refusal(error: Exception) -> str | None:
-    """What to say of an error that the person at the keyboard can mend; None for a fault of our own."""
+    """The sentence for an error that the person at the keyboard can mend; None for a fault of our own."""
     from emulator.core.errors import PlatformError
     from ftsim.extras import MissingExtraError, explained
 

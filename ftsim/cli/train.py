@@ -26,7 +26,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "rl": {"learning_rate": 3e-3, "epochs": 2, "completions_per_prompt": 8, "max_completion_tokens": 16},
     "igpo": {"learning_rate": 3e-3, "completions_per_prompt": 8, "max_completion_tokens": 16},
 }
-"""What suits the small models better than a recipe's own defaults."""
+"""Settings that suit the small models better than a recipe's own defaults."""
 
 
 def train(

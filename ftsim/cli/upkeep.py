@@ -90,7 +90,7 @@ def _root(state_dir: Path | None) -> Path:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """What the folder or its user forbids is one line, not a traceback."""
+    """Print one line, not a traceback, for what the folder or its user forbids."""
     from emulator.core.errors import PlatformError
 
     try:

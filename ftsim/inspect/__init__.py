@@ -1,1 +1,1 @@
-"""What a person looks at: listings, explanations, saved states, curves, journals replayed."""
+"""Everything that a person looks at: listings, explanations, saved states, curves, journals replayed."""

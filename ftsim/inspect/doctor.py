@@ -26,12 +26,12 @@ class Verdict:
     branch: int
     """Number of the branch of its run, from 1: a resume from an older step begins the next one."""
     cut_off: bool
-    """Whether a later branch began before this row's step, so that the run's final state does not contain it."""
+    """Say whether a later branch began before this row's step, so that the run's final state does not contain it."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What would make a client take the wrong row, or stop. `entry` is an id of the catalogue."""
+    """A finding: it would make a client take the wrong row, or stop. `entry` is an id of the catalogue."""
 
     entry: str
     sentence: str
@@ -46,7 +46,7 @@ class Diagnosis:
     resume_takes: str | None
     promote_takes: str | None
     text_takes: str | None
-    """What a client takes to promote that sorts createTime as text (FAILURES A2)."""
+    """The row that a client promotes which sorts createTime as text (FAILURES A2)."""
 
 
 def judge(listed: Sequence[ListedRow], *, now: float | None = None, cut: bool = False) -> Diagnosis:

@@ -1,4 +1,4 @@
-"""How a row came to be, what it can and cannot do, and the call that would have done what was wanted.
+"""Explains a row: how it came to be, what it can and cannot do, and the call that would have done what was wanted.
 
 Three layers have a type of their own: the recipe's two booleans, the SDK's `checkpoint_type`, and the server's
 `checkpointType`, which is found in the blob. They are no synonyms (WIRE 5.3).
@@ -27,7 +27,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do for one wish: the call to make, the call that would have done, what can still be done."""
+    """The advice for one aim: the call to make, the call that would have done, what can still be done."""
 
     want: Want
     possible: bool
@@ -65,7 +65,7 @@ def explain(row: ListedRow, siblings: Sequence[ListedRow], want: Want | None = N
 
 
 def _is_lora(row: ListedRow, rows: Sequence[ListedRow]) -> bool | None:
-    """Whether the job trains an adapter; None when nothing tells."""
+    """Say whether the job trains an adapter; None when nothing tells."""
     if isinstance(rank := row.facts.get("lora_rank"), int):
         return rank > 0
     kinds = {other.kind for other in rows} | {row.kind}
@@ -151,7 +151,7 @@ def _abilities(row: ListedRow) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _serving(row: ListedRow) -> str:
-    """How sampler weights are served: by a deployment, or in their session."""
+    """The way in which sampler weights are served: by a deployment, or in their session."""
     if row.collection == "trainingSessions":
         return f'be sampled: service.create_sampling_client(model_path="{row.path}")'
     if row.kind is not _K.INFERENCE_ARC_V2:

@@ -17,7 +17,7 @@ _KEYS = ("checkpoints", "rlorTrainerJobCheckpoints", "trainingSessionCheckpoints
 _RUN = re.compile(r"(run-[0-9a-f]{32})[-:](.+)")
 _SUFFIX = re.compile(r"(.+)-([0-9a-f]{8})")
 _WEIGHT_SYNC = re.compile(r"weight-sync-[0-9a-f]{32}|sync-\d+")
-"""What the SDK's managed path calls its weight syncs, and what `rl_loop` does."""
+"""Names of weight syncs: the SDK's managed path's, and those of `rl_loop`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ListedRow:
 
     @property
     def promotable(self) -> bool:
-        """What the row says; absent means no (FAILURES A14)."""
+        """The row's own word; absent means no (FAILURES A14)."""
         return bool(self.listed_promotable)
 
     @property
@@ -73,7 +73,7 @@ class ListedRow:
 
     @property
     def suffix(self) -> str:
-        """What may be the session suffix of a sampler row (FAILURES A10, A11); training rows carry none."""
+        """The ending that may be the session suffix of a sampler row (FAILURES A10, A11); training rows carry none."""
         match = None if self.kind in TRAINING_KINDS else _SUFFIX.fullmatch(self.local)
         return match[2] if match else ""
 
@@ -90,7 +90,7 @@ class ListedRow:
 
     @property
     def from_weight_sync(self) -> bool:
-        """Whether the name says that a WeightSyncer wrote it."""
+        """Say whether a WeightSyncer wrote it, by its name."""
         return _WEIGHT_SYNC.fullmatch(self.logical) is not None
 
     @property
@@ -106,7 +106,7 @@ class ListedRow:
 
     @property
     def path(self) -> str:
-        """What load_state takes for it: its id, of a run's row the account, the run and the name (WIRE 5.2)."""
+        """The path that load_state takes: its id, of a run's row the account, the run and the name (WIRE 5.2)."""
         return f"{self.name.split('/')[1]}/{self.run}/{self.local}" if self.run and self.collection else self.id
 
 
@@ -123,7 +123,7 @@ def parse(text: str) -> list[ListedRow]:
 
 
 def is_cut(text: str) -> bool:
-    """Whether the last page of a saved listing names a next one."""
+    """Say whether the last page of a saved listing names a next one."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _GAP = r".{0,240}?"
-"""What `…` in a pattern may stand for: ids, names and numbers, never half a log."""
+"""The texts that `…` in a pattern may stand for: ids, names and numbers, never half a log."""
 _QUOTES = "'\"`‘’“”"
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 _ENTRY = re.compile(r"\*\*([A-H]\d+) (?:★(?:\([^)]*\))? ?)?(.+?)\*\*(?: \([^)]*\))? — (.*)")

@@ -34,7 +34,7 @@ _CREATED = "body.created"
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an answer is another: the exchange, the field (`status`, `body.checkpoints[0].name`), both values."""
+    """An answer that is another: the exchange, the field (`status`, `body.checkpoints[0].name`), both values."""
 
     number: int
     endpoint: str
@@ -48,7 +48,7 @@ class Difference:
 
 @dataclass
 class Replay:
-    """What a replay found. `compared` answers were whole and known; `skipped` says what could not be asked, and why."""
+    """A replay's result. `compared` answers were whole and known; `skipped` says what could not be asked, and why."""
 
     compared: int = 0
     differences: list[Difference] = field(default_factory=list)
@@ -167,7 +167,7 @@ class _Player:
         self._found.differences.append(Difference(entry.began, entry.endpoint, path, recorded, replayed))
 
     def _apply(self, event: Event) -> None:
-        """What was done by hand is done again: a quirk set or taken off, an entity put or removed."""
+        """Do again what was done by hand: a quirk set or taken off, an entity put or removed."""
         detail = event.detail
         try:
             if event.what == "quirk":
@@ -240,7 +240,7 @@ def different(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]
 
 
 def _while(entry: Exchange, one: Any, other: Any) -> bool:
-    """Whether two moments, in seconds, lie within the time that the exchange took; the replay's clock stands still."""
+    """Say whether two moments (seconds) lie within the time that the exchange took; the replay's clock stands still."""
     return isinstance(one, int) and isinstance(other, int) and abs(one - other) <= entry.seconds + 1
 
 

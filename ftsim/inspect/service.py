@@ -51,7 +51,7 @@ class Service:
         return [read(row, facts.get(str(row.get("name")))) for row in raw], told or now
 
     def _facts(self, owner: str) -> tuple[Mapping[str, Mapping[str, Any]], float | None]:
-        """What only an emulator tells about rows, and its own time; nothing from any other service."""
+        """The facts that only an emulator tells about rows, and its own time; nothing from any other service."""
         response = self.client.get("/_ftsim/rows", params={"owner": owner})
         if response.status_code != 200:
             return {}, None

@@ -1,4 +1,4 @@
-"""What a saved state or a bundle says: how two differ, and what became of a failure when it is replayed here."""
+"""Reads saved states and bundles: how two differ, and what became of a failure when it is replayed here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Opened:
 
     @property
     def reproduced(self) -> bool:
-        """Whether everything was asked again and answered alike."""
+        """Say whether everything was asked again and answered alike."""
         return self.replay is not None and self.replay.identical
 
 
@@ -77,7 +77,7 @@ def open_bundle(file: Path, backend: Backend, began: Path | None = None) -> Open
 
 
 def restored(state: Path | None) -> Callable[[Emulator], None] | None:
-    """What puts a saved state into the emulator of a replay; raises InvalidArgument for a file that is none."""
+    """A function that puts a saved state into a replay's emulator; raises InvalidArgument for a file that is none."""
     if state is None:
         return None
     Archive.open(state)

@@ -1,4 +1,4 @@
-"""Who serves a state folder and who uses it: one server process, any number of client programs.
+"""Notes who serves a state folder and who uses it: one server process, any number of client programs.
 
     <state>/server.json      the server that answers now (`emulator.state.server_record`)
     <state>/lock             held by the server itself (`emulator.state.folder`)

@@ -177,7 +177,7 @@ def default_server_command(state_dir: Path) -> list[str]:
 
 
 def _answers(record: ServerRecord) -> bool:
-    """Whether the announced server lives; one that is too busy to answer in time does."""
+    """Say whether the announced server lives; one that is too busy to answer in time does."""
     try:
         os.kill(record.pid, 0)
         with httpx.Client(trust_env=False, timeout=HEALTH_TIMEOUT) as client:

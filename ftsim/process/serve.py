@@ -21,9 +21,9 @@ from ftsim.process.attendance import Attendance, default_state_dir
 from ftsim.process.environment import Format, added, lines
 
 SWITCH_S = 0.0005
-"""How long a trainer may keep the event loop from answering, ten times less than Python's default."""
+"""Seconds for which a trainer may keep the event loop from answering: a tenth of Python's default."""
 PATIENCE_S = 10.0
-"""How long a server that programs have asked for waits for the one before it, which is just ending."""
+"""Seconds that a server which programs have asked for waits for the one before it, which is just ending."""
 
 
 def serve(

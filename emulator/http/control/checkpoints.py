@@ -41,7 +41,7 @@ class Promote(Body):
 async def list_checkpoints(request: Request) -> Response:
     """List the checkpoints of a job or session, those that are ready."""
     platform = platform_of(request)
-    owner = OwnerName.parse(_owner(request))
+    owner = _owner(request)
     token = rows.token(request.query_params.get("pageToken", ""), platform.world.quirks, owner)
     page = platform.checkpoints.list(str(owner), page_size=page_size(request), page_token=token)
     return Reply(rows.listing(page, platform.world.quirks, _LIST_KEYS.get(owner.collection, "checkpoints"), owner))
@@ -62,7 +62,7 @@ async def promote_of_account(request: Request) -> Response:
 async def promote_of_owner(request: Request) -> Response:
     """Make a model of a checkpoint of the job or session in the path."""
     sent, raw = await read_body(request, Promote)
-    return await _promote(request, sent, raw, _owner(request))
+    return await _promote(request, sent, raw, str(_owner(request)))
 
 
 async def _promote(request: Request, sent: Promote, raw: dict[str, Any], owner: str) -> Response:
@@ -86,9 +86,10 @@ async def _promote(request: Request, sent: Promote, raw: dict[str, Any], owner: 
     return Reply({"operation": wire.operation(done, platform.models, style)})
 
 
-def _owner(request: Request) -> str:
-    account, owner = request.path_params["account"], request.path_params["owner"]
-    return f"accounts/{account}/{request.url.path.split('/')[4]}/{owner}"
+def _owner(request: Request) -> OwnerName:
+    """The job or session that the path names, whatever its collection."""
+    collection = request.scope["path"].split("/")[4]
+    return OwnerName(request.path_params["account"], collection, request.path_params["owner"])
 
 
 for _owned, _collection in _OWNERS.items():

@@ -49,7 +49,7 @@ DeploymentBody = settings_body(DeploymentSettings, _IGNORED)
 
 
 class Scale(Body):
-    """How many replicas are to run now."""
+    """The number of replicas that are to run now."""
 
     replica_count: int = 0
 

@@ -20,7 +20,7 @@ _FACT = Refusal("it is a fact about the model's files")
 
 
 class UpdateModel(Body):
-    """What may be changed."""
+    """The fields that may be changed."""
 
     display_name: str | None = None
     description: str | None = None

@@ -3,7 +3,7 @@
 from typing import Any
 
 from emulator.core.clock import SECOND, rfc3339
-from emulator.core.kinds import promotable
+from emulator.core.kinds import PROMOTABLE
 from emulator.core.names import OwnerName
 from emulator.platform.queries.paging import Page
 from emulator.quirks import rows
@@ -45,7 +45,7 @@ def row(entity: Checkpoint, digits: int = 6, skew: int = 0) -> dict[str, Any]:
         "createTime": created,
         "updateTime": created if same else rfc3339(entity.updated + skew, digits),
         "checkpointType": entity.kind.value,
-        "promotable": promotable(entity.kind),
+        "promotable": entity.kind in PROMOTABLE,
     }
 
 

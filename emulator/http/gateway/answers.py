@@ -59,7 +59,7 @@ def try_again(promise: Promise) -> dict[str, Any]:
 
 
 def scripted(answer: str, promise: Promise, asked: Mapping[str, Any]) -> Response | None:
-    """What the quirk `futures.answer` says instead of the truth, None where it does not apply (FAILURES F15)."""
+    """The answer of the quirk `futures.answer` instead of the real one, None where it does not apply (F15)."""
     waiting = try_again(promise)
     if answer in ("paused_capacity", "paused_rate_limit"):
         return Reply({**waiting, "queue_state": answer})

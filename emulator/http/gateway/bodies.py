@@ -24,7 +24,7 @@ class ClientConfig(SnakeBody):
 
 
 class CreateSession(SnakeBody):
-    """Who opens a session."""
+    """The client that opens a session."""
 
     ignored: ClassVar[Ignored] = {
         **_TYPE,
@@ -44,7 +44,7 @@ class Heartbeat(SnakeBody):
 
 
 class Telemetry(SnakeBody):
-    """What a client tells of itself."""
+    """The events that a client reports of itself."""
 
     ignored: ClassVar[Ignored] = dict.fromkeys(
         ("events", "platform", "sdk_version", "session_id"), "it is thanked for and not kept"

@@ -38,7 +38,7 @@ DEFAULT_MAX_TOKENS = 2048
 
 
 class Thinking(SnakeBody):
-    """Whether to think first."""
+    """The switch that makes a model think first."""
 
     type: Literal["enabled", "disabled"]
 
@@ -71,7 +71,7 @@ class CreateChatCompletion(Sampling):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What the template is told of thinking; what chat_template_kwargs says for itself wins."""
+        """The template's settings about thinking; those of chat_template_kwargs win."""
         told: dict[str, Any] = {}
         if self.reasoning_effort is not None:
             told["reasoning_effort"] = self.reasoning_effort

@@ -23,7 +23,7 @@ RESERVED = frozenset(
         "return_assistant_tokens_mask", "tokenizer_kwargs", "processor_kwargs",
     }
 )  # fmt: skip
-"""What rendering itself is told, and no template_kwargs may change."""
+"""The arguments of rendering itself, which no template_kwargs may change."""
 _THINK, _THOUGHT = "<think>", "</think>"
 HARMLESS = frozenset({"id", "refusal", "annotations", "audio", "index", "created_at", "timestamp", "metadata"})
 """Fields of a message that change nothing of what a model reads."""
@@ -34,7 +34,7 @@ class ConversationError(ValueError):
 
 
 class Function(BaseModel):
-    """What a tool call calls, and the arguments as an object."""
+    """The function that a tool call calls, and its arguments as an object."""
 
     name: str
     arguments: dict[str, Any] = {}
@@ -104,7 +104,7 @@ class Message(BaseModel):
 
     @property
     def factor(self) -> float:
-        """What scales the loss of this message's tokens: 0 for everybody but the assistant."""
+        """The factor on the loss of this message's tokens: 0 for everybody but the assistant."""
         return self.weight * self.trainable if self.role == "assistant" else 0.0
 
     def for_template(self, template: str) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def without_nulls(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kind(value: object) -> str:
-    """What a value is, in JSON's words."""
+    """Name the type of a value in JSON's words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
 

@@ -29,7 +29,7 @@ RESETS = ("all", "new_session", "none")
 
 
 class Metadata(SnakeBody):
-    """What a delta builds on."""
+    """The snapshot that a delta builds on."""
 
     previous_snapshot_identity: str
     compression_format: str = "arc_v2"

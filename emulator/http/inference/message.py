@@ -25,7 +25,7 @@ class Message:
         self.calls: list[dict[str, Any]] = []
 
     def add(self, text: str) -> Delta:
-        """What `text` adds: `reasoning_content`, `content`, `tool_calls`, or nothing yet."""
+        """The parts that `text` adds: `reasoning_content`, `content`, `tool_calls`, or nothing yet."""
         before = len(self.thought), len(self.content), len(self.calls)
         self._text += text
         while self._part():
@@ -33,7 +33,7 @@ class Message:
         return self._since(*before)
 
     def end(self) -> Delta:
-        """What was held back; a thought that was not finished is a thought, a call that was not is content."""
+        """The text that was held back: an unfinished thought is a thought, an unfinished call is content."""
         before = len(self.thought), len(self.content), len(self.calls)
         if self._part == self._think:
             self._ponder(self._text.rstrip())
@@ -60,7 +60,7 @@ class Message:
         return {key: value for key, value in added.items() if value}
 
     def _start(self) -> bool:
-        """Whether the text begins with a thought. Every part says whether the next one is to go on."""
+        """Read the beginning of a text, which may be a thought. Every part says whether the next one is to go on."""
         told = self._text.lstrip()
         if _THINK.startswith(told[: len(_THINK)]) and len(told) < len(_THINK):
             return False
@@ -120,7 +120,7 @@ class Message:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """How many last characters of the text may be the beginning of a tag."""
+    """The number of last characters that may be the beginning of a tag."""
     return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-size:])), 0)
 
 

@@ -1,4 +1,4 @@
-"""What completions and chat completions have in common: parsing, waiting for replicas, answering."""
+"""The steps that completions and chat completions share: parsing, waiting for replicas, answering."""
 
 import asyncio
 import contextlib

@@ -57,8 +57,10 @@ class Checkpoints:
     def check_free(self, scope: CheckpointScope, name: str, step: int) -> None:
         """A resumable save under a taken name is refused unless it is that very step again (FAILURES B1)."""
         row = self.at(scope, name)
+        if row is None:
+            return
         rule = self._world.quirks.value(saves.ON_DUPLICATE, scope.subject(name))
-        if row is None or rule == "overwrite":
+        if rule == "overwrite":
             return
         if not resumable(row.kind) or row.step != step or rule == "strict":
             raise AlreadyExists(
@@ -66,10 +68,9 @@ class Checkpoints:
             )
 
     def save(self, origin: Origin, name: str, staged: Path, state: SavedState) -> Checkpoint:
-        """Turn a staged folder into a row: detect its kind, make it durable, list it."""
+        """Turn a staged folder into a row: detect its kind, make it durable, list it. `name` was checked before."""
         owner = origin.scope.owner
         subject = origin.scope.subject(name)
-        self.check_name(subject, name)
         kind = detect(staged)
         if kind is None:
             self._blobs.discard(staged)
@@ -80,7 +81,7 @@ class Checkpoints:
             _tear(staged, torn)
         digests = self._blobs.digest(staged)
         now = self._world.clock.now()
-        listed, later, due = self._names(origin.scope, name, kind, state.step, now)
+        listed, later, due = self._names(origin.scope, subject, kind, state.step, now)
         row = Checkpoint(
             owner=owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size, digests=digests,
             renames_to=later, renames_at=due, expires=now + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
@@ -106,7 +107,7 @@ class Checkpoints:
         return row
 
     def _listers(self, owner: str) -> list[tuple[str, Any]]:
-        """What lists the rows of an owner, for their records: the job, or the session and its runs."""
+        """The entities that list an owner's rows, for their records: the job, or the session and its runs."""
         if (job := self._world.jobs.get(owner)) is not None:
             return [("job", job)]
         session = self._world.sessions.get(owner)
@@ -147,8 +148,8 @@ class Checkpoints:
         return next((row for row in found if row is not None), None)
 
     def find(self, owner: str, checkpoint_id: str) -> Checkpoint:
-        """The row of this id, visible or not; raises NotFound."""
-        return self.saved(CheckpointScope(owner), checkpoint_id)
+        """The row of this id, visible or not; raises NotFound, also for an owner that is none, or none any more."""
+        return self.saved(CheckpointScope(self.owner(owner)), checkpoint_id)
 
     def saved(self, scope: CheckpointScope, name: str) -> Checkpoint:
         """The row of a save, visible or not; raises NotFound."""
@@ -180,13 +181,16 @@ class Checkpoints:
         return row
 
     def _names(
-        self, scope: CheckpointScope, name: str, kind: CheckpointKind, step: int, now: int
+        self, scope: CheckpointScope, subject: Subject, kind: CheckpointKind, step: int, now: int
     ) -> tuple[str, str, int]:
         """The id a row gets, the one it is renamed to, and when (FAILURES A8, A9, A13)."""
-        quirks, subject = self._world.quirks, scope.subject(name)
+        quirks, name = self._world.quirks, subject.checkpoint or ""
         style = -1 if scope.run and quirks.value(row_quirks.SESSION_NAME_STYLE, subject) == "colon" else 0
-        asked, own = scope.ids(name)[style], scope.ids(f"step-{step}")[style]
-        if not resumable(kind) or own == asked or quirks.value(saves.DCP_RENAME, subject) == "caller":
+        asked = scope.ids(name)[style]
+        if not resumable(kind):
+            return asked, "", 0
+        own = scope.ids(f"step-{step}")[style]
+        if own == asked or quirks.value(saves.DCP_RENAME, subject) == "caller":
             return asked, "", 0
         wait = quirks.value(saves.DCP_RENAME_AFTER_S, subject)
         return (asked, own, now + int(wait * SECOND)) if wait > 0 else (own, "", 0)

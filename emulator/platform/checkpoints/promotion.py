@@ -93,7 +93,7 @@ class Promotion:
         except InvalidArgument:
             self._orphan(request)
             raise
-        row = self._checkpoints.find(self._checkpoints.owner(request.owner), request.checkpoint)
+        row = self._checkpoints.find(request.owner, request.checkpoint)
         if not promotable(row.kind):
             raise FailedPrecondition(self._refusal(row))
         if self._world.quirks.spend(promotion.PROMOTABLE_FLIPS, request.subject):

@@ -233,7 +233,7 @@ def _parameters(folder: Path) -> int:
 
 
 def _unreadable_quantisation(config: Mapping[str, Any]) -> str:
-    """How the weights are quantised, where they cannot be opened as plain ones; "" for the others."""
+    """The quantisation of weights that cannot be opened as plain ones; "" for the others."""
     settings = config.get("quantization_config")
     method = str(settings.get("quant_method") or "an unnamed method") if isinstance(settings, dict) else ""
     return "" if method in ("fp8", "mxfp4") else method

@@ -36,7 +36,7 @@ def parse(text: str) -> list[Term]:
 
 
 def _text(quoted: str) -> str:
-    """What a literal in quotes stands for; raises InvalidArgument for an escape that there is none of, or a raw tab."""
+    """The text of a literal in quotes; raises InvalidArgument for an unknown escape, or a raw tab."""
     try:
         return str(json.loads(quoted))
     except ValueError:

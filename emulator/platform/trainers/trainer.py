@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
-from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from emulator.core.errors import InvalidArgument, NotFound, Unavailable
 from emulator.core.names import CheckpointScope
+from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.trainers.futures import Futures, Promise
 from emulator.platform.trainers.owners import Owner, Owners
 from emulator.platform.trainers.sequencer import Sequencer
@@ -92,6 +93,12 @@ class LiveModel:
         """Say which parts of the model have an adapter, under the names of create_model's settings."""
         lora = self.spec.lora
         return {} if lora is None else {part: getattr(lora, part) for part in PARTS}
+
+    def origin(self, saved_as: str, ttl_s: float = 0.0) -> Origin:
+        """Say where a save of it comes from; `saved_as` is what the client asked for, `ttl_s` 0 keeps it for ever."""
+        return Origin(
+            self.scope, self.spec.base_model.name, self.lora_rank, self.id, saved_as, ttl_s=ttl_s, trained=self.trained
+        )
 
 
 class Trainer:
@@ -210,12 +217,6 @@ class Trainer:
         promise = self._futures.open(self.owner.name, self.owner.subject, model_id, verb)
         self._futures.fail(promise, error)
         return promise
-
-
-def refuse_forward_only(owner: Owner, verb: str) -> None:
-    """Raises FailedPrecondition on a reference trainer."""
-    if owner.forward_only:
-        raise FailedPrecondition(f"{verb}: this trainer is forward-only; create a job without forwardOnly to train")
 
 
 def _nothing() -> None:

@@ -9,11 +9,11 @@ from emulator.core.clock import SECOND
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope
-from emulator.platform.checkpoints.checkpoints import Checkpoints, Origin
+from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.models.models import ADDON, Models
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.owners import Owners
-from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, refuse_forward_only
+from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer
 from emulator.quirks import loads, saves, trainers
 from emulator.quirks.engine import Quirk
 from emulator.state.blobs import Blobs
@@ -178,16 +178,7 @@ class Training:
         try:
             state = write(staged)
             self._wait(trainer, saves.DURATION_S)
-            origin = Origin(
-                model.scope,
-                trainer.owner.base_model,
-                model.lora_rank,
-                model.id,
-                how,
-                ttl_s=ttl_s,
-                trained=model.trained,
-            )
-            return self._checkpoints.save(origin, name, staged, state)
+            return self._checkpoints.save(model.origin(how, ttl_s), name, staged, state)
         except BaseException as error:
             self._blobs.discard(staged)
             if isinstance(error, OSError):
@@ -276,7 +267,8 @@ def _name(request: Request, verb: str, key: str) -> str:
 
 
 def _trainable(trainer: Trainer, model: LiveModel, verb: str) -> None:
-    refuse_forward_only(trainer.owner, verb)
+    if trainer.owner.forward_only:
+        raise FailedPrecondition(f"{verb}: this trainer is forward-only; create a job without forwardOnly to train")
     if model.spec.base_only:
         raise FailedPrecondition(f"{verb}: {model.id} is a frozen reference model (base_only)")
 

@@ -92,7 +92,7 @@ class _AliasLoader(importlib.abc.InspectLoader):
         module.__spec__ = self.own_spec  # importlib has just put the alias there
 
     def get_code(self, fullname: str) -> types.CodeType | None:
-        """What `python -m training.x` runs."""
+        """The code that `python -m training.x` runs."""
         return self._real_loader().get_code(self.real_name)
 
     def get_source(self, fullname: str) -> str | None:

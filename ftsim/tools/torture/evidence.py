@@ -1,4 +1,4 @@
-"""What a run did, read off the journal and the world: which rows every saved state was trained on, what is left over.
+"""The evidence of a run, from journal and world: which rows every saved state was trained on, what is left over.
 
 A model's history is the list of its optimizer steps, each the digests of the rows whose gradients it applied. A save
 keeps the history, a load takes it over: so the history of a promoted checkpoint says what it was trained on, through

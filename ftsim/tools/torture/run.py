@@ -100,7 +100,7 @@ def torture(
     command = command_line(argv)
     with tempfile.TemporaryDirectory(prefix="ftsim-torture-") as name:
         scratch = Path(name)
-        quiet = _Site(scratch / "quiet", folder, command, backend, seed)
+        quiet = _Attempt(scratch / "quiet", folder, command, backend, seed)
         with quiet.emulator:
             if (status := quiet.run([], timeout_s)) != 0:
                 raise TortureError(
@@ -112,7 +112,7 @@ def torture(
         coming = list(disturbances if disturbances is not None else
                       plan(seed, len(expected.final), kills=kills, failures=failures))  # fmt: skip
         verdict = Verdict(coming, steps=len(expected.final))
-        rough = _Site(scratch / "rough", folder, command, backend, seed)
+        rough = _Attempt(scratch / "rough", folder, command, backend, seed)
         with rough.emulator:
             left = list(coming)
             for _ in range(len(coming) + 3):
@@ -132,7 +132,7 @@ def torture(
     return verdict
 
 
-class _Site:
+class _Attempt:
     """An emulator of its own, a copy of the program's folder, and the program's output."""
 
     def __init__(
