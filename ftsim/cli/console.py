@@ -58,7 +58,7 @@ _UNWRAPPED = 10_000
 
 
 def show_tracebacks(wanted: bool) -> None:
-    """Whether `fail` shows where an error came from (`ftsim --debug`)."""
+    """Says whether `fail` shows where an error came from (`ftsim --debug`)."""
     global _tracebacks
     _tracebacks = wanted
 

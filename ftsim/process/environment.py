@@ -1,4 +1,4 @@
-"""What a program finds in its environment under `ftsim run`: as variables, as lines of a shell, in this process."""
+"""The environment of a program under `ftsim run`: as variables, as lines of a shell, in this process."""
 
 import contextlib
 import os
@@ -41,7 +41,7 @@ def joined(first: str, rest: str | None, separator: str) -> str:
 
 
 def added(base: Mapping[str, str], server: ServerRecord, hub_variables: Mapping[str, str]) -> dict[str, str]:
-    """What `program_environment` sets, without what was there before and stays."""
+    """Variables that `program_environment` sets, without what was there before and stays."""
     whole = program_environment(base, server, hub_variables)
     ours = program_environment({}, server, hub_variables)
     return {name: whole[name] for name in ours}

@@ -36,7 +36,7 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How the emulator of a run is to be; one that runs already cannot be changed, so then they are refused."""
+    """The settings of a run's emulator; one that runs already cannot be changed, so then they are refused."""
 
     quirks: tuple[str, ...] = ()
     profile: str | None = None

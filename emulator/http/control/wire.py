@@ -126,7 +126,7 @@ def model(entity: Model, known: CatalogueModel | None = None) -> dict[str, Any]:
 
 
 def _training_facts(entity: Model, known: CatalogueModel) -> dict[str, Any]:
-    """What clients read of a base model before they train it; what is not known is left out."""
+    """The fields that clients read of a base model before they train it; unknown ones are left out."""
     facts: dict[str, Any] = {
         "trainingContextLength": known.training_context_length or known.context_length,
         "supportsServerless": known.serverless,

@@ -136,7 +136,7 @@ def _read(sent: CreateChatCompletion) -> tuple[list[conversation.Message], list[
 
 
 async def _form(request: Request, sent: CreateChatCompletion, tools: Sequence[Mapping[str, Any]]) -> Format | None:
-    """What the answer must be; raises InvalidArgument."""
+    """The form that the answer must have; raises InvalidArgument."""
     wanted = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value
     call = tool_call(sent.tool_choice, tools)
     if wanted is not None and call is not None:

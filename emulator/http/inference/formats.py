@@ -1,4 +1,4 @@
-"""What an answer must be: JSON (`response_format`), or a call of a tool (`tool_choice`)."""
+"""Forms that an answer must have: JSON (`response_format`), or a call of a tool (`tool_choice`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the catalogue holds: models, training shapes, deployment shapes; and their full names (WIRE 1.5, 1.6)."""
+"""The catalogue's contents: models, training shapes, deployment shapes; and their full names (WIRE 1.5, 1.6)."""
 
 from dataclasses import dataclass
 from pathlib import Path

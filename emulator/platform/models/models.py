@@ -77,7 +77,7 @@ class Models:
         return base
 
     def facts(self, model: Model) -> CatalogueModel | None:
-        """What the catalogue says of a model, or of the one that it descends from."""
+        """The catalogue's entry of a model, or of the one that it descends from."""
         return self._catalogue.model(model.root or model.name)
 
     def root(self, name: str) -> str:
