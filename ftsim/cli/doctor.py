@@ -90,8 +90,11 @@ def _listing(
         from ftsim.cli.service import connect
         from ftsim.inspect.owners import find
 
-        with connect(url, api_key, state_dir) as service:
-            rows, now = service.rows(find(service, job))
+        try:
+            with connect(url, api_key, state_dir) as service:
+                rows, now = service.rows(find(service, job))
+        except SystemExit:
+            raise SystemExit(2) from None  # it was said why the listing cannot be read
         found = judge(rows, now=time.time() if now is None else now)
     if as_json:
         print(json.dumps(_plain(found), indent=1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, talking
-from ftsim.inspect.listing import ListedRow, parse
+from ftsim.inspect.listing import ListedRow, is_cut, parse
 
 if TYPE_CHECKING:
     from ftsim.inspect.explain import Explanation
@@ -40,15 +40,17 @@ def explain(
     from ftsim.inspect.explain import explain as explained
 
     owner, checkpoint = split(row, job)
+    cut = False
     if listing is not None:
-        rows = of_owner(read_listing(listing), owner)
+        rows, cut = read_listing(listing)
+        rows = of_owner(rows, owner)
     else:
         from ftsim.cli.service import connect
         from ftsim.inspect.owners import find
 
         with connect(url, api_key, state_dir) as service:
             rows, _ = service.rows(find(service, owner))
-    found = explained(choose(rows, checkpoint), rows, want)
+    found = explained(choose(rows, checkpoint), rows, want, cut=cut)
     if as_json:
         print(json.dumps(asdict(found) | {"row": _plain(found.row)}, indent=1, default=str))
     else:
@@ -66,10 +68,11 @@ def split(row: str, job: str | None) -> tuple[str | None, str]:
     return job, row
 
 
-def read_listing(path: Path) -> list[ListedRow]:
-    """The rows in a file; leaves with a message when it holds none."""
+def read_listing(path: Path) -> tuple[list[ListedRow], bool]:
+    """The rows in a file, and whether later pages are missing; leaves with a message when it holds none."""
     try:
-        return parse(sys.stdin.read() if str(path) == "-" else path.read_text("utf-8"))
+        text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
+        return parse(text), is_cut(text)
     except (OSError, ValueError) as error:
         fail(f"{path}: {error}")
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from emulator.core.kinds import CAPABILITIES, CheckpointKind
 from emulator.core.names import is_loadable
+from ftsim.inspect.doctor import judge
 from ftsim.inspect.listing import FULL_KINDS, LORA_KINDS, TRAINING_KINDS, ListedRow, newest_by_text, oldest_first
 
 Want = Literal["promote", "resume"]
@@ -49,8 +50,13 @@ class Explanation:
     notes: tuple[str, ...]
 
 
-def explain(row: ListedRow, siblings: Sequence[ListedRow], want: Want | None = None) -> Explanation:
-    """`siblings` are all rows of the same job or session, this one too; without `want` both wishes are answered."""
+def explain(
+    row: ListedRow, siblings: Sequence[ListedRow], want: Want | None = None, *, cut: bool = False
+) -> Explanation:
+    """`siblings` are all rows of the same job or session, this one too; without `want` both wishes are answered.
+
+    `cut` says that the listing names a next page that is not in it.
+    """
     rows = oldest_first(siblings)
     wishes: tuple[Want, ...] = (want,) if want else ("resume", "promote")
     can, cannot = _abilities(row)
@@ -60,8 +66,11 @@ def explain(row: ListedRow, siblings: Sequence[ListedRow], want: Want | None = N
         can=can,
         cannot=cannot,
         advice=tuple(_promote(row, rows) if wish == "promote" else _resume(row, rows) for wish in wishes),
-        notes=tuple(_notes(row, rows)),
+        notes=(*_notes(row, rows), *((_CUT,) if cut else ())),
     )
+
+
+_CUT = "the listing names a next page that is not in it: rows may be missing, better ones than those above too (A7)"
 
 
 def _is_lora(row: ListedRow, rows: Sequence[ListedRow]) -> bool | None:
@@ -181,7 +190,7 @@ def _promote(row: ListedRow, rows: Sequence[ListedRow]) -> Advice:
     if source is not None and is_loadable(source.local):
         still.append(
             f'load {source.id} and save it again: client.load_state_with_optimizer("{source.path}"), then '
-            f'client.save_weights_for_sampler_ext("{name}", checkpoint_type="base")'
+            f'client.save_weights_for_sampler_ext("{name}", checkpoint_type="base"){_otherness(row, source, rows)}'
         )
     in_sdk = f'save_weights_for_sampler_ext("{name}", checkpoint_type="base")'
     return Advice("promote", False, call, in_sdk, tuple(still))
@@ -219,19 +228,46 @@ def _same_step(row: ListedRow, rows: Sequence[ListedRow], ability: str) -> Liste
         and other.run == row.run
         and (other.logical == row.logical or (row.step is not None and other.step == row.step))
     ]
-    return found[-1] if found else None
+    return _closest(row, found, rows)
+
+
+def _closest(row: ListedRow, found: Sequence[ListedRow], rows: Sequence[ListedRow]) -> ListedRow | None:
+    """The newest of the row's own session, else the newest of another."""
+    own = [other for other in found if not _otherness(row, other, rows)]
+    return (own or found)[-1] if found else None
+
+
+def _otherness(row: ListedRow, other: ListedRow, rows: Sequence[ListedRow]) -> str:
+    """How another row comes from another session than this one, "" when nothing says that it does.
+
+    Sampler rows name their session; of the others the lineage tells: a resume from an older step begins a branch.
+    """
+    if row.suffix and other.suffix and row.suffix != other.suffix:
+        return f"; it was saved by another session, -{other.suffix}, maybe with other weights (A12)"
+    branches = {(verdict.row.name or verdict.row.id): verdict.branch for verdict in judge(rows).verdicts}
+    mine, its = branches[row.name or row.id], branches[other.name or other.id]
+    if mine == its:
+        return ""
+    return f"; it was saved by another session, on branch {its} of the run, this one is on branch {mine} (D15)"
 
 
 def _nearest(row: ListedRow, rows: Sequence[ListedRow], ability: str) -> tuple[str, ...]:
-    """Rows of the same job that have what this one lacks: of the same step, else the newest."""
+    """Rows of the same job that have what this one lacks: of its own session first, of the same step, else newest."""
     verb = "promote" if ability == "promotable" else "resume from"
+    told: list[str] = []
     if same := _same_step(row, rows, ability):
-        return (f"{verb} {same.id}, of the same step by its name",)
+        told.append(f"{verb} {same.id}, of the same step by its name{_otherness(row, same, rows)}")
+        if not _otherness(row, same, rows):
+            return tuple(told)
     able = [other for other in rows if getattr(other, ability) and other.run == row.run]
-    if not able:
-        return ()
-    step = f", step {able[-1].step}" if able[-1].step is not None else ""
-    return (f"{verb} {able[-1].id}, the newest {ability} row{step}: other weights than this row's",)
+    nearest = _closest(row, able, rows)
+    if nearest is None or nearest is same:
+        return tuple(told)
+    other = _otherness(row, nearest, rows)
+    step = f", step {nearest.step}" if nearest.step is not None else ""
+    which = "row" if nearest is able[-1] else "row of its session"
+    line = f"{verb} {nearest.id}, the newest {ability} {which}{step}: other weights than this row's{other}"
+    return (*told, line) if other else (line, *told)
 
 
 def _notes(row: ListedRow, rows: Sequence[ListedRow]) -> list[str]:

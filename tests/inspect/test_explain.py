@@ -1,5 +1,7 @@
 """What `ftsim explain` says about a row, across the three layers."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from emulator.core.kinds import CAPABILITIES, CheckpointKind
 from ftsim.inspect.explain import Explanation, Want, explain
 from ftsim.inspect.listing import ListedRow, parse, read
+from tests.conftest import Ftsim
 
 ROWS = Path(__file__).parents[2] / "fixtures" / "rows"
 K = CheckpointKind
@@ -82,7 +85,7 @@ def test_a_delta_points_to_the_training_state_of_its_step_and_to_the_base() -> N
 
 def test_a_training_row_points_to_the_sampler_row_of_its_step() -> None:
     (advice,) = explained("two_sessions", "step-10", "promote").advice
-    assert "promote step-10-bbbbbbbb, of the same step by its name" in advice.still
+    assert "promote step-10-aaaaaaaa, of the same step by its name" in advice.still  # not the newest
 
 
 def test_a_promotable_row_is_told_the_command() -> None:
@@ -164,3 +167,31 @@ def test_a_runs_row_is_resumed_by_its_run_and_sampled_in_its_session() -> None:
 def test_rows_of_another_run_are_never_offered() -> None:
     (advice,) = explained("serverless", f"run-{'b' * 32}-step-5-1234abcd", "resume").advice
     assert not any("resume from" in line for line in advice.still)
+
+
+def test_another_sessions_row_is_never_recommended_without_saying_so() -> None:
+    rows = [row for row in listing("two_sessions") if row.id != "step-10-aaaaaaaa" and row.id != "step-20-aaaaaaaa"]
+    later = dataclasses.replace(rows[0], id="step-30", name=rows[0].name.replace("step-10", "step-30"))
+    moment = (rows[0].created or 0) + 60 * 10**9
+    later = dataclasses.replace(later, created=moment)
+    for row in (rows[0], later):  # a resume from an older step began the branch on which the other session saved
+        (advice,) = explain(row, [rows[0], later, rows[1]], "promote").advice
+        assert advice.still[0].startswith("promote step-10-bbbbbbbb")
+        assert "it was saved by another session, on branch 2 of the run" in advice.still[0]
+
+
+def test_a_sampler_row_of_its_own_session_goes_before_a_newer_one_of_another() -> None:
+    rows = listing("two_sessions")
+    delta = dataclasses.replace(rows[1], listed_promotable=False)
+    (advice,) = explain(delta, [rows[0], delta, *rows[2:]], "promote").advice
+    assert advice.still[0].startswith("promote step-20-aaaaaaaa, the newest promotable row of its session")
+    (alone,) = explain(delta, [rows[0], delta, rows[3]], "promote").advice
+    assert "saved by another session, -bbbbbbbb, maybe with other weights (A12)" in alone.still[0]
+
+
+def test_a_cut_listing_is_named(ftsim: Ftsim, tmp_path: Path) -> None:
+    saved = json.loads((ROWS / "two_sessions.json").read_text())
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps({**saved, "nextPageToken": "more"}))
+    assert "names a next page that is not in it" in ftsim("explain", "step-20", "--from", str(file)).stdout
+    assert "next page" not in ftsim("explain", "step-20", "--from", str(ROWS / "two_sessions.json")).stdout
