@@ -27,6 +27,13 @@ class BackendError(Exception):
         self.category: Category = category
 
 
+class ReplicaClosed(BackendError):
+    """A replica was shut down, or is being, when it was asked: whoever asks again reaches another."""
+
+    def __init__(self) -> None:
+        super().__init__("this replica is shut down", "server")
+
+
 @dataclass(frozen=True)
 class BaseModel:
     """A base model by resource name; `folder` holds its files when the name is not in the backend's catalogue.
@@ -239,7 +246,8 @@ class Replica(Protocol):
         `tell` hears of every token as it is drawn. A future that is cancelled leaves the batch.
         """
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; raises `BackendError`, before it is looked at, where the context could not hold it."""
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 

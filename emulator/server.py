@@ -25,7 +25,7 @@ from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.platform import Platform
 from emulator.quirks.engine import Quirks
 from emulator.state.blobs import LOST, Blobs
-from emulator.state.folder import BLOBS, StateFolder, opened
+from emulator.state.folder import BLOBS, StateFolder, opened, private
 from emulator.state.server_record import ServerRecord, announcement
 from emulator.state.store import Store
 from emulator.state.world import World
@@ -261,7 +261,7 @@ class Emulator:
         with contextlib.suppress(OSError):  # a full disk must not keep the emulator from ending
             folder.mkdir(exist_ok=True)
             aside = folder / ".unfinished"
-            with aside.open("wb") as file:
+            with private(aside) as file:
                 file.writelines(journal_file.write(self.journal, seed=self.world.ids.seed, account=self.account))
             aside.replace(folder / f"{self.world.ids.boot:06d}.jsonl")
             for old in sorted(folder.glob("*.jsonl"))[:-KEPT_JOURNALS]:

@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from emulator.core import limits
 from emulator.core.errors import SERVERLESS, NotFound, PlatformError
 from emulator.http import admin, control, gateway, health, inference
 from emulator.http.entrance import Layers
@@ -20,7 +21,6 @@ from emulator.journal.journal import Journal
 from emulator.platform.platform import Platform
 from emulator.quirks import calls
 
-BODY_LIMIT = 256 * 1024 * 1024
 _UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
 """Requests are the journal's business, not that of an OpenTelemetry provider which the program around may have set."""
 
@@ -44,14 +44,14 @@ def create_app(
     body_limit: int | None = None,
     hosts: Collection[str] = (),
 ) -> FastAPI:
-    """Build the app. `keys` maps API keys to accounts; `body_limit` is in bytes, BODY_LIMIT if not given.
+    """Build the app. `keys` maps API keys to accounts; `body_limit` is in bytes, BODY if not given.
 
     `hosts` are names under which it is reached, besides addresses and localhost.
     """
     if journal is None:
         journal = Journal(platform.world.clock)
         journal.follow(platform.world, tuple(keys))
-    limit = BODY_LIMIT if body_limit is None else body_limit
+    limit = limits.BODY.value if body_limit is None else body_limit
     guard = Guard(keys=keys, body_limit=limit, quirks=platform.world.quirks, hosts=hosts)
     faults = partial(Faults, quirks=platform.world.quirks)
     handlers: dict[Any, Any] = {
@@ -72,6 +72,7 @@ def create_app(
     )
     app.state.platform = platform
     app.state.journal = journal
+    app.state.hosts = frozenset(host.lower() for host in hosts)
     app.state.declared = [one for router in routers for one in router.declared]
     return app
 

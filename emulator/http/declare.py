@@ -16,6 +16,7 @@ from starlette.routing import Router
 from emulator.core.endpoints import Endpoint, row
 from emulator.http.bodies import Body, Refusal
 from emulator.http.schemas import EMPTY, Schema
+from emulator.quirks.engine import unknown
 
 Handler = Callable[[Request], Awaitable[Response]]
 H = TypeVar("H", bound=Callable[..., object])
@@ -64,19 +65,27 @@ class Endpoints(Router):
         def bind(handler: Handler) -> Handler:
             found = declare(operation, handler, answer=answer, body=body, query=query, media=media)
             self.declared.append(found)
-            self.add_route(found.row.path, _checked(handler, found.query), methods=[found.row.method])
+            strict = found.row.path.startswith("/_ftsim/")
+            self.add_route(found.row.path, _checked(handler, found.query, strict=strict), methods=[found.row.method])
             return handler
 
         return bind
 
 
-def _checked(handler: Handler, query: Query) -> Handler:
-    """The handler, behind a look at the parameters that are refused if there are any."""
+def _checked(handler: Handler, query: Query, *, strict: bool) -> Handler:
+    """The handler, behind a look at the parameters that are refused if there are any.
+
+    With `strict`, those are all that are not declared: misspelt, one would widen what is asked for.
+    """
     refused = {name: rule for name, rule in query.items() if isinstance(rule, Refusal)}
-    if not refused:
+    if not refused and not strict:
         return handler
 
     async def checked(request: Request) -> Response:
+        if strict and request.scope["query_string"]:
+            for name in request.query_params:
+                if name not in query:
+                    raise unknown("query parameter", name, query, "" if query else "there is none here")
         for name, rule in refused.items():
             if (sent := request.query_params.get(name)) is not None:
                 rule.check(name, sent != "false" and sent)

@@ -7,7 +7,6 @@ neither of them.
 """
 
 import asyncio
-import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -104,8 +103,8 @@ class Layers:
                 end()
 
     async def _admit(self, scope: "Scope", receive: "Receive", send: "Send", exchange: Exchange | None = None) -> None:
-        """Answer a request that the guard lets in, or its refusal; raises PayloadTooLarge where the body is read."""
-        guard, app, limit = self._guard, self._app, math.inf
+        """Answer a request that the guard lets in, or its refusal; reading raises PayloadTooLarge, Unavailable."""
+        guard, app, share = self._guard, self._app, None
         if guard is not None:
             refused = guard.refusal(scope)
             if exchange is not None:
@@ -113,22 +112,24 @@ class Layers:
             if refused is not None:
                 await refused(scope, receive, send)
                 return
-            limit = scope["body_limit"]
+            share = guard.share(scope)
             app = app if guard.quirks.quiet else self._faults
-        journal, size = self._journal, 0
+        journal = self._journal
 
         async def listen() -> "Message":
-            nonlocal size
             message = await receive()
             if chunk := message.get("body"):
-                size += len(chunk)
                 if exchange is not None:
                     journal.asked(exchange, chunk)
-                if guard is not None and size > limit:
-                    raise guard.too_large()
+                if share is not None:
+                    share.count(chunk)
             return message
 
-        await app(scope, listen, send)
+        try:
+            await app(scope, listen, send)
+        finally:
+            if share is not None:
+                share.close()
 
 
 def _content_type(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> str:

@@ -1,6 +1,5 @@
 """Judges every request: who is asking (WIRE 1.1), whose resource it is, and how long its body may be."""
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
@@ -11,8 +10,9 @@ from starlette.types import Scope
 
 from emulator.core.catalogue import ACCOUNTS
 from emulator.core.endpoints import ENDPOINTS, Callers, pattern
-from emulator.core.errors import PayloadTooLarge, PermissionDenied, PlatformError, Unauthenticated
+from emulator.core.errors import PermissionDenied, PlatformError, Unauthenticated
 from emulator.core.names import Subject
+from emulator.http.budget import Budget, Share
 from emulator.http.web import Reply, refusal
 from emulator.quirks import calls
 from emulator.quirks.engine import Quirks
@@ -27,7 +27,10 @@ _SIGNED = [pattern(row.path) for row in ENDPOINTS if row.callers is Callers.LINK
 
 
 class Guard:
-    """Refuses unknown keys (401), other accounts' resources (403) and bodies over `body_limit` bytes (413)."""
+    """Refuses unknown keys (401), other accounts' resources (403) and bodies over `body_limit` bytes (413).
+
+    What a body will cost once it is parsed is limited too (`Budget`).
+    """
 
     def __init__(
         self, *, keys: Mapping[str, str], body_limit: int, quirks: Quirks, hosts: Collection[str] = ()
@@ -40,20 +43,19 @@ class Guard:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._keys = keys
         self.quirks = quirks
-        self._body_limit = body_limit
+        self._budget = Budget(body_limit)
 
     def refusal(self, scope: Scope) -> Reply | None:
-        """The answer to a request that is not let in; None for one that is, whose account and limit are noted."""
-        scope["body_limit"] = math.inf if scope["path"] in UNLIMITED else self._body_limit
+        """The answer to a request that is not let in; None for one that is, whose account is noted."""
         try:
             self._admit(scope)
         except PlatformError as refused:
             return refusal(scope, refused.http, refused.envelope())
         return None
 
-    def too_large(self) -> PayloadTooLarge:
-        """The error for a body that is over the limit."""
-        return PayloadTooLarge(f"the request body is over {self._body_limit} bytes: send fewer datums per call")
+    def share(self, scope: Scope) -> Share | None:
+        """What counts the body of a request that was let in; None where it may be as long as it likes."""
+        return None if scope["path"] in UNLIMITED else self._budget.share()
 
     def _admit(self, scope: Scope) -> None:
         path, headers = scope["path"], dict(scope["headers"])
@@ -73,8 +75,8 @@ class Guard:
             if owner != account and not (owner in READABLE and scope["method"] in ("GET", "HEAD")):
                 raise PermissionDenied(f"this key belongs to account {account!r}, not to {owner[:64]!r}")
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._body_limit and path not in UNLIMITED:
-            raise self.too_large()
+        if length.isdigit() and int(length) > self._budget.body_limit and path not in UNLIMITED:
+            raise self._budget.too_long()
 
     def _key(self, headers: Mapping[bytes, bytes]) -> str | None:
         """The known key that the request carries; trainers get X-API-Key only, old clients send both (WIRE 2.1, 7)."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,30 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from emulator.core import limits
 from emulator.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+
+_SAID = b'{"code":14,"message":"no file descriptors are left: close connections, or raise ulimit -n","details":[]}'
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n"
+_FULL += b"content-length: %d\r\n\r\n" % len(_SAID) + _SAID
+
+_FRESH_S = 1.0
+"""A connection as young may be about to ask."""
+_ACCEPTED = 4
+"""Connections that are accepted in one turn of the loop, so that each can be refused before descriptors run out."""
+_QUEUE = 1024
+
+
+def _most_descriptors() -> int:
+    """How many descriptors the process may have."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return sys.maxsize
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def listen(host: str, port: int) -> tuple[socket.socket, str]:
@@ -27,7 +48,7 @@ def listen(host: str, port: int) -> tuple[socket.socket, str]:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-        sock.listen(1024)
+        sock.listen(_QUEUE)
     except (OSError, OverflowError) as error:  # a port that is none overflows
         sock.close()
         raise Unavailable(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}") from error
@@ -36,11 +57,54 @@ def listen(host: str, port: int) -> tuple[socket.socket, str]:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Never logs a request, whatever the program around does to uvicorn's loggers: queries may carry keys."""
+    """Knows when it last heard of its client, and makes room where descriptors are few.
+
+    It never logs a request, whatever the program around does to uvicorn's loggers: queries may carry keys.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.access_log = False
+        self.heard = self.loop.time()
+        self._refuses = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < _most_descriptors() - limits.DESCRIPTORS.value:
+            return  # a new descriptor is the lowest that is free
+        idle = [other for other in self.connections if isinstance(other, _Protocol) and other.idle]
+        longest = min(idle, key=lambda one: one.heard)
+        if self.heard - longest.heard > _FRESH_S:
+            longest.transport.abort()
+        else:
+            self._refuses = True  # once the request is here: what is closed before it was read is reset
+            self.loop.call_later(_FRESH_S, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self.loop.time()
+        if self._refuses:
+            self.transport.write(_FULL)
+            self.transport.close()
+        else:
+            super().data_received(data)
+
+    @property
+    def idle(self) -> bool:
+        """True while no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def close_if_silent(self, now: float) -> None:
+        """Close the connection if a request has begun and does not go on."""
+        if self.idle:  # between two requests uvicorn has a timer of its own
+            began = self.timeout_keep_alive_task is None
+            silent = began and now - self.heard > limits.HEAD_S.value
+        else:
+            waits = self.cycle.more_body and not self.cycle.body  # of a body that the application reads
+            silent = waits and now - self.heard > limits.BODY_S.value
+        if silent and not self.transport.is_closing():
+            self.transport.abort()
 
 
 class Listener(uvicorn.Server):
@@ -49,8 +113,8 @@ class Listener(uvicorn.Server):
     def __init__(self, app: "ASGIApp", headers: Sequence[tuple[str, str]] = ()) -> None:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", server_header=False,
-            timeout_graceful_shutdown=2, timeout_keep_alive=75, loop="asyncio", http=_Protocol, ws="none",
-            headers=list(headers),
+            timeout_graceful_shutdown=2, timeout_keep_alive=limits.KEEP_S.value, loop="asyncio", http=_Protocol,
+            ws="none", headers=list(headers), backlog=_ACCEPTED,
         )  # fmt: skip
         super().__init__(config)
         self.up = threading.Event()
@@ -61,6 +125,8 @@ class Listener(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await self.on_tick(0)  # it sets the headers that every answer has, the first one too
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(_QUEUE)  # asyncio made it as short as what it accepts at once
         self.up.set()
 
     async def main_loop(self) -> None:
@@ -68,6 +134,10 @@ class Listener(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._leave.wait(), 0.5)
             await self.on_tick(10)
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, _Protocol):
+                    connection.close_if_silent(now)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)

@@ -1,16 +1,62 @@
-"""What must never be written down: API keys, tokens, signatures of links."""
+"""What must never be written down: keys, tokens, passwords, signatures of links; by their names and their shapes."""
 
 import re
 from collections.abc import Iterable
 
 HIDDEN = b"[hidden]"
-_SHAPES = (
-    ((b"fw", b"tml"), re.compile(rb"(?<![A-Za-z0-9])(?:fw|tml)[_-][A-Za-z0-9_-]{16,}"), HIDDEN),
-    ((b"earer", b"EARER"), re.compile(rb"([Bb]earer|BEARER)(\s+)[^\s\"',;]+"), rb"\1\2" + HIDDEN),
-    ((b"signature=",), re.compile(rb"signature=[^&\"\s]+"), b"signature=" + HIDDEN),
-    ((b'"jwt"',), re.compile(rb'("jwt"\s*:\s*")[^"]*'), rb"\1" + HIDDEN),
-    ((b"key", b"Key", b"KEY"), re.compile(rb'(?i)("(?:x-)?api[_-]?key"\s*:\s*")[^"]*'), rb"\1" + HIDDEN),
+
+NAMES = (
+    r"[\w.-]{0,40}?api[_-]?key", r"(?:access|private|secret|signing|encryption|account|shared|ssh)[_-]?key(?:[_-]?id)?",
+    r"[\w.-]{0,40}?secret(?:[_-]?(?:access[_-]?)?key|[_-]?value)?",
+    r"[\w.-]{0,40}?(?:password|passwd|passphrase)", r"pwd", r"credentials?", r"connection[_-]?string",
+    r"[\w.-]{0,40}?(?:access|refresh|auth|api|bearer|session|security|oauth|bot|hf|hub|github|gitlab)[_-]?token",
+    r"id[_-]?token", r"(?:proxy[_-]?)?authorization", r"(?:set[_-]?)?cookie", r"jwt", r"signature", r"sig",
+)  # fmt: skip
+"""Names whose values are secrets, in any case, with `_`, `-` or nothing between words.
+
+`token` alone is one only where its value cannot be a piece of text: rows of log-probabilities have such a field.
+"""
+_WORDS = (
+    b"key", b"secret", b"pass", b"pwd", b"credential", b"connection", b"token", b"authorization", b"cookie", b"jwt",
+    b"sig",
+)  # fmt: skip
+_APART = rb"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-F]{2}))"  # nothing but an escape of a URL stands directly before it
+SHAPES = (
+    _APART + rb"(?:fw|tml)[_-][A-Za-z0-9_-]{16,}",
+    _APART + rb"hf_[A-Za-z0-9]{16,}",
+    _APART + rb"sk-[A-Za-z0-9_-]{16,}",
+    _APART + rb"(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{16,}",
+    _APART + rb"(?:AKIA|ASIA)[A-Z0-9]{16}",
+    _APART + rb"(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[A-Za-z0-9_-]{16,})",
+    _APART + rb"xox[a-z]-[A-Za-z0-9-]{10,}",
+    _APART + rb"AIza[A-Za-z0-9_-]{30,}",
+    _APART + rb"ya29\.[A-Za-z0-9_-]{16,}",
+    _APART + rb"(?:nvapi-|npm_|pypi-|dop_v1_|r8_)[A-Za-z0-9_-]{20,}",
+    _APART + rb"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
 )
+"""Values that are secrets whatever they are called."""
+
+_NAME = rb"(?:" + "|".join(NAMES).encode() + rb")"
+_QUOTE = rb"(?P<quote>\\*\"|'|%22)"
+_COLON = rb"(?:\s|%20|\+)*(?::|%3A)(?:\s|%20|\+)*"
+_TO_THE_END = rb".*?(?=(?<!\\)(?P=quote)|\Z)"  # of the string that it is in, however deep that is quoted
+_LIKE_A_KEY = rb"(?=[\w.~+/=-]*[A-Za-z])(?=[\w.~+/=-]*[0-9])[\w.~+/=-]{8,}"
+_FIELDS = (
+    rb"(?P<said>" + _QUOTE + _NAME + rb"(?P=quote)" + _COLON + rb"(?P=quote))" + _TO_THE_END,
+    rb"(?P<said>" + _QUOTE + rb"token(?P=quote)" + _COLON + rb"(?P=quote))" + _LIKE_A_KEY + rb"(?=(?P=quote)|\Z)",
+    rb"(?P<said>" + _QUOTE + _NAME + rb"(?P=quote)" + _COLON + rb")-?[0-9][0-9.]*",
+    rb"(?P<said>(?<![\w-])" + _NAME + rb"=" + _QUOTE + rb")" + _TO_THE_END,
+    rb"(?P<said>(?<![\w-])" + _NAME + rb"=)(?!\\*[\"'])[^&\s\"'\\#;,]+",
+    rb"(?P<said>(?<![\w-])token=[\"']?)" + _LIKE_A_KEY,
+    rb"(?P<said>--(?:" + _NAME + rb"|token)[ =])(?!\\*[\"'])[^\s\"'\\]+",
+    rb"(?P<said>(?<![\w-])" + _NAME + rb":[ \t]*)(?!\\*[\"'])[^\s\"'\\]+(?:[ ][^\r\n\"'\\]+)?",
+    rb"(?P<said>\bbearer\s+)[^\s\"',;\\]+",
+    rb"(?P<said>(?::|%3A)(?:/|%2F){2}[^/\s:@%\"]*(?::|%3A))[^/\s@\"]+?(?=@|%40)",
+)
+_BY_NAME = [re.compile(field, re.IGNORECASE | re.DOTALL) for field in _FIELDS[:7]]
+_ANYWHERE = [re.compile(field, re.IGNORECASE | re.DOTALL) for field in _FIELDS[7:]]
+_BY_SHAPE = re.compile(b"|".join(SHAPES), re.DOTALL)
 
 
 class Redactor:
@@ -33,10 +79,13 @@ class Redactor:
     def bytes(self, raw: bytes) -> bytes:
         """Without anything that must not leave the process."""
         raw = self.known(raw)
-        for needles, shape, instead in _SHAPES:
-            if any(needle in raw for needle in needles):
-                raw = shape.sub(instead, raw)
-        return raw
+        low = raw.lower()
+        if any(word in low for word in _WORDS):
+            for field in _BY_NAME:
+                raw = field.sub(rb"\g<said>" + HIDDEN, raw)
+        for field in _ANYWHERE:
+            raw = field.sub(rb"\g<said>" + HIDDEN, raw)
+        return _BY_SHAPE.sub(HIDDEN, raw)
 
     def text(self, text: str) -> str:
         return self.bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")

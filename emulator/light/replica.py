@@ -91,6 +91,10 @@ class LightReplica:
         )
 
     def encode(self, text: str) -> list[int]:
+        if len(text) > self._context:
+            raise BackendError(
+                f"a text of {len(text)} characters is longer than the context, {self._context} tokens: send less"
+            )
         return [ord(letter) for letter in text]
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -20,6 +20,7 @@ from typing import IO, Any
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from emulator.core import limits
 from emulator.core.clock import FURTHEST
 from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.core.ids import Ids
@@ -39,14 +40,15 @@ from emulator.state.entities import (
     Session,
     SnapshotLoad,
 )
+from emulator.state.folder import private
 from emulator.state.migrations import FORMAT, OLDEST
 from emulator.state.records import record_of
 
-LIMIT = 16 * 1024**3
-MEMBERS = 200_000
 _TEXT_LIMIT = 256 * 1024**2
 _CHUNK = 1 << 20
 _RESTORED = "restored-"
+_JOURNAL = "journal.jsonl"
+"""What every archive may have beside state; `texts` of its manifest names it and what else a bundle has."""
 _DIGESTED = ("checkpoint", "model")
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     kind: TypeAdapter(cls)
@@ -68,18 +70,13 @@ def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | 
             for key in sorted(references.needed(world)):
                 pinned[key] = platform.blobs.pin(key)
             texts = {name: list(chunks) for name, chunks in (extra or {}).items()}
-        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            manifest = {
-                "kind": "state", "format": FORMAT, "account": platform.account, "time": moment,
-                "ids": ids, "versions": journal_file.versions(),
-                "files": {key: _add(archive, key, folder) for key, folder in pinned.items()},
-            }  # fmt: skip
-            archive.writestr("world.json", orjson.dumps(entities))
-            for name, chunks in texts.items():
-                with archive.open(name, "w", force_zip64=True) as member:
-                    for chunk in chunks:
-                        member.write(chunk)
-            archive.writestr("manifest.json", orjson.dumps(manifest))
+        about = {
+            "kind": "state", "format": FORMAT, "account": platform.account, "time": moment,
+            "ids": ids, "versions": journal_file.versions(), "texts": sorted(texts),
+        }  # fmt: skip
+        texts["world.json"] = [orjson.dumps(entities)]
+        if not _write(aside, zipfile.ZIP_DEFLATED, about, pinned, texts):
+            _write(aside, zipfile.ZIP_STORED, about, pinned, texts)
         return aside.replace(file)
     except OSError as error:
         aside.unlink(missing_ok=True)
@@ -87,6 +84,26 @@ def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | 
     finally:
         for folder in pinned.values():
             platform.blobs.discard(folder)
+
+
+def _write(
+    aside: Path, how: int, about: Mapping[str, Any], pinned: Mapping[str, Path], texts: Mapping[str, list[bytes]]
+) -> bool:
+    """Write all members; False if they were packed more tightly than `open` believes. Raises OSError."""
+    with private(aside) as file, zipfile.ZipFile(file, "w", how, compresslevel=1) as archive:
+        listed = {key: _add(archive, key, folder) for key, folder in pinned.items()}
+        for name, chunks in texts.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                for chunk in chunks:
+                    member.write(chunk)
+        archive.writestr("manifest.json", orjson.dumps({**about, "files": listed}))
+        unpacked = sum(member.file_size for member in archive.infolist())
+    return unpacked <= _believed(aside)
+
+
+def _believed(file: Path) -> int:
+    """How many bytes an archive of this size may unpack to."""
+    return limits.MIB + limits.ARCHIVE_RATIO.value * file.stat().st_size
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ class Archive:
         """Read and check everything but the blobs' bytes; raises InvalidArgument."""
         try:
             with zipfile.ZipFile(file) as archive:
-                _check_members(archive)
+                _check_members(archive, _believed(file))
                 manifest = orjson.loads(_text(archive, "manifest.json"))
                 if manifest["kind"] != "state" or not OLDEST <= manifest["format"] <= FORMAT:
                     raise InvalidArgument(f"{file.name} is no state of format {OLDEST} to {FORMAT}")
@@ -114,6 +131,7 @@ class Archive:
                     str(key): {_plain(name): (int(size), str(digest)) for name, (size, digest) in files.items()}
                     for key, files in manifest["files"].items()
                 }
+                _check_declared(archive, listed, manifest.get("texts", [_JOURNAL]))
                 entities = _entities(orjson.loads(_text(archive, "world.json")), listed)
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise InvalidArgument(f"{file.name} is no archive that can be read: {error}") from None
@@ -234,11 +252,15 @@ def _add(archive: zipfile.ZipFile, key: str, folder: Path) -> dict[str, tuple[in
     return listed
 
 
-def _check_members(archive: zipfile.ZipFile) -> None:
+def _check_members(archive: zipfile.ZipFile, believed: int) -> None:
+    """What the directory of the archive says; no member is read beyond the size that stands there."""
     members = archive.infolist()
     names = [member.filename for member in members]
-    if len(members) > MEMBERS or sum(member.file_size for member in members) > LIMIT:
-        raise ValueError(f"more than {MEMBERS} files or {LIMIT >> 30} GiB")
+    total, most, many = sum(member.file_size for member in members), limits.ARCHIVE.value, limits.ARCHIVE_FILES.value
+    if len(members) > many or total > most:
+        raise ValueError(f"more than {many} files or {most >> 30} GiB")
+    if total > believed:
+        raise ValueError(f"it unpacks to {total} bytes, over {limits.ARCHIVE_RATIO.value} times its size")
     if len(set(names)) != len(names):
         raise ValueError("a name stands in it twice")
     for member in members:
@@ -246,6 +268,18 @@ def _check_members(archive: zipfile.ZipFile) -> None:
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
             raise ValueError(f"{member.filename[:120]!r} is no plain file")
+
+
+def _check_declared(archive: zipfile.ZipFile, listed: Mapping[str, Mapping[str, tuple[int, str]]], texts: Any) -> None:
+    """Every member stands in the manifest, the blobs' with their sizes; raises ValueError."""
+    sizes = {f"blobs/{key}/{name}": size for key, files in listed.items() for name, (size, _) in files.items()}
+    known = {"manifest.json", "world.json", *map(str, texts)}
+    for member in archive.infolist():
+        name = member.filename
+        if name not in known and name not in sizes:
+            raise ValueError(f"{name[:120]!r} is not in its manifest")
+        if name in sizes and member.file_size != sizes[name]:
+            raise ValueError(f"{name[:120]!r} has {member.file_size} bytes, not the {sizes[name]} of its manifest")
 
 
 def _plain(name: str) -> str:

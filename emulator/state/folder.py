@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.core.ids import secret
@@ -27,6 +28,12 @@ _OURS = {
     "server.log", "clients", "journals", "snapshots", "hub", "base-models", "light-models", KEY,
 }  # fmt: skip
 _WRITE_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def private(path: Path) -> BinaryIO:
+    """A new file for writing that its user alone may read; one of that name is replaced. Raises OSError."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 @dataclass(frozen=True)

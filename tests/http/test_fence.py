@@ -89,6 +89,10 @@ def test_a_further_account_sees_what_is_its_own(emu: Emulator, http: httpx.Clien
         ("POST", "reset", {"seed": 1}, "unknown key 'seed'"),
         ("GET", "journal?endpoin=promote", None, "did you mean 'endpoint'?"),
         ("GET", "rows?job=j1", None, "unknown query parameter 'job'"),
+        *(
+            ("GET", f"{path}?owner=x", None, "unknown query parameter 'owner'")
+            for path in ("state", "quirks", "snapshot", "openapi.json", "deployments/d1/snapshots")
+        ),
     ],
 )
 def test_what_the_control_api_does_not_understand_is_refused(
@@ -118,3 +122,12 @@ def test_each_state_folder_has_a_key_of_its_own(tmp_path: Path) -> None:
             assert (wrong.status_code, right.status_code) == (401, 200)
         assert os.stat(tmp_path / folder / "key").st_mode & 0o777 == 0o600
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_links_lead_to_where_the_server_is(emu: Emulator, http: httpx.Client) -> None:
+    train(http)
+    for host, base in (("192.168.0.7:1", emu.url), ("localhost", emu.url), ("trainer.lan:80", "http://trainer.lan:80")):
+        answer = http.get("/v1/accounts/local/models/m1:getDownloadEndpoint", headers={"Host": host})
+        links = answer.json()["filenameToSignedUrls"].values()
+        assert links
+        assert all(link.startswith(f"{base}/v1/") for link in links), links

@@ -1,6 +1,7 @@
 """Saving, restoring and comparing everything an emulator has."""
 
 import json
+import os
 import stat
 import threading
 import zipfile
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from emulator.core import limits
 from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.platform import archive
 from emulator.platform.archive import Archive
@@ -103,8 +105,7 @@ def test_a_restore_that_fails_leaves_the_present_as_it_was(
 def test_a_state_may_be_larger_than_any_other_body(backend: DictBackend, tmp_path: Path) -> None:
     with Emulator(backend, body_limit=10_000) as emulator, talking(emulator) as http:
         train(http)
-        with zipfile.ZipFile(emulator.snapshot(tmp_path / "a.zip"), "a") as archive:
-            archive.writestr("padding", bytes(20_000))
+        emulator.bundle(tmp_path / "a.zip", {"padding.txt": os.urandom(20_000).hex()})
         assert http.put("/_ftsim/snapshot", content=(tmp_path / "a.zip").read_bytes()).status_code == 200
         assert len(rows(http)) == 2
         assert http.post("/_ftsim/clock", content=bytes(20_000)).status_code == 413
@@ -349,3 +350,62 @@ def test_the_command_saves_compares_and_restores(emu: Emulator, http: httpx.Clie
 
 def _bytes(emu: Emulator, blob: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(emu.platform.blobs.path(blob).iterdir())}
+
+
+def repacked(file: Path, into: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
+    """A copy of an archive whose members were changed."""
+    with zipfile.ZipFile(file) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    change(members)
+    with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    return into
+
+
+def grow_a_blob(members: dict[str, bytes]) -> None:
+    name = next(name for name in members if name.startswith("blobs/"))
+    members[name] += b"more"
+
+
+def large(members: dict[str, bytes]) -> None:
+    """What unpacks to a thousand times its size; small enough to be harmless, were it unpacked."""
+    members["world.json"] += b" " * 12_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda members: members.update(stray=b"x"), "'stray' is not in its manifest"),
+        (lambda members: members.update({"blobs/local/x/model.safetensors": b"x"}), "is not in its manifest"),
+        (grow_a_blob, "of its manifest"),
+        (large, "over 200 times its size"),
+    ],
+)
+def test_an_archive_holds_what_its_manifest_declares(
+    emu: Emulator, http: httpx.Client, tmp_path: Path, change: Callable[[dict[str, bytes]], None], said: str
+) -> None:
+    train(http)
+    file = repacked(emu.snapshot(tmp_path / "a.zip"), tmp_path / "b.zip", change)
+    answer = http.put("/_ftsim/snapshot", content=file.read_bytes())
+    assert (answer.status_code, said in answer.json()["message"]) == (400, True), answer.text
+    assert len(rows(http)) == 2
+
+
+def test_a_state_of_zeros_comes_back(
+    emu: Emulator, http: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was packed too tightly to be believed is stored as it is."""
+    monkeypatch.setattr(limits, "ARCHIVE_RATIO", limits.ARCHIVE_RATIO._replace(value=20))
+    train(http)
+    row = next(iter(emu.world.checkpoints))
+    (emu.platform.blobs.path(row.blob) / "zeros.bin").write_bytes(bytes(4_000_000))
+    file = emu.snapshot(tmp_path / "a.zip")
+    assert file.stat().st_size > 4_000_000
+    emu.restore(file)
+    assert len(rows(http)) == 2
+
+
+def test_what_is_written_down_is_its_users_alone(emu: Emulator, tmp_path: Path) -> None:
+    for file in (emu.snapshot(), emu.snapshot(tmp_path / "a.zip"), emu.bundle(tmp_path / "b.zip")):
+        assert file.stat().st_mode & 0o777 == 0o600

@@ -74,7 +74,7 @@ async def delete(request: Request) -> Response:
 async def download_endpoint(request: Request) -> Response:
     """Give a signed link to every file of a model."""
     links = await run_in_threadpool(platform_of(request).downloads.links, _name(request))
-    base = str(request.base_url).rstrip("/")
+    base = _base(request)
     return Reply({"filenameToSignedUrls": {file: base + link for file, link in links.items()}})
 
 
@@ -94,6 +94,14 @@ async def get(request: Request) -> Response:
     models = platform_of(request).models
     found = models.get(_name(request))
     return Reply(wire.model(found, models.facts(found)))
+
+
+def _base(request: Request) -> str:
+    """The URL that links begin with: the address that the connection came to, or the name in Host if it was allowed."""
+    if request.url.hostname in request.app.state.hosts:
+        return str(request.base_url).rstrip("/")
+    host, port = request.scope["server"]
+    return f"{request.url.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _name(request: Request) -> str:

@@ -97,11 +97,12 @@ async def create(request: Request) -> Response:
         return await stream(request, on, sent, live, writer, head, len(prompt))
     results = await finished(request, live)
     metrics = perf_metrics(on, results)
+    head, ids = _head(request, sent.model, "chat.completion"), [_call_id(request) for _ in results]
     content = {
-        **_head(request, sent.model, "chat.completion"),
-        "choices": [
-            _choice(index, result, prompt, sent, on.replica, _call_id(request)) for index, result in enumerate(results)
-        ],
+        **head,
+        "choices": await run_in_threadpool(  # rows of many tokens take long to write
+            lambda: [_choice(at, one, prompt, sent, on.replica, ids[at]) for at, one in enumerate(results)]
+        ),
         "usage": usage(len(prompt), results),
     }
     if sent.return_token_ids:

@@ -1,14 +1,15 @@
 """/inference/v1/completions and /v1/completions: token-in, token-out (WIRE 3.1)."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.backend import Generation, Replica
+from emulator.backend import BackendError, Generation, Replica
+from emulator.core import limits
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
@@ -32,13 +33,18 @@ from emulator.http.web import platform_of
 
 router = Endpoints()
 DEFAULT_MAX_TOKENS = 16
-MOST_PROMPTS = 128
+MOST_PROMPTS = limits.PROMPTS.value
 
 
 class CreateCompletion(Sampling):
     """The body; a prompt is text or token ids, or a list of either."""
 
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: (
+        str
+        | Annotated[list[int], Field(fail_fast=True)]
+        | Annotated[list[str], Field(fail_fast=True)]
+        | Annotated[list[Annotated[list[int], Field(fail_fast=True)]], Field(fail_fast=True)]
+    )
     echo: bool = False
     echo_last: int | None = Field(None, ge=0)
 
@@ -67,9 +73,9 @@ async def create(request: Request) -> Response:
         writer = _ChunkWriter(sent, prompts, on.replica)
         return await stream(request, on, sent, live, writer, _head(request, sent.model), tokens)
     results = await finished(request, live)
-    choices = [
-        choice(index, result, prompts[index // sent.n], sent, on.replica) for index, result in enumerate(results)
-    ]
+    choices = await run_in_threadpool(  # rows of many tokens take long to write
+        lambda: [choice(at, result, prompts[at // sent.n], sent, on.replica) for at, result in enumerate(results)]
+    )
     metrics = perf_metrics(on, results)
     content = {**_head(request, sent.model), "choices": choices, "usage": usage(tokens, results)}
     if sent.perf_metrics_in_response:
@@ -158,14 +164,22 @@ def choice(
 def _prompts(replica: Replica, prompt: str | list[int] | list[str] | list[list[int]]) -> list[list[int]]:
     """Token ids of every prompt; raises InvalidArgument."""
     if isinstance(prompt, str):
-        return [replica.encode(prompt)]
+        return [_encode(replica, prompt)]
     if not prompt:
         raise InvalidArgument("prompt is empty: give at least one token")
     if isinstance(prompt[0], int):
         return [prompt]
     if len(prompt) > MOST_PROMPTS:
         raise InvalidArgument(f"{len(prompt)} prompts in one request: at most {MOST_PROMPTS}")
-    return [replica.encode(one) if isinstance(one, str) else list(one) for one in prompt]
+    return [_encode(replica, one) if isinstance(one, str) else list(one) for one in prompt]
+
+
+def _encode(replica: Replica, text: str) -> list[int]:
+    """Token ids of a text; raises InvalidArgument for one that is longer than the context could hold."""
+    try:
+        return replica.encode(text)
+    except BackendError as error:
+        raise InvalidArgument(error.message) from error
 
 
 for _operation in ("completions", "completions_bare", "serverless_completions"):

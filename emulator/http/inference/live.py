@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation
+from emulator.backend import GeneratedToken, GenerateRequest, Generation
 from emulator.core.clock import Clock
-from emulator.core.errors import Cancelled, Internal
-from emulator.platform.deployments.completions import Completions, Target
+from emulator.core.errors import Cancelled
+from emulator.platform.deployments.completions import Completions, Target, failure
 
 SIBLINGS_S = 0.02
 """A seeded request stays in flight for at least so long, so that the siblings sent along with it still meet it."""
@@ -120,7 +120,7 @@ class Live:
                 self._open -= 1
                 yield ChoiceFinished(one[0], one[1].result())
             elif first:
-                raise Internal(error.message if isinstance(error, BackendError) else str(error)) from error
+                raise failure(error) from error
             else:  # what came before it is told first
                 self._heard.appendleft(one)
                 self._changed.set()

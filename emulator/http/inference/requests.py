@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.backend import Format, GenerateRequest, Generation
+from emulator.core import limits
 from emulator.core.errors import InvalidArgument, NotFound, PlatformError
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, spellings
 from emulator.http.inference.live import ChoiceFinished, Live
@@ -20,8 +21,10 @@ from emulator.http.web import Reply, at_end, caller, platform_of, request_id
 from emulator.platform.deployments.completions import Target
 from emulator.quirks import deployments
 
-MOST_CHOICES = 128
-MOST_TOPS = 20
+MOST_CHOICES = limits.CHOICES.value
+MOST_TOPS = limits.TOPS.value
+Stop = Annotated[str, Field(max_length=limits.STOP_LENGTH.value)]
+Stops = Annotated[list[Stop | int], Field(max_length=limits.STOPS.value, fail_fast=True)]
 EVENTS = ("text/event-stream",)
 _SAMPLED = "it would change what is sampled"
 
@@ -48,9 +51,11 @@ class Sampling(SnakeBody):
     frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0)
     presence_penalty: float = Field(0.0, ge=-2.0, le=2.0)
     repetition_penalty: float = Field(1.0, gt=0.0, le=2.0)
-    logit_bias: dict[int, Annotated[float, Field(ge=-200, le=200)]] = Field(default_factory=dict)
+    logit_bias: dict[int, Annotated[float, Field(ge=-200, le=200)]] = Field(
+        default_factory=dict, max_length=limits.LOGIT_BIAS.value
+    )
     response_format: dict[str, Any] | None = None
-    stop: str | int | list[str | int] = Field(default_factory=list)
+    stop: Stop | int | Stops = Field(default_factory=list)
     stream: bool = False
     logprobs: bool | Annotated[int, Field(ge=0, le=MOST_TOPS)] | None = None
     top_logprobs: int = Field(0, ge=0, le=MOST_TOPS)
@@ -174,6 +179,17 @@ def begin(
     request: Request, on: Target, asked: Sequence[GenerateRequest], sent: Sampling, raw: Mapping[str, Any]
 ) -> Live:
     """Start `n` choices of every prompt; raises InvalidArgument."""
+    choices = sent.n * len(asked)
+    if choices > limits.ALL_CHOICES.value:
+        raise InvalidArgument(
+            f"{sent.n} choices of each of {len(asked)} prompts: at most {limits.ALL_CHOICES.value} in a request, "
+            "send fewer prompts at a time"
+        )
+    if choices * sent.tops > limits.ALL_TOPS.value:
+        raise InvalidArgument(
+            f"{choices} choices with {sent.tops} top log-probabilities at each token: at most {limits.ALL_TOPS.value} "
+            "in a request, ask for fewer choices or fewer top_logprobs"
+        )
     key = hashlib.sha256(orjson.dumps([caller(request), raw], option=orjson.OPT_SORT_KEYS)).digest()
     each = [one for one in asked for _ in range(sent.n)]
     return Live(platform_of(request).completions, on, each, key, told=sent.stream)

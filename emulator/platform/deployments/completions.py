@@ -8,8 +8,16 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell
-from emulator.core.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica, ReplicaClosed, Tell
+from emulator.core.errors import (
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    PlatformError,
+    Unavailable,
+)  # fmt: skip
 from emulator.core.names import Subject, split_resource
 from emulator.platform.deployments.deployments import DELETED, FAILED, Deployments
 from emulator.platform.deployments.hotload import HotLoad
@@ -125,7 +133,7 @@ class Completions:
         try:
             return target.replica.generate(dataclasses.replace(request, seed=self._seed(request.seed, key)), tell)
         except BackendError as error:
-            raise _refusal(error) from error
+            raise (InvalidArgument(error.message) if error.category == "user" else failure(error)) from error
 
     @contextmanager
     def in_flight(self, key: bytes) -> Iterator[None]:
@@ -170,5 +178,8 @@ class Completions:
         return pods[self._turn % len(pods)]
 
 
-def _refusal(error: BackendError) -> InvalidArgument | Internal:
-    return InvalidArgument(error.message) if error.category == "user" else Internal(error.message)
+def failure(error: BaseException) -> PlatformError:
+    """What to answer when a generation failed; whoever reached a replica that closes may ask again."""
+    if isinstance(error, ReplicaClosed):
+        return Unavailable(f"{error.message}: ask again")
+    return Internal(error.message if isinstance(error, BackendError) else str(error))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
+from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, ReplicaClosed, Tell, Transition
 from ftsim.compute.sampler.forward import Batch, Forward
 from ftsim.compute.sampler.row import Row, echo, prompt_groups, routed, settings_of, shape
 from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
@@ -84,11 +84,11 @@ class Sampler:
         prompt = request.prompt
         if not prompt:
             raise BackendError("the prompt is empty: give at least one token")
+        if len(prompt) > self._context:
+            raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {self._context}")
         vocabulary = self._forward.vocabulary
         if not all(0 <= token < vocabulary for token in prompt):
             raise BackendError(f"the prompt holds token ids outside [0, {vocabulary})")
-        if len(prompt) > self._context:
-            raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {self._context}")
         if request.whole and len(prompt) + request.max_tokens > self._context:
             raise BackendError(
                 f"the prompt has {len(prompt)} tokens and max_tokens is {request.max_tokens}, the context length is "
@@ -102,7 +102,7 @@ class Sampler:
         future: Future[Generation] = Future()
         with self._changed:
             if self._closed:
-                raise BackendError("this replica is shut down", "server")
+                raise ReplicaClosed()
             seed = self._served if request.seed is None else request.seed
             self._served += 1
             self._waiting.append(
@@ -132,7 +132,7 @@ class Sampler:
     def _exchange(self, swap: _Swap) -> None:
         with self._changed:
             if self._closed:
-                raise BackendError("this replica is shut down", "server")
+                raise ReplicaClosed()
             self._swaps.append(swap)
             self._changed.notify()
         swap.done.result()
@@ -153,7 +153,7 @@ class Sampler:
                     self._step()
                 except Exception as error:  # the thread outlives whatever one batch does to it
                     self._fail(BackendError(f"generation failed: {error}", "server"))
-        self._fail(BackendError("this replica is shut down", "server"))
+        self._fail(ReplicaClosed())
 
     @property
     def _count(self) -> int:

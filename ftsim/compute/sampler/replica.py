@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell, Transition
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica, ReplicaClosed, Tell, Transition
 from ftsim.compute.checkpoints import peft
 from ftsim.compute.checkpoints.source import open_model
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler import precision
 from ftsim.compute.sampler.engine import Sampler
+from ftsim.compute.sampler.text import longest_token
 from ftsim.compute.sampler.weights import ServedWeights, fingerprint, link_files
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ class TorchReplica:
         self._adapter: Path | None = None
         self._model = model = self._open(place)
         self._tokenizer = _tokenizer(place)
-        self._sampler = Sampler(
-            model, self._tokenizer, ends=_ends(place, self._tokenizer), context=_context(model, max_context_length)
-        )
+        context = _context(model, max_context_length)
+        self._most_characters = context * longest_token(self._tokenizer)
+        self._sampler = Sampler(model, self._tokenizer, ends=_ends(place, self._tokenizer), context=context)
 
     def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights in `folder` (Hugging Face layout) from now on; raises `BackendError`."""
@@ -103,7 +104,7 @@ class TorchReplica:
         return self._sampler.generate(request, tell)
 
     def encode(self, text: str) -> list[int]:
-        return [int(token) for token in self._tokenizer.encode(text)]
+        return self._tokens(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
@@ -129,7 +130,16 @@ class TorchReplica:
             )
         except Exception as error:  # templates raise whatever they like
             raise BackendError(f"the chat template refuses these messages: {error}") from error
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False)]
+        return self._tokens(text, add_special_tokens=False)
+
+    def _tokens(self, text: str, **settings: bool) -> list[int]:
+        """Token ids of a text that the context may hold; raises `BackendError` for one that it cannot."""
+        if len(text) > self._most_characters:
+            raise BackendError(
+                f"a text of {len(text)} characters is longer than the context could hold, "
+                f"{self._most_characters} characters at the longest tokens: send less"
+            )
+        return [int(token) for token in self._tokenizer.encode(text, **settings)]
 
     def fingerprint(self) -> str:
         """SHA-256 over the names, types, shapes and bytes of all tensors held, adapter included."""
@@ -151,7 +161,7 @@ class TorchReplica:
         """One load at a time, and none whose files go meanwhile; raises `BackendError` once this is closed."""
         with self._loading:
             if self._closed:
-                raise BackendError("this replica is shut down", "server")
+                raise ReplicaClosed()
             yield
 
     def _serve(

@@ -40,6 +40,17 @@ class TokenDecoder:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
 
 
+def longest_token(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The most characters of a text that one token stands for.
+
+    A byte-level entry has a letter for each byte, others one for each character; a normalizer may have made one
+    character of up to four before.
+    """
+    own = getattr(tokenizer, "backend_tokenizer", None)
+    merged = 1 if own is not None and own.normalizer is None else 4
+    return merged * max(map(len, tokenizer.get_vocab()), default=1)
+
+
 class IncrementalText:
     """Takes tokens, gives text: whole characters, nothing that may begin a stop string, nothing behind one.
 
