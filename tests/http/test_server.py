@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -129,7 +130,8 @@ def test_reset_is_quick_and_keeps_address_and_seed(backend: DictBackend) -> None
 
 def test_a_state_folder_serves_one_emulator_at_a_time(backend: DictBackend, tmp_path: Path) -> None:
     with Emulator(backend, state_dir=tmp_path / "state") as emu:
-        with pytest.raises(FailedPrecondition, match=f"another emulator at {emu.url} uses the state folder"):
+        said = rf"another emulator \(process {os.getpid()}\) at {emu.url} uses the state folder"
+        with pytest.raises(FailedPrecondition, match=said):
             Emulator(backend, state_dir=tmp_path / "state").start()
         record = json.loads((tmp_path / "state" / "server.json").read_text())
         assert (record["url"], record["api_key"]) == (emu.url, emu.api_key)
