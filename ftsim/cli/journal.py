@@ -1,9 +1,11 @@
 """`ftsim journal`."""
 
 import json
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from emulator.journal.journal import Event, Exchange
 
 SHOWN = 40
+POLL_S = 0.5
 
 
 def journal(
@@ -32,6 +35,9 @@ def journal(
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the whole journal, to replay it.", show_default=False)
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what is asked from now on, until Ctrl-C.")
+    ] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Replay the whole journal; compare the answers.")] = False,
     began: Annotated[
         Path | None,
@@ -48,6 +54,13 @@ def journal(
     else what the last ones on the state folder left, else a file."""
     from emulator.journal.journal import Exchange
 
+    if follow:
+        if file or har or save or replay or as_json:
+            fail("--follow shows what an emulator is asked: it goes with filters alone", 2)
+        _follow(
+            lambda: _read(_lines(None, url, api_key, state_dir)).entries,
+            lambda entry: _wanted(entry, endpoint or [], method, path, status, quirked),
+        )
     lines = _lines(file, url, api_key, state_dir)
     if save is not None:
         save.write_bytes(b"".join(lines))
@@ -75,6 +88,25 @@ def journal(
         print(json.dumps([plain(entry, Redactor()) for entry in chosen], indent=1))
     elif save is None:
         _show(chosen)
+
+
+def _follow(read: "Callable[[], Sequence[Exchange | Event]]", wanted: "Callable[[Exchange], bool]") -> NoReturn:
+    """Show exchanges as they end, until Ctrl-C."""
+    from emulator.journal.journal import Exchange
+
+    shown: set[int] = set()
+    first = True
+    while True:
+        entries = read()
+        there = {entry.began for entry in entries}
+        if shown - there and max(shown) > max(there, default=0):  # the emulator was reset, or is another one
+            shown.clear()
+        ended = [entry for entry in entries if isinstance(entry, Exchange) and entry.ended and entry.began not in shown]
+        shown = (shown & there) | {entry.began for entry in ended}
+        _show([entry for entry in ended if wanted(entry)][-SHOWN if first else 0 :])
+        sys.stdout.flush()
+        first = False
+        time.sleep(POLL_S)
 
 
 def _wanted(
