@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import ClassVar, Literal, Self
 
 from emulator.backend import Backend
-from emulator.core.catalogue import NEWEST, platform_of
+from emulator.core.catalogue import platform_of
 from emulator.core.clock import Clock
 from emulator.core.errors import InvalidArgument, Unavailable
 from emulator.http.entrance import Entrance
@@ -24,6 +24,7 @@ from emulator.light import LightBackend
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.platform import Platform
 from emulator.quirks.engine import Quirks
+from emulator.quirks.platforms import ALIASES
 from emulator.state.blobs import LOST, Blobs
 from emulator.state.folder import BLOBS, StateFolder, opened, private
 from emulator.state.server_record import ServerRecord, announcement
@@ -40,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 def _platform(date: str) -> str:
     try:
-        return platform_of(date)
+        return platform_of(ALIASES.get(date, date))
     except ValueError as error:
         raise InvalidArgument(str(error)) from None
 
@@ -52,11 +53,11 @@ class Emulator:
     keeps it until the end; `api_key` is the state folder's own when none is given, and well known without a folder;
     `allow_hosts` are names under which it may be reached besides addresses and localhost; `port` 0 takes a free one;
     `models` puts Hugging Face folders behind names; `catalogue` are files that declare more models and shapes;
-    `platform` is a date, `2026-04` or later: the service as it was then; `keys` adds API keys of further accounts,
-    which may not ask for what concerns all; `clock` is for replays; `prepare` is called when the platform is there and
-    nobody has been served; `patience_s` is how long to wait for another emulator that is just leaving the state folder.
-    What was asked is left in the state folder's `journals` at the end. Raises InvalidArgument for a date that is none,
-    FailedPrecondition when another emulator uses the state folder.
+    `platform` is a date, `2026-04` or later: the service as it was then (None: as the state has it, else the newest);
+    `keys` adds API keys of further accounts, which may not ask for what concerns all; `clock` is for replays; `prepare`
+    is called when the platform is there and nobody has been served; `patience_s` is how long to wait for another
+    emulator that is just leaving the state folder. What was asked is left in the state folder's `journals` at the end.
+    Raises InvalidArgument for a date that is none, FailedPrecondition when another emulator uses the state folder.
     """
 
     DEFAULT_BACKEND: ClassVar[BackendName] = "light"
@@ -74,7 +75,7 @@ class Emulator:
         keys: Mapping[str, str] | None = None,
         models: Mapping[str, str | Path] | None = None,
         catalogue: tuple[str | Path, ...] = (),
-        platform: str = NEWEST,
+        platform: str | None = None,
         body_limit: int | None = None,
         allow_hosts: tuple[str, ...] = (),
         clock: Clock | None = None,
@@ -95,7 +96,7 @@ class Emulator:
         self._port = port
         self._models = models or {}
         self._catalogue = catalogue
-        self._date = _platform(platform)
+        self._date = None if platform is None else _platform(platform)
         self._body_limit = body_limit
         self._clock = clock
         self._prepare = prepare
@@ -135,8 +136,10 @@ class Emulator:
             store = folder.store() if durable else Store()
             undo.callback(store.close)
             world = World(clock=self._clock, store=store, seed=self._seed)
+            if self._date is not None:
+                world.move_to(self._date)
             blobs = Blobs(root / BLOBS, durable=durable, read_only=store.read_only)
-            self.platform = Platform(world, blobs, self._backend, self._build_catalogue(), self.account)
+            self.platform = Platform(world, blobs, self._backend, self._build_catalogue(world), self.account)
             self._say_what_is_wrong(folder)
             undo.callback(self.platform.close)
             self.journal = Journal(world.clock)
@@ -155,6 +158,10 @@ class Emulator:
     def stop(self) -> None:
         """Stop listening, let running operations finish, release the state folder. Safe to call twice."""
         self._cleanup.close()
+
+    def move_to(self, platform: str) -> None:
+        """Be the service as it was then, after a restart too; raises InvalidArgument for a date that is none."""
+        self.platform.move_to(_platform(platform))
 
     def reset(self) -> None:
         """Forget everything but the seed; port, key and account stay."""
@@ -220,8 +227,8 @@ class Emulator:
                 len(lost), folder.root / LOST, lost[0],
             )  # fmt: skip
 
-    def _build_catalogue(self) -> Catalogue:
-        catalogue = Catalogue.load(*(Path(path) for path in self._catalogue), platform=self._date)
+    def _build_catalogue(self, world: World) -> Catalogue:
+        catalogue = Catalogue.load(*(Path(path) for path in self._catalogue), platform=world.platform)
         for name, folder in self._models.items():
             catalogue.add_model(name, Path(folder))
         return catalogue

@@ -21,6 +21,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from emulator.core import limits
+from emulator.core.catalogue import NEWEST, platform_of
 from emulator.core.clock import FURTHEST
 from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.core.ids import Ids
@@ -72,6 +73,7 @@ def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | 
             texts = {name: list(chunks) for name, chunks in (extra or {}).items()}
         about = {
             "kind": "state", "format": FORMAT, "account": platform.account, "time": moment,
+            "platform": world.platform,
             "ids": ids, "versions": journal_file.versions(), "texts": sorted(texts),
         }  # fmt: skip
         texts["world.json"] = [orjson.dumps(entities)]
@@ -125,6 +127,7 @@ class Archive:
                 if manifest["kind"] != "state" or not OLDEST <= manifest["format"] <= FORMAT:
                     raise InvalidArgument(f"{file.name} is no state of format {OLDEST} to {FORMAT}")
                 Ids.at(manifest["ids"])
+                platform_of(str(manifest.get("platform", NEWEST)))
                 if not 0 <= int(manifest["time"]) < FURTHEST:
                     raise ValueError(f"its time is {manifest['time']}")
                 listed = {
@@ -192,6 +195,7 @@ def restore(platform: Platform, file: Path) -> None:
                 kind: [_decode(kind, bodies[kind, name]) for name in named] for kind, named in found.entities.items()
             }
             world.load(entities, found.manifest["ids"])
+            platform.move_to(found.manifest.get("platform", NEWEST))
             committed.clear()
             platform.stop("another state was restored")
             world.clock.catch_up(int(found.manifest["time"]))

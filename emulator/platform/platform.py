@@ -1,6 +1,7 @@
 """Builds the services over one world and hands them to the routes."""
 
 from emulator.backend import Backend
+from emulator.core.errors import InvalidArgument
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.checkpoints.promotion import Promotion
 from emulator.platform.deployments.completions import Completions
@@ -57,6 +58,14 @@ class Platform:
         self.deployments.on_pod_gone(lambda _, keys: references.let_go(world, blobs, keys))
         self.hotload.on_unload(lambda keys: references.let_go(world, blobs, keys))
         self.deployments.loading = self.hotload.loading
+
+    def move_to(self, date: str) -> None:
+        """Be the service as it was on this date: its switches and its catalogue; raises InvalidArgument."""
+        try:
+            self.world.move_to(date)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from None
+        self.catalogue.move_to(self.world.platform)
 
     def reset(self) -> None:
         """Forget everything but the catalogue and the seed; whoever waits for an operation is told."""

@@ -83,6 +83,14 @@ HOTLOAD_RESET_PROMPT_CACHE = Quirk(
     failures=("E1",),
     choices=("accept", "reject"),
 )
+HOTLOAD_VALIDATION = Quirk(
+    "hotload.validation",
+    DEPLOYMENT,
+    "accept",
+    "The validation field of a hot load.",
+    failures=("E1",),
+    choices=("accept", "reject"),
+)
 HOTLOAD_STALE_ERROR_READS = Quirk(
     "hotload.stale_error_reads",
     DEPLOYMENT,
@@ -170,6 +178,14 @@ INFERENCE_DURING_LOAD = Quirk(
     "A completion while a snapshot loads.",
     failures=("E23",),
     choices=("serve", "425", "404", "hang"),
+)
+INFERENCE_STREAM_MODEL = Quirk(
+    "inference.stream_model",
+    DEPLOYMENT,
+    "snapshot",
+    "What the chunks of a stream call the model of a hot-loaded deployment: model@snapshot, or as it was asked for.",
+    failures=("E25",),
+    choices=("snapshot", "deployment"),
 )
 INFERENCE_TRUNCATE_STREAM = Quirk(
     "inference.truncate_stream",

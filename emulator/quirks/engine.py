@@ -136,6 +136,7 @@ class Quirks:
         self._draw = draw
         self.table: Mapping[str, Quirk[Any]] = {quirk.name: quirk for quirk in table}
         self._settings: list[Setting] = []
+        self._beneath: Mapping[Quirk[Any], Any] = {}
         self.quiet = True
         """Whether nothing is set at all: one attribute read, for what asks at every request."""
         self.watchers: list[Callable[[str, dict[str, Any]], None]] = []
@@ -165,7 +166,7 @@ class Quirks:
         setting = Setting(self, declared, declared.check(value), where, times, until, chance)
         with self._lock:
             self._settings.append(setting)
-            self.quiet = False
+            self._hush()
         self._tell("quirk", name, value=setting.value, where=where, times=times, for_s=for_s, chance=chance)
         return setting
 
@@ -191,8 +192,17 @@ class Quirks:
         return self._look(quirk, subject or Subject(**known), spend=True)
 
     def any_of(self, quirks: Collection[Quirk[Any]]) -> bool:
-        """Say whether a setting exists for one of these quirks."""
-        return any(setting.quirk in quirks for setting in self._settings)
+        """Say whether a setting exists for one of these quirks, or the platform's date has another value for it."""
+        return any(setting.quirk in quirks for setting in self._settings) or not self._beneath.keys().isdisjoint(quirks)
+
+    def stand_on(self, beneath: Mapping[Quirk[Any], Any]) -> None:
+        """Answer these values where nothing is set, instead of the defaults; raises InvalidArgument for a bad one."""
+        with self._lock:
+            self._beneath = {quirk: quirk.check(value) for quirk, value in beneath.items()}
+            self._hush()
+
+    def _hush(self) -> None:
+        self.quiet = not self._settings and not self._beneath
 
     def active(self) -> list[Setting]:
         if not self._settings:
@@ -204,14 +214,14 @@ class Quirks:
     def remove(self, setting: Setting) -> None:
         with self._lock:
             self._settings = [s for s in self._settings if s is not setting]
-            self.quiet = not self._settings
+            self._hush()
         self._tell("quirk off", setting.name, value=setting.value, where=dict(setting.where))
 
     def clear(self) -> None:
         with self._lock:
             settings = list(self._settings)
             self._settings.clear()
-            self.quiet = True
+            self._hush()
         for setting in settings:
             self._tell("quirk off", setting.name, value=setting.value, where=dict(setting.where))
 
@@ -228,7 +238,7 @@ class Quirks:
         declared = self._declared(quirk) if isinstance(quirk, str) else quirk
         declared.check_subject(subject)
         if not self._settings:
-            return declared.default
+            return self._beneath.get(declared, declared.default) if self._beneath else declared.default
         now = self._clock.now()
         with self._lock:
             for setting in reversed(self._settings):
@@ -237,7 +247,7 @@ class Quirks:
                         setting.left -= 1
                     self._tell("touched", declared.name, value=setting.value)
                     return setting.value
-        return declared.default
+        return self._beneath.get(declared, declared.default)
 
     def _strikes(self, setting: Setting) -> bool:
         return setting.chance >= 1.0 or self._draw() < setting.chance

@@ -62,7 +62,7 @@ CANCEL_S = Quirk(
 INACTIVITY_S = Quirk(
     "jobs.inactivity_s",
     JOB,
-    0.0,
+    600.0,
     "Stop a job after so long without a request, where the job does not say; 0 never.",
     failures=("F9",),
 )

@@ -11,6 +11,7 @@ import yaml
 
 from emulator.core.errors import InvalidArgument
 from emulator.quirks.engine import SELECTORS, Quirk, Quirks, Setting, unknown_quirk
+from emulator.quirks.platforms import VALUES
 
 BUILT_IN = Path(__file__).with_name("profiles.yaml")
 _BUDGETS = ("times", "for_s", "chance")
@@ -97,6 +98,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _specs(title: str, profile: Any) -> list[QuirkSpec]:
+    if isinstance(profile, dict) and profile.get("platform") in VALUES:
+        return [QuirkSpec(quirk.name, value) for quirk, value in VALUES[profile["platform"]].items()]
     entries = profile.get("quirks") if isinstance(profile, dict) else None
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise InvalidArgument(f"profile {title}: give a list of quirks")

@@ -48,6 +48,20 @@ NAMES_MAX_LEN = Quirk(
     "The longest checkpoint name that a save may have.",
     failures=("B4",),
 )
+SERVERLESS_NAMES_MAX_LEN = Quirk(
+    "sessions.names_max_len",
+    JOB,
+    17,
+    "The longest checkpoint name that a save on the pool may have; 0 is no limit of the pool's own.",
+    failures=("B4",),
+)
+SAMPLER_NAMES_MAX_LEN = Quirk(
+    "sampler.names_max_len",
+    JOB,
+    0,
+    "The longest name of a sampler save on a trainer job; 0 is no limit, 54 the pool's rule (inferred).",
+    failures=("B4",),
+)
 NAMES_ENFORCE_ON_SAVE = Quirk(
     "names.enforce_on_save",
     JOB,

@@ -27,7 +27,7 @@ SESSIONS_MAX_GPU = Quirk(
 SESSIONS_QUOTA = Quirk(
     "sessions.quota",
     ACCOUNT,
-    0,
+    8,
     "How many training sessions an account may have bound to a model; 0 is no limit.",
     failures=("F19",),
 )

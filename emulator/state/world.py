@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from emulator.core.catalogue import NEWEST, platform_of
 from emulator.core.clock import Clock
 from emulator.core.errors import StorageFailed
 from emulator.core.ids import Ids
 from emulator.core.kinds import CheckpointKind
 from emulator.core.lifecycle import Pending
 from emulator.quirks.engine import Quirks
+from emulator.quirks.platforms import VALUES
 from emulator.quirks.table import QUIRKS
 from emulator.state.entities import (
     Checkpoint,
@@ -48,6 +50,7 @@ Watcher = Callable[[list[Change], list[dict[str, Any] | None]], None]
 """Told of every stored change, and of each entity's fields after it, None when it is gone."""
 
 _BOOT: Key = ("meta", "boot")
+_PLATFORM: Key = ("meta", "platform")
 E = TypeVar("E", bound=Any)
 
 
@@ -187,6 +190,9 @@ class World:
         self.runs: Table[Run] = Table(self, "run", Run)
         self.routes: Table[SamplingRoute] = Table(self, "sampling_route", SamplingRoute)
         self.quirks = Quirks(self.clock, QUIRKS, lambda: self.ids.uniform())
+        self.platform = NEWEST
+        """The date of the platform: what is on, and what is in the catalogue."""
+        self._remember(str((self.store.read(*_PLATFORM) or {}).get("date", NEWEST)))
         boot = self._boot()
         self.ids = Ids(seed, boot)
         for table in self._tables.values():
@@ -225,7 +231,7 @@ class World:
             restored = Ids.at(ids)
             kept = {kind: list(entities.get(kind, ())) for kind in self._tables}
             rows = {(kind, e.name): dataclasses.asdict(e) for kind, found in kept.items() for e in found}
-            self.store.replace({**rows, _BOOT: {"count": restored.boot, "format": FORMAT}})
+            self.store.replace({**rows, _BOOT: {"count": restored.boot, "format": FORMAT}, **self._dated()})
             self.quirks.clear()
             self._dirty.clear()
             self.ids = restored
@@ -233,6 +239,17 @@ class World:
                 table.clear()
                 for entity in sorted(kept[kind], key=_birth):
                     table._keep(entity)
+
+    def move_to(self, platform: str) -> None:
+        """Be the platform of this date from now on, after a restart too; raises ValueError for a date that is none."""
+        with self.lock:
+            self._remember(platform_of(platform))
+            if not self.store.read_only:
+                self.store.write({_PLATFORM: {"date": self.platform}})
+
+    def _remember(self, platform: str) -> None:
+        self.platform = platform
+        self.quirks.stand_on(VALUES[platform])
 
     @property
     def empty(self) -> bool:
@@ -281,12 +298,15 @@ class World:
     def reset(self) -> None:
         """Forget everything but the seed, from which ids begin anew; quirks are cleared too."""
         with self.lock:
-            self.store.replace({_BOOT: {"count": 0, "format": FORMAT}})
+            self.store.replace({_BOOT: {"count": 0, "format": FORMAT}, **self._dated()})
             self.quirks.clear()
             self._dirty.clear()
             for table in self._tables.values():
                 table.clear()
             self.ids = Ids(self.ids.seed)
+
+    def _dated(self) -> dict[Key, dict[str, Any]]:
+        return {_PLATFORM: {"date": self.platform}} if self.platform != NEWEST else {}
 
     def _flush(self) -> None:
         if not self._dirty:

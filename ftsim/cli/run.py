@@ -27,6 +27,16 @@ def run(
         str | None,
         typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
     ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(help="The service as it was on a date: 2026-04, 2026-08 or 2026-11.", show_default=False),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER: a Hugging Face folder behind a model name.")
+    ] = None,
+    catalogue: Annotated[
+        list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")
+    ] = None,
 ) -> None:
     """Run a program against the emulator.
 
@@ -39,7 +49,10 @@ def run(
     from ftsim.process.run import RunError, ServerOptions, command_line, exec_program
 
     words, made = program or [], None
-    options = ServerOptions(tuple(quirk or ()), profile, seed, light, discard=memory)
+    options = ServerOptions(
+        tuple(quirk or ()), profile, seed, light, memory, platform, tuple(model or ()),
+        tuple(file.resolve() for file in catalogue or ()),
+    )  # fmt: skip
     try:
         command_line(words)  # before a folder is made for it
         made = Path(tempfile.mkdtemp(prefix="ftsim-")) if memory else None

@@ -35,6 +35,14 @@ def serve(
         list[str] | None,
         typer.Option(help="name=value[@selector=id][,times=n]: a failure of production, see docs/quirks.md."),
     ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            help="The service as it was on a date: 2026-04, 2026-08, 2026-11; without it as the state folder has it, "
+            "else the newest.",
+            show_default=False,
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
@@ -76,6 +84,7 @@ def serve(
             discard=discard,
             quirks=quirk or [],
             profile=profile,
+            platform=platform,
             announce=up,
         )
     finally:

@@ -44,11 +44,17 @@ class ServerOptions:
     light: bool = False
     discard: bool = False
     """Delete the state folder when the last program has gone."""
+    platform: str | None = None
+    models: tuple[str, ...] = ()
+    catalogues: tuple[Path, ...] = ()
 
     def words(self) -> list[str]:
         """The options as `ftsim serve` takes them."""
         words = [word for quirk in self.quirks for word in ("--quirk", quirk)]
         words += ["--profile", self.profile] if self.profile else []
+        words += ["--platform", self.platform] if self.platform else []
+        words += [word for pair in self.models for word in ("--model", pair)]
+        words += [word for file in self.catalogues for word in ("--catalogue", str(file))]
         words += ["--seed", str(self.seed)] if self.seed is not None else []
         return [*words, *(["--light"] if self.light else []), *(["--discard"] if self.discard else [])]
 

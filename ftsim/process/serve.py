@@ -12,6 +12,7 @@ from types import FrameType
 
 from emulator.core.errors import PlatformError
 from emulator.core.ids import secret
+from emulator.quirks.platforms import ALIASES
 from emulator.server import Emulator
 from emulator.state.server_record import ServerRecord
 from ftsim import local
@@ -43,12 +44,13 @@ def serve(
     discard: bool = False,
     quirks: Sequence[str] = (),
     profile: str | None = None,
+    platform: str | None = None,
     announce: Callable[[Emulator], None] | None = None,
 ) -> int:
     """Serve until told to stop; returns the exit status.
 
-    `memory` keeps nothing; `light` computes without torch and without a model; `profile` and then `quirks`, written
-    `name=value@job=j1,times=1`, are on from the start; `announce` is called once it is up. With
+    `memory` keeps nothing; `light` computes without torch and without a model; `platform` is a date; `profile` and then
+    `quirks`, written `name=value@job=j1,times=1`, are on from the start; `announce` is called once it is up. With
     `discard` the state folder is deleted at the end.
     """
     root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
@@ -67,6 +69,7 @@ def serve(
                     allow_hosts=tuple(allow_hosts),
                     models=models or {},
                     catalogue=tuple(catalogue),
+                    platform=platform or ALIASES.get(profile or ""),
                     prepare=lambda made: _turn_on(made, profile, quirks),
                     patience_s=PATIENCE_S if until_deserted else 0.0,
                 )

@@ -12,6 +12,7 @@ With either of the last two the models' Hugging Face names are small tokenizers,
 `@pytest.mark.quirk(name, value, **selectors)` turns a quirk on for a test; `times` and `for_s` are its budget.
 `@pytest.mark.backend("light")` computes without a model and without torch: what the client sends and gets is tested,
 not what a model learns.
+`@pytest.mark.platform("2026-08")` is the service as it was then, its switches and its catalogue.
 `--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one.
 
 This module imports nothing but pytest; the emulator is imported by the first fixture, torch by the first trainer.
@@ -34,6 +35,10 @@ _MARKER = (
     "quirk(name, value, *, times=None, for_s=None, **selectors): a failure of production for this test's "
     "fireworks_emulator; docs/quirks.md lists names, values, and what each can be selected by, such as job or endpoint"
 )
+_PLATFORM_MARKER = (
+    'platform(date): the service as it was then, for this test\'s fireworks_emulator: "2026-04", "2026-08" or '
+    '"2026-11" (the default)'
+)
 _BACKEND_MARKER = (
     'backend(name): what computes for this test\'s fireworks_emulator: "torch" (real models, the default) or "light" '
     "(neither model nor torch)"
@@ -54,6 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     config.addinivalue_line("markers", _BACKEND_MARKER)
+    config.addinivalue_line("markers", _PLATFORM_MARKER)
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +80,7 @@ def _fireworks_light_server() -> "Iterator[Emulator]":
 def fireworks_emulator(request: pytest.FixtureRequest) -> "Iterator[Emulator]":
     """An empty platform with the backend and the quirks that this test's markers ask for."""
     server: Emulator = request.getfixturevalue(_BACKENDS[_backend(request.node)])
+    server.move_to(_platform(request.node))
     server.reset()
     for mark in reversed(list(request.node.iter_markers("quirk"))):
         if len(mark.args) != 2:
@@ -91,6 +98,21 @@ def _backend(item: pytest.Item) -> str:
     if len(mark.args) != 1 or mark.kwargs or mark.args[0] not in _BACKENDS:
         pytest.fail(f"backend takes one of {', '.join(map(repr, _BACKENDS))}; got {mark.args!r}", pytrace=False)
     return str(mark.args[0])
+
+
+def _platform(item: pytest.Item) -> str:
+    """What the nearest `platform` marker asks for."""
+    from emulator.core.catalogue import NEWEST, platform_of
+
+    mark = item.get_closest_marker("platform")
+    if mark is None:
+        return NEWEST
+    if len(mark.args) != 1 or mark.kwargs:
+        pytest.fail(f"platform takes a date; got {mark.args!r}", pytrace=False)
+    try:
+        return platform_of(str(mark.args[0]))
+    except ValueError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 def _started() -> "Emulator":

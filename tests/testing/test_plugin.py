@@ -346,3 +346,29 @@ def test_a_failed_test_leaves_a_bundle_that_one_command_replays(run: object, pyt
     for expected in ("test_it[bad] (call)", "quirk http.fail=503", "the same answers as there", "[hidden]"):
         assert expected in told
     assert "fw-ftsim-local" not in told
+
+
+def test_a_marker_chooses_the_platform_of_a_test(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import pytest
+
+        pytestmark = pytest.mark.backend("light")
+
+        @pytest.mark.platform("2026-04")
+        def test_old(fireworks_emulator):
+            assert fireworks_emulator.world.platform == "2026-04"
+            assert fireworks_emulator.quirks.value("jobs.inactivity_s", job="j1") == 3600.0
+            assert "accounts/fireworks/models/kimi-k3" not in fireworks_emulator.platform.catalogue.models
+
+        def test_newest(fireworks_emulator):
+            assert fireworks_emulator.world.platform == "2026-11"
+            assert "accounts/fireworks/models/kimi-k3" in fireworks_emulator.platform.catalogue.models
+
+        @pytest.mark.platform("2025-01")
+        def test_none(fireworks_emulator):
+            pass
+        """
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*the oldest platform is 2026-04*"])

@@ -47,9 +47,10 @@ class JobTarget:
         return self.platform.trainers.create_session(self._trainer())
 
     def heartbeat(self, session_id: str) -> None:
-        """Note that a client session is still in use; that keeps no job from idling out."""
+        """Note that a client session is still in use, and with it the job."""
         job = self.platform.jobs.get(self._account, self._job)
         self.platform.trainers.of(job).sessions.heartbeat(session_id)
+        self.platform.jobs.in_use(job)
 
     def trainer(self, body: Mapping[str, Any]) -> Trainer:
         return self._trainer()

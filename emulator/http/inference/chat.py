@@ -26,6 +26,7 @@ from emulator.http.inference.requests import (
     finished,
     perf_metrics,
     reply,
+    streamed_name,
     target,
     tell_unread,
     usage,
@@ -92,7 +93,7 @@ async def create(request: Request) -> Response:
     prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
     live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS, form)], sent, raw)
     if sent.stream:
-        head = _head(request, sent.model, "chat.completion.chunk")
+        head = _head(request, streamed_name(request, on, sent.model), "chat.completion.chunk")
         writer = _ChunkWriter(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)])
         return await stream(request, on, sent, live, writer, head, len(prompt))
     results = await finished(request, live)

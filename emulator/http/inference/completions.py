@@ -25,6 +25,7 @@ from emulator.http.inference.requests import (
     finished,
     perf_metrics,
     reply,
+    streamed_name,
     target,
     usage,
 )
@@ -71,7 +72,9 @@ async def create(request: Request) -> Response:
     live, tokens = begin(request, on, asked, sent, raw), sum(len(prompt) for prompt in prompts)
     if sent.stream:
         writer = _ChunkWriter(sent, prompts, on.replica)
-        return await stream(request, on, sent, live, writer, _head(request, sent.model), tokens)
+        return await stream(
+            request, on, sent, live, writer, _head(request, streamed_name(request, on, sent.model)), tokens
+        )
     results = await finished(request, live)
     choices = await run_in_threadpool(  # rows of many tokens take long to write
         lambda: [choice(at, result, prompts[at // sent.n], sent, on.replica) for at, result in enumerate(results)]

@@ -58,6 +58,8 @@ async def start(request: Request) -> Response:
     rule = platform.world.quirks.value(deployments.HOTLOAD_RESET_PROMPT_CACHE, subject)
     if rule == "reject" and "reset_prompt_cache" in sent:  # FAILURES E1
         raise InvalidArgument("reset_prompt_cache: Extra inputs are not permitted")
+    if "validation" in sent and platform.world.quirks.value(deployments.HOTLOAD_VALIDATION, subject) == "reject":
+        raise InvalidArgument("validation: Extra inputs are not permitted")
     reset = sent.get("reset_prompt_cache", True)
     if isinstance(reset, str) and reset not in RESETS:
         raise InvalidArgument(f"reset_prompt_cache is {reset[:40]!r}: use one of {', '.join(RESETS)}, or a boolean")

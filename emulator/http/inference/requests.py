@@ -153,6 +153,16 @@ def tell_unread(request: Request, sent: Sampling, more: Iterable[str] = ()) -> N
         request.state.unread = {"debug-unread-fields": said.encode("ascii", "backslashreplace").decode()}
 
 
+def streamed_name(request: Request, on: Target, model: str) -> str:
+    """What a stream's chunks call the model: on a hot-loaded deployment, with the snapshot that answers."""
+    if on.deployment is None or on.pod is None or not on.pod.current:
+        return model
+    quirks = platform_of(request).world.quirks
+    if quirks.value(deployments.INFERENCE_STREAM_MODEL, on.subject) == "deployment":
+        return model
+    return f"{on.deployment.base_model}@{on.pod.current}"
+
+
 async def target(request: Request, model: str) -> Target:
     """Find the replica that answers, once a load lets it (FAILURES E23); raises as `resolve`, and TooEarly."""
     platform, account = platform_of(request), caller(request)

@@ -7,7 +7,7 @@ from typing import Any
 
 from emulator.backend import SavedState
 from emulator.core.clock import SECOND
-from emulator.core.errors import AlreadyExists, FailedPrecondition, Internal, NotFound, PlatformError
+from emulator.core.errors import AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound, PlatformError
 from emulator.core.kinds import CheckpointKind, detect, resumable
 from emulator.core.lifecycle import Lifecycle, Pending, Progression
 from emulator.core.names import CheckpointScope, Subject, check_checkpoint_name, parse_reference
@@ -37,6 +37,9 @@ class Origin:
     trained: Mapping[str, bool] = field(default_factory=dict)
 
 
+_POOL_ROW = "run-<32 hex digits>-<name>-<8 hex digits>"
+
+
 class Checkpoints:
     """The checkpoint rows of all jobs and sessions."""
 
@@ -47,9 +50,15 @@ class Checkpoints:
         self._lifecycle = Lifecycle(world.clock, world.settling, _show)
         owners.on_purge(lambda owner: self.forget(owner.name))
 
-    def check_name(self, subject: Subject, name: str) -> None:
+    def check_name(self, subject: Subject, name: str, *, serverless: bool = False, sampler: bool = False) -> None:
         """Refuse a name before anything is computed; raises InvalidArgument (FAILURES B3, B4)."""
         quirks = self._world.quirks
+        if serverless:
+            _check_fits(
+                name, quirks.value(saves.SERVERLESS_NAMES_MAX_LEN, subject), "run-<32 hex digits>-<name>-<8 hex digits>"
+            )
+        elif sampler:
+            _check_fits(name, quirks.value(saves.SAMPLER_NAMES_MAX_LEN, subject), "<name>-<8 hex digits>")
         strict = quirks.value(saves.NAMES_ENFORCE_ON_SAVE, subject)
         longest = quirks.value(saves.NAMES_MAX_LEN, subject)
         check_checkpoint_name(name, strict=strict, longest=min(longest, 63) if strict else longest)
@@ -241,3 +250,12 @@ def _birth(row: Checkpoint) -> int:
 
 def _short(kind: CheckpointKind) -> str:
     return kind.value.removeprefix("CHECKPOINT_TYPE_")
+
+
+def _check_fits(name: str, longest: int, row: str) -> None:
+    """A row's id is a resource id of at most 63 characters, and what stands around the name is in it too."""
+    if longest and len(name) > longest:
+        raise InvalidArgument(
+            f"checkpoint name {name[:80]!r} has {len(name)} characters: use at most {longest}, so that the row's id "
+            f"{row} has at most 63"
+        )

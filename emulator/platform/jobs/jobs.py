@@ -112,6 +112,11 @@ class Jobs:
         job.last_activity = self._world.clock.now()
         return job
 
+    def in_use(self, job: Job) -> None:
+        """Note a sign of life of a client, which keeps a job that runs from being stopped as idle."""
+        if job.state == RUNNING:
+            job.last_activity = self._world.clock.now()
+
     def health(self, account: str, job_id: str) -> int:
         """The HTTP status of the trainer's healthz: 503 while the job does not run (FAILURES F2, F8)."""
         job = self.get(account, job_id)

@@ -17,7 +17,7 @@ from emulator.core import catalogue as table
 from emulator.core.errors import InvalidArgument, NotFound
 from emulator.core.kinds import weight_shards, why_no_model
 from emulator.core.names import resource, split_resource
-from emulator.platform.models import files
+from emulator.platform.models import files as reading
 from emulator.platform.models.facts import (
     MODES,
     CatalogueModel,
@@ -39,6 +39,9 @@ class Catalogue:
     """Everything that exists before the first request, on the platform of a date. Names are full resource names."""
 
     platform: str = table.NEWEST
+    files: tuple[Path, ...] = ()
+    folders: dict[str, Path] = field(default_factory=dict)
+    """What was added to the table: files that declare more, and folders by name."""
     models: dict[str, CatalogueModel] = field(default_factory=dict)
     training_shapes: dict[str, TrainingShape] = field(default_factory=dict)
     deployment_shapes: dict[str, DeploymentShape] = field(default_factory=dict)
@@ -46,31 +49,40 @@ class Catalogue:
     @classmethod
     def load(cls, *extra: Path, platform: str = table.NEWEST) -> "Catalogue":
         """The table as it was then, and TOML or YAML files on top; raises InvalidArgument naming file and entry."""
-        catalogue = cls(platform)
-        catalogue._add_table()
-        for path in extra:
-            catalogue.add_file(path)
+        catalogue = cls(files=extra)
+        catalogue.move_to(platform)
         return catalogue
+
+    def move_to(self, platform: str) -> None:
+        """Hold what the platform of this date has, and what was added; raises InvalidArgument for a bad file."""
+        self.platform = platform
+        for kept in (self.models, self.training_shapes, self.deployment_shapes):
+            kept.clear()
+        self._add_table()
+        for path in self.files:
+            self.add_file(path)
+        for name, folder in list(self.folders.items()):
+            self.add_model(name, folder)
 
     def add_file(self, path: Path) -> None:
         """Add the models and shapes that a TOML or YAML file declares; raises InvalidArgument."""
-        sections = files.read(path)
+        sections = reading.read(path)
         if unknown := set(sections) - {"models", "training_shapes", "deployment_shapes"}:
             raise InvalidArgument(f"{path}: unknown section {sorted(unknown)[0]!r}")
-        for name, facts in files.entries(path, sections, "models"):
-            model = files.build(CatalogueModel, path, name, files.rooted(facts, path.parent))
+        for name, facts in reading.entries(path, sections, "models"):
+            model = reading.build(CatalogueModel, path, name, reading.rooted(facts, path.parent))
             if model.folder is not None and (model.folder / "adapter_config.json").exists():
                 raise InvalidArgument(
                     f"{path}: {name}: {model.folder} is an adapter, and the catalogue holds base models: "
                     "promote it, or hot-load it onto a deployment of its base"
                 )
             self._declare(model)
-        for name, facts in files.entries(path, sections, "deployment_shapes"):
-            deployment = files.build(DeploymentShape, path, name, files.qualified(facts))
+        for name, facts in reading.entries(path, sections, "deployment_shapes"):
+            deployment = reading.build(DeploymentShape, path, name, reading.qualified(facts))
             self._check(path, deployment)
             self.deployment_shapes[deployment.name] = deployment
-        for name, facts in files.entries(path, sections, "training_shapes"):
-            training = files.build(TrainingShape, path, name, files.with_deployment(files.qualified(facts)))
+        for name, facts in reading.entries(path, sections, "training_shapes"):
+            training = reading.build(TrainingShape, path, name, reading.with_deployment(reading.qualified(facts)))
             self._check(path, training)
             if training.trainer_mode not in MODES:
                 raise InvalidArgument(f"{path}: {name}: trainer_mode is one of {', '.join(MODES)}")
@@ -100,6 +112,7 @@ class Catalogue:
             moe=any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts")),
             folder=folder.resolve(),
         )
+        self.folders[name] = folder
         self._declare(model)
         return model
 

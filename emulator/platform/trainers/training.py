@@ -106,7 +106,7 @@ class Training:
         name = _name(request, "save_weights", "path")
         _trainable(trainer, model, "save_weights")
         ttl_s = self._ttl(trainer, request)
-        self._checkpoints.check_name(trainer.owner.subject, name)
+        self._checkpoints.check_name(trainer.owner.subject, name, serverless=bool(model.scope.run))
 
         def write(folder: Any) -> SavedState:
             state = trainer.backend.save_state(model.id, folder)
@@ -120,7 +120,10 @@ class Training:
         return {"path": styles.get(style) or model.scope.path(name), "type": "save_weights"}
 
     def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        name = self._suffixed(trainer, _name(request, "save_weights_for_sampler", "path"))
+        asked = _name(request, "save_weights_for_sampler", "path")
+        stem = _SESSION_SUFFIX.sub("", asked)  # the client adds its session's digits before it asks
+        self._checkpoints.check_name(trainer.owner.subject, stem, serverless=bool(model.scope.run), sampler=True)
+        name = self._suffixed(trainer, asked)
         self._checkpoints.check_name(trainer.owner.subject, name)
         self._check_not_resumable(model.scope, name)
         how = self._sampler_type(trainer, model, request)

@@ -11,6 +11,7 @@ from fireworks.training.sdk import DeploymentManager, WeightSyncer
 from fireworks.training.sdk.client import FiretitanServiceClient, FiretitanTrainingClient
 
 from emulator import Emulator
+from emulator.core.catalogue import PLATFORMS
 from emulator.platform.jobs.spec import JobSpec
 from tests.http.inference.conftest import BASE, HOT_LOAD, Deploy, Train, attached
 from tests.http.inference.test_managed import step
@@ -461,3 +462,30 @@ def test_a_stream_outlives_a_load_and_is_of_one_policy_only_with_sync(
 
 def rows(chunk: dict[str, Any]) -> list[dict[str, Any]]:
     return list((chunk["choices"][0]["logprobs"] or {}).get("content", ()))
+
+
+@pytest.mark.parametrize("path", ["/inference/v1/completions", "/inference/v1/chat/completions"])
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_stream_names_the_snapshot_that_answers(
+    emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train, http: httpx.Client,
+    platform: str, path: str,
+) -> None:  # fmt: skip
+    emulator.move_to(platform)
+    try:
+        client = train()
+        name = deploy(hot_load_trainer_job=attached(emulator))
+        asked = {"prompt": "a"} if path.endswith("v1/completions") else {"messages": [{"role": "user", "content": "a"}]}
+        body = {"model": name, "max_tokens": 2, "stream": True, **asked}
+
+        def models() -> set[str]:
+            text = http.post(path, json=body).text
+            lines = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: {")]
+            return {json.loads(line)["model"] for line in lines}
+
+        assert models() == {name}
+        snapshot = WeightSyncer(client, manager, "d1", BASE).save_and_hotload("one")
+        assert models() == {name if platform == "2026-04" else f"{BASE}@{snapshot}"}
+        with emulator.quirks.set("inference.stream_model", "deployment", deployment="d1"):
+            assert models() == {name}
+    finally:
+        emulator.move_to("2026-11")

@@ -184,7 +184,10 @@ def test_a_base_or_a_run_is_sampled_without_a_session_once_it_has_a_route(
         pool.post("create_sampling_route", target)
         answer = http.post("/training/v1/serverless/inference/v1/completions", json=asked)
         assert answer.json()["usage"]["completion_tokens"] == 1, answer.text
-    for target in ({"training_run": f"accounts/local/trainingRuns/{STRANGER}"}, {"base_model": f"{BASE}-none"}):
+    for target in (
+        {"training_run": f"accounts/local/trainingRuns/{STRANGER}"},
+        {"base_model": "accounts/fireworks/models/none"},
+    ):
         assert pool.send("create_sampling_route", target).status_code == 404
     assert pool.send("create_sampling_route", {"training_run": "accounts/other/trainingRuns/x"}).status_code == 403
 
