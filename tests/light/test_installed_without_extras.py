@@ -19,6 +19,7 @@ def test_serve_light_answers_and_says_that_it_is_no_model(
     bare_environment: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
     words = ["-W", "error", "-m", "ftsim", "serve", "--light", "--port", "0", "--state-dir", str(tmp_path / "s")]
+    words += ["--api-key", KEY["X-Api-Key"]]
     process = subprocess.Popen([sys.executable, *words, *options], env=bare_environment, stdout=-1, text=True)
     try:
         assert process.stdout is not None
