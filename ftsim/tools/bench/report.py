@@ -19,6 +19,7 @@ GROUPS = {
     ),
     "control": ("start_up", "list_10000_rows", "control_plane_get"),
     "serving": ("hot_load_delta", "hot_load_delta_40mb", "hot_load_delta_open", "concurrent_completions"),
+    "data": ("data_check", "sft_prepare"),
     "runs": ("rl_step", "sft_run"),
 }  # fmt: skip
 """Modules of ftsim.tools.bench, and the measurements in each: functions of the same name."""
