@@ -9,11 +9,12 @@ Nothing read from a folder is unpickled freely: a checkpoint may come from anoth
 import json
 import logging
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import torch
@@ -45,6 +46,7 @@ _METADATA_CLASSES = {
             "StorageMeta",
             "TensorProperties",
             "TensorStorageMetadata",
+            "BytesStorageMetadata",
             "ChunkStorageMetadata",
             "_MEM_FORMAT_ENCODING",
         )
@@ -173,7 +175,8 @@ def _check_identity(held: LiveModel, description: Mapping[str, Any]) -> None:
 
 def _wanted(held: LiveModel, reader: "_Reader", *, optimizer: bool) -> dict[str, Tensor]:
     """Empty tensors to read into, on the device of the weights; raises when the checkpoint holds others."""
-    stored = reader.read_metadata().state_dict_metadata
+    metadata = reader.read_metadata()
+    stored = metadata.state_dict_metadata
     wanted = {f"model.{name}": torch.empty_like(value.detach()) for name, value in held.trained.items()}
     if optimizer:
         wanted["random"] = torch.empty_like(torch.get_rng_state())
@@ -189,6 +192,7 @@ def _wanted(held: LiveModel, reader: "_Reader", *, optimizer: bool) -> dict[str,
         found = stored.get(name)
         if name not in wanted or not isinstance(found, TensorStorageMetadata) or found.size != wanted[name].shape:
             raise BackendError(f"the checkpoint does not fit this model: {name} is missing or has another shape")
+    reader.check_sums(metadata)
     return wanted
 
 
@@ -212,16 +216,41 @@ class _Reader(FileSystemReader):
         except Exception as error:  # a pickle can fail in any way
             raise BackendError(f"{self._folder.name} has unreadable metadata: {error}") from None
         shards = {info.relative_path for info in metadata.storage_data.values()}
-        plain = all(isinstance(entry, TensorStorageMetadata) for entry in metadata.state_dict_metadata.values())
-        if not plain or not shards <= set(self._files):
+        for name, entry in metadata.state_dict_metadata.items():
+            if not isinstance(entry, TensorStorageMetadata):
+                raise BackendError(
+                    f"{self._folder.name} holds {name}, which no training checkpoint of this trainer has"
+                )
+        if not shards <= set(self._files):
             raise BackendError(f"{self._folder.name} has metadata that no training checkpoint has")
         return cast(Metadata, metadata)
+
+    def check_sums(self, metadata: Metadata) -> None:
+        """Compare every stored piece with the sum beside it, which torch writes and never reads; raises `BackendError`.
+
+        A piece is a zip archive with one CRC-32 per record.
+        """
+        for index, place in metadata.storage_data.items():
+            with (self._folder / place.relative_path).open("rb") as file:
+                file.seek(place.offset)
+                piece = file.read(place.length)
+            try:
+                whole = zipfile.ZipFile(BytesIO(piece)).testzip() is None
+            except Exception:  # a damaged archive can fail in any way
+                whole = False
+            if not whole:
+                raise BackendError(
+                    f"{self._folder.name} is a torn checkpoint: {place.relative_path} is damaged at {index.fqn}; "
+                    "load an older one"
+                )
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _METADATA_CLASSES:
             return getattr(import_module(module), name)
+        if (module.partition(".")[0], name) in (("pathlib", "PosixPath"), ("pathlib", "WindowsPath")):
+            return PurePosixPath  # the place where torch's own writer wrote, which is of no use here
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
         raise pickle.UnpicklingError(f"{module}.{name} does not belong into a checkpoint")

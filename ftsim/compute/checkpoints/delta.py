@@ -64,7 +64,7 @@ def _applied(held: Mapping[str, Tensor], shard: Path, format: Format) -> dict[st
             made = delta_decompress_dict_from_file(src=dict(held), diff_file=str(shard), compression_format=format)
     except Exception as error:  # the codec raises RuntimeError around its own kinds, KeyError, safetensors errors
         why = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-        raise BackendError(f"the delta does not apply to what is held, {_INSTEAD}: {why}") from error
+        raise BackendError(f"the delta does not apply to what is held, {_INSTEAD}: {shard.name}: {why}") from error
     return {name: made[name] for name in held}
 
 
@@ -73,7 +73,11 @@ def _refuse_code(shard: Path) -> None:
     import zstd
     from safetensors.torch import load_file
 
-    for name, value in load_file(shard).items():
+    try:
+        payloads = load_file(shard)
+    except Exception as error:  # safetensors raises its own type
+        raise BackendError(f"the delta cannot be read, {_INSTEAD}: {shard.name}: {error}") from error
+    for name, value in payloads.items():
         payload = value.numpy().tobytes()
         if not payload.startswith(_ARC3_ENVELOPE):
             continue

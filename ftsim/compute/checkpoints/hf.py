@@ -57,7 +57,8 @@ def _check(precision: str | None, source: Source) -> None:
 def _stored(live: LiveModel, name: str, precision: str | None) -> torch.dtype:
     """The type in which a merged tensor is written: its own in the source, or bfloat16 where that may be."""
     if precision == "bf16":
-        return torch.float32 if stays_in_float32(live.bare, name) else torch.bfloat16
+        kept = stays_in_float32(live.bare, name) and live.source.dtypes.get(name) is not torch.bfloat16
+        return torch.float32 if kept else torch.bfloat16
     if name in live.source.dtypes:
         return live.source.dtypes[name]
     usual: torch.dtype = next(live.bare.parameters()).dtype

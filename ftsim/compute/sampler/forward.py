@@ -28,7 +28,7 @@ _MERGED = (
     *_GROWING,
     cache_utils.LinearAttentionLayer,
     cache_utils.LinearAttentionAndFullAttentionLayer,
-    cache_utils.DummyLayer,
+    getattr(cache_utils, "DummyLayer", None),  # for layers without states; older releases have no such layer
 )
 """Kinds of cache layers of which two can be made one; a batch with any other kind of layer has one row."""
 _LOGITS_BYTES = 128 << 20
