@@ -44,18 +44,29 @@ class RouteShape:
         """The bytes of one position's choice (layers, chosen)."""
         return choice.numpy().astype(self.dtype).tobytes()
 
-    def unpack(self, raw: bytes) -> npt.NDArray[np.int64]:
-        """A position's choice (layers, chosen); raises `BackendError` for what no router of this shape chose."""
-        if len(raw) != self.size:
-            raise BackendError(
-                f"has {len(raw)} bytes; {self.layers} MoE layers with {self.chosen} experts each make {self.size}"
-            )
-        choice = np.frombuffer(raw, dtype=self.dtype).astype(np.int64).reshape(self.layers, self.chosen)
-        if choice.max(initial=0) >= self.experts:
-            raise BackendError(f"names expert {choice.max()}; there are {self.experts}")
-        if (np.diff(np.sort(choice, axis=1), axis=1) == 0).any():
-            raise BackendError("names an expert twice in one layer, so that another one is missing")
-        return choice
+    def unpack(self, entries: Mapping[int, bytes], length: int) -> npt.NDArray[np.int64]:
+        """Choices by position, as (length, layers, chosen) with -1 where there is none.
+
+        Raises `BackendError` that names the position of what no router of this shape chose.
+        """
+        for at, raw in entries.items():
+            if len(raw) != self.size:
+                raise BackendError(
+                    f"position {at} has {len(raw)} bytes; {self.layers} MoE layers with {self.chosen} experts each "
+                    f"make {self.size}"
+                )
+        given = np.frombuffer(b"".join(entries.values()), dtype=self.dtype).astype(np.int64)
+        given = given.reshape(-1, self.layers, self.chosen)
+        twice = (np.diff(np.sort(given, axis=-1), axis=-1) == 0).any(-1)
+        wrong = (twice | (given >= self.experts).any(-1)).any(-1)
+        if wrong.any():
+            at, choice = list(entries)[int(wrong.argmax())], given[int(wrong.argmax())]
+            if choice.max() >= self.experts:
+                raise BackendError(f"position {at} names expert {choice.max()}; there are {self.experts}")
+            raise BackendError(f"position {at} names an expert twice in one layer, so that another one is missing")
+        routes = np.full((length, self.layers, self.chosen), -1, dtype=np.int64)
+        routes[list(entries)] = given
+        return routes
 
 
 class Routers:

@@ -180,16 +180,17 @@ def _routes(model_input: Mapping[str, Any], length: int, shape: RouteShape | Non
         raise BackendError("'routing_matrices' needs a model with routers of one shape; this one has none")
     if len(given) != length:
         raise BackendError(f"'routing_matrices' has {len(given)} entries but the model input has {length} tokens")
-    routes = np.full((length, shape.layers, shape.chosen), -1, dtype=np.int64)
+    entries: dict[int, bytes] = {}
     for at, text in enumerate(given):
         try:
             if text:
-                routes[at] = shape.unpack(base64.b64decode(text, validate=True))
+                entries[at] = base64.b64decode(text, validate=True)
         except (ValueError, TypeError):
             raise BackendError(f"'routing_matrices' at position {at} is not base64") from None
-        except BackendError as error:
-            raise BackendError(f"'routing_matrices' at position {at} {error.message}") from None
-    return routes
+    try:
+        return shape.unpack(entries, length)
+    except BackendError as error:
+        raise BackendError(f"'routing_matrices' at {error.message}") from None
 
 
 def _check_mask(name: str, mask: Array, factors: Array | None, acting: str) -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from ftsim.tools.bench.measure import Measurement, Result
 
 GROUPS = {
-    "steps": ("sdk_step", "sdk_step_lora", "loss_steps"),
+    "steps": ("sdk_step", "sdk_step_lora", "loss_steps", "router_replay"),
     "saves": (
         "save_state", "save_sampler", "save_sampler_40mb", "save_sampler_folder", "load_state", "save_delta",
         "save_delta_40mb", "save_delta_folder",

@@ -51,17 +51,17 @@ class Stand(contextlib.ExitStack):
     def manager(self) -> Any:
         return self.clients.manager
 
-    def client(self, job_id: str, lora_rank: int = 0, **job: Any) -> Any:
+    def client(self, job_id: str, lora_rank: int = 0, base_model: str = BASE_MODEL, **job: Any) -> Any:
         """A training client of the SDK on a new job."""
         from fireworks.training.sdk import TrainerJobConfig
 
         config = TrainerJobConfig(
-            base_model=BASE_MODEL, lora_rank=lora_rank, learning_rate=1e-4, max_context_length=4096,
+            base_model=base_model, lora_rank=lora_rank, learning_rate=1e-4, max_context_length=4096,
             requested_job_id=job_id, **job,
         )  # fmt: skip
         endpoint = self.manager.create_and_wait(config)
         service = self.clients.service_at(endpoint.base_url)
-        return service.create_training_client(base_model=BASE_MODEL, lora_rank=lora_rank)
+        return service.create_training_client(base_model=base_model, lora_rank=lora_rank)
 
     @cached_property
     def full(self) -> Any:
