@@ -151,6 +151,7 @@ def test_what_a_death_left_without_a_row_is_set_aside_at_the_next_start(
 
 
 def test_a_restored_state_goes_on_on_another_machine(emu: Emulator, http: httpx.Client, tmp_path: Path) -> None:
+    emu.quirks.set("jobs.inactivity_s", 0.0)  # nobody talks to it for ten years
     train(http)
     emu.clock.advance(10 * 365 * 86400)
     file = emu.snapshot(tmp_path / "a.zip")
