@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -79,7 +80,13 @@ def train(
         if dry_run:
             foretell(recipe, configured, root)
             return
-        result, server = run(configured, main, root)
+        from ftsim.training.trainers import job_id_for
+
+        print(f"job {configured.trainer_job_id or job_id_for(recipe, configured.log_path)}", flush=True)
+        try:
+            result, server = run(configured, main, root)
+        except KeyboardInterrupt:
+            fail(f"interrupted; to go on: {' '.join(map(shlex.quote, ['ftsim', *sys.argv[1:]]))}", 130)
     report(result, server)
     if plot:
         from ftsim.inspect import curves
@@ -193,7 +200,7 @@ def report(result: dict[str, Any], server: "ServerRecord") -> None:
 
     with connect(server.url, server.api_key, None) as service:
         rows, now = service.rows(result["job_id"])
-    print(f"job {result['job_id']}, {result['steps']} steps")
+    print(f"{result['steps']} steps; more of this job: ftsim job {result['job_id']}")
     show([describe(row, now or 0.0) for row in oldest_first(rows)])
     model = result.get("model")
     if model:

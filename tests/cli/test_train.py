@@ -19,7 +19,8 @@ from ftsim.training.errors import ConfigError
 from ftsim.training.recipes import dpo_loop, sft_loop
 from ftsim.training.sampling.policy import connect_deployments
 from ftsim.training.sampling.rewards import resolve
-from ftsim.training.trainers import connect
+from ftsim.training.trainers import connect, job_id_for
+from tests.conftest import Ftsim
 
 ROOT = Path(__file__).parents[2]
 
@@ -257,3 +258,16 @@ def test_curves_put_held_out_values_beside_training_ones(tmp_path: Path) -> None
     assert curves.draw(entries, tmp_path / "new" / "curves.png", "a run").stat().st_size > 5000
     with pytest.raises(ValueError, match="nothing is logged"):
         curves.draw([], tmp_path / "none.png", "a run")
+
+
+def test_ctrl_c_says_how_to_go_on(ftsim: Ftsim, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ["train", "sft", f"log_path={tmp_path / 'a run'}"]
+    monkeypatch.setattr("ftsim.cli.train.run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["ftsim", *words])
+    done = ftsim(*words)
+    assert done.exit_code == 130
+    assert done.stdout == f"job {job_id_for('sft', tmp_path / 'a run')}\n"
+    assert done.stderr == f"ftsim: interrupted; to go on: ftsim train sft 'log_path={tmp_path}/a run'\n"
