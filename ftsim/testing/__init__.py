@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ftsim.testing.faults import ManagerFault as ManagerFault
     from ftsim.testing.managers import (
         CheckpointManagerMachine as CheckpointManagerMachine,
-        ManagerFault as ManagerFault,
         check_checkpoint_manager as check_checkpoint_manager,
     )
     from ftsim.testing.strategies import (
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CheckpointManagerMachine": "managers",
-    "ManagerFault": "managers",
+    "ManagerFault": "faults",
     "check_checkpoint_manager": "managers",
     "checkpoint_names": "strategies",
     "rows": "strategies",

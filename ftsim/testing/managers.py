@@ -14,14 +14,31 @@ data_consumed)`, `resume()`, and `promote_latest(output_model_id, base_model)`. 
     TestMine = Mine.TestCase
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from ftsim.testing.runs import Factory, ManagerFault, Run, play, shorten
-from ftsim.testing.strategies import Crash, Event, Promote, Save, ServiceSwitch, Train, renamed, save_histories
+from ftsim.testing.faults import ManagerFault
+from ftsim.testing.histories import KNOWN_TO_HURT, ON_EVERY_RANK, OPTIONAL
+from ftsim.testing.progress import Progress
+from ftsim.testing.rules import BY_ID, chosen
+from ftsim.testing.runs import Factory, Run
+from ftsim.testing.search import Findings
+from ftsim.testing.strategies import (
+    KILLED,
+    Crash,
+    Event,
+    Killed,
+    Promote,
+    Save,
+    ServiceSwitch,
+    Train,
+    renamed,
+    save_histories,
+)
 
 __all__ = ["SWITCHES", "CheckpointManagerMachine", "ManagerFault", "check_checkpoint_manager"]
 SWITCHES = (
@@ -33,79 +50,77 @@ SWITCHES = (
 )
 """Quirks of ordinary days. A manager that polls can bear more: `ServiceSwitch("rows.visible_after_lists", 2)`."""
 
+RUNS = 4
+"""The number of histories made up after the well-known ones; 60 before a release."""
 MACHINE_RUNS, MACHINE_STEPS = 25, 8
 """The bounds of a machine's `TestCase`: some twenty seconds for a manager without a hole."""
-
-_BOTH = Save(resumable=True, promotable=True)
-_RESUMABLE = Save(resumable=True, promotable=False)
-_COARSE = Save(resumable=True, promotable=False, coarse=True)
-KNOWN_TO_HURT: tuple[tuple[Event, ...], ...] = (
-    (Train(1), _RESUMABLE, Crash()),
-    (Train(1), _RESUMABLE, Train(1), _RESUMABLE, Crash(), Train(1), _BOTH, Promote()),
-    (Train(1), _COARSE, Train(1), _RESUMABLE, Crash()),
-    (Train(1), Save(True, True, coarse=True), Train(1), _BOTH, Promote()),
-    (Train(1), _RESUMABLE, Train(1), Save(False, True), Crash(), Train(1), _BOTH, Promote()),
-    (Train(8), _RESUMABLE, Train(2), _RESUMABLE, Crash()),
-    (Train(1), _RESUMABLE, Crash(), _RESUMABLE, Train(1), Crash()),
-    (Train(1), _BOTH, Train(1), Save(False, True), Crash(), Promote()),
-    (Train(1), _RESUMABLE, Train(1), Save(False, True), Crash(), Promote()),
-)
-"""Histories that have hurt a manager before; they are tried first."""
 
 
 def check_checkpoint_manager(
     factory: Factory,
     *,
-    runs: int = 50,
+    runs: int = RUNS,
     lora_ranks: Sequence[int] = (0, 4),
     switches: Sequence[ServiceSwitch] = SWITCHES,
+    rules: Collection[str] | None = None,
+    ignore: Collection[str] = (),
     weather: Sequence[ServiceSwitch] | None = None,
 ) -> None:
-    """Try `runs` histories after the well-known ones, the same every time; raises `ManagerFault` with a short one.
+    """Play the well-known histories and, if they show nothing, `runs` others, the same every time.
 
+    Raises `ManagerFault`: the first rule that is broken with the shortest history that shows it, then the others.
+    `rules` are ids of `ftsim.testing.rules.RULES` (None: those that every manager must keep), less those of `ignore`.
     `factory` is called once for every process of a run: `factory(client, fw_client, trainer_id=..., log_path=...,
-    lora_rank=...)`. Torch trains a tiny model, so a history takes some tenths of a second. `weather` is the deprecated
+    lora_rank=...)`, with `sleep=` where that is a parameter whose default is `time.sleep`. `weather` is the deprecated
     name of `switches`.
     """
+    __tracebackhide__ = True
     switches = renamed("weather=", "switches=", weather, switches)
-    for rank in lora_ranks:
-        for events in KNOWN_TO_HURT:
-            _judge(factory, rank, events)
-    if not runs:
-        return
+    wanted = chosen(rules, ignore)
+    optional = OPTIONAL if any(not BY_ID[one].default for one in wanted) else ()
+    histories = [(rank, events) for rank in lora_ranks[:1] for events in (*KNOWN_TO_HURT, *optional)]
+    histories += [(rank, events) for rank in lora_ranks[1:] for events in ON_EVERY_RANK]
+    with Progress(len(histories) + runs) as progress:
+        findings = Findings(factory, wanted, progress)
+        for rank, events in histories:
+            findings.try_out(rank, events)
+        if runs and lora_ranks and not findings:
+            _search(factory, runs, lora_ranks, switches, wanted, findings)
+    fault = findings.fault()
+    if fault is not None:
+        raise fault from fault.__cause__
+
+
+def _search(
+    factory: Factory,
+    runs: int,
+    lora_ranks: Sequence[int],
+    switches: Sequence[ServiceSwitch],
+    rules: Collection[str],
+    findings: Findings,
+) -> None:
+    """Play histories that Hypothesis makes up, until one shows a fault."""
 
     @settings(
         max_examples=runs, deadline=None, derandomize=True, database=None, phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
     )  # fmt: skip
-    @given(st.sampled_from(list(lora_ranks)), save_histories(switches=switches))
+    @given(st.sampled_from(list(lora_ranks)), save_histories(switches=switches, kills=True))
     def search(rank: int, events: list[Event]) -> None:
-        found = play(factory, rank, events)
-        if found is not None:
-            raise _Found(rank, found)
+        findings.try_out(rank, events)
+        if findings:
+            raise _Enough
 
-    try:
+    with contextlib.suppress(_Enough):
         search()
-    except _Found as found:
-        raise shorten(factory, found.rank, found.fault) from None
 
 
-class _Found(BaseException):
-    """Carries a fault past the search, which is not to shorten it: `shorten` knows what an event is."""
-
-    def __init__(self, rank: int, fault: ManagerFault) -> None:
-        self.rank = rank
-        self.fault = fault
-
-
-def _judge(factory: Factory, rank: int, events: Sequence[Event]) -> None:
-    found = play(factory, rank, events)
-    if found is not None:
-        raise shorten(factory, rank, found)
+class _Enough(BaseException):
+    """Ends the search, which is not to shorten what it found: `shorten` knows what an event is."""
 
 
 class CheckpointManagerMachine(RuleBasedStateMachine):
-    """The same as a state machine: set `factory`; `switches` are quirks that may set in.
+    """The same as a state machine: set `factory`; `switches` may set in, `held_to` and `ignore` choose rules.
 
     `TestCase.settings` are bounded: MACHINE_RUNS runs of up to MACHINE_STEPS events, a failure not shortened. Ask
     for more with `Mine.TestCase.settings = settings(Mine.TestCase.settings, max_examples=200)`.
@@ -114,6 +129,8 @@ class CheckpointManagerMachine(RuleBasedStateMachine):
     factory: ClassVar[Factory]
     lora_ranks: ClassVar[Sequence[int]] = (0, 4)
     switches: ClassVar[Sequence[ServiceSwitch]] = SWITCHES
+    held_to: ClassVar[Collection[str] | None] = None
+    ignore: ClassVar[Collection[str]] = ()
     run: Run
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -135,7 +152,7 @@ class CheckpointManagerMachine(RuleBasedStateMachine):
     )
     def begin(self, rank: int, past: Sequence[Event]) -> None:
         """Most runs have one of the well-known histories behind them, which chance alone seldom finds."""
-        self.run = Run(type(self).factory, rank)
+        self.run = Run(type(self).factory, rank, rules=chosen(self.held_to, self.ignore))
         for event in past:
             self.run.play(event)
 
@@ -151,6 +168,15 @@ class CheckpointManagerMachine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.run.play(Crash())
+
+    @rule()
+    def crash_while_resuming(self) -> None:
+        self.run.play(Crash(while_resuming=True))
+
+    @precondition(lambda machine: machine.run.step > 0)
+    @rule(axes=st.sampled_from([(True, False), (True, True), (False, True)]), killed=st.sampled_from(KILLED))
+    def crash_while_saving(self, axes: tuple[bool, bool], killed: Killed) -> None:
+        self.run.play(Save(*axes, killed=killed))
 
     @precondition(lambda machine: machine.run.can_promote)
     @rule()

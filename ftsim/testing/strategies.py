@@ -6,7 +6,7 @@ from ftsim.testing import checkpoint_names, rows, save_histories
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from hypothesis import strategies as st
 
@@ -14,6 +14,7 @@ from emulator.core.clock import SECOND, rfc3339
 from emulator.core.kinds import CAPABILITIES, CheckpointKind
 
 PRECISIONS = (0, 3, 6, 9)
+Killed = Literal["", "before", "between", "after"]
 _EPOCH_2026 = 1_767_225_600 * SECOND
 _LABEL_ENDS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _LABEL = _LABEL_ENDS + "-"
@@ -78,9 +79,10 @@ def _row(draw: st.DrawFn, name: str, kind: CheckpointKind, moment: int) -> dict[
 
 @dataclass(frozen=True)
 class Train:
-    """`batches` optimizer steps, each of one batch of data."""
+    """`batches` optimizer steps of two or three rows each; `dropped` more rows are read and not trained."""
 
     batches: int = 1
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,24 @@ class Save:
     """`manager.save("step-N", resumable=..., promotable=..., data_consumed=...)` at the present step.
 
     `coarse`: the rows are made on a whole second, and listed with a time that says no more than that (FAILURES A1).
+    `killed`: the process dies in it and a new one resumes: `before` the service carries anything out, `between` the
+    two halves of a save along both axes, or `after` all was carried out and before the reply was read.
     """
 
     resumable: bool
     promotable: bool
     coarse: bool = False
+    killed: Killed = ""
 
 
 @dataclass(frozen=True)
 class Crash:
-    """The process dies and the trainer with it: all that is left is what was saved. A new manager resumes."""
+    """The process dies and the trainer with it: all that is left is what was saved. A new manager resumes.
+
+    `while_resuming`: it is killed once the service has carried out its load, and the next one resumes.
+    """
+
+    while_resuming: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,39 +117,49 @@ class Promote:
 
 @dataclass(frozen=True)
 class ServiceSwitch:
-    """The service has a quirk from here on: one of docs/quirks.md, its value, and what it is selected by."""
+    """The service has a quirk from here on: one of docs/quirks.md, its value, what selects it, how often it strikes."""
 
     quirk: str
     value: Any
     where: Mapping[str, str] = field(default_factory=dict)
+    times: int | None = None
 
 
 Event = Train | Save | Crash | Promote | ServiceSwitch
 Value = TypeVar("Value")
+KILLED: tuple[Killed, ...] = ("before", "between", "after")
 _SAVES = ((True, False), (True, True), (False, True))
 
 
-def _save(axes: tuple[bool, bool], coarse: bool) -> Save:
-    return Save(axes[0], axes[1], coarse)
+def _save(axes: tuple[bool, bool], coarse: bool, killed: Killed = "") -> Save:
+    return Save(axes[0], axes[1], coarse, killed)
 
 
 def save_histories(
-    *, max_size: int = 12, switches: Sequence[ServiceSwitch] = (), weather: Sequence[ServiceSwitch] | None = None
+    *,
+    max_size: int = 12,
+    switches: Sequence[ServiceSwitch] = (),
+    kills: bool = False,
+    weather: Sequence[ServiceSwitch] | None = None,
 ) -> st.SearchStrategy[list[Event]]:
     """Lists of what happens to one run, in order: training, saves, crashes, promotions, and the given `switches`.
 
     An event may come where it makes no sense, such as a save before the first step: whoever plays a history skips it.
-    `weather` is the deprecated name of `switches`.
+    With `kills` a process also dies in the middle of a save or of a resume. `weather` is the deprecated name of
+    `switches`.
     """
     switches = renamed("weather=", "switches=", weather, switches)
     events: list[st.SearchStrategy[Any]] = [
-        st.integers(1, 4).map(Train),
+        st.builds(Train, st.integers(1, 4), st.sampled_from([0, 0, 1])),
         st.builds(_save, st.sampled_from(_SAVES), st.booleans()),
         st.just(Crash()),
         st.just(Promote()),
     ]
     if switches:
         events.append(st.sampled_from(list(switches)))
+    if kills:
+        events.append(st.builds(_save, st.sampled_from(_SAVES), st.just(False), st.sampled_from(KILLED)))
+        events.append(st.just(Crash(while_resuming=True)))
     return st.lists(st.one_of(events), min_size=1, max_size=max_size)
 
 
