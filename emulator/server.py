@@ -16,10 +16,12 @@ from emulator.backend import Backend
 from emulator.core.catalogue import platform_of
 from emulator.core.clock import Clock
 from emulator.core.errors import InvalidArgument, Unavailable
+from emulator.core.keys import Keys
 from emulator.http.entrance import Entrance
 from emulator.http.listener import Listener, listen
 from emulator.journal import file as journal_file
 from emulator.journal.journal import Journal
+from emulator.journal.redact import Redactor
 from emulator.light import LightBackend
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.platform import Platform
@@ -102,6 +104,8 @@ class Emulator:
         self._prepare = prepare
         self._patience_s = patience_s
         self._cleanup = contextlib.ExitStack()
+        self._listener: Listener | None = None
+        self._renewed = 0
         self.url = ""
 
     @classmethod
@@ -157,7 +161,13 @@ class Emulator:
 
     def stop(self) -> None:
         """Stop listening, let running operations finish, release the state folder. Safe to call twice."""
+        self._listener = None
         self._cleanup.close()
+
+    @property
+    def running(self) -> bool:
+        """True from `start` to `stop`."""
+        return self._listener is not None
 
     def move_to(self, platform: str) -> None:
         """Be the service as it was then, after a restart too; raises InvalidArgument for a date that is none."""
@@ -166,6 +176,29 @@ class Emulator:
     def reset(self) -> None:
         """Forget everything but the seed; port, key and account stay."""
         self.platform.reset()
+        self.journal.clear()
+
+    def hand_over(self) -> None:
+        """Reset for somebody else, under a new key; start again where it was stopped.
+
+        Connections are broken. Whoever still comes with a key from before is answered 401, and the journal does not
+        speak of it.
+        """
+        self._renewed += 1
+        key = f"{API_KEY}-{self._renewed}"
+        self._has_key = True
+        if self._listener is None:
+            self._give_key(key)
+            self.start()
+            return
+        self.api_key = key
+        self.keys.renew({key: self.account, **self._further_keys})
+        busy = self._listener.hang_up()
+        self.platform.reset()
+        if busy:  # it may have been let in before
+            self._listener.settle()
+            self.platform.reset()
+        self.journal.redactor = Redactor((*self.keys, *self.keys.retired))
         self.journal.clear()
 
     def snapshot(self, file: str | Path | None = None) -> Path:
@@ -215,7 +248,7 @@ class Emulator:
     def _give_key(self, key: str) -> None:
         """Make this the emulator's own key, which is the first of all."""
         self.api_key = key
-        self.keys = {key: self.account, **self._further_keys}
+        self.keys = Keys({key: self.account, **self._further_keys})
 
     def _say_what_is_wrong(self, folder: StateFolder) -> None:
         """Whoever started this learns of a folder that cannot be written, and of blobs that no row points at."""
@@ -259,6 +292,7 @@ class Emulator:
             self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit, hosts=self._allow_hosts
         )
         app.state.connections = server.server_state.connections
+        self._listener = server
         entrance.open(app)
 
     def _leave_journal(self, folder: Path) -> None:

@@ -11,6 +11,7 @@ from starlette.types import Scope
 from emulator.core.catalogue import ACCOUNTS
 from emulator.core.endpoints import ENDPOINTS, Callers, pattern
 from emulator.core.errors import PermissionDenied, PlatformError, Unauthenticated
+from emulator.core.keys import Keys
 from emulator.core.names import Subject
 from emulator.http.budget import Budget, Share
 from emulator.http.web import Reply, refusal
@@ -39,9 +40,9 @@ class Guard:
 
         `hosts` are names under which it may be reached besides addresses and localhost.
         """
-        self._admin = next(iter(keys), None)
         self._hosts = frozenset(host.lower() for host in hosts)
         self._keys = keys
+        self._retired = keys.retired if isinstance(keys, Keys) else frozenset[str]()
         self.quirks = quirks
         self._budget = Budget(body_limit)
 
@@ -52,6 +53,16 @@ class Guard:
         except PlatformError as refused:
             return refusal(scope, refused.http, refused.envelope())
         return None
+
+    def is_of_the_past(self, scope: Scope) -> bool:
+        """Say whether a request comes from a client that a reset has cut off: its key was good once."""
+        if not self._retired:
+            return False
+        headers = dict(scope["headers"])
+        if self._key(headers) is not None:
+            return False
+        sent = (headers.get(b"x-api-key", b""), headers.get(b"authorization", b"").removeprefix(b"Bearer ").strip())
+        return any(key.decode("latin-1").removeprefix("tml-") in self._retired for key in sent)
 
     def share(self, scope: Scope) -> Share | None:
         """What counts the body of a request that was let in; None where it may be as long as it likes."""
@@ -66,7 +77,7 @@ class Guard:
         account = None if key is None else self._keys[key]
         if account is None:
             raise Unauthenticated("unknown or missing API key: send it as X-Api-Key or as Authorization: Bearer")
-        scope["account"], scope["admin"] = account, self._admin == key
+        scope["account"], scope["admin"] = account, key == next(iter(self._keys), None)
         narrow = not self.quirks.quiet and self.quirks.value(calls.INFERENCE_ONLY, Subject(account=account))
         if narrow and not _for_inference(path):  # FAILURES F18
             raise Unauthenticated("this API key is for inference only: use one that may train")

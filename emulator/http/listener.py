@@ -5,7 +5,7 @@ import contextlib
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -144,6 +144,28 @@ class Listener(uvicorn.Server):
         for connection in list(self.server_state.connections):  # a transport must not outlive its loop
             connection.transport.abort()
         await asyncio.sleep(0)
+
+    def hang_up(self) -> bool:
+        """Break every connection; says whether a request was being answered. From any thread."""
+        return self._on_its_loop(self._hang_up())
+
+    def settle(self, patience_s: float = 2.0) -> None:
+        """Wait until the requests that are being answered have ended; from any thread."""
+        self._on_its_loop(self._settle(patience_s))
+
+    async def _hang_up(self) -> bool:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        return bool(self.server_state.tasks)
+
+    async def _settle(self, patience_s: float) -> bool:
+        if running := list(self.server_state.tasks):
+            await asyncio.wait(running, timeout=patience_s)
+        return not self.server_state.tasks
+
+    def _on_its_loop(self, what: Coroutine[None, None, bool]) -> bool:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result()
 
     def stop(self) -> None:
         """Ask the server to end; from any thread."""

@@ -4,6 +4,8 @@
 |---|---|
 | `fireworks_emulator` | an `Emulator`, empty at the start of every test; one server per process, reset, not restarted |
 | `fireworks_session` | an `Emulator` of its own that keeps what it has for the whole session |
+| `fireworks_module` | the same for the tests of one module |
+| `fireworks_session_env`, `fireworks_module_env` | the environment points every client at one of these two |
 | `fireworks_env` | the environment points every client at `fireworks_emulator`; the value is the mapping that was set |
 | `fireworks_api` | a respx router that answers https://api.fireworks.ai in this process, from `fireworks_emulator` |
 
@@ -80,8 +82,8 @@ def _fireworks_light_server() -> "Iterator[Emulator]":
 def fireworks_emulator(request: pytest.FixtureRequest) -> "Iterator[Emulator]":
     """An empty platform with the backend and the quirks that this test's markers ask for."""
     server: Emulator = request.getfixturevalue(_BACKENDS[_backend(request.node)])
+    server.hand_over()
     server.move_to(_platform(request.node))
-    server.reset()
     for mark in reversed(list(request.node.iter_markers("quirk"))):
         if len(mark.args) != 2:
             pytest.fail(f"quirk takes a name and a value, then selectors; got {mark.args!r}", pytrace=False)
@@ -133,6 +135,34 @@ def fireworks_session() -> "Iterator[Emulator]":
         yield server
 
 
+@pytest.fixture(scope="module")
+def fireworks_module() -> "Iterator[Emulator]":
+    """A platform for the tests of one module, which build on each other."""
+    with _started() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fireworks_session_env(fireworks_session: "Emulator") -> Iterator[dict[str, str]]:
+    """The environment points every client at `fireworks_session` until the session ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield _set(patch, fireworks_session)
+
+
+@pytest.fixture(scope="module")
+def fireworks_module_env(fireworks_module: "Emulator") -> Iterator[dict[str, str]]:
+    """The environment points every client at `fireworks_module` until the module ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield _set(patch, fireworks_module)
+
+
+def _set(patch: pytest.MonkeyPatch, server: "Emulator") -> dict[str, str]:
+    variables = server.env()
+    for name, value in variables.items():
+        patch.setenv(name, value)
+    return variables
+
+
 @pytest.fixture(scope="session")
 def _hub_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A hub cache of small tokenizers, as under `ftsim run`."""
@@ -160,10 +190,7 @@ def fireworks_env(
     fireworks_emulator: "Emulator", _hub: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """FIREWORKS_API_KEY and the other variables of `Emulator.env`, and those of the hub, set for this test."""
-    variables = fireworks_emulator.env()
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    return {**variables, **_hub}
+    return {**_set(monkeypatch, fireworks_emulator), **_hub}
 
 
 @pytest.fixture

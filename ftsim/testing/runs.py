@@ -70,6 +70,7 @@ class Run:
         self.line: list[Saved] = []
         """The saves that led to what the trainer holds; those of a branch that a crash cut off are in `cut_off`."""
         self.cut_off: list[Saved] = []
+        self._names: set[str] = set()
         self.came_back = 0
         """The line of the history that the run came back in last."""
         self._troubles: list[Setting] = []
@@ -133,10 +134,12 @@ class Run:
     def _save(self, event: Save) -> None:
         __tracebackhide__ = True
         name = f"step-{self.step}"
-        self._let_time_pass(name, coarse=event.coarse)
+        coarse = event.coarse and name not in self._names  # rows that are there keep their time
+        self._let_time_pass(name, coarse=coarse)
+        self._names.add(name)
         axes = f"resumable={event.resumable}, promotable={event.promotable}"
         call = f"save({name!r}, {axes}, data_consumed={self.consumed})"
-        note = ", listed with its time in whole seconds" if event.coarse else ""
+        note = ", listed with its time in whole seconds" if coarse else ""
         self.history.append(call + note + (f": {_CUT_OFF[event.killed]}" if event.killed else ""))
         trainer = self.stage.trainer_state(self.client)
         made = Saved(name, self.step, self.consumed, trainer, event.promotable, len(self.history))

@@ -142,6 +142,20 @@ def test_a_module_of_the_kit_has_no_other_names() -> None:
             module.Climate  # noqa: B018
 
 
+def test_a_row_that_was_listed_with_its_time_keeps_it() -> None:
+    """A second save under its name, in whole seconds, must not move the first one behind an older row."""
+    again = (
+        Train(1),
+        Save(True, True),
+        Train(1),
+        Save(True, False),
+        Save(False, True),
+        Save(False, True, True),
+        Crash(),
+    )
+    assert play(no_wait, 0, again) is None
+
+
 CUT_OFF = (Train(1), Save(resumable=False, promotable=True), Crash(), Promote())
 BEFORE: dict[str, tuple[tuple[Event, ...], str]] = {
     "the save it came back to": ((Train(1), Save(True, True)), "on a branch that is cut off"),

@@ -87,6 +87,43 @@ def test_the_session_platform_keeps_what_it_has(run: object) -> None:
     result.assert_outcomes(passed=2)
 
 
+def test_a_module_has_a_platform_and_an_environment_of_its_own(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import os
+        import pytest
+        from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
+
+        def test_first(fireworks_module_env, fireworks_module, fireworks_session):
+            assert os.environ["FIREWORKS_BASE_URL"] == fireworks_module.url != fireworks_session.url
+            config = TrainerJobConfig(base_model="accounts/fireworks/models/qwen3-8b", requested_job_id="kept")
+            TrainerJobManager(api_key=fireworks_module.api_key, base_url=fireworks_module.url).create(config)
+
+        def test_second(fireworks_module, fireworks_emulator):
+            manager = TrainerJobManager(api_key=fireworks_module.api_key, base_url=fireworks_module.url)
+            assert manager.get("kept")["state"] == "JOB_STATE_RUNNING"
+            fireworks_emulator.stop()
+
+        def test_after_somebody_stopped_it(fireworks_emulator):
+            manager = TrainerJobManager(api_key=fireworks_emulator.api_key, base_url=fireworks_emulator.url)
+            assert manager.try_get("kept") is None
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_the_session_has_an_environment_too(run: object) -> None:
+    result = run(  # type: ignore[operator]
+        """
+        import os
+
+        def test_with(fireworks_session_env, fireworks_session):
+            assert os.environ["FIREWORKS_API_KEY"] == fireworks_session.api_key
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_the_environment_points_at_the_platform_and_is_put_back(run: object) -> None:
     result = run(  # type: ignore[operator]
         """

@@ -1,0 +1,124 @@
+"""A test that ran before cannot reach into one that comes after it; a platform that was stopped is there again."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from emulator.core.keys import Keys
+from emulator.server import Emulator
+
+JOBS = "/v1/accounts/local/rlorTrainerJobs"
+BODY = {"trainingConfig": {"baseModel": "accounts/fireworks/models/qwen3-8b"}}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Emulator]:
+    with Emulator(backend="light") as running:
+        yield running
+
+
+def client(server: Emulator) -> httpx.Client:
+    return httpx.Client(base_url=server.url, headers={"X-Api-Key": server.api_key}, timeout=10)
+
+
+def jobs(http: httpx.Client) -> list[str]:
+    return [job["name"] for job in http.get(JOBS).json()["rlorTrainerJobs"]]
+
+
+def test_a_key_of_the_test_before_is_refused_and_leaves_no_trace(server: Emulator) -> None:
+    server.hand_over()
+    with client(server) as former:
+        assert former.post(JOBS, params={"rlorTrainerJobId": "former"}, json=BODY).status_code == 200
+        server.hand_over()
+        with client(server) as present, httpx.Client(base_url=server.url) as fresh:
+            assert jobs(present) == []
+            before = len(list(server.journal))
+            for headers in ({"X-Api-Key": former.headers["X-Api-Key"]},
+                            {"Authorization": f"Bearer tml-{former.headers['X-Api-Key']}"}):  # fmt: skip
+                refused = fresh.post(JOBS, params={"rlorTrainerJobId": "former"}, json=BODY, headers=headers)
+                assert refused.status_code == 401
+            assert jobs(present) == []
+            assert len(list(server.journal)) == before + 1
+            assert fresh.get(JOBS, headers={"X-Api-Key": "wrong"}).status_code == 401
+            assert len(list(server.journal)) == before + 2  # a wrong key is this test's own
+
+
+def test_connections_of_the_test_before_are_broken(server: Emulator) -> None:
+    server.hand_over()
+    with client(server) as former:
+        jobs(former)
+        server.hand_over()
+        with pytest.raises(httpx.TransportError):
+            former.get(JOBS)
+
+
+def test_a_thread_of_the_test_before_creates_nothing(server: Emulator) -> None:
+    server.hand_over()
+    stop, statuses = threading.Event(), set()
+    with client(server) as former:
+
+        def hammer() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                try:
+                    statuses.add(former.post(JOBS, params={"rlorTrainerJobId": f"j{number}"}, json=BODY).status_code)
+                except httpx.TransportError:
+                    continue
+
+        thread = threading.Thread(target=hammer)
+        thread.start()
+        try:
+            for _ in range(20):
+                server.hand_over()
+                with client(server) as present:
+                    assert jobs(present) == []
+                    assert [one.path for one in server.journal] == [JOBS]
+        finally:
+            stop.set()
+            thread.join()
+    assert 401 in statuses
+
+
+def test_an_emulator_that_was_stopped_is_there_again() -> None:
+    emulator = Emulator(backend="light")
+    with emulator:
+        emulator.hand_over()
+        emulator.stop()
+        assert not emulator.running
+        emulator.hand_over()
+        assert emulator.running
+        with client(emulator) as http:
+            assert jobs(http) == []
+    assert not emulator.running
+
+
+def test_a_key_that_was_handed_over_is_not_written_down(server: Emulator) -> None:
+    server.hand_over()
+    former = server.api_key
+    server.hand_over()
+    assert isinstance(server.keys, Keys)
+    assert former in server.keys.retired
+    assert former.encode() not in server.journal.redactor.known(f'"{former}" "{server.api_key}"'.encode())
+
+
+def test_descriptors_and_threads_stay_flat(server: Emulator) -> None:
+    def use() -> None:
+        server.hand_over()
+        with client(server) as http:
+            http.post(JOBS, params={"rlorTrainerJobId": "mine"}, json=BODY)
+
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    for _ in range(5):
+        use()
+    before = held()
+    for _ in range(100):
+        use()
+    descriptors, threads = held()
+    assert descriptors <= before[0] + 2
+    assert threads <= before[1] + 1
