@@ -23,7 +23,8 @@ def torture(
 
     First left alone, then killed and restarted while calls fail, answers are lost and trainers are preempted. Says
     whether it lost a step, trained rows twice, promoted the wrong checkpoint or left trainers and deployments behind;
-    the exit status is 0 when it survived."""
+    the exit status is 0 when it survived, 1 when it did not, 2 when it could not be run, and 3 when it was not judged
+    because no start came back to a save."""
     from ftsim.extras import require
 
     require("train", "tortured runs")
@@ -40,9 +41,12 @@ def torture(
     except (TortureError, RunError) as error:
         fail(str(error), 2)
     print(f"{verdict.steps} steps when left alone; {verdict.starts} starts under {len(verdict.struck)} disturbances:")
-    for line in (*verdict.struck, *verdict.notes):
+    for line in (*verdict.struck, *verdict.resumed, *verdict.notes):
         print(f"  {line}")
     for problem in verdict.problems:
         print(f"problem: {problem}")
+    if not verdict.judged:
+        print("not judged: it was killed, and no start came back to a save; does it save and resume?")
+        raise SystemExit(3)
     print("survived: it ended as if nothing had happened" if verdict.survived else "not survived")
     raise SystemExit(0 if verdict.survived else 1)

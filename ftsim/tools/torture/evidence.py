@@ -23,15 +23,35 @@ _BROKEN = ("http.lose_reply", "http.reset")
 _VERBS = frozenset({"forward_backward", "optim_step", "save_weights", "save_weights_for_sampler", "load_weights"})
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """A load of a state that the program itself had saved, and whether it asked for the optimizer's state."""
+
+    job: str
+    path: str
+    steps: int
+    optimizer: bool
+
+    def __str__(self) -> str:
+        return f"came back to {self.path} of {self.job}, saved after {self.steps} steps" + (
+            "" if self.optimizer else ", without the optimizer's state"
+        )
+
+
 @dataclass
 class Evidence:
-    """Histories of the promoted models by id and of the newest resumable state, and what was never cleaned up."""
+    """Histories of the promoted models by id and of the newest resumable state, and what was never cleaned up.
+
+    `resumed` are the loads of states that were saved before, in order; `saves` counts the resumable saves.
+    """
 
     promoted: dict[str, History] = field(default_factory=dict)
     final: History = ()
     trainers: list[str] = field(default_factory=list)
     deployments: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
+    resumed: list[Resumed] = field(default_factory=list)
+    saves: int = 0
 
     @property
     def rows(self) -> Counter[str]:
@@ -62,11 +82,15 @@ def gather(emulator: Emulator) -> Evidence:
                 model.done.append(tuple(sorted(model.pending)))
                 model.pending = []
             case "load_weights":
-                model.done = list(histories.get(_source(job, str(body.get("path"))), ()))
+                source = _source(job, str(body.get("path")))
+                model.done = list(histories.get(source, ()))
+                if source in order:
+                    found.resumed.append(Resumed(*source, len(model.done), body.get("optimizer") is True))
                 model.pending = []
             case verb:
                 histories[job, str(body.get("path"))] = tuple(model.done)
                 order += [(job, str(body.get("path")))] if verb == "save_weights" else []
+    found.saves = len(order)
     found.final = histories[order[-1]] if order else ()
     for promoted in emulator.world.models:
         owner, _, row = promoted.source_checkpoint.partition("/checkpoints/")

@@ -24,6 +24,10 @@ from ftsim.tools.torture.verdict import compare
 
 POLL_S = 0.005
 KILL, PREEMPT = "kill", "preempt"
+KILL_SAVED, KILL_SAVING, KILL_PROMOTING = "kill after save", "kill in save", "kill before promotion"
+_KILLS = frozenset({KILL, KILL_SAVED, KILL_SAVING, KILL_PROMOTING})
+SLOW_SAVE_S = 0.5
+"""Seconds that a save takes in which the program is killed: it must not end before the kill."""
 QUIRKS: tuple[tuple[str, object, str], ...] = (
     ("http.lose_reply", "after", "optim_step"),
     ("http.lose_reply", "after", "forward_backward"),
@@ -42,7 +46,12 @@ class TortureError(Exception):
 
 @dataclass(frozen=True)
 class Disturbance:
-    """An event after so many optimizer steps were asked for: a kill, a preemption, a quirk for one call."""
+    """An event after so many optimizer steps were asked for: a kill, a preemption, a quirk for one call.
+
+    For a kill that belongs to a save, `after_steps` is the number of the save: KILL_SAVED strikes in the first step
+    after it was acknowledged, KILL_SAVING before it is. KILL_PROMOTING strikes when the program asks for its first
+    promotion, which is refused for this once.
+    """
 
     after_steps: int
     what: str
@@ -52,6 +61,10 @@ class Disturbance:
     def __str__(self) -> str:
         where = f" of {self.endpoint}" if self.endpoint else ""
         told = self.what if self.value is None else f"{self.what}={self.value!r}{where}"
+        if self.what in (KILL_SAVED, KILL_SAVING):
+            return f"{told} {self.after_steps}"
+        if self.what == KILL_PROMOTING:
+            return told
         return f"after {self.after_steps} steps: {told}"
 
 
@@ -63,20 +76,36 @@ class Verdict:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     struck: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
     starts: int = 0
     steps: int = 0
 
     @property
     def survived(self) -> bool:
-        return not self.problems
+        return not self.problems and self.judged
+
+    @property
+    def judged(self) -> bool:
+        """False when it was to be killed and never came back to a save: nothing is known about how it resumes."""
+        return bool(self.problems or self.resumed) or not any(one.what in _KILLS for one in self.disturbances)
 
 
-def plan(seed: int, steps: int, *, kills: int, failures: int) -> list[Disturbance]:
-    """The sequence of a seed, spread over a run of so many steps."""
+def plan(
+    seed: int, steps: int, *, kills: int, failures: int, saves: int = 0, promotes: bool = False
+) -> list[Disturbance]:
+    """The sequence of a seed, spread over a run of so many steps and resumable saves.
+
+    The first kills are those that judge: after an acknowledged save, in a save, before the promotion.
+    """
     chance = random.Random(seed)
-    moments = [chance.randint(1, max(1, steps - 1)) for _ in range(kills + failures)]
-    made = [Disturbance(at, KILL) for at in moments[:kills]]
-    for at in moments[kills:]:
+    made = [Disturbance(chance.randint(1, max(1, saves - 1)), KILL_SAVED)] if saves else []
+    made += [Disturbance(chance.randint(2, saves), KILL_SAVING)] if saves > 1 else []
+    made += [Disturbance(1, KILL_PROMOTING)] if promotes else []
+    made = made[:kills]
+    more = kills - len(made)
+    moments = [chance.randint(1, max(1, steps - 1)) for _ in range(more + failures)]
+    made += [Disturbance(at, KILL) for at in moments[:more]]
+    for at in moments[more:]:
         name, value, endpoint = chance.choice((*QUIRKS, (PREEMPT, None, "")))
         made.append(Disturbance(at, name, value, endpoint))
     return sorted(made, key=lambda one: (one.after_steps, str(one)))
@@ -110,7 +139,8 @@ def torture(
         if not expected.final:
             raise TortureError("left alone, the program saved no resumable state: there is nothing to compare")
         coming = list(disturbances if disturbances is not None else
-                      plan(seed, len(expected.final), kills=kills, failures=failures))  # fmt: skip
+                      plan(seed, len(expected.final), kills=kills, failures=failures, saves=expected.saves,
+                           promotes=bool(expected.promoted)))  # fmt: skip
         verdict = Verdict(coming, steps=len(expected.final))
         rough = _Attempt(scratch / "rough", folder, command, backend, seed)
         with rough.emulator:
@@ -128,6 +158,7 @@ def torture(
             f"never came to its end: {verdict.starts} starts, the last ended with {status}:\n{rough.tail()}"
         )
     verdict.problems += compare(expected, found)
+    verdict.resumed = [str(one) for one in found.resumed]
     verdict.notes = [*expected.gaps, *found.gaps, *(f"never came about: {one}" for one in left)]
     return verdict
 
@@ -140,6 +171,7 @@ class _Attempt:
     ) -> None:
         self.emulator = Emulator(backend(), state_dir=root / "state", seed=seed)
         self.struck: list[str] = []
+        self._armed: set[Disturbance] = set()
         self._command = command
         self._work = root / "work"
         if folder is None:
@@ -162,8 +194,9 @@ class _Attempt:
                 while program.poll() is None:
                     if time.monotonic() > deadline:
                         raise TortureError(f"the program did not end within {timeout_s:.0f} s")
-                    while left and self._steps() >= left[0].after_steps:
-                        self._strike(left.pop(0), program)
+                    for one in [one for one in left if self._is_due(one)]:
+                        left.remove(one)
+                        self._strike(one, program)
                     time.sleep(POLL_S)
             finally:
                 _kill(program)
@@ -174,12 +207,33 @@ class _Attempt:
     def tail(self, lines: int = 12) -> str:
         return "\n".join(self._log.decode("utf-8", "replace").splitlines()[-lines:])
 
-    def _steps(self) -> int:
-        return len(self.emulator.journal.of("optim_step"))
+    def _is_due(self, one: Disturbance) -> bool:
+        journal = self.emulator.journal
+        if one.what == KILL_PROMOTING:
+            self._arm(one, "http.fail", 503, "promote")
+            return bool(journal.of("promote"))
+        if one.what not in (KILL_SAVED, KILL_SAVING):
+            return len(journal.of("optim_step")) >= one.after_steps
+        saves = journal.of("save_weights")
+        if one.what == KILL_SAVING:
+            if len(saves) == one.after_steps - 1:
+                self._arm(one, "save.duration_s", SLOW_SAVE_S)
+            return len(saves) >= one.after_steps
+        if len(saves) < one.after_steps:
+            return False
+        asked = saves[one.after_steps - 1].began
+        return any(step.began > asked for step in journal.of("optim_step"))
+
+    def _arm(self, one: Disturbance, quirk: str, value: object, endpoint: str = "") -> None:
+        """Prepare the service once for the moment in which the program is killed."""
+        if one not in self._armed:
+            self._armed.add(one)
+            where: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+            self.emulator.quirks.set(quirk, value, times=1, **where)
 
     def _strike(self, one: Disturbance, program: "subprocess.Popen[bytes]") -> None:
         self.struck.append(str(one))
-        if one.what == KILL:
+        if one.what in _KILLS:
             _kill(program)
         elif one.what == PREEMPT:
             for job in self.emulator.world.jobs:

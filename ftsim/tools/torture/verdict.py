@@ -18,6 +18,12 @@ def compare(quiet: Evidence, rough: Evidence) -> list[str]:
         problems.append(f"trained {sum(doubled.values())} rows more often than without disturbance")
     if not missing and not doubled and rough.final != quiet.final:
         problems.append(f"trained the same rows in other steps, from step {_first(quiet.final, rough.final)} on")
+    dropped = [one for one in rough.resumed if not one.optimizer]
+    if len(dropped) > sum(not one.optimizer for one in quiet.resumed):
+        problems.append(
+            f"resumed without the optimizer's state: it loaded {dropped[0].path} with weights only, so the steps after "
+            "it are not those of an undisturbed run"
+        )
     problems += _promotions(quiet, rough)
     problems += _leaks("trainer", quiet.trainers, rough.trainers)
     problems += _leaks("deployment", quiet.deployments, rough.deployments)

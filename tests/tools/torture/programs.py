@@ -1,7 +1,9 @@
-"""Two small recipes over plain HTTP, run as `programs.py careful|naive|leaky|hasty`: 8 steps, a save every second one.
+"""Small recipes over plain HTTP, run as `programs.py careful|naive|...`: 8 steps, a save every second one.
 
-`careful` does everything right; `naive` begins anew after a crash with what it had saved, but from its first row;
-`leaky` never deletes its trainer and makes another at each start; `hasty` promotes the first row it finds.
+`careful` does everything right; `twice` trains the last batch before a save again when it comes back; `weights` comes
+back without the optimizer's state; `anew` uses a new job each time and deletes the old one; `naive` begins anew after a
+crash with what it had saved, but from its first row; `leaky` never deletes its trainer and makes another at each start;
+`hasty` promotes the first row it finds.
 """
 
 import json
@@ -86,10 +88,15 @@ class Trainer:
 
 def main(kind: str) -> None:
     cursor = Path("cursor.json")
-    trainer = Trainer(f"job-{os.getpid()}" if kind == "leaky" else "job")
-    done = json.loads(cursor.read_text()) if cursor.exists() and kind != "leaky" else 0
+    if kind == "anew" and cursor.with_name("job").exists():
+        ask("DELETE", f"/v1/accounts/local/rlorTrainerJobs/{cursor.with_name('job').read_text()}")
+    fresh = kind in ("leaky", "anew")
+    trainer = Trainer(f"job-{os.getpid()}" if fresh else "job")
+    cursor.with_name("job").write_text(trainer.job)
+    done = json.loads(cursor.read_text()) if cursor.exists() and not fresh else 0
     if done:
-        trainer.run("load_weights", path=f"s{done}", optimizer=True)
+        trainer.run("load_weights", path=f"s{done}", optimizer=kind != "weights")
+        done -= kind == "twice"
     saved = {row["name"].rsplit("/", 1)[1] for row in trainer.rows()}
     for number in range(0 if kind == "naive" else done, STEPS):
         trainer.step(number)

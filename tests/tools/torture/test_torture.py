@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from ftsim.cli.main import app
 from ftsim.tools.torture import Disturbance, Evidence, TortureError, Verdict, compare, plan, torture
+from ftsim.tools.torture.evidence import Resumed
+from ftsim.tools.torture.run import KILL_PROMOTING, KILL_SAVED, KILL_SAVING
 from tests.doubles import DictBackend
 
 PROGRAMS = Path(__file__).parent / "programs.py"
@@ -29,7 +31,7 @@ def judge(tmp_path: Path) -> Callable[..., Verdict]:
     return run
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_a_careful_program_survives(judge: Callable[..., Verdict], seed: int) -> None:
     verdict = judge("careful", seed=seed, kills=2, failures=4)
     assert verdict.survived, (verdict.problems, verdict.struck)
@@ -50,6 +52,34 @@ def test_what_a_program_gets_wrong_is_named(judge: Callable[..., Verdict], kind:
     verdict = judge(kind, *KILLS)
     assert any(problem in found for found in verdict.problems), verdict.problems
     assert verdict.starts == 3
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(one, marks=pytest.mark.slow) for one in range(2, 11))])
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [("twice", "rows more often"), ("weights", "resumed without the optimizer's state: it loaded s")],
+)
+def test_whatever_the_seed_a_fault_of_resuming_is_found(
+    judge: Callable[..., Verdict], kind: str, problem: str, seed: int
+) -> None:
+    verdict = judge(kind, seed=seed, kills=1, failures=0)
+    assert any(problem in found for found in verdict.problems), (verdict.problems, verdict.struck)
+    assert verdict.resumed
+    assert "came back to s" in verdict.resumed[0]
+
+
+def test_a_program_that_never_comes_back_to_a_save_is_not_judged(judge: Callable[..., Verdict]) -> None:
+    verdict = judge("anew", seed=1, kills=1, failures=0)
+    assert verdict.problems == []
+    assert not verdict.judged
+    assert not verdict.survived
+
+
+def test_the_kills_that_judge_come_first() -> None:
+    for seed in range(10):
+        made = plan(seed, 20, kills=4, failures=0, saves=5, promotes=True)
+        assert {one.what for one in made} == {"kill", KILL_SAVED, KILL_PROMOTING, KILL_SAVING}
+        assert all(one.after_steps < 5 for one in made if one.what == KILL_SAVED)
 
 
 def test_lost_answers_and_a_preemption_alone_are_survived(judge: Callable[..., Verdict]) -> None:
@@ -108,6 +138,11 @@ A, B, C = ("a",), ("b",), ("c",)
         (Evidence({}, (A, B)), "never promoted m"),
         (Evidence({"m": (A,)}, (A, B)), "wrong checkpoint as m"),
         (Evidence({"m": (A, B), "n": ()}, (A, B)), "promoted n, which"),
+        (
+            Evidence({"m": (A, B)}, (A, B), resumed=[Resumed("j", "s1", 1, False)]),
+            "without the optimizer's state: it loaded s1",
+        ),
+        (Evidence({"m": (A, B)}, (A, B), resumed=[Resumed("j", "s1", 1, True)]), None),
         (Evidence({"m": (A, B)}, (A, B), trainers=["t"]), "leaked 1 trainer, left running: t"),
         (Evidence({"m": (A, B)}, (A, B), deployments=["d"]), "leaked 1 deployment, left running: d"),
         (Evidence({"m": (A, B)}, (A, B), trainers=["t", "u"]), "leaked 2 trainers, left running: t, u"),
