@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -78,7 +79,24 @@ def in_environment(variables: Mapping[str, str], without: Sequence[str] = ()) ->
     for name in without:
         os.environ.pop(name, None)
     try:
-        yield
+        with _in_hub(variables):
+            yield
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _in_hub(variables: Mapping[str, str]) -> Iterator[None]:
+    """Tell the hub library of its cache where it was imported before: it reads its environment once."""
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is None or "HF_HUB_CACHE" not in variables:
+        yield
+        return
+    values = {"HF_HUB_CACHE": variables["HF_HUB_CACHE"], "HF_HUB_OFFLINE": True}
+    before = {name: getattr(constants, name) for name in values}
+    vars(constants).update(values)
+    try:
+        yield
+    finally:
+        vars(constants).update(before)

@@ -83,3 +83,11 @@ def test_a_row_is_shown_as_it_will_be_sent(check) -> None:  # type: ignore[no-un
 @pytest.mark.parametrize("words", [["nothing.jsonl"], [DATA / "stop.jsonl", "--recipe", "ppo"]])
 def test_what_cannot_be_read_or_is_not_known_has_a_status_of_its_own(check, words: list[object]) -> None:  # type: ignore[no-untyped-def]
     assert check(*words).exit_code == 2
+
+
+def test_the_tokenizer_is_found_although_the_hub_library_was_imported_before(check) -> None:  # type: ignore[no-untyped-def]
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_CACHE
+    assert report(check(DATA / "harbour-59.jsonl", "--json"))["rows"] == 59
+    assert before == constants.HF_HUB_CACHE
