@@ -201,6 +201,9 @@ def _weights(folder: Path) -> CheckpointKind | None:
     config = _json_object(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise ValueError("a model has a model_type")
+    # Files that no index names count here too: full weights beside a delta are neither.
+    if len({delta_format(read_shard(path)) is not None for path in folder.glob("model*.safetensors")}) > 1:
+        raise ValueError("a delta lies beside full weights")
     deltas = sum(delta_format(shard) is not None for shard in shards)
     if deltas == len(shards):
         return CheckpointKind.INFERENCE_ARC_V2

@@ -1,4 +1,4 @@
-"""What bodies may cost once they are parsed: estimated while they come, under a budget that follows the free memory."""
+"""Bodies cost memory once they are parsed: estimated while they come, under a budget that follows the free memory."""
 
 import contextlib
 from pathlib import Path
@@ -10,7 +10,7 @@ SMALL = 1 << 16
 """Bytes of a body that nobody counts."""
 _COSTS = ((b",", 64), (b"[", 96), (b"{", 256), (b'"', 24))
 """Bytes that a value, a list, an object and either end of a string take as Python objects and in the parser: upper
-bounds, measured with orjson on CPython 3.11."""
+bounds, reckoned from the sizes of CPython's objects and not measured."""
 
 
 class Budget:
@@ -45,7 +45,7 @@ class Budget:
 
 
 class Share:
-    """What one body costs."""
+    """The cost of one body."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget

@@ -65,7 +65,7 @@ class Guard:
         return any(key.decode("latin-1").removeprefix("tml-") in self._retired for key in sent)
 
     def share(self, scope: Scope) -> Share | None:
-        """What counts the body of a request that was let in; None where it may be as long as it likes."""
+        """Return the counter of the body of a request that was let in; None where it may be as long as it likes."""
         return None if scope["path"] in UNLIMITED else self._budget.share()
 
     def _admit(self, scope: Scope) -> None:

@@ -29,7 +29,7 @@ _QUEUE = 1024
 
 
 def _most_descriptors() -> int:
-    """How many descriptors the process may have."""
+    """Return the number of descriptors that the process may have."""
     try:
         import resource
     except ImportError:  # not a POSIX system

@@ -49,7 +49,7 @@ _TEXT_LIMIT = 256 * 1024**2
 _CHUNK = 1 << 20
 _RESTORED = "restored-"
 _JOURNAL = "journal.jsonl"
-"""What every archive may have beside state; `texts` of its manifest names it and what else a bundle has."""
+"""Members that every archive may have beside state; `texts` of its manifest names it and what else a bundle has."""
 _DIGESTED = ("checkpoint", "model")
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     kind: TypeAdapter(cls)
@@ -104,7 +104,7 @@ def _write(
 
 
 def _believed(file: Path) -> int:
-    """How many bytes an archive of this size may unpack to."""
+    """Return the number of bytes that an archive of this size may unpack to."""
     return limits.MIB + limits.ARCHIVE_RATIO.value * file.stat().st_size
 
 
@@ -257,7 +257,7 @@ def _add(archive: zipfile.ZipFile, key: str, folder: Path) -> dict[str, tuple[in
 
 
 def _check_members(archive: zipfile.ZipFile, believed: int) -> None:
-    """What the directory of the archive says; no member is read beyond the size that stands there."""
+    """Read the directory of the archive; no member is read beyond the size that stands there."""
     members = archive.infolist()
     names = [member.filename for member in members]
     total, most, many = sum(member.file_size for member in members), limits.ARCHIVE.value, limits.ARCHIVE_FILES.value

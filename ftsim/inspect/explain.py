@@ -238,7 +238,7 @@ def _closest(row: ListedRow, found: Sequence[ListedRow], rows: Sequence[ListedRo
 
 
 def _otherness(row: ListedRow, other: ListedRow, rows: Sequence[ListedRow]) -> str:
-    """How another row comes from another session than this one, "" when nothing says that it does.
+    """Tell how another row comes from another session than this one, "" when nothing says that it does.
 
     Sampler rows name their session; of the others the lineage tells: a resume from an older step begins a branch.
     """

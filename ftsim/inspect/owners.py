@@ -16,7 +16,7 @@ _DIGITS = 24
 
 @dataclass(frozen=True)
 class Owner:
-    """What checkpoints belong to: a job, or a training session (`display_name` is then empty)."""
+    """The owner of checkpoints: a job, or a training session (`display_name` is then empty)."""
 
     name: str
     state: str
@@ -32,12 +32,12 @@ class Owner:
 
     @property
     def log_path(self) -> str | None:
-        """Where a recipe's run keeps its log, if that is the current folder, one in it, or in `runs`."""
+        """The folder of a recipe's run, if it is the current folder, one in it, or in `runs`; None elsewhere."""
         near = (".", self.display_name, os.path.join("runs", self.display_name))
         return next((path for path in near if path and self.belongs_to(path)), None)
 
     def belongs_to(self, log_path: str) -> bool:
-        """Whether a recipe with this log_path made the job."""
+        """Tell whether a recipe with this log_path made the job."""
         return self.id.endswith(f"-{_digest(log_path)}")
 
 

@@ -73,7 +73,7 @@ MUTANTS = (
     _kinds("a short shard is whole", "read_shard", "reached != size", "reached > size"),
     _kinds("half a delta is full weights", "_weights", "if deltas or not any(", "if not any("),
     _kinds("half an adapter is one", "_adapter", "name.replace(half, other) not in names", "False"),
-    _kinds("a missing shard is not missed", "_shards", "wanted = present | ", "wanted = present or "),
+    _kinds("a missing shard is not missed", "_shards", "range(1, count + 1)", "range(1, count)"),
     _kinds("LoRA is full-parameter", "_training", "return CheckpointKind.TRAINING_LORA",
            "return CheckpointKind.TRAINING"),
     # lists
@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant("a load forgets the step", "ftsim.compute.checkpoints.dcp", "load",
            'held.step = description["step"]', "pass", "platform"),
     Mutant("an untouched adapter merges", "ftsim.compute.checkpoints.hf", "save_merged",
-           "lora.changes_nothing(held.model)", "False", "platform"),
+           "lora.changes_nothing(live.model)", "False", "platform"),
     # the life of jobs
     Mutant("a tombstone stays for ever", "emulator.core.lifecycle", "Life.settle",
            "self._clock.now() > entity.deleted + RETENTION_S * SECOND",
@@ -118,7 +118,7 @@ MUTANTS = (
            "-int(entity.created)", "platform"),
     # the chain of deltas
     Mutant("a delta is against the first base", "ftsim.compute.checkpoints.sampler", "_delta",
-           "held.snapshot = Snapshot(identity, tensors)", "pass", "hot load"),
+           "live.snapshot = Snapshot(identity, tensors)", "pass", "hot load"),
     Mutant("a delta hides its base", "ftsim.compute.checkpoints.sampler", "_delta", "return previous.identity",
            "return identity", "hot load"),
     _hot_load("any previous snapshot will do", "_plan", "if incremental.previous != pod.current:", "if False:"),

@@ -78,7 +78,7 @@ def test_a_server_may_suffix_sampler_rows_as_it_likes(stage: Stage) -> None:
 def test_an_idle_job_settles_where_the_server_says(stage: Stage, state: str) -> None:
     stage.quirks.set("jobs.inactivity_s", 60.0)
     stage.quirks.set("jobs.inactivity_settles_in", state)
-    stage.job()
+    stage.job(inactivity_s=60.0)
     assert stage.manager.get("job-1")["state"] == "JOB_STATE_RUNNING"
     stage.clock.advance(61)
     assert stage.manager.get("job-1")["state"] == f"JOB_STATE_{state}"

@@ -154,7 +154,7 @@ def tell_unread(request: Request, sent: Sampling, more: Iterable[str] = ()) -> N
 
 
 def streamed_name(request: Request, on: Target, model: str) -> str:
-    """What a stream's chunks call the model: on a hot-loaded deployment, with the snapshot that answers."""
+    """Name the model as a stream's chunks do: on a hot-loaded deployment, with the snapshot that answers."""
     if on.deployment is None or on.pod is None or not on.pod.current:
         return model
     quirks = platform_of(request).world.quirks

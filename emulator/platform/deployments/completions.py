@@ -179,7 +179,7 @@ class Completions:
 
 
 def failure(error: BaseException) -> PlatformError:
-    """What to answer when a generation failed; whoever reached a replica that closes may ask again."""
+    """Return the answer to a generation that failed; whoever reached a replica that closes may ask again."""
     if isinstance(error, ReplicaClosed):
         return Unavailable(f"{error.message}: ask again")
     return Internal(error.message if isinstance(error, BackendError) else str(error))

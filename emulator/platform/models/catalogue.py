@@ -41,7 +41,7 @@ class Catalogue:
     platform: str = table.NEWEST
     files: tuple[Path, ...] = ()
     folders: dict[str, Path] = field(default_factory=dict)
-    """What was added to the table: files that declare more, and folders by name."""
+    """Additions to the table: files that declare more, and folders by name."""
     models: dict[str, CatalogueModel] = field(default_factory=dict)
     training_shapes: dict[str, TrainingShape] = field(default_factory=dict)
     deployment_shapes: dict[str, DeploymentShape] = field(default_factory=dict)

@@ -178,7 +178,9 @@ def test_a_working_trainer_does_not_idle_out(http: httpx.Client, new_job: Callab
         emu.clock.advance(40)
         assert "error" not in wire.run("optim_step", seq)
     emu.clock.advance(40)
-    wire.post("session_heartbeat", {"session_id": wire.created["session_id"]})
+    wire.post("session_heartbeat", {"session_id": wire.created["session_id"]})  # it counts as activity
     emu.clock.advance(40)
-    assert wire.send("optim_step", {"model_id": wire.model_id, "seq_id": 4}).status_code == 404
+    assert "error" not in wire.run("optim_step", 4)
+    emu.clock.advance(61)
+    assert wire.send("optim_step", {"model_id": wire.model_id, "seq_id": 5}).status_code == 404
     assert emu.platform.jobs.get("local", "j1").state == "JOB_STATE_PAUSED"

@@ -19,7 +19,11 @@ TAGS = ("<think>", "</think>", "<|im_", "<tool_call>")
 
 def asked(history: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[int]:
     """The prompt that the chat endpoint makes of a history."""
-    replica = SimpleNamespace(_tokenizer=tokenizer, chat_template=tokenizer.chat_template)
+    replica = SimpleNamespace(
+        _tokenizer=tokenizer,
+        chat_template=tokenizer.chat_template,
+        _tokens=lambda text, **settings: list(tokenizer.encode(text, **settings)),
+    )
     if not history:  # which no client can send
         (text,) = tokenizer.apply_chat_template([[]], tokenize=False, add_generation_prompt=True)
         return list(tokenizer.encode(text, add_special_tokens=False))
