@@ -323,7 +323,7 @@ class Run:
     def _let_time_pass(self, name: str, *, coarse: bool) -> None:
         """A time in whole seconds is still true: the row is made at the very beginning of one."""
         clock, quirks = self.stage.emulator.clock, self.stage.emulator.quirks
-        # A clock that stands runs ahead by a microsecond whenever it is read: a few milliseconds more than what is missing.
+        # A clock that stands runs ahead by a microsecond whenever it is read, hence a few milliseconds more.
         clock.advance((SECOND - clock.now() % SECOND + 5_000) / SECOND if coarse else 0.2)
         if coarse:
             for row in (name, f"{name}-{self.client.session_id}"):
