@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 EMULATOR = sorted((ROOT / "emulator").rglob("*.py"))
 FTSIM = sorted((ROOT / "ftsim").rglob("*.py"))
 WEB = ("fastapi", "starlette", "uvicorn", "httpx", "pydantic")
+COMPUTING = ("errors", "kinds", "limits", "catalogue")
 # The rooms, each with the rooms it may import from: an arrow that is not here points up.
 ROOMS = {
     "emulator.core": set(),
@@ -24,8 +25,8 @@ ROOMS = {
     "emulator.platform": {f"emulator.{room}" for room in ("core", "quirks", "state", "journal", "backend")},
     "emulator.http": {f"emulator.{room}" for room in ("core", "quirks", "state", "journal", "backend", "platform")},
     "ftsim.training": set(),
-    # Of the emulator, what computes knows the protocol, its errors, its kinds and the one catalogue.
-    "ftsim.compute": {"emulator.backend", *(f"emulator.core.{module}" for module in ("errors", "kinds", "catalogue"))},
+    # Of the emulator, what computes knows the protocol, its errors, its kinds, its limits and the one catalogue.
+    "ftsim.compute": {"emulator.backend", *(f"emulator.core.{one}" for one in COMPUTING)},
     "ftsim.extras": set(),
     "ftsim.local": {"emulator", "ftsim.compute", "ftsim.extras"},
     "ftsim.process": {"emulator", "ftsim.compute", "ftsim.local", "ftsim.extras"},

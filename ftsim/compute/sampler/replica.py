@@ -20,6 +20,7 @@ from ftsim.compute.checkpoints.source import open_model
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler import precision
 from ftsim.compute.sampler.engine import Sampler
+from ftsim.compute.sampler.templates import ChatTemplates
 from ftsim.compute.sampler.text import longest_token
 from ftsim.compute.sampler.weights import ServedWeights, fingerprint, link_files
 
@@ -59,6 +60,7 @@ class TorchReplica:
         self._tokenizer = _tokenizer(place)
         context = _context(model, max_context_length)
         self._most_characters = context * longest_token(self._tokenizer)
+        self._templates = ChatTemplates(self._tokenizer, self._most_characters)
         self._sampler = Sampler(model, self._tokenizer, ends=_ends(place, self._tokenizer), context=context)
 
     def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
@@ -120,16 +122,7 @@ class TorchReplica:
         settings: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Prompt tokens of a conversation through the model's chat template; raises `BackendError` when it refuses."""
-        try:
-            text = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                tools=[dict(tool) for tool in tools] or None,
-                add_generation_prompt=True,
-                tokenize=False,
-                **(settings or {}),
-            )
-        except Exception as error:  # templates raise whatever they like
-            raise BackendError(f"the chat template refuses these messages: {error}") from error
+        text = self._templates.render(messages, tools, settings or {})
         return self._tokens(text, add_special_tokens=False)
 
     def _tokens(self, text: str, **settings: bool) -> list[int]:
@@ -151,6 +144,7 @@ class TorchReplica:
             return digest.hexdigest()
 
     def close(self) -> None:
+        self._templates.close()
         self._sampler.close()  # first: a load may wait for its requests
         with self._loading:
             self._closed = True
