@@ -8,6 +8,8 @@ from typer.testing import CliRunner, Result
 
 Ftsim = Callable[..., Result]
 
+os.environ.setdefault("TINKER_TELEMETRY", "0")  # closing a client that reports takes 0.1 s; no test is about that
+
 PREFIXES = ("FIREWORKS_", "TINKER_", "FTSIM_", "HF_", "TRANSFORMERS_", "PYTHONPATH", "NO_PROXY", "no_proxy")
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SERVER_FILE = "server.json"
+TELEMETRY = "TINKER_TELEMETRY"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ServerRecord:
             "FIREWORKS_TRAINER_GATEWAY_URL": self.url,
             "TINKER_BASE_URL": f"{self.url}/training/v1/serverless",
             "TINKER_API_KEY": f"tml-{self.api_key}",  # tinker's client refuses a key that does not begin so
+            TELEMETRY: "0",  # a client that reports waits for the report at its close, 0.1 s at the least
         }
 
 

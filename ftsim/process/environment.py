@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import ftsim
-from emulator.state.server_record import ServerRecord
+from emulator.state.server_record import TELEMETRY, ServerRecord
 
 SHIMS = Path(__file__).parent / "shims"
 PACKAGE_ROOT = Path(ftsim.__file__).parent.parent
@@ -27,6 +27,7 @@ def program_environment(
     environment |= hub_variables
     environment |= {
         **server.variables(),
+        TELEMETRY: base.get(TELEMETRY, "0"),
         "FTSIM_PACKAGE_ROOT": str(PACKAGE_ROOT),
         "PYTHONPATH": joined(str(SHIMS), base.get("PYTHONPATH"), os.pathsep),
     }

@@ -207,6 +207,7 @@ def fireworks_api(
     monkeypatch.setenv("FIREWORKS_API_KEY", fireworks_emulator.api_key)
     monkeypatch.setenv("FIREWORKS_ACCOUNT_ID", fireworks_emulator.account)
     monkeypatch.setenv("FIREWORKS_TRAINER_GATEWAY_URL", fireworks_emulator.url)
+    monkeypatch.setenv("TINKER_TELEMETRY", "0")
     with answered_by(fireworks_emulator) as router:
         yield router
 

@@ -72,7 +72,7 @@ def wait_until(condition: Any) -> None:
 REPORT = """
     import json, os, sys
     variables = ("FIREWORKS_API_KEY", "FIREWORKS_BASE_URL", "FIREWORKS_TRAINER_GATEWAY_URL", "FIREWORKS_ACCOUNT_ID",
-                 "FIREWORKS_CREDENTIAL_CMD", "TINKER_BASE_URL", "TINKER_API_KEY",
+                 "FIREWORKS_CREDENTIAL_CMD", "TINKER_BASE_URL", "TINKER_API_KEY", "TINKER_TELEMETRY",
                  "HF_HUB_OFFLINE", "HF_HUB_CACHE", "NO_PROXY", "EXTRA")
     with open(sys.argv[1], "w") as file:
         json.dump([sys.argv[2:], {name: os.environ.get(name) for name in variables}], file)
@@ -100,6 +100,7 @@ def test_a_program_gets_the_emulators_address_and_key(
         "FIREWORKS_CREDENTIAL_CMD": None,
         "TINKER_BASE_URL": f"{url}/training/v1/serverless",
         "TINKER_API_KEY": "tml-fw_test",
+        "TINKER_TELEMETRY": "0",
         "HF_HUB_OFFLINE": "1",
         "NO_PROXY": "127.0.0.1,localhost,example.com",
         "EXTRA": "1",
@@ -112,6 +113,11 @@ def test_a_program_gets_the_emulators_address_and_key(
 )
 def test_the_programs_exit_status_is_the_runs(state: Path, tmp_path: Path, body: str, status: int) -> None:
     assert go(state, script(tmp_path, body)) == status
+
+
+def test_whoever_wants_telemetry_keeps_it(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINKER_TELEMETRY", "1")
+    assert go(state, "--", "sh", "-c", 'test "$TINKER_TELEMETRY" = 1') == 0
 
 
 def test_a_module_and_a_command_run_too(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
