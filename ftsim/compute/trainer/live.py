@@ -14,10 +14,13 @@ from ftsim.compute.checkpoints.source import Source, open_model
 from ftsim.compute.models.routing import Routers
 from ftsim.compute.quiet import quiet
 from ftsim.compute.trainer import lora, optimizer
+from ftsim.compute.trainer.prototypes import Prototypes, identity
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+_PROTOTYPES = Prototypes()
 
 
 @dataclass
@@ -74,12 +77,8 @@ class LiveModel:
 
 def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtype) -> LiveModel:
     """Load the base, add adapters and projection, freeze what is not trained."""
-    base = open_model(folder, dtype)
-    source = Source.read(folder, base, tensors_of(base))
-    base.requires_grad_(spec.lora is None and not spec.base_only)
-    model: PreTrainedModel | PeftModel = base
-    if spec.lora is not None:
-        model = lora.attach(base, spec.lora)
+    model, source = _prepared(spec, folder, device, dtype)
+    base: PreTrainedModel = model if spec.lora is None else cast("Any", model).get_base_model()
     projection = _projection(spec, base.config.get_text_config().hidden_size)
     for module in filter(None, (model, projection)):
         module.to(device)
@@ -87,7 +86,23 @@ def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtyp
     if projection is not None:
         trained["projection.weight"] = projection.weight
     parameters = list(trained.values()) or [torch.zeros(1)]
-    return LiveModel(spec, source, model.eval(), projection, trained, optimizer.create(parameters), Routers(base))
+    return LiveModel(spec, source, model, projection, trained, optimizer.create(parameters), Routers(base))
+
+
+def _prepared(
+    spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtype
+) -> "tuple[PreTrainedModel | PeftModel, Source]":
+    """The base with its adapters, weights that are not trained frozen, on the CPU; and what goes along with it."""
+
+    def make() -> "tuple[PreTrainedModel | PeftModel, Source]":
+        base = open_model(folder, dtype)
+        source = Source.read(folder, base, tensors_of(base))
+        base.requires_grad_(spec.lora is None and not spec.base_only)
+        return (base if spec.lora is None else lora.attach(base, spec.lora)).eval(), source
+
+    if device.type != "cpu":
+        return make()
+    return _PROTOTYPES.get((identity(folder), dtype, spec.lora, spec.base_only), make)
 
 
 def _projection(spec: ModelSpec, hidden: int) -> nn.Linear | None:
