@@ -1,4 +1,4 @@
-"""What the pretend platform may ask of whatever really computes.
+"""The protocol of a backend: all that the pretend platform may ask of whatever really computes.
 
 The emulator never imports torch. It talks to a `Backend`, and everything that crosses this line is plain data: strings,
 numbers, lists, mappings and folders on disk. `ftsim.compute.backend` implements it with real models, tests with dicts.
@@ -74,7 +74,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What get_info tells about a model (WIRE 2.4)."""
+    """The facts that get_info tells about a model (WIRE 2.4)."""
 
     arch: str
     model_name: str
@@ -84,7 +84,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class SavedState:
-    """What a save wrote: optimizer step at that moment, and for a delta the snapshot it must be applied to."""
+    """Describes a finished save: the optimizer step then, and for a delta the snapshot it must be applied to."""
 
     step: int
     previous_snapshot: str | None = None
@@ -141,7 +141,7 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """What an answer must be: JSON by a schema, as `json.dumps` writes it, with literal text around it."""
+    """The form that an answer must have: JSON by a schema, as `json.dumps` writes it, with literal text around it."""
 
     schema: Mapping[str, Any]
     before: str = ""
@@ -232,7 +232,7 @@ class Replica(Protocol):
         compression_format: str = "arc_v2",
         in_place: bool = False,
     ) -> None:
-        """Apply an arc delta to the weights held now; checksums are verified before anything is replaced.
+        """Apply an arc delta to the weights served now; checksums are verified before anything is replaced.
 
         With `in_place` a failure spoils the weights, as in an engine that works on its only copy (FAILURES E11).
         """
@@ -267,7 +267,7 @@ class Replica(Protocol):
         """
 
     def fingerprint(self) -> str:
-        """A digest of the weights held now; equal digests mean bit-equal weights."""
+        """A digest of the weights served now; equal digests mean bit-equal weights."""
 
     def close(self) -> None: ...
 
@@ -288,13 +288,13 @@ class Backend(Protocol):
     """The factory the emulator is given; cheap to construct, torch is imported at the first trainer or replica."""
 
     def ready(self) -> bool:
-        """Whether trainers can be opened without a long first import (GET /readyz)."""
+        """Tell whether trainers can be opened without a long first import (GET /readyz)."""
 
     def warm(self) -> None:
         """Do the long first import now."""
 
     def knows(self, base_model: str) -> bool:
-        """Whether the backend has weights for this resource name."""
+        """Tell whether the backend has weights for this resource name."""
 
     def folder(self, base_model: BaseModel) -> Path:
         """Hugging Face files of a base model, built on first use; raises `BackendError` when unknown."""

@@ -257,8 +257,10 @@ class Emulator:
         if lost := self.platform.lost:
             _log.warning(
                 "ftsim: %d things without a row were moved to %s, the first is %s; `ftsim state gc` deletes them",
-                len(lost), folder.root / LOST, lost[0],
-            )  # fmt: skip
+                len(lost),
+                folder.root / LOST,
+                lost[0],
+            )
 
     def _build_catalogue(self, world: World) -> Catalogue:
         catalogue = Catalogue.load(*(Path(path) for path in self._catalogue), platform=world.platform)

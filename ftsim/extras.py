@@ -1,4 +1,4 @@
-"""What is installed only when it is asked for: the extras, and the sentence that names a missing one.
+"""The extras, which are installed only when asked for, and the sentence that names a missing one.
 
 Without any extra there is the emulator with its light backend, and the commands that look at it.
 """
@@ -9,12 +9,22 @@ from importlib.util import find_spec
 DISTRIBUTION = "ftsim-emulator"
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": (
-        "torch", "numpy", "transformers", "tokenizers", "peft", "safetensors", "huggingface_hub", "fireworks",
-        "fireworks_delta_compression", "fsspec", "pyarrow", "llguidance",
+        "torch",
+        "numpy",
+        "transformers",
+        "tokenizers",
+        "peft",
+        "safetensors",
+        "huggingface_hub",
+        "fireworks",
+        "fireworks_delta_compression",
+        "fsspec",
+        "pyarrow",
+        "llguidance",
     ),
     "testing": ("pytest", "hypothesis", "respx", "httpx_aiohttp"),
     "plot": ("matplotlib",),
-}  # fmt: skip
+}
 """The modules that each extra brings, as they are imported; pyproject.toml says which distributions these are."""
 
 
@@ -30,7 +40,7 @@ def require(extra: str, what: str) -> None:
 
 
 def explained(error: ModuleNotFoundError) -> str | None:
-    """What to say of an import that failed for want of an extra; None when the module belongs to none of them."""
+    """Explain an import that failed for want of an extra; None when the module belongs to none of them."""
     module = (error.name or "").partition(".")[0]
     for extra, modules in EXTRAS.items():
         if module in modules:
@@ -39,6 +49,6 @@ def explained(error: ModuleNotFoundError) -> str | None:
 
 
 def sentence(extra: str, needs: str) -> str:
-    """How to get an extra, in one sentence."""
+    """The sentence that says how to get an extra."""
     light = "" if extra != "train" else ', or use the light backend: ftsim serve --light, Emulator(backend="light")'
     return f"{needs} the extra [{extra}]: pip install '{DISTRIBUTION}[{extra}]'{light}"

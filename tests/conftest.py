@@ -1,10 +1,15 @@
-"""What holds for every test."""
+"""Fixtures and checks of every test."""
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 
 import pytest
 from typer.testing import CliRunner, Result
+
+# An installed ftsim brings its pytest plugin along; a checkout on the path has to name it.
+if not entry_points(group="pytest11", name="ftsim"):
+    pytest_plugins = ["ftsim.testing.plugin"]
 
 Ftsim = Callable[..., Result]
 

@@ -85,9 +85,12 @@ class DictReplica(LightReplica):
 
 
 def _recite(
-    result: Generation, stops: Sequence[str], future: "Future[Generation]", tell: Tell | None,
+    result: Generation,
+    stops: Sequence[str],
+    future: "Future[Generation]",
+    tell: Tell | None,
     before: Callable[[int], None],
-) -> None:  # fmt: skip
+) -> None:
     """Tell a generation token by token, until it is cancelled or `before` fails."""
     news = spoken(result, stops)
     try:

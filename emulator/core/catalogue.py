@@ -30,7 +30,7 @@ _VERSION = re.compile(r"(?<=\d)p(?=\d)")
 
 
 class ModelFacts(NamedTuple):
-    """What the table says of a base model; lengths in tokens, "" and 0 where nothing was read."""
+    """Holds the table's facts about a base model; lengths in tokens, "" and 0 where nothing was read."""
 
     name: str
     since: str = PLATFORMS[0]
@@ -48,7 +48,7 @@ class ModelFacts(NamedTuple):
 
 
 class ShapeFacts(NamedTuple):
-    """What the table says of a training shape; `accelerator_count` of one node."""
+    """Holds the table's facts about a training shape; `accelerator_count` of one node."""
 
     name: str
     since: str
@@ -63,9 +63,18 @@ class ShapeFacts(NamedTuple):
 
 
 MODEL_FIELDS = (
-    "name", "since", "parameters", "context", "training context", "moe or dense", "tokenizer", "flags", "created",
-    "serverless", "display name",
-)  # fmt: skip
+    "name",
+    "since",
+    "parameters",
+    "context",
+    "training context",
+    "moe or dense",
+    "tokenizer",
+    "flags",
+    "created",
+    "serverless",
+    "display name",
+)
 SHAPE_FIELDS = tuple(field.replace("_", " ") for field in ShapeFacts._fields)
 
 
@@ -150,7 +159,7 @@ def table() -> Table:
 
 
 def find(name: str) -> ModelFacts | None:
-    """What is known of a full model name: its row, or what its family says; None for a name of no known family."""
+    """Find the facts about a full model name: its row, or what its family says; None for a name of no known family."""
     if (listed := table().models.get(name)) is not None or not name.startswith(PREFIX):
         return listed
     short = name.removeprefix(PREFIX)
@@ -160,9 +169,16 @@ def find(name: str) -> ModelFacts | None:
     moe = family.moe or _SPARSE.search(short) is not None
     model_type, stand_in = family.sparse if moe else family.dense
     return ModelFacts(
-        name, context_length=OTHERS_CONTEXT, training_context_length=OTHERS_CONTEXT, moe=moe,
-        tokenizer=repository(short), flags=("sl",), display_name=short, model_type=model_type, stand_in=stand_in,
-    )  # fmt: skip
+        name,
+        context_length=OTHERS_CONTEXT,
+        training_context_length=OTHERS_CONTEXT,
+        moe=moe,
+        tokenizer=repository(short),
+        flags=("sl",),
+        display_name=short,
+        model_type=model_type,
+        stand_in=stand_in,
+    )
 
 
 def family_of(short: str) -> Family:
@@ -218,9 +234,17 @@ def _model(cells: list[str]) -> ModelFacts:
 def _shape(cells: list[str]) -> ShapeFacts:
     name, since, base, mode, context, accelerator, count, nodes, version, deployment = cells
     return ShapeFacts(
-        full(name, "trainingShapes"), since, full(base), mode, int(context), accelerator, int(count or 0),
-        int(nodes or 0), version, full(deployment, "deploymentShapes") if deployment else "",
-    )  # fmt: skip
+        full(name, "trainingShapes"),
+        since,
+        full(base),
+        mode,
+        int(context),
+        accelerator,
+        int(count or 0),
+        int(nodes or 0),
+        version,
+        full(deployment, "deploymentShapes") if deployment else "",
+    )
 
 
 def full(name: str, collection: str = "models") -> str:

@@ -14,7 +14,7 @@ from emulator.core.errors import SERVERLESS
 
 
 class Callers(StrEnum):
-    """Who may call an endpoint; the value is what docs/wire.md prints."""
+    """Names those who may call an endpoint; the value is what docs/wire.md prints."""
 
     ANYONE = "anyone"
     LINK = "whoever has the signed link"
@@ -177,9 +177,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )  # fmt: skip
 """All rows. Where two paths could both be meant, the one with the verb (`:cancel`) is read first."""
 
-NAMES = tuple(dict.fromkeys(
-    row.name for row in ENDPOINTS if row.callers not in (Callers.ANYONE, Callers.CONTROL)
-))  # fmt: skip
+NAMES = tuple(dict.fromkeys(row.name for row in ENDPOINTS if row.callers not in (Callers.ANYONE, Callers.CONTROL)))
 """Every name that a switch may select: health and the control API are never struck by one."""
 
 _UNLISTED = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/.*)")
@@ -200,7 +198,7 @@ def is_known(name: str) -> bool:
 
 
 def selectors(name: str) -> Mapping[str, str]:
-    """What a switch selects by when it names an endpoint: `GET /path` means the endpoint's name and the path's ids."""
+    """Selectors of a switch that names an endpoint: `GET /path` means the endpoint's name and the path's ids."""
     if (match := _UNLISTED.fullmatch(name)) is None:
         return {"endpoint": name}
     found, ids = endpoint(match[1], match[2])

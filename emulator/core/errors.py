@@ -109,8 +109,14 @@ class StorageFailed(PlatformError):
 
 
 SERVERLESS = "/training/v1/serverless/"
-_KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-          409: "conflict_error", 429: "rate_limit_error"}  # fmt: skip
+_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
 _CODES = {1: "cancelled", 3: "invalid_argument", 4: "deadline_exceeded", 5: "not_found", 6: "already_exists",
           7: "permission_denied", 8: "resource_exhausted", 9: "failed_precondition", 12: "unimplemented",
           13: "internal", 14: "unavailable", 16: "unauthenticated"}  # fmt: skip

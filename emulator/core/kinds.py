@@ -24,9 +24,11 @@ _ITEM_SIZE = {
 }  # fmt: skip
 _FRAMES = {b"\x28\xb5\x2f\xfd": "arc_v2", b"ARC3": "arc_v3"}
 _OTHER_HALF = {
-    ".lora_A": ".lora_B", ".lora_B": ".lora_A",
-    ".lora_embedding_A": ".lora_embedding_B", ".lora_embedding_B": ".lora_embedding_A",
-}  # fmt: skip
+    ".lora_A": ".lora_B",
+    ".lora_B": ".lora_A",
+    ".lora_embedding_A": ".lora_embedding_B",
+    ".lora_embedding_B": ".lora_embedding_A",
+}
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 

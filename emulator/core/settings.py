@@ -43,7 +43,7 @@ def settings(cls: type) -> Mapping[str, Setting]:
 
 
 def values(cls: type, source: object) -> dict[str, Any]:
-    """What an object says in the fields that `cls` declares."""
+    """The values of an object in the fields that `cls` declares."""
     return {name: getattr(source, name) for name in settings(cls)}
 
 

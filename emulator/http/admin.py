@@ -66,12 +66,15 @@ async def state(request: Request) -> Response:
     world = platform.world
     jobs = [
         {
-            "name": job.name, "state": job.state, "base_model": job.base_model, "lora_rank": job.lora_rank,
+            "name": job.name,
+            "state": job.state,
+            "base_model": job.base_model,
+            "lora_rank": job.lora_rank,
             "live_models": platform.trainers.live_models(job.name),
             "checkpoints": [{"id": r.id, "kind": r.kind, "step": r.step} for r in world.checkpoints.of(job.name)],
         }
         for job in _of_caller(request, world.jobs)
-    ]  # fmt: skip
+    ]
     sessions = [
         {
             "name": s.name,
@@ -300,9 +303,14 @@ def _journal(request: Request) -> Journal:
 
 
 def _setting(setting: Setting) -> dict[str, Any]:
-    return {"name": setting.name, "value": setting.value, "where": dict(setting.where), "left": setting.left,
-            "chance": setting.chance,
-            "until": None if setting.until is None else rfc3339(setting.until)}  # fmt: skip
+    return {
+        "name": setting.name,
+        "value": setting.value,
+        "where": dict(setting.where),
+        "left": setting.left,
+        "chance": setting.chance,
+        "until": None if setting.until is None else rfc3339(setting.until),
+    }
 
 
 def _exchange(entry: Exchange) -> dict[str, Any]:

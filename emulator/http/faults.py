@@ -22,9 +22,14 @@ from emulator.quirks.engine import Quirk, Quirks, T
 
 _CODES = {400: 3, 401: 16, 402: 8, 403: 7, 404: 5, 409: 6, 410: 5, 412: 9, 429: 8, 500: 13, 502: 14, 503: 14, 504: 4}
 _FAULTS = (
-    calls.FAIL, calls.APPLY_THEN_FAIL, calls.LOSE_REPLY, calls.RESET, calls.DELAY_S, calls.CUT_BODY,
+    calls.FAIL,
+    calls.APPLY_THEN_FAIL,
+    calls.LOSE_REPLY,
+    calls.RESET,
+    calls.DELAY_S,
+    calls.CUT_BODY,
     calls.SLOW_BODY_S,
-)  # fmt: skip
+)
 _PIECES = 8
 
 

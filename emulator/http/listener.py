@@ -112,10 +112,19 @@ class Listener(uvicorn.Server):
 
     def __init__(self, app: "ASGIApp", headers: Sequence[tuple[str, str]] = ()) -> None:
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", server_header=False,
-            timeout_graceful_shutdown=2, timeout_keep_alive=limits.KEEP_S.value, loop="asyncio", http=_Protocol,
-            ws="none", headers=list(headers), backlog=_ACCEPTED,
-        )  # fmt: skip
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=limits.KEEP_S.value,
+            loop="asyncio",
+            http=_Protocol,
+            ws="none",
+            headers=list(headers),
+            backlog=_ACCEPTED,
+        )
         super().__init__(config)
         self.up = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None

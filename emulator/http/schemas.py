@@ -113,16 +113,21 @@ SHAPE_VERSION = obj(
         "snapshot": obj(
             {"maxSupportedContextLength": INTEGER, "trainerMode": STRING},
             {
-                "trainerImageTag": STRING, "nodeCount": INTEGER, "deploymentShapeVersion": STRING,
-                "acceleratorType": STRING, "acceleratorCount": INTEGER, "baseModelWeightPrecision": STRING,
+                "trainerImageTag": STRING,
+                "nodeCount": INTEGER,
+                "deploymentShapeVersion": STRING,
+                "acceleratorType": STRING,
+                "acceleratorCount": INTEGER,
+                "baseModelWeightPrecision": STRING,
                 "trainerShardingScheme": obj({}, {"pipelineParallelism": INTEGER}),
             },
         ),
     }
-)  # fmt: skip
+)
 SHAPE_VERSION["properties"]["name"] = {
-    "type": "string", "pattern": f"^accounts/{ID}/trainingShapes/{ID}/versions/{ID}$",
-}  # fmt: skip
+    "type": "string",
+    "pattern": f"^accounts/{ID}/trainingShapes/{ID}/versions/{ID}$",
+}
 LINKS = obj({"filenameToSignedUrls": {"type": "object", "additionalProperties": STRING}})
 PROMOTED: Schema = {
     "type": "object",

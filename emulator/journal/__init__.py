@@ -1,1 +1,1 @@
-"""What was asked of the platform: kept, written to a file without keys."""
+"""The journal of all that was asked of the platform: kept, and written to a file without keys."""

@@ -49,9 +49,15 @@ def versions() -> dict[str, str]:
 def write(journal: Journal, *, seed: int, account: str) -> Iterator[bytes]:
     """The lines of a journal file."""
     header = {
-        "kind": "journal", "format": FORMAT, "seed": seed, "boot": journal.boot, "account": account,
-        "complete": journal.complete, "dropped": journal.dropped, "versions": versions(),
-    }  # fmt: skip
+        "kind": "journal",
+        "format": FORMAT,
+        "seed": seed,
+        "boot": journal.boot,
+        "account": account,
+        "complete": journal.complete,
+        "dropped": journal.dropped,
+        "versions": versions(),
+    }
     yield orjson.dumps(header) + b"\n"
     for entry in journal.entries:
         yield orjson.dumps(as_json(entry, journal.redactor)) + b"\n"

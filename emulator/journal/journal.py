@@ -1,4 +1,4 @@
-"""What was asked: every exchange, the world changes it caused, the quirks that touched it, and what was done by hand.
+"""The journal: every exchange, the world changes it caused, the quirks that touched it, and what was done by hand.
 
 Headers, and so keys, are not kept; a key that stands in a body is hidden. The newest entries stay, within a budget of
 memory. A journal that is complete can be replayed (`emulator.journal.file` writes, `ftsim.inspect.replay` replays it).
@@ -126,7 +126,7 @@ class Journal:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing was dropped and the world was empty at the beginning: only then a replay can be exact."""
+        """True when nothing was dropped and the world was empty at the beginning: only then a replay can be exact."""
         return self.dropped == 0 and self.began_empty
 
     def of(self, name: str) -> list[Exchange]:

@@ -1,4 +1,4 @@
-"""What must never be written down: keys, tokens, passwords, signatures of links; by their names and their shapes."""
+"""Secrets are never written down: keys, tokens, passwords, signatures of links; by their names and their shapes."""
 
 import re
 from collections.abc import Iterable
@@ -6,20 +6,38 @@ from collections.abc import Iterable
 HIDDEN = b"[hidden]"
 
 NAMES = (
-    r"[\w.-]{0,40}?api[_-]?key", r"(?:access|private|secret|signing|encryption|account|shared|ssh)[_-]?key(?:[_-]?id)?",
+    r"[\w.-]{0,40}?api[_-]?key",
+    r"(?:access|private|secret|signing|encryption|account|shared|ssh)[_-]?key(?:[_-]?id)?",
     r"[\w.-]{0,40}?secret(?:[_-]?(?:access[_-]?)?key|[_-]?value)?",
-    r"[\w.-]{0,40}?(?:password|passwd|passphrase)", r"pwd", r"credentials?", r"connection[_-]?string",
+    r"[\w.-]{0,40}?(?:password|passwd|passphrase)",
+    r"pwd",
+    r"credentials?",
+    r"connection[_-]?string",
     r"[\w.-]{0,40}?(?:access|refresh|auth|api|bearer|session|security|oauth|bot|hf|hub|github|gitlab)[_-]?token",
-    r"id[_-]?token", r"(?:proxy[_-]?)?authorization", r"(?:set[_-]?)?cookie", r"jwt", r"signature", r"sig",
-)  # fmt: skip
+    r"id[_-]?token",
+    r"(?:proxy[_-]?)?authorization",
+    r"(?:set[_-]?)?cookie",
+    r"jwt",
+    r"signature",
+    r"sig",
+)
 """Names whose values are secrets, in any case, with `_`, `-` or nothing between words.
 
 `token` alone is one only where its value cannot be a piece of text: rows of log-probabilities have such a field.
 """
 _WORDS = (
-    b"key", b"secret", b"pass", b"pwd", b"credential", b"connection", b"token", b"authorization", b"cookie", b"jwt",
+    b"key",
+    b"secret",
+    b"pass",
+    b"pwd",
+    b"credential",
+    b"connection",
+    b"token",
+    b"authorization",
+    b"cookie",
+    b"jwt",
     b"sig",
-)  # fmt: skip
+)
 _APART = rb"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-F]{2}))"  # nothing but an escape of a URL stands directly before it
 SHAPES = (
     _APART + rb"(?:fw|tml)[_-][A-Za-z0-9_-]{16,}",
@@ -66,7 +84,7 @@ class Redactor:
         self._keys = sorted({key.encode() for key in keys if key}, key=len, reverse=True)
 
     def finds(self, *raw: bytes) -> bool:
-        """Whether a known key is in one of these."""
+        """Tell whether a known key is in one of these."""
         return any(key in one for key in self._keys for one in raw)
 
     def known(self, raw: bytes) -> bytes:

@@ -59,9 +59,13 @@ class LightBackend:
             config = _json(folder / "adapter_config.json")
             about = self.describe(self.folder(base_model))
             return ModelDescription(
-                about.model_type, about.parameter_count, about.context_length, about.moe,
-                lora_rank=config["r"], target_modules=config["target_modules"],
-            )  # fmt: skip
+                about.model_type,
+                about.parameter_count,
+                about.context_length,
+                about.moe,
+                lora_rank=config["r"],
+                target_modules=config["target_modules"],
+            )
         config = _json(folder / "config.json")
         count = len(files.read_weights(folder))
         return ModelDescription(config["model_type"], count, config["max_position_embeddings"], "num_experts" in config)

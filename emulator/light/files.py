@@ -105,7 +105,7 @@ def write_training(folder: Path, state: Mapping[str, Any] | None = None, rank: i
 
 
 def read_training(folder: Path, rank: int) -> dict[str, Any]:
-    """What `write_training` was given; raises BackendError for another rank or another backend's state."""
+    """Read back what `write_training` was given; raises BackendError for another rank or another backend's state."""
     try:
         lora = json.loads((folder / "training_state.json").read_bytes())["lora"]
         state = json.loads((folder / _STATE).read_bytes())
@@ -128,7 +128,7 @@ def read_weights(folder: Path) -> list[float]:
 
 
 def read_adapter(folder: Path, rank: int | None = None) -> list[float]:
-    """What an adapter adds to the weights; raises BackendError, also for another rank than `rank`."""
+    """Read what an adapter adds to the weights; raises BackendError, also for another rank than `rank`."""
     tensors, _ = read_tensors(folder / "adapter_model.safetensors")
     wide = unpack(tensors.get(f"{ADAPTER}.lora_B.weight", b""))
     found = len(wide) // SIZE

@@ -13,7 +13,7 @@ from emulator.backend import BackendError
 
 
 class Position(NamedTuple):
-    """What a datum's tensors hold for one target."""
+    """Holds the entries of a datum's tensors for one target."""
 
     weight: float = 1.0
     old: float = 0.0

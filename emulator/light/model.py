@@ -1,4 +1,4 @@
-"""What the light backend trains: four logits, their gradients, their AdamW."""
+"""The model that the light backend trains: four logits, their gradients, their AdamW."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,13 @@ from emulator.light.files import SIZE
 from emulator.light.losses import Loss, Position, Settings
 
 ADAM_DEFAULTS = {
-    "learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-12, "weight_decay": 0.0, "grad_clip_norm": 0.0,
-}  # fmt: skip
+    "learning_rate": 1e-4,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "eps": 1e-12,
+    "weight_decay": 0.0,
+    "grad_clip_norm": 0.0,
+}
 
 
 LARGEST = 3.4e38
@@ -148,7 +153,7 @@ class LightModel:
         return {**told, "lr": adam["learning_rate"], "step": float(self.step)}
 
     def state(self) -> dict[str, Any]:
-        """What a resumable save keeps; floats survive JSON to the last bit."""
+        """The state that a resumable save keeps; floats survive JSON to the last bit."""
         kept = {"weights": self.trained, "moment": self.moment, "square": self.square}
         return {**kept, "updates": self.updates, "step": self.step}
 

@@ -116,7 +116,7 @@ class LightReplica:
         return files.pack(self._weights).hex()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Give nothing back: nothing is open."""
 
     def _limit(self, request: GenerateRequest) -> int:
         length, wanted = len(request.prompt), request.max_tokens
@@ -152,7 +152,7 @@ def recite(result: Generation, stops: Sequence[str], tell: Tell) -> None:
 
 
 def spoken(result: Generation, stops: Sequence[str]) -> list[tuple[Sequence[GeneratedToken], str]]:
-    """What there is to tell: the echoed prompt, then each token with the text that no stop string can take back."""
+    """The news to tell: the echoed prompt, then each token with the text that no stop string can take back."""
     news: list[tuple[Sequence[GeneratedToken], str]] = []
     if result.prompt_tokens:
         news.append((result.prompt_tokens, "".join(token.text for token in result.prompt_tokens)))
@@ -166,7 +166,7 @@ def spoken(result: Generation, stops: Sequence[str]) -> list[tuple[Sequence[Gene
 
 
 def _held_back(text: str, stops: Sequence[str]) -> int:
-    """How many last characters may be the beginning of a stop string."""
+    """The number of last characters that may be the beginning of a stop string."""
     longest = max((len(stop) for stop in stops), default=0)
     for size in range(min(longest, len(text)), 0, -1):
         if any(stop.startswith(text[-size:]) for stop in stops):

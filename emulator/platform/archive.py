@@ -54,11 +54,17 @@ _DIGESTED = ("checkpoint", "model")
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     kind: TypeAdapter(cls)
     for kind, cls in (
-        ("job", Job), ("checkpoint", Checkpoint), ("model", Model), ("operation", Operation),
-        ("deployment", Deployment), ("snapshot_load", SnapshotLoad), ("session", Session), ("run", Run),
+        ("job", Job),
+        ("checkpoint", Checkpoint),
+        ("model", Model),
+        ("operation", Operation),
+        ("deployment", Deployment),
+        ("snapshot_load", SnapshotLoad),
+        ("session", Session),
+        ("run", Run),
         ("sampling_route", SamplingRoute),
     )
-}  # fmt: skip
+}
 
 
 def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | None = None) -> Path:
@@ -72,10 +78,15 @@ def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | 
                 pinned[key] = platform.blobs.pin(key)
             texts = {name: list(chunks) for name, chunks in (extra or {}).items()}
         about = {
-            "kind": "state", "format": FORMAT, "account": platform.account, "time": moment,
+            "kind": "state",
+            "format": FORMAT,
+            "account": platform.account,
+            "time": moment,
             "platform": world.platform,
-            "ids": ids, "versions": journal_file.versions(), "texts": sorted(texts),
-        }  # fmt: skip
+            "ids": ids,
+            "versions": journal_file.versions(),
+            "texts": sorted(texts),
+        }
         texts["world.json"] = [orjson.dumps(entities)]
         if not _write(aside, zipfile.ZIP_DEFLATED, about, pinned, texts):
             _write(aside, zipfile.ZIP_STORED, about, pinned, texts)

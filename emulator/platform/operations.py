@@ -31,12 +31,15 @@ class Operations:
             error = {"code": 13, "message": "the copy was interrupted", "details": []}
             return self._world.operations.put(
                 Operation(
-                    account=account, id=self._world.ids.hex(32), created=now, metadata=metadata,
+                    account=account,
+                    id=self._world.ids.hex(32),
+                    created=now,
+                    metadata=metadata,
                     pending=wait.to(DONE, now),
                     response=response if ends_with == "response" else None,
                     error=error if ends_with == "error" else None,
                 )
-            )  # fmt: skip
+            )
 
     def read(self, account: str, operation_id: str) -> Operation:
         """One look at an operation; raises NotFound."""

@@ -51,9 +51,7 @@ class Platform:
         self.deployments = Deployments(world, catalogue, self.models)
         self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
         self.samplers = Samplers(world, self.sessions, self.checkpoints, self.replicas, self.models)
-        self.completions = Completions(
-            world, self.deployments, self.hotload, self.replicas, self.models, self.samplers
-        )  # fmt: skip
+        self.completions = Completions(world, self.deployments, self.hotload, self.replicas, self.models, self.samplers)
         self.deployments.on_pod_gone(lambda pod, _: self.replicas.close(pod.identity))
         self.deployments.on_pod_gone(lambda _, keys: references.let_go(world, blobs, keys))
         self.hotload.on_unload(lambda keys: references.let_go(world, blobs, keys))

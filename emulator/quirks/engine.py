@@ -143,9 +143,15 @@ class Quirks:
         self._lock = threading.Lock()
 
     def set(
-        self, quirk: str | Quirk[Any], value: Any, *, times: int | None = None, for_s: float | None = None,
-        chance: float = 1.0, **where: str,
-    ) -> Setting:  # fmt: skip
+        self,
+        quirk: str | Quirk[Any],
+        value: Any,
+        *,
+        times: int | None = None,
+        for_s: float | None = None,
+        chance: float = 1.0,
+        **where: str,
+    ) -> Setting:
         """Turn a switch on; raises InvalidArgument for an unknown name, selector or endpoint and for a wrong type.
 
         With a `chance` below 1 a matching call is struck with that probability; one that is not costs no budget.

@@ -47,7 +47,7 @@ class Blobs:
             raise _explain(error, root) from error
 
     def path(self, key: str) -> Path:
-        """Where the blob of this key is; raises ValueError when the key would leave the root."""
+        """The folder of the blob of this key; raises ValueError when the key would leave the root."""
         if key.startswith("/") or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
             raise ValueError(f"not a blob key: {key[:120]!r}")
         return self.root / key
@@ -155,7 +155,7 @@ class Blobs:
             raise _explain(error, self.root) from error
 
     def failure(self, error: OSError) -> StorageFailed:
-        """What to tell people about a write below the root that the disk did not take."""
+        """Tell people about a write below the root that the disk did not take."""
         return _explain(error, self.root)
 
     def discard(self, staged: Path) -> None:

@@ -163,7 +163,7 @@ class Database(Store):
 
 
 def unreadable(error: Exception) -> StorageFailed:
-    """What to tell people about a database that cannot be read."""
+    """Tell people about a database that cannot be read."""
     cause = getattr(error, "__cause__", None) or error
     return StorageFailed(
         f"the state folder's metadata.sqlite is damaged ({cause}): move it away, and `ftsim state recover` makes a new "

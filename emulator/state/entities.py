@@ -49,7 +49,7 @@ class Job:
 
     @cached_property
     def subject(self) -> Subject:
-        """What its quirks are selected by."""
+        """The names that its quirks are selected by."""
         return Subject(account=self.account, job=self.id)
 
     @property
@@ -58,7 +58,7 @@ class Job:
 
     @property
     def machine(self) -> str:
-        """What its models share with no other job's."""
+        """The place that its models share with no other job's."""
         return self.name
 
 
@@ -102,7 +102,7 @@ class Checkpoint:
 
     @cached_property
     def subject(self) -> Subject:
-        """What its quirks are selected by."""
+        """The names that its quirks are selected by."""
         owner = OwnerName.parse(self.owner)
         return Subject(account=owner.account, job=owner.id, checkpoint=self.id)
 
@@ -163,7 +163,7 @@ class Operation:
 
     @cached_property
     def subject(self) -> Subject:
-        """What its quirks are selected by."""
+        """The names that its quirks are selected by."""
         return Subject(account=self.account)
 
 
@@ -232,7 +232,7 @@ class Deployment(DeploymentSettings):
 
     @cached_property
     def subject(self) -> Subject:
-        """What its quirks are selected by."""
+        """The names that its quirks are selected by."""
         return Subject(account=self.account, deployment=self.id)
 
 
@@ -293,7 +293,7 @@ class Session:
 
     @cached_property
     def subject(self) -> Subject:
-        """What its quirks are selected by."""
+        """The names that its quirks are selected by."""
         return Subject(account=self.account, job=self.id)
 
     @property

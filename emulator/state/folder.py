@@ -76,11 +76,11 @@ def opened(root: Path, patience_s: float = 0.0) -> Iterator[StateFolder]:
     nor read.
     """
     read_only = ""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as locks:
         try:
             _make(root)
             _refuse_foreign(root)
-            held.enter_context(locked(root, patience_s))
+            locks.enter_context(locked(root, patience_s))
             _mark(root)
         except OSError as error:
             if error.errno not in _WRITE_REFUSED or not (root / METADATA).is_file():
@@ -94,7 +94,7 @@ def opened(root: Path, patience_s: float = 0.0) -> Iterator[StateFolder]:
 
 
 def blobs_there(root: Path) -> int:
-    """How many blobs with a record lie in a state folder."""
+    """Count the blobs with a record that lie in a state folder."""
     return sum(1 for _ in (root / BLOBS).rglob(RECORD))
 
 

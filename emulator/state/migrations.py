@@ -22,8 +22,16 @@ OLDEST = 3
 BOOT: Key = ("meta", "boot")
 Bodies = dict[Key, dict[str, Any]]
 KINDS = (
-    "job", "checkpoint", "model", "operation", "deployment", "snapshot_load", "session", "run", "sampling_route",
-)  # fmt: skip
+    "job",
+    "checkpoint",
+    "model",
+    "operation",
+    "deployment",
+    "snapshot_load",
+    "session",
+    "run",
+    "sampling_route",
+)
 
 
 def check_format(meta: Mapping[str, Any]) -> None:
@@ -69,14 +77,21 @@ def _with_digests(bodies: Bodies, blobs: Blobs) -> Bodies:
 
 
 _RENAMED = {
-    "bucket_type": "hot_load_bucket_type", "bucket_url": "hot_load_bucket_url", "trainer_job": "hot_load_trainer_job",
-    "transition": "hot_load_transition_type", "shape": "deployment_shape", "min_replicas": "min_replica_count",
+    "bucket_type": "hot_load_bucket_type",
+    "bucket_url": "hot_load_bucket_url",
+    "trainer_job": "hot_load_trainer_job",
+    "transition": "hot_load_transition_type",
+    "shape": "deployment_shape",
+    "min_replicas": "min_replica_count",
     "max_replicas": "max_replica_count",
-}  # fmt: skip
+}
 _ECHOED = {
-    "description": "description", "displayName": "display_name", "annotations": "annotations",
-    "forTraining": "for_training", "acceleratorType": "accelerator_type",
-}  # fmt: skip
+    "description": "description",
+    "displayName": "display_name",
+    "annotations": "annotations",
+    "forTraining": "for_training",
+    "acceleratorType": "accelerator_type",
+}
 
 
 def _with_settings(bodies: Bodies, _blobs: Blobs) -> Bodies:

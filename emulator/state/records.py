@@ -1,4 +1,4 @@
-"""What a blob says of itself, in `.ftsim.json`: its row, and the job or session that lists it, as they were then.
+"""Records that lie in blobs, as `.ftsim.json`: its row, and the job or session that lists it, as they were then.
 
 Only `ftsim state recover` reads it, and hot-load for a snapshot whose row is gone.
 """

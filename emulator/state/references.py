@@ -1,4 +1,4 @@
-"""Which blobs are needed: those of rows and models, and what a replica loaded and has to find after a restart."""
+"""References to blobs: from rows and models, and from the loads that a replica has to find after a restart."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -23,8 +23,8 @@ def checked(world: World, blobs: Blobs, key: str, what: str) -> Path:
 
 def delete(world: World, blobs: Blobs, keys: Iterable[str]) -> None:
     """Delete blobs whose rows are gone, but those a replica holds; `let_go` deletes these later."""
-    held = {load.blob for load in world.loads}
-    for key in set(keys) - held:
+    needed = {load.blob for load in world.loads}
+    for key in set(keys) - needed:
         blobs.delete(key)
 
 
@@ -34,8 +34,8 @@ def let_go(world: World, blobs: Blobs, keys: Collection[str]) -> None:
         delete(world, blobs, set(keys) - {row.blob for row in world.checkpoints})
 
 
-def held(world: World, deployment: Deployment, pod: Pod) -> list[SnapshotLoad]:
-    """What a replica's weights are made of, in the order in which it was loaded."""
+def loads_of(world: World, deployment: Deployment, pod: Pod) -> list[SnapshotLoad]:
+    """The loads that a replica's weights are made of, in the order in which it was loaded."""
     return [load for load in world.loads.of(deployment.name) if load.blob and load.replica == pod.identity]
 
 

@@ -1,4 +1,4 @@
-"""How to reach the emulator that serves a state folder: `server.json` in it, written once the emulator answers."""
+"""`server.json`, by which one reaches the emulator that serves a state folder; written once the emulator answers."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ TELEMETRY = "TINKER_TELEMETRY"
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """Where an emulator listens, its process, and the key and account by which one may ask it."""
+    """Tells where an emulator listens, its process, and the key and account by which one may ask it."""
 
     url: str
     pid: int

@@ -1,4 +1,4 @@
-"""What keeps the entities that a world writes through: here in memory, `emulator.state.database` in a file."""
+"""The store keeps the entities that a world writes through: here in memory, `emulator.state.database` in a file."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is done with a state folder that nobody serves: verify, recover, gc, prune, migrate (`ftsim state`)."""
+"""Upkeep of a state folder that nobody serves: verify, recover, gc, prune, migrate (`ftsim state`)."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ _BOOTS_AHEAD = 1000
 
 @dataclass
 class Findings:
-    """What `verify` found; `damaged` are sentences, `unknown` the keys that no row points at."""
+    """The findings of `verify`; `damaged` are sentences, `unknown` the keys that no row points at."""
 
     rows: int = 0
     files: int = 0
@@ -131,7 +131,7 @@ def gc(root: Path) -> tuple[int, int]:
 
 @dataclass
 class Pruned:
-    """What `prune` deleted, or would."""
+    """The names that `prune` deleted, or would delete."""
 
     owners: list[str]
     rows: int

@@ -32,14 +32,14 @@ from emulator.state.store import Key, Store
 
 
 class Entity(Protocol):
-    """What a table can hold: a dataclass with a resource name."""
+    """An entry of a table: a dataclass with a resource name."""
 
     @property
     def name(self) -> str: ...
 
 
 class Change(NamedTuple):
-    """What happened to an entity: `created`, `changed` or `deleted` (gone, or a tombstone)."""
+    """The kinds of change to an entity: `created`, `changed` or `deleted` (gone, or a tombstone)."""
 
     how: str
     kind: str
@@ -84,7 +84,7 @@ class Table(Generic[E]):
         return list(self._children.get(parent, {}).values())
 
     def count(self, parent: str) -> int:
-        """How many `of` would give."""
+        """Count what `of` would give."""
         return len(self._children.get(parent, {}))
 
     def put(self, entity: E) -> E:
@@ -203,9 +203,16 @@ class World:
     @property
     def _tables(self) -> dict[str, Table[Any]]:
         tables: tuple[Table[Any], ...] = (
-            self.jobs, self.checkpoints, self.models, self.operations, self.deployments, self.loads, self.sessions,
-            self.runs, self.routes,
-        )  # fmt: skip
+            self.jobs,
+            self.checkpoints,
+            self.models,
+            self.operations,
+            self.deployments,
+            self.loads,
+            self.sessions,
+            self.runs,
+            self.routes,
+        )
         return {table._kind: table for table in tables}
 
     def put(self, entity: Entity) -> None:
@@ -253,7 +260,7 @@ class World:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no entity at all."""
+        """True when there is no entity at all."""
         return not any(len(table) for table in self._tables.values())
 
     def _boot(self) -> int:

@@ -65,8 +65,9 @@ def show_ledger(deployment: str, told: Mapping[str, Any], *, as_json: bool) -> N
     for entry in told["snapshots"]:
         age = told["now"] - parse_rfc3339(entry["time"]) / 1_000_000
         kind = entry["kind"].removeprefix("CHECKPOINT_TYPE_")
-        drawn.add_row(entry["identity"], kind, entry["replica"], human_age(age), entry["previous"] or "",
-                      Text(entry["error"]))  # fmt: skip
+        drawn.add_row(
+            entry["identity"], kind, entry["replica"], human_age(age), entry["previous"] or "", Text(entry["error"])
+        )
     print_wide(drawn)
 
 

@@ -138,7 +138,14 @@ def _print_whole(console: Any, line: str) -> None:
 
 def _plain(row: ListedRow) -> dict[str, Any]:
     return {
-        "id": row.id, "name": row.name, "kind": row.short_type, "resumable": row.resumable,
-        "promotable": row.promotable, "step": row.step, "logical_name": row.logical, "session_suffix": row.suffix,
-        "created": row.created_text, **row.facts,
-    }  # fmt: skip
+        "id": row.id,
+        "name": row.name,
+        "kind": row.short_type,
+        "resumable": row.resumable,
+        "promotable": row.promotable,
+        "step": row.step,
+        "logical_name": row.logical,
+        "session_suffix": row.suffix,
+        "created": row.created_text,
+        **row.facts,
+    }

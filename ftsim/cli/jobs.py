@@ -38,10 +38,16 @@ def jobs(as_json: AsJson = False, url: Url = None, api_key: ApiKey = None, state
         drawn.add_column(heading, no_wrap=True, justify="right" if heading in _NUMBERS else "left")
     for one in described:
         drawn.add_row(
-            one["id"], one["state"], one["base_model"].rsplit("/", 1)[-1] or "-", _text(one["lora_rank"]),
-            _text(one["step"]), str(one["rows"]), str(one["promotable"]), one["log_path"] or one["display_name"] or "-",
+            one["id"],
+            one["state"],
+            one["base_model"].rsplit("/", 1)[-1] or "-",
+            _text(one["lora_rank"]),
+            _text(one["step"]),
+            str(one["rows"]),
+            str(one["promotable"]),
+            one["log_path"] or one["display_name"] or "-",
             human_age(one["age_s"]),
-        )  # fmt: skip
+        )
     print_wide(drawn)
 
 
@@ -70,8 +76,10 @@ def job(
     for key in ("name", "state", "base_model", "lora_rank", "display_name", "log_path", "step"):
         if told[key] not in (None, ""):
             print(f"{key:<13} {told[key]}")
-    print(f"{'next':<13} ftsim checkpoints {told['id']}" + (f", ftsim promote --job-id {told['id']}"
-          " --output-model-id MODEL_ID" if told["promotable"] else ""))  # fmt: skip
+    print(
+        f"{'next':<13} ftsim checkpoints {told['id']}"
+        + (f", ftsim promote --job-id {told['id']} --output-model-id MODEL_ID" if told["promotable"] else "")
+    )
     if shown:
         print()
         show(shown)

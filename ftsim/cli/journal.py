@@ -71,9 +71,12 @@ def journal(
     chosen = [
         entry
         for entry in found.entries
-        if (_wanted(entry, endpoint or [], method, path, status, quirked) if isinstance(entry, Exchange)
-            else not filtering)
-    ]  # fmt: skip
+        if (
+            _wanted(entry, endpoint or [], method, path, status, quirked)
+            if isinstance(entry, Exchange)
+            else not filtering
+        )
+    ]
     chosen = chosen[-tail:] if tail else chosen
     if har is not None:
         from ftsim.inspect.har import har as archive

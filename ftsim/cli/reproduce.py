@@ -99,6 +99,11 @@ def _exchange(shown: dict[str, Any]) -> list[str]:
 def _record(outcome: "Outcome") -> dict[str, Any]:
     scenario, report = outcome.scenario, outcome.report
     return {
-        "id": scenario.id, "title": scenario.title, "upstream": scenario.upstream, "reproduced": not outcome.error,
-        "seconds": round(outcome.seconds, 3), "error": outcome.error, **(report.as_json() if report else {}),
-    }  # fmt: skip
+        "id": scenario.id,
+        "title": scenario.title,
+        "upstream": scenario.upstream,
+        "reproduced": not outcome.error,
+        "seconds": round(outcome.seconds, 3),
+        "error": outcome.error,
+        **(report.as_json() if report else {}),
+    }

@@ -50,9 +50,15 @@ def run(
 
     words, made = program or [], None
     options = ServerOptions(
-        tuple(quirk or ()), profile, seed, light, memory, platform, tuple(model or ()),
+        tuple(quirk or ()),
+        profile,
+        seed,
+        light,
+        memory,
+        platform,
+        tuple(model or ()),
         tuple(file.resolve() for file in catalogue or ()),
-    )  # fmt: skip
+    )
     try:
         command_line(words)  # before a folder is made for it
         made = Path(tempfile.mkdtemp(prefix="ftsim-")) if memory else None

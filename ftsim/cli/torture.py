@@ -35,9 +35,13 @@ def torture(
     try:
         verdict = judge(
             program or [],
-            backend=TorchBackend, seed=seed, kills=kills, failures=failures, folder=folder or Path.cwd(),
+            backend=TorchBackend,
+            seed=seed,
+            kills=kills,
+            failures=failures,
+            folder=folder or Path.cwd(),
             timeout_s=timeout,
-        )  # fmt: skip
+        )
     except (TortureError, RunError) as error:
         fail(str(error), 2)
     print(f"{verdict.steps} steps when left alone; {verdict.starts} starts under {len(verdict.struck)} disturbances:")

@@ -16,8 +16,12 @@ Days = Annotated[float, typer.Option(min=0, help="How long ago, at least, by the
 def add_to(app: typer.Typer) -> None:
     """Make the commands here part of `ftsim state`."""
     for name, command in (
-        ("verify", verify), ("recover", recover), ("gc", gc), ("prune", prune), ("migrate", migrate),
-    ):  # fmt: skip
+        ("verify", verify),
+        ("recover", recover),
+        ("gc", gc),
+        ("prune", prune),
+        ("migrate", migrate),
+    ):
         app.command(name)(command)
 
 

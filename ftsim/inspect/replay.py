@@ -73,8 +73,9 @@ class ReplayClock(Clock):
 def replay(saved: Saved, backend: Backend, *, prepare: Callable[[Emulator], None] | None = None) -> Replay:
     """Replay a journal; `prepare` may restore the state in which it began. Raises InvalidArgument for one with gaps."""
     if dropped := saved.header.get("dropped"):
-        raise InvalidArgument(f"{dropped} exchanges were dropped from the journal, which had become too long: "
-                              "save one of a shorter run")  # fmt: skip
+        raise InvalidArgument(
+            f"{dropped} exchanges were dropped from the journal, which had become too long: save one of a shorter run"
+        )
     if not saved.header.get("complete") and prepare is None:
         raise InvalidArgument(
             "the journal does not begin with an empty world: give the state in which it began with --from STATE.zip "
@@ -172,9 +173,13 @@ class _Player:
         try:
             if event.what == "quirk":
                 self._emulator.quirks.set(
-                    detail["name"], detail["value"], times=detail.get("times"), for_s=detail.get("for_s"),
-                    chance=float(detail.get("chance", 1.0)), **detail["where"],
-                )  # fmt: skip
+                    detail["name"],
+                    detail["value"],
+                    times=detail.get("times"),
+                    for_s=detail.get("for_s"),
+                    chance=float(detail.get("chance", 1.0)),
+                    **detail["where"],
+                )
             elif event.what == "quirk off":
                 for setting in self._emulator.quirks.active():
                     if (setting.name, dict(setting.where)) == (detail["name"], detail["where"]):

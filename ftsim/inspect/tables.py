@@ -35,9 +35,15 @@ def table(described: Sequence[dict[str, Any]]) -> Any:
     drawn.add_column("delta of")
     for row in described:
         drawn.add_row(
-            row["id"], row["kind"], yes_no(row["resumable"]), yes_no(row["promotable"]), human_size(row["size"]),
-            "-" if row["step"] is None else str(row["step"]), human_age(row["age_s"]), row["parent"] or "",
-        )  # fmt: skip
+            row["id"],
+            row["kind"],
+            yes_no(row["resumable"]),
+            yes_no(row["promotable"]),
+            human_size(row["size"]),
+            "-" if row["step"] is None else str(row["step"]),
+            human_age(row["age_s"]),
+            row["parent"] or "",
+        )
     return drawn
 
 

@@ -33,12 +33,16 @@ def a_second_session_evicts_the_model(stage: Stage) -> Report:
     saved = policy.save_weights_for_sampler_ext("step-1").snapshot_name
     claim([row.id for row in stage.rows("job-1")] == [saved], f"{stage.rows('job-1')}")
     return Report(
-        sees=[f"the reason, in the server's logs: {trainers.first_line(told)}",
-              "the client's save has no result, for ever"],
+        sees=[
+            f"the reason, in the server's logs: {trainers.first_line(told)}",
+            "the client's save has no result, for ever",
+        ],
         exchanges=stage.exchanges("create_session", "save_weights_for_sampler")[:3],
-        right=[f"one service client per trainer, policy and reference in one session: {saved} is saved",
-               f"and a timeout around every save: {type(hang).__name__}"],
-    )  # fmt: skip
+        right=[
+            f"one service client per trainer, policy and reference in one session: {saved} is saved",
+            f"and a timeout around every save: {type(hang).__name__}",
+        ],
+    )
 
 
 @scenario("F11", "maximum of 2 concurrent sessions reached")
@@ -77,10 +81,13 @@ def what_a_key_may_do(stage: Stage) -> Report:
         claim(isinstance(error, ValueError), f"{listed}: {error!r}")
         seen.append(f"{listed}: {trainers.first_line(error)}")
     shaped = stage.job_config(
-        "job-1", training_shape_ref="accounts/fireworks/trainingShapes/ts-qwen3-4b-policy/versions/1",
-        max_context_length=None, accelerator_type=None, accelerator_count=None,
+        "job-1",
+        training_shape_ref="accounts/fireworks/trainingShapes/ts-qwen3-4b-policy/versions/1",
+        max_context_length=None,
+        accelerator_type=None,
+        accelerator_count=None,
         base_model="accounts/fireworks/models/qwen3-4b",
-    )  # fmt: skip
+    )
     with stage.quirks.set("shapes.enabled", False):
         disabled = refusal(stage.manager.create, shaped)
     claim(getattr(disabled, "status_code", None) == 412, f"{disabled!r}")

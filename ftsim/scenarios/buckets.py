@@ -22,14 +22,16 @@ def trainer_and_deployment_use_different_buckets(stage: Stage) -> Report:
         _create(stage, {**body, "hotLoadTrainerJob": bound.name}),
         _create(stage, {**body, "hotLoadTrainerJob": own, "hotLoadBucketUrl": "gs://else/"}),
         stage.http.patch(
-            f"{account}/deployments/{deployments.DEPLOYMENT}", params={"updateMask": "hot_load_bucket_url"},
+            f"{account}/deployments/{deployments.DEPLOYMENT}",
+            params={"updateMask": "hot_load_bucket_url"},
             json={"hotLoadBucketUrl": "gs://else/"},
         ),
         stage.http.post(
-            f"{account}/rlorTrainerJobs", params={"rlorTrainerJobId": "job-4", "deploymentId": "dep-2"},
+            f"{account}/rlorTrainerJobs",
+            params={"rlorTrainerJobId": "job-4", "deploymentId": "dep-2"},
             json={"trainingConfig": {"baseModel": BASE}},
         ),
-    ]  # fmt: skip
+    ]
     said = [answer.json()["message"] for answer in refused]
     claim([answer.status_code for answer in refused] == [400] * 4, f"{said}")
     claim(["mismatch" in text for text in said] == [True, False, False, True], f"{said}")
@@ -58,9 +60,10 @@ def _unvalidated(stage: Stage) -> str:
     stage.job("late-1")
     with stage.quirks.set("validation.skip", True):
         made = stage.http.post(
-            f"/v1/accounts/{stage.account}/deployments", params={"deploymentId": "late", "acceptShapelessRisk": "true"},
+            f"/v1/accounts/{stage.account}/deployments",
+            params={"deploymentId": "late", "acceptShapelessRisk": "true"},
             json={"baseModel": BASE, "enableHotLoad": True, "acceleratorType": "NVIDIA_H200_141GB"},
-        )  # fmt: skip
+        )
     claim(made.status_code == 200, made.text)
     client = stage.client("late-1")
     train(client, 0)
@@ -151,8 +154,10 @@ def the_old_replica_still_answers(stage: Stage) -> Report:
     )
     (answering,) = deployments.replicas(stage)
     state = stage.deployments.get(deployments.DEPLOYMENT).state
-    claim((answering["identity"], answering["current_snapshot_identity"], state) == (before, old, "UPDATING"),
-          f"{state}: {answering}")  # fmt: skip
+    claim(
+        (answering["identity"], answering["current_snapshot_identity"], state) == (before, old, "UPDATING"),
+        f"{state}: {answering}",
+    )
     with deployments.patient(stage):
         info = stage.deployments.reattach_trainer(
             deployments.DEPLOYMENT, base_model=BASE, trainer_job_name=stage.job_name("job-2"), timeout_s=600
@@ -172,11 +177,13 @@ def the_old_replica_still_answers(stage: Stage) -> Report:
     stage.deployments.get(deployments.DEPLOYMENT)
     claim(deployments.replicas(stage)[0]["identity"] != roll, "another transition type should roll too")
     return Report(
-        sees=[f"re-attached, {state}: {before} still serves {old}",
-              f"then {fresh['identity']} shows {fresh['loading_state']}"],
+        sees=[
+            f"re-attached, {state}: {before} still serves {old}",
+            f"then {fresh['identity']} shows {fresh['loading_state']}",
+        ],
         exchanges=stage.exchanges("patch_deployment")[:1],
         right=[f"waits for READY and another replica, starts the chain anew with a full snapshot: {new}"],
-    )  # fmt: skip
+    )
 
 
 @scenario("E18", "a re-attach while a snapshot loads: the load is lost")
@@ -206,11 +213,13 @@ def a_reattach_loses_a_load(stage: Stage) -> Report:
     back = {"body": {"hotLoadTrainerJob": stage.job_name("job-1")}, "update_mask": "hot_load_trainer_job"}
     stage.deployments.update(deployments.DEPLOYMENT, **back)
     return Report(
-        sees=[f"where it is accepted: {lost} is never there, wait_for_hotload gives False after 300 s",
-              f"where it is not: {said}"],
+        sees=[
+            f"where it is accepted: {lost} is never there, wait_for_hotload gives False after 300 s",
+            f"where it is not: {said}",
+        ],
         exchanges=stage.exchanges("hot_load", "patch_deployment")[:3],
         right=[f"one owner per deployment: lets the load end ({took:.0f} s), and only then attaches another trainer"],
-    )  # fmt: skip
+    )
 
 
 @scenario("E19", "scale_to_zero sends no updateMask, and the deployment loses its trainer", upstream=SDK_1_2_28)
@@ -232,8 +241,10 @@ def scaling_to_zero_loses_the_trainer(stage: Stage) -> Report:
     kept = stage.deployments.update("dep-2", body=body, update_mask=["min_replica_count", "max_replica_count"])
     claim(kept.hot_load_trainer_job == job.name, f"with a mask: {kept}")
     return Report(
-        sees=[f"PATCH {sent.request.decode()} without updateMask",
-              f"hotLoadTrainerJob was {job.name}, is {lost.hot_load_trainer_job!r}; enableHotLoad is {enabled}"],
+        sees=[
+            f"PATCH {sent.request.decode()} without updateMask",
+            f"hotLoadTrainerJob was {job.name}, is {lost.hot_load_trainer_job!r}; enableHotLoad is {enabled}",
+        ],
         exchanges=[sent],
         right=[f"update() with updateMask min_replica_count,max_replica_count: still {kept.hot_load_trainer_job}"],
-    )  # fmt: skip
+    )

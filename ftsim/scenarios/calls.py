@@ -26,9 +26,11 @@ def a_training_call_is_applied_twice(stage: Stage) -> Report:
     return Report(
         sees=[f"nothing: one optim_step was called, {doubled} optimizer steps were taken"],
         exchanges=stage.exchanges("optim_step")[:2],
-        right=[f"a server that knows (model_id, seq_id) takes {right} step and gives the first answer again",
-               f"the same number with another payload: {other['error']}"],
-    )  # fmt: skip
+        right=[
+            f"a server that knows (model_id, seq_id) takes {right} step and gives the first answer again",
+            f"the same number with another payload: {other['error']}",
+        ],
+    )
 
 
 def _step(stage: Stage, job: str, *, dedupe: bool) -> int:
@@ -79,9 +81,18 @@ def a_result_expires(stage: Stage) -> Report:
 
 
 BORNE = (
-    ("try_again", 3), ("paused_capacity", 2), ("paused_rate_limit", 2), ("408", 3), ("500", 12), ("503", 12),
-    ("429", 2), ("400", 3), ("empty_400", 6), ("402", 3), ("complete_metadata", 1),
-)  # fmt: skip
+    ("try_again", 3),
+    ("paused_capacity", 2),
+    ("paused_rate_limit", 2),
+    ("408", 3),
+    ("500", 12),
+    ("503", 12),
+    ("429", 2),
+    ("400", 3),
+    ("empty_400", 6),
+    ("402", 3),
+    ("complete_metadata", 1),
+)
 
 
 FATAL = (("400", 4), ("404", 1), ("409", 1), ("complete_metadata", 2), ("refuse_metadata", 4))
@@ -153,11 +164,13 @@ def a_blip_kills_the_run(stage: Stage) -> Report:
     losses = train(again, 3)
     claim(trainers.steps(stage, again) == 3, f"{trainers.steps(stage, again)} steps")
     return Report(
-        sees=[f"{len(tried)} tries in {waited:.0f} s, then {type(error).__name__}: {trainers.first_line(error)}",
-              f"or a call that hangs: {type(hang).__name__}"],
+        sees=[
+            f"{len(tried)} tries in {waited:.0f} s, then {type(error).__name__}: {trainers.first_line(error)}",
+            f"or a call that hangs: {type(hang).__name__}",
+        ],
         exchanges=tried[:1],
         right=[f"waits, reconnects, resumes at step {resumed.step}, trains step 3 (loss {losses[0]:.3f})"],
-    )  # fmt: skip
+    )
 
 
 STYLES = ("status", "error_object", "detail", "text")
@@ -194,6 +207,8 @@ def errors_have_four_shapes(stage: Stage) -> Report:
     return Report(
         sees=[*bodies, f"over the quota, in an old body: {masked}", f"409 on a dedicated trainer: {str(busy)[:120]}"],
         exchanges=exchanges[:2],
-        right=[f"classifies by ErrorInfo: status {full.status_code}, reason {full.reason}, {full.metadata}; "  # type: ignore[attr-defined]
-               "frees a job, creates again"],
-    )  # fmt: skip
+        right=[
+            f"classifies by ErrorInfo: status {full.status_code}, reason {full.reason}, {full.metadata}; "  # type: ignore[attr-defined]
+            "frees a job, creates again"
+        ],
+    )

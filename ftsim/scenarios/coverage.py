@@ -82,9 +82,16 @@ def coverage(catalogue: str) -> str:
         scenario = known.get(entry.id)
         how = f"`ftsim reproduce {entry.id}`" if scenario else "not yet"
         rows.append(
-            (entry.id, entry.title, entry.marks, _default(entry), _codes(used_by(entry.id)), how,
-             scenario.upstream if scenario else "")
-        )  # fmt: skip
+            (
+                entry.id,
+                entry.title,
+                entry.marks,
+                _default(entry),
+                _codes(used_by(entry.id)),
+                how,
+                scenario.upstream if scenario else "",
+            )
+        )
     pinned = sum(bool(scenario.upstream) for scenario in known.values())
     text = (
         f"{BEGIN}\n## What is reproduced\n\n"

@@ -110,7 +110,7 @@ def a_save_that_was_never_loaded(stage: Stage) -> Report:
     return Report(
         sees=[str(error).splitlines()[0], said, f"with the true predecessor named: {behind}"],
         exchanges=stage.exchanges("hot_load")[1:2],
-        right=[f"sends a full snapshot whenever what was saved and what is held differ: {whole}"],
+        right=[f"sends a full snapshot whenever what was saved and what is served differ: {whole}"],
     )
 
 
@@ -211,13 +211,17 @@ def a_load_succeeds_after_the_client_gave_up(stage: Stage) -> Report:
     claim(named == first and "the replica holds" in said, f"{named}: {said}")
     current = weights.check_deployment_state()
     last = stage.rows("job-1")[-1]
-    claim(current != last.id, "what was saved last is not what is held")
+    claim(current != last.id, "what was saved last is not what is served")
     train(client, 3)
     whole = deployments.sync(stage, weights, "four", "base")
     claim(deployments.served(stage) == [whole], deployments.first_error(stage))
     return Report(
-        sees=[str(gave_up).splitlines()[0], f"100 s later the deployment serves {second}", str(error).splitlines()[0],
-              said],
+        sees=[
+            str(gave_up).splitlines()[0],
+            f"100 s later the deployment serves {second}",
+            str(error).splitlines()[0],
+            said,
+        ],
         exchanges=stage.exchanges("hot_load")[2:3],
-        right=[f"reads what is held ({current}) before the next save; it is not the last save, so a full snapshot"],
-    )  # fmt: skip
+        right=[f"reads what is served ({current}) before the next save; it is not the last save, so a full snapshot"],
+    )

@@ -158,11 +158,14 @@ def sampling_during_a_load(stage: Stage) -> Report:
     asked = len(stage.exchanges("completions")) - before
     claim(asked == 2, f"the sampler asked {asked} times")
     return Report(
-        sees=[*(f"{status}: {text}" for status, text in seen.items()), f"503: {scaling.json()['message']}",
-              f"a stream without its last chunk, of {len(cut)} bytes; a connection cut: {broken}"],
+        sees=[
+            *(f"{status}: {text}" for status, text in seen.items()),
+            f"503: {scaling.json()['message']}",
+            f"a stream without its last chunk, of {len(cut)} bytes; a connection cut: {broken}",
+        ],
         exchanges=stage.exchanges("completions")[:2],
         right=["the SDK's sampler asks again, ten times in 50 s for 404 and 425, until it has a whole answer"],
-    )  # fmt: skip
+    )
 
 
 def _sample(stage: Stage, model: str) -> Any:

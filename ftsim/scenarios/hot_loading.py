@@ -106,7 +106,7 @@ def the_error_does_not_say_its_snapshot(stage: Stage) -> Report:
     return Report(
         sees=[f"after {waited:.0f} s: {said.splitlines()[0]}", "the replica failed at once"],
         exchanges=stage.exchanges("hot_load_status")[-1:],
-        right=[f"an error without a target, after its own request and nothing newer held, is its own: {failed}"],
+        right=[f"an error without a target, after its own request and nothing newer served, is its own: {failed}"],
     )
 
 
@@ -135,11 +135,13 @@ def loading_state_is_null(stage: Stage) -> Report:
     still_upstream(SDK_1_2_28, not loaded and waited >= 600, f"loaded at once, given up after {waited:.0f} s")
     stage_ = (replica.get("loading_state") or {}).get("stage", "unknown")
     return Report(
-        sees=[f"False after {waited:.0f} s: {str(stage.deployments.last_hotload_error_message).splitlines()[0]}",
-              f"all the while the replica serves {snapshot}"],
+        sees=[
+            f"False after {waited:.0f} s: {str(stage.deployments.last_hotload_error_message).splitlines()[0]}",
+            f"all the while the replica serves {snapshot}",
+        ],
         exchanges=stage.exchanges("hot_load_status")[-1:],
         right=[f"reads null as an empty object (stage {stage_}) and finds the snapshot at its first look"],
-    )  # fmt: skip
+    )
 
 
 @scenario("E6", "the hot-load status comes without replicas, empty, or by adapter")
@@ -192,11 +194,13 @@ def one_replica_is_looked_at(stage: Stage) -> Report:
     waited = deployments.everywhere(stage, snapshot)
     claim(len(set(deployments.weights(stage))) == 1, "the replicas differ after waiting for both")
     return Report(
-        sees=[f"hotload_and_wait: {loaded}; the replicas serve {shown}",
-              f"one prompt twice, first log-probability {logprobs[0]:.4f} and {logprobs[1]:.4f}: mixed rollouts"],
+        sees=[
+            f"hotload_and_wait: {loaded}; the replicas serve {shown}",
+            f"one prompt twice, first log-probability {logprobs[0]:.4f} and {logprobs[1]:.4f}: mixed rollouts",
+        ],
         exchanges=stage.exchanges("hot_load_status")[1:2],
         right=[f"waits until every replica serves {snapshot}: {waited:.0f} s more"],
-    )  # fmt: skip
+    )
 
 
 @scenario("E8", "a load sent before the hot-load manager is up crashes the replica")

@@ -220,12 +220,16 @@ def the_newest_row_is_merged(stage: Stage) -> Report:
     model = promotions.promote_rightly(stage, wanted, "mine")
     claim(wanted.id == adapter and model["kind"] == "HF_PEFT_ADDON", f"{wanted.id} became {model['kind']}")
     return Report(
-        sees=[f"rows, newest first: {', '.join(f'{row.id} {row.type}' for row in rows)}",
-              f"the newest one becomes {surprise['kind']}"],
+        sees=[
+            f"rows, newest first: {', '.join(f'{row.id} {row.type}' for row in rows)}",
+            f"the newest one becomes {surprise['kind']}",
+        ],
         exchanges=stage.exchanges("promote")[:1],
-        right=[f"chooses by checkpointType, {wanted.type}: {model['kind']} on {model['peftDetails']['baseModel']}",
-               f"the job's base model is {BASE}"],
-    )  # fmt: skip
+        right=[
+            f"chooses by checkpointType, {wanted.type}: {model['kind']} on {model['peftDetails']['baseModel']}",
+            f"the job's base model is {BASE}",
+        ],
+    )
 
 
 @scenario("D15", "the newest row is not the highest step: an older step saved again is promoted")
@@ -313,8 +317,11 @@ def a_deleted_trainers_rows_expire(stage: Stage) -> Report:
     still = stage.http.get(f"/v1/accounts/{stage.account}/models/mine").json()["state"]
     claim(still == "READY", f"the model promoted in time is {still}")
     return Report(
-        sees=[f"the job: {state}, and no list of jobs shows it", f"day 31: {promotions.first_line(late)}",
-              f"its list: {promotions.first_line(gone)}"],
+        sees=[
+            f"the job: {state}, and no list of jobs shows it",
+            f"day 31: {promotions.first_line(late)}",
+            f"its list: {promotions.first_line(gone)}",
+        ],
         exchanges=[*stage.exchanges("cancel_job"), *stage.exchanges("promote")],
         right=["promotes what it wants to keep within thirty days of the first delete: the model stays"],
-    )  # fmt: skip
+    )

@@ -131,9 +131,11 @@ def asynchronous_promotion_is_unknown(stage: Stage) -> Report:
     name = promotions.sampler(client, "step-1")
     stage.quirks.set("promote.async", "unsupported")
     body = {
-        "output_model": f"accounts/{stage.account}/models/naive", "trainer_job_id": stage.job_name("job-1"),
-        "base_model": BASE, "async_promotion": True,
-    }  # fmt: skip
+        "output_model": f"accounts/{stage.account}/models/naive",
+        "trainer_job_id": stage.job_name("job-1"),
+        "base_model": BASE,
+        "async_promotion": True,
+    }
     naive = stage.http.post(f"/v1/accounts/{stage.account}/checkpoints/{name}:promote", json=body)
     claim(naive.status_code == 400 and "async_promotion" in naive.text, naive.text)
     model = promotions.promote(stage, name, "mine")

@@ -97,14 +97,14 @@ def a_save_in_a_pipelined_loop(stage: Stage) -> Report:
     client.save_state("step-1").result()
     cursor = 1
     second.result()
-    held = stage.rows("job-1")[0].step
-    claim((held, cursor) == (2, 1), f"the state is of step {held}")
+    saved = stage.rows("job-1")[0].step
+    claim((saved, cursor) == (2, 1), f"the state is of step {saved}")
     drained = stage.client("job-2")
     train(drained, 0)
     stage.checkpoints(drained, "job-2").save("step-1", data_consumed=1)
     claim(stage.rows("job-2")[0].step == 1, "a drained save should be of step 1")
     return Report(
-        sees=[f"saved after batch 1 was awaited, cursor {cursor}; the state has {held} updates: batch 2 comes twice"],
+        sees=[f"saved after batch 1 was awaited, cursor {cursor}; the state has {saved} updates: batch 2 comes twice"],
         exchanges=stage.exchanges("optim_step", "save_weights")[:3],
         right=["wait for everything that was submitted, then save: one update, cursor 1"],
     )

@@ -99,11 +99,13 @@ def reconnecting_to_a_deleted_job(stage: Stage) -> Report:
     ours = refusal(trainers.bring_up, stage)
     claim("was deleted" in str(ours) and stage.time.slept == slept, f"{ours}")
     return Report(
-        sees=[f"after {waited:.0f} s and {len(reads)} reads: {trainers.first_line(error)}",
-              f"the advice to cancel it: {cancelled.json()['message']}"],
+        sees=[
+            f"after {waited:.0f} s and {len(reads)} reads: {trainers.first_line(error)}",
+            f"the advice to cancel it: {cancelled.json()['message']}",
+        ],
         exchanges=reads[:1],
         right=[f"says at once: {ours}"],
-    )  # fmt: skip
+    )
 
 
 @scenario(
@@ -167,9 +169,10 @@ def a_job_waits_for_capacity(stage: Stage) -> Report:
     stage.quirks.set("jobs.pending_s", 20 * HOUR_S)
     stage.quirks.set("jobs.create_s", 600.0)
     naive = stage.http.post(
-        f"/v1/accounts/{stage.account}/rlorTrainerJobs", params={"rlorTrainerJobId": "job-0"},
+        f"/v1/accounts/{stage.account}/rlorTrainerJobs",
+        params={"rlorTrainerJobId": "job-0"},
         json={"trainingConfig": {"baseModel": stage.job_config("job-0").base_model}},
-    )  # fmt: skip
+    )
     stage.clock.advance(900)
     waiting = stage.manager.get("job-0")["state"]
     claim(naive.status_code == 200 and waiting == "JOB_STATE_PENDING", f"{waiting}")
@@ -190,12 +193,16 @@ def a_job_waits_for_capacity(stage: Stage) -> Report:
     with trainers.patient(stage):
         ready = stage.manager.wait_for_existing("job-3", poll_interval_s=300, timeout_s=900)
     return Report(
-        sees=[f"after 15 minutes the job is {waiting}: a client with one budget gives up and starts another",
-              f"five reads of an unknown state: {trainers.first_line(unknown)}"],
+        sees=[
+            f"after 15 minutes the job is {waiting}: a client with one budget gives up and starts another",
+            f"five reads of an unknown state: {trainers.first_line(unknown)}",
+        ],
         exchanges=stage.exchanges("get_job")[:1],
-        right=[f"the SDK counts readiness from placement only: ready after {waited / HOUR_S:.1f} h",
-               f"an unknown state is waited through with a larger timeout: {ready.job_id} was well all the time"],
-    )  # fmt: skip
+        right=[
+            f"the SDK counts readiness from placement only: ready after {waited / HOUR_S:.1f} h",
+            f"an unknown state is waited through with a larger timeout: {ready.job_id} was well all the time",
+        ],
+    )
 
 
 @scenario("F8", "the job is RUNNING and the trainer is not alive: healthz fails, or nothing is ever done")
@@ -220,11 +227,13 @@ def running_and_not_alive(stage: Stage) -> Report:
     losses = train(again, 0)
     claim(trainers.steps(stage, again) == 1, "a new client should train")
     return Report(
-        sees=[f"{state}, healthz 503, after {waited:.0f} s: {trainers.first_line(error)}",
-              f"{trainers.state(stage, 'job-2')}, healthz {healthy}, and a forward_backward that never ends"],
+        sees=[
+            f"{state}, healthz 503, after {waited:.0f} s: {trainers.first_line(error)}",
+            f"{trainers.state(stage, 'job-2')}, healthz {healthy}, and a forward_backward that never ends",
+        ],
         exchanges=stage.exchanges("get_job")[-1:],
         right=[f"gives the first step a timeout ({type(hang).__name__}) and connects again: loss {losses[0]:.3f}"],
-    )  # fmt: skip
+    )
 
 
 @scenario("F9", "a long rollout looks idle: the trainer is stopped for inactivity")
@@ -249,39 +258,16 @@ def a_long_rollout_looks_idle(stage: Stage) -> Report:
     resumed = stage.checkpoints(stage.client()).resume()
     claim(resumed and resumed.step == 1 and resumed.data_consumed == 1, f"resumed {resumed}")
     return Report(
-        sees=[f"{stopped['state']}: {stopped['statusMessage']}", f"the next step: {trainers.first_line(error)}",
-              f"longer than three hours is refused: {trainers.first_line(long)}"],
+        sees=[
+            f"{stopped['state']}: {stopped['statusMessage']}",
+            f"the next step: {trainers.first_line(error)}",
+            f"longer than three hours is refused: {trainers.first_line(long)}",
+        ],
         exchanges=stage.exchanges("get_job")[1:2],
-        right=["a cheap call every 45 minutes kept it for three hours",
-               f"and expects to be stopped: brings the job up again, resumes at step {resumed.step}"],
-    )  # fmt: skip
-
-
-@scenario("F12", "after a full-parameter unload other jobs cannot load that trainer's checkpoints")
-def states_become_unreadable_for_other_jobs(stage: Stage) -> Report:
-    """Unloading a full-parameter model takes more away than the model."""
-    stage.quirks.set("unload.clears_request_state", True)
-    source, adapter = stage.client("job-1"), stage.client("job-2", rank=4)
-    for client in (source, adapter):
-        train(client, 0)
-        client.save_state("step-1").result()
-    other, lora = stage.client("job-3"), stage.client("job-4", rank=4)
-    reference = other.resolve_checkpoint_path("step-1", source_job_id="job-1")
-    other.load_state(reference).result()
-    source.unload_model().result()
-    error = refusal(lambda: other.load_state(reference).result())
-    claim("Trainer job not found or not running" in str(error), str(error))
-    adapter.unload_model().result()
-    lora.load_state(lora.resolve_checkpoint_path("step-1", source_job_id="job-2")).result()
-    stage.job("job-5")
-    kept, reader = stage.client("job-5"), stage.client("job-6")
-    train(kept, 1)
-    kept.save_state("step-1").result()
-    reader.load_state(reader.resolve_checkpoint_path("step-1", source_job_id="job-5")).result()
-    return Report(
-        sees=[f"load_state({reference!r}) worked; after the unload: {trainers.first_line(error)}"],
-        exchanges=[*stage.exchanges("unload_model")[:1], *stage.exchanges("load_weights")[1:2]],
-        right=["unloads LoRA models only: their checkpoints, and those of a model left loaded, are found"],
+        right=[
+            "a cheap call every 45 minutes kept it for three hours",
+            f"and expects to be stopped: brings the job up again, resumes at step {resumed.step}",
+        ],
     )
 
 
@@ -312,9 +298,11 @@ def cleaning_up_what_others_made(stage: Stage) -> Report:
     return Report(
         sees=[f"the trainer that somebody else had made for the run is {gone}"],
         exchanges=naive,
-        right=["the journal shows no DELETE and no cancel for a job that trainer_job_id named; it runs on",
-               f"a job of its own is cancelled, not deleted, and can be resumed: {trainers.state(stage, 'own')}"],
-    )  # fmt: skip
+        right=[
+            "the journal shows no DELETE and no cancel for a job that trainer_job_id named; it runs on",
+            f"a job of its own is cancelled, not deleted, and can be resumed: {trainers.state(stage, 'own')}",
+        ],
+    )
 
 
 def _managed(stage: Stage, job: str) -> bool:

@@ -66,9 +66,16 @@ class Clients:
         from fireworks.training.sdk import TrainerJobConfig
 
         return TrainerJobConfig(
-            **{"base_model": NAME, "lora_rank": rank, "requested_job_id": job, "max_context_length": 64,
-               "accelerator_type": "NVIDIA_H200_141GB", "accelerator_count": 1, **facts}
-        )  # fmt: skip
+            **{
+                "base_model": NAME,
+                "lora_rank": rank,
+                "requested_job_id": job,
+                "max_context_length": 64,
+                "accelerator_type": "NVIDIA_H200_141GB",
+                "accelerator_count": 1,
+                **facts,
+            }
+        )
 
     def service(self, job: str = "job-1") -> Any:
         """A `FiretitanServiceClient` on a job's trainer."""
@@ -95,14 +102,21 @@ class Clients:
 
         self.deployments.create_or_get(
             DeploymentConfig(
-                deployment_id=job, base_model=NAME, description="for tests", accept_shapeless_risk=True,
+                deployment_id=job,
+                base_model=NAME,
+                description="for tests",
+                accept_shapeless_risk=True,
                 hot_load_trainer_job=self.job_name(job),
             )
-        )  # fmt: skip
+        )
         return WeightSyncer(
-            policy_client=client, deploy_mgr=self.deployments, deployment_id=job, base_model=NAME,
-            warmup_after_hotload=False, lora_rank=rank,
-        )  # fmt: skip
+            policy_client=client,
+            deploy_mgr=self.deployments,
+            deployment_id=job,
+            base_model=NAME,
+            warmup_after_hotload=False,
+            lora_rank=rank,
+        )
 
 
 def close_quietly(client: Any) -> None:

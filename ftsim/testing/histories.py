@@ -30,13 +30,19 @@ KNOWN_TO_HURT: tuple[tuple[Event, ...], ...] = (
     (_STEP, _RESUMABLE, _STEP, _RESUMABLE, Crash(while_resuming=True)),
     (ServiceSwitch("rows.page_size_cap", 2), _STEP, _RESUMABLE, _STEP, _BOTH, _STEP, _RESUMABLE, Promote(), Crash()),
     (
-        ServiceSwitch("rows.drop_false", True), ServiceSwitch("rows.extra_type", "CHECKPOINT_TYPE_UNHEARD_OF"),
-        _STEP, _BOTH, _STEP, _RESUMABLE, Promote(), Crash(),
+        ServiceSwitch("rows.drop_false", True),
+        ServiceSwitch("rows.extra_type", "CHECKPOINT_TYPE_UNHEARD_OF"),
+        _STEP,
+        _BOTH,
+        _STEP,
+        _RESUMABLE,
+        Promote(),
+        Crash(),
     ),
     (ServiceSwitch("clock.skew_s", -300.0), _STEP, _BOTH, Promote(), Crash()),
     (_STEP, _RESUMABLE, FAILING_LIST, Crash()),
     (_STEP, _BOTH, _STEP, LATE_ROWS, _BOTH, Promote()),
-)  # fmt: skip
+)
 """Played on the first rank; the first are the shortest ones of the plain rules."""
 
 ON_EVERY_RANK = tuple(KNOWN_TO_HURT[at] for at in (1, 3, 7, 10, 13, 15))
@@ -46,8 +52,15 @@ OPTIONAL: tuple[tuple[Event, ...], ...] = (
     (ServiceSwitch("save.on_duplicate", "strict"), _STEP, _RESUMABLE, Crash(), _RESUMABLE, _STEP, _RESUMABLE, Crash()),
     (_STEP, _RESUMABLE, _STEP, LATE_ROWS, _RESUMABLE, Crash()),
     (_STEP, _RESUMABLE, FAILING_LIST, Crash()),
-    (_STEP, _BOTH, _STEP, ServiceSwitch("http.lose_reply", "after", {"endpoint": "save_weights"}, times=1), _BOTH,
-     Promote(), Crash()),
+    (
+        _STEP,
+        _BOTH,
+        _STEP,
+        ServiceSwitch("http.lose_reply", "after", {"endpoint": "save_weights"}, times=1),
+        _BOTH,
+        Promote(),
+        Crash(),
+    ),
     (_STEP, _BOTH, ServiceSwitch("http.fail", 429, {"endpoint": "promote"}, times=2), Promote()),
-)  # fmt: skip
+)
 """Played as well where a rule is asked for that is not a default."""

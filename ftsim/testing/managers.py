@@ -102,9 +102,15 @@ def _search(
     """Play histories that Hypothesis makes up, until one shows a fault."""
 
     @settings(
-        max_examples=runs, deadline=None, derandomize=True, database=None, phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
-    )  # fmt: skip
+        max_examples=runs,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
     @given(st.sampled_from(list(lora_ranks)), save_histories(switches=switches, kills=True))
     def search(rank: int, events: list[Event]) -> None:
         findings.try_out(rank, events)
@@ -142,9 +148,13 @@ class CheckpointManagerMachine(RuleBasedStateMachine):
         super().__init_subclass__(**options)
         cls.switches = renamed("the attribute weather", "switches", vars(cls).get("weather"), cls.switches)
         cls.TestCase.settings = settings(
-            max_examples=MACHINE_RUNS, stateful_step_count=MACHINE_STEPS, deadline=None, report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.shrink, Phase.explain},
-        )  # fmt: skip
+            max_examples=MACHINE_RUNS,
+            stateful_step_count=MACHINE_STEPS,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            phases=set(Phase) - {Phase.shrink, Phase.explain},
+        )
 
     def teardown(self) -> None:
         if hasattr(self, "run"):

@@ -93,7 +93,7 @@ def fireworks_emulator(request: pytest.FixtureRequest) -> "Iterator[Emulator]":
 
 
 def _backend(item: pytest.Item) -> str:
-    """What the nearest `backend` marker asks for."""
+    """Read what the nearest `backend` marker asks for."""
     mark = item.get_closest_marker("backend")
     if mark is None:
         return "torch"
@@ -103,7 +103,7 @@ def _backend(item: pytest.Item) -> str:
 
 
 def _platform(item: pytest.Item) -> str:
-    """What the nearest `platform` marker asks for."""
+    """Read what the nearest `platform` marker asks for."""
     from emulator.core.catalogue import NEWEST, platform_of
 
     mark = item.get_closest_marker("platform")

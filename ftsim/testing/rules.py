@@ -23,7 +23,7 @@ class Rule:
 
     @property
     def page(self) -> str:
-        """Where the rule is explained."""
+        """The address of the page that explains the rule."""
         return f"{PAGE}#rule-{self.id}"
 
 
@@ -55,9 +55,14 @@ BY_ID = {rule.id: rule for rule in RULES}
 ORDER = {rule.id: at for at, rule in enumerate(RULES)}
 RESUMING = frozenset({"fresh", "resume", "newest", "cursor", "weights", "optimizer"})
 _SWITCHES = {
-    "rows.page_size_cap": "pages", "rows.drop_false": "rows", "rows.extra_type": "rows", "rows.omit": "rows",
-    "save.on_duplicate": "again", "rows.time_precision": "times", "clock.skew_s": "clock",
-}  # fmt: skip
+    "rows.page_size_cap": "pages",
+    "rows.drop_false": "rows",
+    "rows.extra_type": "rows",
+    "rows.omit": "rows",
+    "save.on_duplicate": "again",
+    "rows.time_precision": "times",
+    "clock.skew_s": "clock",
+}
 
 
 def chosen(rules: Collection[str] | None, ignore: Collection[str]) -> frozenset[str]:

@@ -31,7 +31,7 @@ _CUT_OFF = {
 
 @dataclass(frozen=True)
 class Saved:
-    """A save: name, step, rows consumed, what the trainer held, its line in the history, whether it is promotable."""
+    """A save: name, step, rows consumed, the trainer's state, its line in the history, whether it can be promoted."""
 
     name: str
     step: int
@@ -242,10 +242,10 @@ class Run:
             told = f"with data_consumed={consumed}, though {wanted} had seen {wanted.consumed} rows: data would be "
             told += "skipped" if consumed > wanted.consumed else "trained twice"
             raise self.broken("cursor", f"resumes wrong: {told}")
-        held = self.stage.trainer_state(self.client)
-        if held.exported != wanted.trainer.exported:
+        now = self.stage.trainer_state(self.client)
+        if now.exported != wanted.trainer.exported:
             raise self.broken("weights", f"resumes wrong: the trainer does not hold the weights of {wanted.name}")
-        if held.state != wanted.trainer.state:
+        if now.state != wanted.trainer.state:
             told = f"the weights are those of {wanted.name}, the optimizer's state is not"
             raise self.broken("optimizer", f"resumes wrong: {told}")
         return wanted
@@ -299,7 +299,7 @@ class Run:
         )
 
     def _resume(self, moment: Any = "") -> tuple[bool, Any]:
-        """Whether the process was killed in it, and what resume() returned."""
+        """Resume; returns whether the process was killed in it, and what resume() returned."""
         __tracebackhide__ = True
         try:
             with self._sleeper.installed():

@@ -69,7 +69,7 @@ class Findings:
 
 
 def shorten(factory: Factory, rank: int, fault: ManagerFault, rules: Collection[str] | None = None) -> ManagerFault:
-    """What seems to be the same fault, with every event left out that it does not need."""
+    """Shorten a history to what seems to be the same fault, without the events that it does not need."""
     at = len(fault.events) - 1
     while at >= 0:
         events = fault.events[:at] + fault.events[at + 1 :]

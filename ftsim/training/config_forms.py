@@ -100,25 +100,25 @@ def adopt(config: "RunConfig") -> None:
             _adopt_plain(config, name, said, getattr(getattr(config, holder) if holder else config, field, None))
 
 
-def _adopt_group(held: S, group: str, given: Mapping[str, tuple[str, object]]) -> S:
-    """Returns `held` with the values given for its fields; `given` maps a field to its other name and its value.
+def _adopt_group(settings: S, group: str, given: Mapping[str, tuple[str, object]]) -> S:
+    """Returns `settings` with the values given for its fields; `given` maps a field to its other name and its value.
 
     A copy remembers what it has adopted, so that `dataclasses.replace` on the configuration adopts anew.
     """
-    if not dataclasses.is_dataclass(held):
-        return held  # check_types says what is wrong with it
-    defaults = {field.name: field.default for field in dataclasses.fields(held)}
-    before: frozenset[str] = vars(held).get(_ADOPTED, frozenset())
+    if not dataclasses.is_dataclass(settings):
+        return settings  # check_types says what is wrong with it
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    before: frozenset[str] = vars(settings).get(_ADOPTED, frozenset())
     values: dict[str, Any] = {name: defaults[name] for name in before}
     for name, (said, value) in given.items():
         if value is None:
             continue
-        if name not in before and getattr(held, name) != defaults[name]:
+        if name not in before and getattr(settings, name) != defaults[name]:
             raise _twice(said, f"{group}.{name}")
         values[name] = value
     if not values:
-        return held
-    adopted = dataclasses.replace(held, **values)  # type: ignore[type-var]
+        return settings
+    adopted = dataclasses.replace(settings, **values)  # type: ignore[type-var]
     vars(adopted)[_ADOPTED] = frozenset(name for name, (_, value) in given.items() if value is not None)
     return adopted
 

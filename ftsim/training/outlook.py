@@ -1,4 +1,4 @@
-"""What a run would do, told before it does anything: no service is asked, no trainer made, nothing written."""
+"""The outlook of a run, told before it does anything: no service is asked, no trainer made, nothing written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What one request may cost: made at run time from sizes, sent to our own emulator only."""
+"""Limits of what one request may cost: made at run time from sizes, sent to our own emulator only."""

@@ -134,8 +134,9 @@ def test_a_request_that_costs_too_much_is_refused(
         answer = http.post(path, content=chunks(content, sent))
         spent = time.perf_counter() - sent[0]
     assert (answer.status_code, "send" in answer.text or "at most" in answer.text or "context" in answer.text) == (
-        status, True,
-    ), answer.text[:500]  # fmt: skip
+        status,
+        True,
+    ), answer.text[:500]
     assert spent < ANSWER_S
     assert resident() - before < 500 * MIB
     assert others.slowest < OTHERS_S

@@ -159,8 +159,11 @@ def test_explain_reads_a_listing_from_stdin_and_finds_a_run_scoped_row() -> None
     name = f"run-{'a' * 32}:final"
     done = subprocess.run(
         [sys.executable, "-m", "ftsim", "explain", name, "--from", "-"],
-        input=(ROWS / "serverless.json").read_text(), capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        input=(ROWS / "serverless.json").read_text(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "promote_session_checkpoint" in done.stdout.replace("\n", "")
 
 
@@ -207,13 +210,22 @@ def test_a_refusal_is_said_in_the_services_words(ftsim: Ftsim, emu: Emulator, on
 
 @pytest.mark.parametrize(
     ("kind", "row", "files"),
-    [("full", "step-10-0a0a0a0a", {"config.json", "model.safetensors"}),
-     ("lora", "final-0b0b0b0b", {"adapter_config.json", "adapter_model.safetensors"})],
-)  # fmt: skip
+    [
+        ("full", "step-10-0a0a0a0a", {"config.json", "model.safetensors"}),
+        ("lora", "final-0b0b0b0b", {"adapter_config.json", "adapter_model.safetensors"}),
+    ],
+)
 def test_a_promoted_model_is_listed_and_pulled_byte_for_byte(
-    ftsim: Ftsim, on: list[str], job: Job, lora_job: Job, emu: Emulator, tmp_path: Path, kind: str, row: str,
+    ftsim: Ftsim,
+    on: list[str],
+    job: Job,
+    lora_job: Job,
+    emu: Emulator,
+    tmp_path: Path,
+    kind: str,
+    row: str,
     files: set[str],
-) -> None:  # fmt: skip
+) -> None:
     source = "j1" if kind == "full" else "j2"
     words = ["--job-id", source, "--output-model-id", "made", "--base-model", BASE, "--checkpoint-name", row]
     promoted = ftsim("promote", *words, *on)

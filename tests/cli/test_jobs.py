@@ -44,9 +44,17 @@ def test_jobs_as_json_has_every_field(ftsim: Ftsim, on: list[str], run: Job) -> 
     (told,) = json.loads(ftsim("jobs", "--json", *on).stdout)["jobs"]
     assert told.pop("age_s") >= 0
     assert told == {
-        "id": run.id, "name": run.name, "state": "RUNNING", "base_model": BASE, "lora_rank": 8, "display_name": "first",
-        "log_path": "runs/first", "step": 7, "rows": 1, "promotable": 0,
-    }  # fmt: skip
+        "id": run.id,
+        "name": run.name,
+        "state": "RUNNING",
+        "base_model": BASE,
+        "lora_rank": 8,
+        "display_name": "first",
+        "log_path": "runs/first",
+        "step": 7,
+        "rows": 1,
+        "promotable": 0,
+    }
 
 
 def test_without_jobs_it_says_how_to_make_one(ftsim: Ftsim, on: list[str]) -> None:
@@ -61,8 +69,14 @@ def test_without_jobs_it_says_how_to_make_one(ftsim: Ftsim, on: list[str]) -> No
 def test_a_job_is_found_by_every_name_that_a_person_has_for_it(
     ftsim: Ftsim, on: list[str], job: Job, run: Job, how: str, command: str, emu: Emulator
 ) -> None:
-    names = {"id": [run.id], "prefix": [run.id[:9]], "display name": ["first"], "log_path": ["./runs/first/"],
-             "full name": [run.name], "newest": []}  # fmt: skip
+    names = {
+        "id": [run.id],
+        "prefix": [run.id[:9]],
+        "display name": ["first"],
+        "log_path": ["./runs/first/"],
+        "full name": [run.name],
+        "newest": [],
+    }
     words = names[how]
     if command == "explain":
         words = ["step-7", *(["--job", *words] if words else [])]
@@ -142,9 +156,13 @@ def test_a_preempted_job_says_its_state(ftsim: Ftsim, on: list[str], emu: Emulat
 
 
 LISTINGS = (
-    ["jobs"], ["checkpoints", "j1"], ["job", "j1"], ["explain", "j1:step-10"], ["doctor", "--job", "j1"],
+    ["jobs"],
+    ["checkpoints", "j1"],
+    ["job", "j1"],
+    ["explain", "j1:step-10"],
+    ["doctor", "--job", "j1"],
     ["models", "list", "--all"],
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("words", LISTINGS)

@@ -32,8 +32,12 @@ def sample(folder: Callable[[str], Path]) -> Callable[..., tuple[list[int], list
     def make(name: str, count: int = 1, **settings: Any) -> tuple[list[int], list[Generation]]:
         replica = TorchReplica(folder(name), max_context_length=256)
         prompt = replica.encode(TEXT)
-        requests = [GenerateRequest(prompt[: len(prompt) - at], max_tokens=12, seed=at, echo=True, routing=True,
-                                    ignore_eos=True, **settings) for at in range(count)]  # fmt: skip
+        requests = [
+            GenerateRequest(
+                prompt[: len(prompt) - at], max_tokens=12, seed=at, echo=True, routing=True, ignore_eos=True, **settings
+            )
+            for at in range(count)
+        ]
         futures = [replica.generate(request) for request in requests]
         answers = [future.result() for future in futures]
         replica.close()
@@ -47,7 +51,7 @@ def trained(folder: Path, *, rank: int = 0, nudge: float = 0.0) -> TorchTrainer:
     told = trainer.create_model(ModelSpec("m", BaseModel("x"), LoraSpec(rank) if rank else None))
     assert told["supports_router_replay"] is True
     torch.manual_seed(1)
-    for router in trainer._held("m").routers._routers:
+    for router in trainer._model("m").routers._routers:
         if nudge:
             bias = router.e_score_correction_bias
             assert isinstance(bias, torch.Tensor)
@@ -77,7 +81,7 @@ def far(trainer: TorchTrainer, answers: list[Generation], *, routed: bool) -> fl
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_is_replayed_is_what_was_sampled(folder: Any, sample: Any, name: str) -> None:
     _, answers = sample(name, 3)
-    shape = trained(folder(name))._held("m").routers.shape
+    shape = trained(folder(name))._model("m").routers.shape
     assert shape is not None
     for answer in answers:
         routes = [row.routing for row in (*answer.prompt_tokens, *answer.tokens)]
@@ -130,7 +134,7 @@ def test_an_empty_entry_lets_the_model_choose(folder: Any, sample: Any) -> None:
 def test_wrong_routes_are_refused_with_datum_and_position(folder: Any, sample: Any) -> None:
     _, (answer,) = sample("kimi-k2-instruct")
     trainer = trained(folder("kimi-k2-instruct"))
-    shape = trainer._held("m").routers.shape
+    shape = trainer._model("m").routers.shape
     assert shape is not None
     good = replay(answer)
     routes = good["model_input"]["routing_matrices"]

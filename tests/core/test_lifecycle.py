@@ -1,4 +1,4 @@
-"""What changes with time or with reads, seen without the platform."""
+"""Lifecycles, which change with time or with reads, seen without the platform."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,9 +49,13 @@ class Things:
 
     def life(self, idle_s: float = 0.0) -> Life[Thing]:
         return Life(
-            self.clock, self.change, enter=self.enter, remove=self.remove, idle_s=lambda _: idle_s,
+            self.clock,
+            self.change,
+            enter=self.enter,
+            remove=self.remove,
+            idle_s=lambda _: idle_s,
             stop_idle=self.stop_idle,
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture

@@ -51,9 +51,18 @@ def test_what_load_weights_refuses(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["accounts/a/models", "accounts/a/models/m/x", "a/models/m", "accounts//models/m", "accounts/a/models/",
-             "accounts/a/deployments/m", "/accounts/a/models/m", ""],
-)  # fmt: skip
+    "name",
+    [
+        "accounts/a/models",
+        "accounts/a/models/m/x",
+        "a/models/m",
+        "accounts//models/m",
+        "accounts/a/models/",
+        "accounts/a/deployments/m",
+        "/accounts/a/models/m",
+        "",
+    ],
+)
 def test_a_resource_name_is_exact(name: str) -> None:
     with pytest.raises(InvalidArgument, match="invalid resource name"):
         split_resource(name, "models")

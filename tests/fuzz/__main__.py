@@ -24,9 +24,14 @@ from tests.journal.test_journal import JOBS
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 EXISTING = {
-    "account": ["local"], "job": ["j1"], "owner": ["j1"], "model": ["m1"], "deployment": ["d1"],
-    "checkpoint": ["step-2", "final"], "file": ["config.json", "..%2F..%2Fmetadata.sqlite"],
-}  # fmt: skip
+    "account": ["local"],
+    "job": ["j1"],
+    "owner": ["j1"],
+    "model": ["m1"],
+    "deployment": ["d1"],
+    "checkpoint": ["step-2", "final"],
+    "file": ["config.json", "..%2F..%2Fmetadata.sqlite"],
+}
 
 
 def main(seconds: int, seed: int) -> int:
@@ -63,8 +68,11 @@ def furnish(http: httpx.Client) -> str:
         "minReplicaCount": 1,
         "description": "d",
     }
-    made = http.post("/v1/accounts/local/deployments", params={"deploymentId": "d1", "skipShapeValidation": "true",
-                     "acceptShapelessRisk": "true"}, json={**body, "hotLoadTrainerJob": f"{JOBS[4:]}/j1"})  # fmt: skip
+    made = http.post(
+        "/v1/accounts/local/deployments",
+        params={"deploymentId": "d1", "skipShapeValidation": "true", "acceptShapelessRisk": "true"},
+        json={**body, "hotLoadTrainerJob": f"{JOBS[4:]}/j1"},
+    )
     assert made.status_code == 200, made.text
     return str(Wire(http).model_id)
 
@@ -72,9 +80,13 @@ def furnish(http: httpx.Client) -> str:
 def guide(document: dict[str, Any], model_id: str) -> None:
     """Let generated requests often name what exists, else most would end at the first 404."""
     known_fields = {
-        "model_id": model_id, "baseModel": BASE, "base_model": BASE, "path": "step-2",
-        "model": f"{BASE}#accounts/local/deployments/d1", "trainerJobId": f"{JOBS[4:]}/j1",
-    }  # fmt: skip
+        "model_id": model_id,
+        "baseModel": BASE,
+        "base_model": BASE,
+        "path": "step-2",
+        "model": f"{BASE}#accounts/local/deployments/d1",
+        "trainerJobId": f"{JOBS[4:]}/j1",
+    }
     for schema in document["components"]["schemas"].values():
         for field, value in known_fields.items():
             if field in schema.get("properties", {}):

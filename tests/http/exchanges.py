@@ -26,9 +26,13 @@ JOB = "accounts/local/rlorTrainerJobs/j1"
 DEPLOYMENT = "accounts/local/deployments/d1"
 JSON = "application/json"
 KEPT_DEPLOYMENT = {
-    "baseModel": BASE, "description": "a deployment", "minReplicaCount": 1, "maxReplicaCount": 2, "forTraining": True,
+    "baseModel": BASE,
+    "description": "a deployment",
+    "minReplicaCount": 1,
+    "maxReplicaCount": 2,
+    "forTraining": True,
     "acceleratorType": "NVIDIA_H200_141GB",
-}  # fmt: skip
+}
 
 
 class Story:
@@ -61,9 +65,15 @@ class Story:
             }  # all the rest is what this file is about
         binary = answer.headers.get("content-type", "") in ("application/zip", "application/octet-stream")
         known = {
-            "operation": called, "method": one.method, "path": place, "query": query, "headers": headers,
-            "request": request, "status": answer.status_code, "answer": None if binary else said,
-        }  # fmt: skip
+            "operation": called,
+            "method": one.method,
+            "path": place,
+            "query": query,
+            "headers": headers,
+            "request": request,
+            "status": answer.status_code,
+            "answer": None if binary else said,
+        }
         self.told.setdefault(called, {key: value for key, value in known.items() if value is not None})
         return answer.content if binary else said
 

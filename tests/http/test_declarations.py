@@ -135,7 +135,7 @@ def test_the_wire_page_has_the_tables_of_today() -> None:
 
 
 def grown(tmp_path: Path, program: str, **additions: tuple[str, str, str]) -> str:
-    """What a program prints on a copy of the emulator whose files hold more: (file, mark, text before the mark)."""
+    """The lines printed by a program on a copy whose files hold more: (file, mark, text before the mark)."""
     for package in ("emulator", "tests", "fixtures"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file, mark, text in additions.values():
@@ -196,22 +196,25 @@ with running() as http:
 
 def test_an_endpoint_is_added_in_four_files(tmp_path: Path) -> None:
     row = (
-        "emulator/core/endpoints.py", "        GET    /rlorTrainerJobs/{owner}/checkpoints ",
+        "emulator/core/endpoints.py",
+        "        GET    /rlorTrainerJobs/{owner}/checkpoints ",
         "        POST   /rlorTrainerJobs/{job}:greet    greet_job\n",
-    )  # fmt: skip
+    )
     rule = (
-        "emulator/platform/jobs/jobs.py", "    def preempt(self",
+        "emulator/platform/jobs/jobs.py",
+        "    def preempt(self",
         "    def greet(self, account: str, job_id: str, greeting: str) -> str:\n"
         "        return f'{greeting}, {self.get(account, job_id).name}'\n\n",
-    )  # fmt: skip
+    )
     handler = (
-        "emulator/http/control/jobs.py", "def _target(request",
+        "emulator/http/control/jobs.py",
+        "def _target(request",
         "class Greet(Body):\n    greeting: str = 'good day'\n\n\n"
         "@router.serve('greet_job', body=Greet)\n"
         "async def greet(request: Request) -> Response:\n    '''Greet a job.'''\n"
         "    sent, _ = await read_body(request, Greet)\n"
         "    return Reply({'said': platform_of(request).jobs.greet(**_target(request), greeting=sent.greeting)})\n\n\n",
-    )  # fmt: skip
+    )
     out = grown(tmp_path, NEW_ENDPOINT, row=row, rule=rule, handler=handler).split("\n")
     assert out[0] == "{'said': 'hello, accounts/local/rlorTrainerJobs/j1'}"
     assert out[1:4] == ["True greet_job", "503 401", "greet_job"]

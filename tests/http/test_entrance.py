@@ -1,4 +1,4 @@
-"""What a client gets while the application is still being imported."""
+"""A client is answered while the application is still being imported."""
 
 import contextlib
 import subprocess
@@ -67,8 +67,10 @@ def test_health_is_answered_and_all_else_waits(
         assert door.started.result(20) is door.emu
         late = door.get("/healthz")
         assert (early.status_code, early.content, early.headers["content-type"]) == (
-            late.status_code, late.content, late.headers["content-type"],
-        )  # fmt: skip
+            late.status_code,
+            late.content,
+            late.headers["content-type"],
+        )
         assert [exchange.status for exchange in door.emu.journal.of("GET /healthz")] == [200, 200]
         assert len(door.emu.journal) == 4
 

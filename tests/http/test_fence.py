@@ -1,4 +1,4 @@
-"""Who may ask what: hosts, origins, keys, accounts; and requests that say what nobody understands."""
+"""The fence: hosts, origins, keys, accounts; and requests that say what nobody understands."""
 
 import os
 from collections.abc import Iterator
@@ -13,8 +13,13 @@ from tests.inspect.test_replay import train
 from tests.journal.test_journal import JOBS, make_job
 
 LISTS = (
-    "rlorTrainerJobs", "models", "deployments", "trainingShapes", "deploymentShapes", "trainingSessions",
-)  # fmt: skip
+    "rlorTrainerJobs",
+    "models",
+    "deployments",
+    "trainingShapes",
+    "deploymentShapes",
+    "trainingSessions",
+)
 
 
 @pytest.fixture
@@ -69,10 +74,15 @@ def test_a_further_account_sees_what_is_its_own(emu: Emulator, http: httpx.Clien
     assert {entry["account"] for entry in asked} == {"other"}
     assert theirs.get("/_ftsim/quirks").json()["active"] == []
     for method, path, body in (
-        ("POST", "reset", {}), ("POST", "seed", {"seed": 1}), ("POST", "clock", {"advance_s": 1}),
-        ("POST", "quirks", {"name": "http.fail", "value": 500}), ("DELETE", "quirks", None), ("GET", "snapshot", None),
-        ("PUT", "snapshot", None), ("GET", "journal?format=lines", None),
-    ):  # fmt: skip
+        ("POST", "reset", {}),
+        ("POST", "seed", {"seed": 1}),
+        ("POST", "clock", {"advance_s": 1}),
+        ("POST", "quirks", {"name": "http.fail", "value": 500}),
+        ("DELETE", "quirks", None),
+        ("GET", "snapshot", None),
+        ("PUT", "snapshot", None),
+        ("GET", "journal?format=lines", None),
+    ):
         assert theirs.request(method, f"/_ftsim/{path}", json=body).status_code == 403, path
     assert len(emu.world.jobs) == 1
 

@@ -139,14 +139,19 @@ def test_a_hot_load_may_name_fields_that_no_check_looks_at(http: httpx.Client) -
 
 @pytest.mark.parametrize(
     "more",
-    [*({"reasoning_effort": one} for one in ("none", "low", "medium", "high", True, False, 512)),
-     {"thinking": {"type": "disabled"}}, {"thinking": {"type": "enabled", "budget_tokens": 100}}],
-)  # fmt: skip
+    [
+        *({"reasoning_effort": one} for one in ("none", "low", "medium", "high", True, False, 512)),
+        {"thinking": {"type": "disabled"}},
+        {"thinking": {"type": "enabled", "budget_tokens": 100}},
+    ],
+)
 def test_thinking_settings_are_accepted(http: httpx.Client, more: dict[str, object]) -> None:
     asked = {"model": exchanges.DEPLOYMENT, "max_tokens": 1, "temperature": 0.0, **more}
     plain = http.post("/inference/v1/completions", json={**asked, "prompt": [1, 2]})
-    bare = http.post("/inference/v1/completions", json={"model": exchanges.DEPLOYMENT, "max_tokens": 1,
-                     "temperature": 0.0, "prompt": [1, 2]})  # fmt: skip
+    bare = http.post(
+        "/inference/v1/completions",
+        json={"model": exchanges.DEPLOYMENT, "max_tokens": 1, "temperature": 0.0, "prompt": [1, 2]},
+    )
     assert plain.json()["choices"] == bare.json()["choices"]
     chat = http.post("/inference/v1/chat/completions", json={**asked, "messages": [{"role": "user", "content": "a"}]})
     assert chat.status_code == 200, chat.text

@@ -1,4 +1,4 @@
-"""What a hostile or unlucky surrounding does to an emulator: a message, and everything that was acknowledged stays."""
+"""A hostile or unlucky surrounding does this to an emulator: a message, and everything that was acknowledged stays."""
 
 import contextlib
 import errno
@@ -116,9 +116,10 @@ def test_what_another_account_promoted_is_not_built_on(tmp_path: Path) -> None:
             warm = {"trainingConfig": {"baseModel": BASE, "warmStartFrom": model}}
             deployment = {"baseModel": model, "acceleratorType": "NVIDIA_H100_80GB", "acceptShapelessRisk": True}
             for path, body in (
-                (f"{account}/rlorTrainerJobs", job), (f"{account}/rlorTrainerJobs", warm),
+                (f"{account}/rlorTrainerJobs", job),
+                (f"{account}/rlorTrainerJobs", warm),
                 (f"{account}/deployments?deploymentId=d1", deployment),
-            ):  # fmt: skip
+            ):
                 answer = http.post(path, json=body)
                 assert (answer.status_code, answer.json()["code"]) == (403, 7), (path, answer.text)
             assert http.get("/v1/accounts/local/models/m1").status_code == 403
@@ -144,8 +145,16 @@ class Bomb:
         return os.mkdir, (os.environ["FTSIM_BOMB"],)
 
 
-FILES = ("config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors", ".metadata",
-         "__0_0.distcp", "training_state.json", "tokenizer.json")  # fmt: skip
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    ".metadata",
+    "__0_0.distcp",
+    "training_state.json",
+    "tokenizer.json",
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

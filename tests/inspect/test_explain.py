@@ -1,4 +1,4 @@
-"""What `ftsim explain` says about a row, across the three layers."""
+"""`ftsim explain` speaks about a row, across the three layers."""
 
 import dataclasses
 import json
@@ -27,8 +27,12 @@ def explained(name: str, identifier: str, want: Want | None = None) -> Explanati
 
 
 def row(kind: CheckpointKind, **facts: object) -> ListedRow:
-    raw = {"name": f"{JOB}step-4", "checkpointType": kind.value, "promotable": CAPABILITIES[kind].promotable,
-           "createTime": "2026-08-01T10:00:00Z"}  # fmt: skip
+    raw = {
+        "name": f"{JOB}step-4",
+        "checkpointType": kind.value,
+        "promotable": CAPABILITIES[kind].promotable,
+        "createTime": "2026-08-01T10:00:00Z",
+    }
     return read(raw, facts)
 
 
@@ -67,7 +71,7 @@ def test_it_can_and_cannot_what_the_table_says(kind: CheckpointKind, want: Want)
         (K.INFERENCE_ARC_V2, "resume", "resumable=True, data_consumed=ROWS", 'save_state("step-4")'),
         (K.INFERENCE_LORA, "resume", "resumable=True, data_consumed=ROWS", 'save_state("step-4")'),
     ],
-)  # fmt: skip
+)
 def test_it_names_the_one_call_that_would_have_done(kind: CheckpointKind, want: Want, recipe: str, sdk: str) -> None:
     (advice,) = explain(row(kind), [row(kind)], want).advice
     assert advice.call.startswith('TrainingCheckpoints.save("step-4", ')
@@ -136,7 +140,7 @@ def test_a_weight_sync_is_known_by_its_name_or_by_its_load(name: str, facts: dic
         ("renamed", "step-0", "the trainer may have renamed the save to its own counter"),
         ("renamed", "step-12", "newest is not highest (D15)"),
     ],
-)  # fmt: skip
+)
 def test_it_notes_what_is_odd_about_a_row(listed: str, identifier: str, said: str) -> None:
     assert any(said in note for note in explained(listed, identifier).notes)
 

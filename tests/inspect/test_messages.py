@@ -75,8 +75,11 @@ def test_an_unknown_field_is_told_from_the_one_that_has_an_entry() -> None:
 @pytest.mark.parametrize(
     ("message", "first"),
     [
-        ("Cause: checkpoint 'step-2-e7289219' is INFERENCE_ARC_V2, a delta over the previous snapshot, which is not "
-         "promotable (checkpointType is what the server found in the blob, whatever the save was called)", "D1"),
+        (
+            "Cause: checkpoint 'step-2-e7289219' is INFERENCE_ARC_V2, a delta over the previous snapshot, which is not "
+            "promotable (checkpointType is what the server found in the blob, whatever the save was called)",
+            "D1",
+        ),
         ("checkpoint 'a' is TRAINING_LORA, resumable training state (DCP), which is not promotable", "D2"),
         ("ERROR: Failed to promote checkpoint 'x' (HTTP 409)", "D6"),
         ("Request failed: checkpoint 's' has LoRA rank 2, the model has 4", "C10"),
@@ -85,7 +88,7 @@ def test_an_unknown_field_is_told_from_the_one_that_has_an_entry() -> None:
         ("ERROR: Trainer job j stuck in JOB_STATE_DELETED", "F4"),
         ("RetryableException: Promise expired/broken for request req-1", "F14"),
     ],
-)  # fmt: skip
+)
 def test_what_the_emulator_says_leads_to_its_entry(message: str, first: str) -> None:
     assert found(message)[0] == first
 

@@ -1,5 +1,8 @@
 """Streams are recorded whole and compared by what they say, however they were cut into writes."""
 
+# The fixtures of test_replay are used here, each by its name.
+# ruff: noqa: F811
+
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,27 @@ from tests.inspect.test_replay import again, backend, emu, http, saved  # noqa: 
 
 PATHS = ("/inference/v1/completions", "/inference/v1/chat/completions")
 ASKED: dict[str, Any] = {
-    "model": "accounts/fireworks/models/qwen3-8b", "max_tokens": 12, "stream": True, "logprobs": True,
-    "perf_metrics_in_response": True, "raw_output": True, "n": 2, "prompt": [1, 2],
+    "model": "accounts/fireworks/models/qwen3-8b",
+    "max_tokens": 12,
+    "stream": True,
+    "logprobs": True,
+    "perf_metrics_in_response": True,
+    "raw_output": True,
+    "n": 2,
+    "prompt": [1, 2],
     "messages": [{"role": "user", "content": "hi"}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("seed", [None, 4])
 def test_a_stream_is_recorded_whole_and_answered_alike(
-    emu: Any, http: httpx.Client, again: Any, path: str, seed: int | None  # noqa: F811
-) -> None:  # fmt: skip
+    emu: Any,
+    http: httpx.Client,
+    again: Any,
+    path: str,
+    seed: int | None,
+) -> None:
     answer = http.post(path, json={**ASKED, "seed": seed})
     plain = http.post(path, json={**ASKED, "stream": False})
     assert plain.json()["perf_metrics"]
@@ -36,8 +49,12 @@ def test_a_stream_is_recorded_whole_and_answered_alike(
 
 @pytest.mark.parametrize(("later", "alike"), [(1, True), (100, False)])
 def test_a_completion_may_be_created_while_it_was_asked(
-    emu: Any, http: httpx.Client, backend: Any, later: int, alike: bool  # noqa: F811
-) -> None:  # fmt: skip
+    emu: Any,
+    http: httpx.Client,
+    backend: Any,
+    later: int,
+    alike: bool,
+) -> None:
     created = http.post(PATHS[0], json={**ASKED, "stream": False}).json()["created"]
     kept = saved(emu)
     (exchange,) = kept.exchanges
@@ -47,7 +64,7 @@ def test_a_completion_may_be_created_while_it_was_asked(
     assert replay(kept, backend).identical is alike
 
 
-def test_another_token_is_a_difference_and_says_where(emu: Any, http: httpx.Client, backend: Any) -> None:  # noqa: F811
+def test_another_token_is_a_difference_and_says_where(emu: Any, http: httpx.Client, backend: Any) -> None:
     http.post(PATHS[0], json=ASKED)
     kept = saved(emu)
     (exchange,) = kept.exchanges
@@ -58,8 +75,11 @@ def test_another_token_is_a_difference_and_says_where(emu: Any, http: httpx.Clie
 
 @pytest.mark.parametrize("quirk", ["inference.truncate_stream", "http.cut_body"])
 def test_a_stream_that_broke_off_is_compared_as_far_as_it_went(
-    emu: Any, http: httpx.Client, again: Any, quirk: str  # noqa: F811
-) -> None:  # fmt: skip
+    emu: Any,
+    http: httpx.Client,
+    again: Any,
+    quirk: str,
+) -> None:
     emu.quirks.set(quirk, {"inference.truncate_stream": True, "http.cut_body": 900}[quirk], times=1)
     try:
         assert "[DONE]" not in http.post(PATHS[0], json=ASKED).text
@@ -69,8 +89,11 @@ def test_a_stream_that_broke_off_is_compared_as_far_as_it_went(
 
 
 def test_a_client_that_left_has_an_answer_that_the_whole_one_begins_with(
-    emu: Any, http: httpx.Client, again: Any, backend: Any  # noqa: F811
-) -> None:  # fmt: skip
+    emu: Any,
+    http: httpx.Client,
+    again: Any,
+    backend: Any,
+) -> None:
     http.post(PATHS[0], json=ASKED)
     kept = saved(emu)
     (exchange,) = kept.exchanges
@@ -88,12 +111,15 @@ def test_events_are_put_together_by_choice() -> None:
         b'"finish_reason":"stop"}],"usage":{}}\n\nevent: error\ndata: {"error":5}\n\n'
     )
     assert assembled(raw) == {
-        "id": "a", "done": False, "usage": {}, "error": 5,
+        "id": "a",
+        "done": False,
+        "usage": {},
+        "error": 5,
         "choices": {
             "0": {"index": 0, "role": "assistant", "content": "y", "tool_calls": [2]},
             "1": {"index": 1, "content": "xz", "logprobs": {"content": [1, 3]}, "finish_reason": "stop"},
         },
-    }  # fmt: skip
+    }
     assert assembled(raw + b"data: [DONE]\n\n")["done"]
     one, other = comparable(raw[:90], raw + b"data: [DONE]\n\n")
     assert (
@@ -101,7 +127,7 @@ def test_events_are_put_together_by_choice() -> None:
     )
 
 
-def test_the_journal_shows_a_stream_as_it_was_written(emu: Any, http: httpx.Client, tmp_path: Path) -> None:  # noqa: F811
+def test_the_journal_shows_a_stream_as_it_was_written(emu: Any, http: httpx.Client, tmp_path: Path) -> None:
     answer = http.post(PATHS[0], json=ASKED)
     (exchange,) = (entry for entry in saved(emu).entries if isinstance(entry, Exchange))
     assert exchange.response == answer.content

@@ -1,4 +1,4 @@
-"""What an emulator remembers of what it was asked."""
+"""An emulator remembers what it was asked."""
 
 import json
 import re

@@ -23,9 +23,17 @@ NAMED = [
     ("credentials", R), ("jwt", R), ("authorization", f"Basic {R}"), ("signature", "0a1b2c"), ("cookie", f"sid={R}"),
 ]  # fmt: skip
 SHAPED = [
-    f"fw_{R}", f"tml-{R}", f"hf_{R}{R}", f"sk-{R}", f"sk_live_{R}", "AKIAZ7Q4T2MLP9KDW4RB", f"ghp_{R}{R[:16]}",
-    f"glpat-{R}", f"eyJhbGciOi{R}.{R}.{R}", f"https://me:{R}@example.invalid/x",
-]  # fmt: skip
+    f"fw_{R}",
+    f"tml-{R}",
+    f"hf_{R}{R}",
+    f"sk-{R}",
+    f"sk_live_{R}",
+    "AKIAZ7Q4T2MLP9KDW4RB",
+    f"ghp_{R}{R[:16]}",
+    f"glpat-{R}",
+    f"eyJhbGciOi{R}.{R}.{R}",
+    f"https://me:{R}@example.invalid/x",
+]
 ALL = [*NAMED, *(("note", value) for value in SHAPED)]
 
 
@@ -36,7 +44,7 @@ def nested(text: str, depth: int) -> str:
 
 
 def secret_of(value: str) -> str:
-    """What must not be seen: of an address the password alone."""
+    """The part that must not be seen: of an address the password alone."""
     return R if value.startswith("https") else value
 
 

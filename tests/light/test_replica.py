@@ -1,4 +1,4 @@
-"""What the light backend draws: the same for the same request, and cut as the request asks."""
+"""The light backend draws the same for the same request, and cut as the request asks."""
 
 import dataclasses
 import math

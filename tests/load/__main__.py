@@ -29,7 +29,7 @@ KEEP_EVERY = 4
 
 @dataclass
 class Tally:
-    """What clients were told."""
+    """Counts what clients were told."""
 
     requests: int = 0
     steps: Counter[str] = field(default_factory=Counter)
@@ -120,7 +120,7 @@ def memory() -> float:
 
 
 def lost(emulator: Emulator, tally: Tally) -> list[str]:
-    """What clients were told and the emulator does not have."""
+    """List what clients were told and the emulator does not have."""
     world = emulator.world
     missing = [name for name in tally.jobs if name not in world.jobs]
     missing += [name for name in tally.saved if name not in world.checkpoints]
@@ -147,9 +147,11 @@ def main(seconds: int, clients: int) -> int:
         with Emulator(backend, state_dir=folder / "state") as emulator:
             after_restart = lost(emulator, tally)
     times = sorted(tally.seconds)
-    print(f"{clients} clients, {took:.1f} s: {tally.requests} requests ({tally.requests / took:.0f}/s), "
-          f"median {1000 * times[len(times) // 2]:.0f} ms, "
-          f"99% {1000 * times[int(len(times) * 0.99)]:.0f} ms")  # fmt: skip
+    print(
+        f"{clients} clients, {took:.1f} s: {tally.requests} requests ({tally.requests / took:.0f}/s), "
+        f"median {1000 * times[len(times) // 2]:.0f} ms, "
+        f"99% {1000 * times[int(len(times) * 0.99)]:.0f} ms"
+    )
     print(f"{sum(tally.steps.values())} steps, {len(tally.saved)} checkpoints, {len(tally.jobs)} jobs acknowledged")
     print(f"failed: {len(tally.failures)}; lost: {len(missing)}; lost after a restart: {len(after_restart)}")
     print(f"memory grew by {grown:.0f} MB (clients included); the journal keeps {kept} exchanges")

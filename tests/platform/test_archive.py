@@ -370,7 +370,7 @@ def grow_a_blob(members: dict[str, bytes]) -> None:
 
 
 def large(members: dict[str, bytes]) -> None:
-    """What unpacks to a thousand times its size; small enough to be harmless, were it unpacked."""
+    """Bytes that unpack to a thousand times their size; small enough to be harmless, were it unpacked."""
     members["world.json"] += b" " * 12_000_000
 
 
@@ -396,7 +396,7 @@ def test_an_archive_holds_what_its_manifest_declares(
 def test_a_state_of_zeros_comes_back(
     emu: Emulator, http: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was packed too tightly to be believed is stored as it is."""
+    """A file that packs too tightly to be believed is stored as it is."""
     monkeypatch.setattr(limits, "ARCHIVE_RATIO", limits.ARCHIVE_RATIO._replace(value=20))
     train(http)
     row = next(iter(emu.world.checkpoints))

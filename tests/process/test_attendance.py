@@ -1,4 +1,4 @@
-"""Who serves a state folder and who uses it, when programs end in every way."""
+"""Attendance: who serves a state folder and who uses it, when programs end in every way."""
 
 import os
 import signal

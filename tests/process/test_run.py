@@ -239,7 +239,12 @@ def test_the_programs_files_keep_their_own_place(state: Path, tmp_path: Path) ->
         f"server_command={server_command(state)!r}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", launcher, program], input="in", capture_output=True, text=True, cwd=tmp_path, check=True,
+        [sys.executable, "-c", launcher, program],
+        input="in",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
         env=CHECKOUT,
-    )  # fmt: skip
+    )
     assert done.stdout == f"{tmp_path} in\n"

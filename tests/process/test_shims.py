@@ -1,4 +1,4 @@
-"""What a program under `ftsim run` finds in its interpreter: a redirected SDK, `training.*`, its own start-up files."""
+"""A program under `ftsim run` finds in its interpreter a redirected SDK, `training.*`, its own start-up files."""
 
 import json
 import os

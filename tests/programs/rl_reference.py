@@ -52,7 +52,7 @@ def inputs(prompt: Sequence[int], one: Any) -> tuple[types.ModelInput, dict[str,
 
 
 def logprobs(client: Any, samples: Sequence[Sample]) -> list[list[float]]:
-    """What a model gives to the tokens of each sample, by a forward that is sent the mask too."""
+    """The log-probabilities that a model gives to the tokens of each sample, by a forward that is sent the mask too."""
     datums = []
     for prompt, one in samples:
         model_input, tensors = inputs(prompt, one)
@@ -81,9 +81,12 @@ def main(base: str, steps: int) -> None:
         routed += sum(one.routing_matrices is not None for _, one in samples)
         mine, theirs = logprobs(policy, samples), logprobs(reference, samples)
         distances.append(
-            max(abs(a - b) for row, (_, one) in zip(mine, samples, strict=True)
-                for a, b in zip(row, one.logprobs, strict=True))
-        )  # fmt: skip
+            max(
+                abs(a - b)
+                for row, (_, one) in zip(mine, samples, strict=True)
+                for a, b in zip(row, one.logprobs, strict=True)
+            )
+        )
         base_rewards = [mean(reward(one.tokens) for _, one in group) for group in groups for _ in group]
         datums = []
         for (prompt, one), baseline, row, other in zip(samples, base_rewards, mine, theirs, strict=True):

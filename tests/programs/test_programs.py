@@ -16,7 +16,7 @@ MODELS = "accounts/fireworks/models/"
 
 
 def run(state: Path, program: str, *args: str) -> dict[str, Any]:
-    """What a program says in its last line."""
+    """The last line of a program."""
     command = [sys.executable, "-m", "ftsim", "run", "--state-dir", str(state), str(HERE / program), *args]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": str(PACKAGE_ROOT)}, capture_output=True, text=True, timeout=240

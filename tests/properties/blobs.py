@@ -149,9 +149,16 @@ def folders(draw: st.DrawFn) -> Files:
 
 
 KNOWN = (
-    "config.json", "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json",
-    "adapter_config.json", "adapter_model.safetensors", ".metadata", "training_state.json", "__0_0.distcp",
-)  # fmt: skip
+    "config.json",
+    "model.safetensors",
+    "model-00001-of-00002.safetensors",
+    "model.safetensors.index.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    ".metadata",
+    "training_state.json",
+    "__0_0.distcp",
+)
 
 _FIELDS = (
     "model_type", "r", "weight_map", "files", "lora", "rank", ".metadata", "..", "", ".", "a\x00b", "\ud800",

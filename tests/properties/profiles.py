@@ -13,17 +13,27 @@ BATCH = 10
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 PROFILES = {
     "dev": settings(
-        max_examples=50, stateful_step_count=25, deadline=None, derandomize=True, database=None,
+        max_examples=50,
+        stateful_step_count=25,
+        deadline=None,
+        derandomize=True,
+        database=None,
         suppress_health_check=_SLOW,
     ),
     "ci": settings(
         max_examples=300, stateful_step_count=30, deadline=None, print_blob=True, suppress_health_check=_SLOW
     ),
     "mutants": settings(
-        max_examples=40, stateful_step_count=25, deadline=None, derandomize=True, database=None,
-        phases=(Phase.explicit, Phase.generate), report_multiple_bugs=False, suppress_health_check=_SLOW,
+        max_examples=40,
+        stateful_step_count=25,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.explicit, Phase.generate),
+        report_multiple_bugs=False,
+        suppress_health_check=_SLOW,
     ),
-}  # fmt: skip
+}
 
 
 def load() -> str:

@@ -58,10 +58,14 @@ def deploy(stage: Stage, **settings: str) -> None:
 
     stage.deployments.create_or_get(
         DeploymentConfig(
-            deployment_id="d1", base_model=BASE, description="for tests", accept_shapeless_risk=True,
-            min_replica_count=1, **settings,
+            deployment_id="d1",
+            base_model=BASE,
+            description="for tests",
+            accept_shapeless_risk=True,
+            min_replica_count=1,
+            **settings,
         )
-    )  # fmt: skip
+    )
 
 
 def test_a_server_may_suffix_sampler_rows_as_it_likes(stage: Stage) -> None:

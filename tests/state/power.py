@@ -36,7 +36,7 @@ class Plug:
         return {"LD_PRELOAD": str(library), "DROP_ROOT": str(self.root), "DROP_SHADOW": str(self.shadow)}
 
     def pull(self, into: Path, *, lucky: float = 0.0) -> Path:
-        """What is on the disk; with `lucky` the share of files and folders that were written although nobody asked."""
+        """The tree on the disk; with `lucky` the share of files and folders that were written although nobody asked."""
         identities = _identities([self.root, *self.root.rglob("*")])
         files = {identity: path for path, identity in identities.items()}
         self._folder(identities[self.root], into, files, lucky)
@@ -67,7 +67,7 @@ def _identities(paths: list[Path]) -> dict[Path, str]:
     """As the library names inodes: number and birth, since numbers are given again. Left out is what has just gone."""
     told = subprocess.run(
         ["stat", "-c", "%i %W %w|%n", *map(str, paths)], capture_output=True, text=True, check=False
-    ).stdout  # fmt: skip
+    ).stdout
     found = {}
     for line in told.splitlines():
         about, _, name = line.partition("|")

@@ -1,4 +1,4 @@
-"""What was acknowledged stays, what is damaged is refused, what is not known is not deleted (docs/durability.md)."""
+"""Acknowledged data stay, damaged ones are refused, unknown ones are not deleted (docs/durability.md)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What was acknowledged survives a power failure: all unsynced writes are lost, or some (tests/state/power.py)."""
+"""Acknowledged data survive a power failure: all unsynced writes are lost, or some (tests/state/power.py)."""
 
 import os
 import random
@@ -34,7 +34,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Acknowledged:
-    """What the clients were told."""
+    """Notes what the clients were told."""
 
     rows: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
@@ -93,8 +93,11 @@ class Work(threading.Thread):
 def serving(root: Path, environment: dict[str, str], before: str = "") -> Iterator[tuple["subprocess.Popen[str]", str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", f"import sys; sys.argv = ['serve', {str(root)!r}, '0']; {before}{SERVE}"],
-        stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **environment},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
     try:
         assert process.stdout is not None
         yield process, process.stdout.readline().strip()
@@ -142,9 +145,12 @@ def rounds(library: Path, tmp_path: Path, count: int, *, seed: int = 1, before: 
             folder = plug.pull(tmp_path / f"disk-{number}", lucky=(0.0, 0.3, 0.7)[number % 3])
             promised = work.done
             promised = Acknowledged(
-                list(promised.rows), list(promised.models), list(promised.jobs), list(promised.deleted),
+                list(promised.rows),
+                list(promised.models),
+                list(promised.jobs),
+                list(promised.deleted),
                 dict(promised.names),
-            )  # fmt: skip
+            )
             process.send_signal(signal.SIGCONT)
             assert not work.failure, work.failure
             lost += what_is_lost(folder, promised, tmp_path / "scratch")

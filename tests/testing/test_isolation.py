@@ -38,8 +38,10 @@ def test_a_key_of_the_test_before_is_refused_and_leaves_no_trace(server: Emulato
         with client(server) as present, httpx.Client(base_url=server.url) as fresh:
             assert jobs(present) == []
             before = len(list(server.journal))
-            for headers in ({"X-Api-Key": former.headers["X-Api-Key"]},
-                            {"Authorization": f"Bearer tml-{former.headers['X-Api-Key']}"}):  # fmt: skip
+            for headers in (
+                {"X-Api-Key": former.headers["X-Api-Key"]},
+                {"Authorization": f"Bearer tml-{former.headers['X-Api-Key']}"},
+            ):
                 refused = fresh.post(JOBS, params={"rlorTrainerJobId": "former"}, json=BODY, headers=headers)
                 assert refused.status_code == 401
             assert jobs(present) == []

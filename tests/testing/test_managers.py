@@ -93,8 +93,9 @@ class ComparesText(TrainingCheckpoints):
         return super().save(*args, **options)
 
     def _resumable_rows(self, missing_job_is_empty: bool = False) -> Any:
-        stamps = {row["name"].rsplit("/", 1)[1]: row["createTime"]
-                  for row in self.fw_client.list_checkpoints(self.trainer_id)}  # fmt: skip
+        stamps = {
+            row["name"].rsplit("/", 1)[1]: row["createTime"] for row in self.fw_client.list_checkpoints(self.trainer_id)
+        }
         found = super()._resumable_rows(missing_job_is_empty)
         return sorted(found, key=lambda pair: stamps[pair[0].id], reverse=True)
 

@@ -116,9 +116,18 @@ class WaitsForEver(zoo.Listing):
 
 def test_a_manager_that_waits_for_ever_is_stopped() -> None:
     found = play(
-        WaitsForEver, 0, (Train(1), Save(True, True), ServiceSwitch("rows.visible_after_lists", 10**9), Train(1),
-                         Save(False, True), Promote()), chosen(("patience",), ()),
-    )  # fmt: skip
+        WaitsForEver,
+        0,
+        (
+            Train(1),
+            Save(True, True),
+            ServiceSwitch("rows.visible_after_lists", 10**9),
+            Train(1),
+            Save(False, True),
+            Promote(),
+        ),
+        chosen(("patience",), ()),
+    )
     assert found is not None
     assert "one call has slept 87 times, 87000 s" in found.fault
 

@@ -278,8 +278,12 @@ class TrustsRows(Listing):
     """Knows every type of row there is."""
 
     def rows(self) -> list[Row]:
-        known = {"CHECKPOINT_TYPE_TRAINING", "CHECKPOINT_TYPE_TRAINING_LORA", "CHECKPOINT_TYPE_INFERENCE_BASE",
-                 "CHECKPOINT_TYPE_INFERENCE_LORA"}  # fmt: skip
+        known = {
+            "CHECKPOINT_TYPE_TRAINING",
+            "CHECKPOINT_TYPE_TRAINING_LORA",
+            "CHECKPOINT_TYPE_INFERENCE_BASE",
+            "CHECKPOINT_TYPE_INFERENCE_LORA",
+        }
         rows = super().rows()
         for row in rows:
             if row["checkpointType"] not in known:

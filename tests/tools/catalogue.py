@@ -27,10 +27,17 @@ NODE = 8
 MODES = {"full": "POLICY_TRAINER", "lora": "LORA_TRAINER", "forward-only": "FORWARD_ONLY"}
 CONTEXTS = {
     **dict.fromkeys(("qwen3-0p6b", "qwen3-1p7b", "qwen3-4b", "qwen3-8b", "qwen3-30b-a3b", "qwen3-235b-a22b"), 40_960),
-    "qwen3p5-9b": 262_144, "qwen3p6-27b": 262_144, "qwen3-embedding-8b": 40_960, "kimi-k2-instruct": 131_072,
-    "kimi-k2-instruct-0905": 262_144, "kimi-k2-thinking": 262_144, "kimi-k2p5": 262_144, "glm-5": 202_752,
-    "deepseek-v3": 131_072, "deepseek-v3p1": 163_840,
-}  # fmt: skip
+    "qwen3p5-9b": 262_144,
+    "qwen3p6-27b": 262_144,
+    "qwen3-embedding-8b": 40_960,
+    "kimi-k2-instruct": 131_072,
+    "kimi-k2-instruct-0905": 262_144,
+    "kimi-k2-thinking": 262_144,
+    "kimi-k2p5": 262_144,
+    "glm-5": 202_752,
+    "deepseek-v3": 131_072,
+    "deepseek-v3p1": 163_840,
+}
 """What a model serves, where it was read of the model itself; else it is the longest that it is trained with."""
 MODELS = {
     "qwen3-embedding-8b": {"params": "7600000000", "hf_tokenizer": "Qwen/Qwen3-Embedding-8B", "arch": "dense"},
@@ -86,12 +93,19 @@ def model_row(name: str, rows: list[Row]) -> list[str]:
     early = {f for row in rows if row["group"] != "autumn-2026" for f in row["model_flags"].split()}
     flags = " ".join(f"{f}@{NOVEMBER}" if early and f in late - early else f for f in flags.split())
     return [
-        "model", name, since(rows[0], rows), first(rows, "params"), str(context), training,
+        "model",
+        name,
+        since(rows[0], rows),
+        first(rows, "params"),
+        str(context),
+        training,
         "moe" if first(rows, "arch").startswith("moe") else "dense",
-        first(rows, "hf_tokenizer") or repository(name), flags,
-        first(rows, "model_created"), "serverless" if first(rows, "serverless") == "yes" else "",
+        first(rows, "hf_tokenizer") or repository(name),
+        flags,
+        first(rows, "model_created"),
+        "serverless" if first(rows, "serverless") == "yes" else "",
         first(rows, "display_name"),
-    ]  # fmt: skip
+    ]
 
 
 def shape_row(row: Row, longest: int) -> list[str]:
@@ -100,12 +114,18 @@ def shape_row(row: Row, longest: int) -> list[str]:
     gpus = int(row["gpus_trainer"] or count or 0)
     since_date = APRIL if row["group"] == "older-name" or name in OLDER else AUGUST
     return [
-        "shape", name, NOVEMBER if row["group"] == "autumn-2026" else since_date, base,
+        "shape",
+        name,
+        NOVEMBER if row["group"] == "autumn-2026" else since_date,
+        base,
         MODES.get(row["mode"].rstrip("?"), "POLICY_TRAINER"),
         row["max_context"] or length or str(named_length(name) or longest),
-        row["accelerator"] or accelerator, str(min(gpus, NODE) or ""), str(max(1, gpus // NODE)) if gpus else "",
-        row["shape_version"], row["deployment_shape"] or deployment,
-    ]  # fmt: skip
+        row["accelerator"] or accelerator,
+        str(min(gpus, NODE) or ""),
+        str(max(1, gpus // NODE)) if gpus else "",
+        row["shape_version"],
+        row["deployment_shape"] or deployment,
+    ]
 
 
 def write(table: Path) -> str:

@@ -69,9 +69,9 @@ def test_both_sides_of_the_lora_step_train_the_same_weights(tmp_path: Path) -> N
     emulated = TorchTrainer(lambda _: base, lora_rank=8)
     emulated.create_model(ModelSpec("m", BaseModel(BASE_MODEL), LoraSpec(8)))
     bare = BareTrainer(base, lora_rank=8)
-    shapes = {name: value.shape for name, value in emulated._held("m").trained.items()}
+    shapes = {name: value.shape for name, value in emulated._model("m").trained.items()}
     assert {name: value.shape for name, value in bare.trained.items()} == shapes
-    mine, theirs = (model.peft_config["default"] for model in (emulated._held("m").model, bare.model))
+    mine, theirs = (model.peft_config["default"] for model in (emulated._model("m").model, bare.model))
     assert (mine.r, mine.lora_alpha) == (theirs.r, theirs.lora_alpha)
 
 
@@ -91,8 +91,12 @@ def test_the_report_is_json_and_the_status_says_whether_targets_are_met(
     assert done.exit_code == 0
     (only,) = json.loads(done.stdout)["results"]
     assert {key: only[key] for key in ("name", "value", "unit", "target", "ok")} == {
-        "name": "sdk_step", "value": 1.0, "unit": "x", "target": 1.4, "ok": True,
-    }  # fmt: skip
+        "name": "sdk_step",
+        "value": 1.0,
+        "unit": "x",
+        "target": 1.4,
+        "ok": True,
+    }
     monkeypatch.setattr(report, "measure", lambda names: iter([Result("sdk_step", 2.0, "x", 1.4)]))
     missed = ftsim("bench", "--only", "sdk_step")
     assert missed.exit_code == 1

@@ -139,8 +139,11 @@ def test_a_demo_never_works_in_a_folder_that_holds_something(ftsim: Ftsim, tmp_p
 def test_the_whole_demo_holds(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ftsim", "demo", "--keep", str(tmp_path / "demo")],
-        capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "everything holds" in done.stdout
     assert done.stdout.count("bit-equal") == 6

@@ -110,7 +110,7 @@ def walks() -> dict[str, Walk]:
 
 
 def _actions(emulator: Emulator, folder: Path, open_: ExitStack) -> dict[str, Callable[[int], object]]:
-    """What is traced, by name; each takes the number of the attempt."""
+    """The actions that are traced, by name; each takes the number of the attempt."""
     from fireworks.training.sdk import FireworksClient
     from fireworks.training.sdk.client import FiretitanServiceClient
 

@@ -1,4 +1,4 @@
-"""What the tests of DPO and ORPO share: a small configuration, and all that a finished run leaves behind."""
+"""Helpers of the tests of DPO and ORPO: a small configuration, and all that a finished run leaves behind."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What the tests of RL and IGPO share: small configurations, and all that a finished run leaves behind."""
+"""Helpers of the tests of RL and IGPO: small configurations, and all that a finished run leaves behind."""
 
 import json
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def job_of(recipe: ModuleType, config: Any) -> str:
 
 
 def steps(config: Any) -> list[dict[str, Any]]:
-    """What was logged per step, without how long it took."""
+    """The log of each step, without how long it took."""
     return [entry for entry in metrics(config) if "seconds" not in entry]
 
 

@@ -1,4 +1,4 @@
-"""What a run may be told beside its data and its loss: how it starts, what it keeps, how its rows are grouped."""
+"""Options of a run beside its data and its loss: how it starts, what it keeps, how its rows are grouped."""
 
 import dataclasses
 from pathlib import Path

@@ -19,17 +19,31 @@ from ftsim.compute.quiet import quiet
 
 WINDOW = 16
 _COMMON: dict[str, Any] = {
-    "vocab_size": tokenizer.VOCAB_SIZE, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512,
-    "initializer_range": 0.2, "tie_word_embeddings": False, "bos_token_id": None, "pad_token_id": None,
+    "vocab_size": tokenizer.VOCAB_SIZE,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+    "tie_word_embeddings": False,
+    "bos_token_id": None,
+    "pad_token_id": None,
     "eos_token_id": tokenizer.special_id(tokenizer.IM_END),
-}  # fmt: skip
+}
 _LOCAL_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 _ROUTED = {
-    "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "n_shared_experts": 1, "n_group": 1,
-    "topk_group": 1, "first_k_dense_replace": 1,
-}  # fmt: skip
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+}
 _LATENT = {
     "kv_lora_rank": 16,
     "q_lora_rank": 16,
@@ -40,9 +54,13 @@ _LATENT = {
     "v_head_dim": 8,
 }
 _DELTA_NET = {
-    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
-    "linear_conv_kernel_dim": 4, "layer_types": ["linear_attention", "full_attention"],
-}  # fmt: skip
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_conv_kernel_dim": 4,
+    "layer_types": ["linear_attention", "full_attention"],
+}
 _WINDOWED = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
 _VISION = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
 _ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
@@ -108,8 +126,11 @@ def _quantised(folder: Path) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_bytes())
     config["quantization_config"] = {
-        "quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic", "fmt": "e4m3"
-    }  # fmt: skip
+        "quant_method": "fp8",
+        "weight_block_size": [128, 128],
+        "activation_scheme": "dynamic",
+        "fmt": "e4m3",
+    }
     config["dtype"] = "bfloat16"
     path.write_text(json.dumps(config))
 

@@ -1,4 +1,4 @@
-"""What is done with every folder of the zoo: each cell is equal, or refused with a sentence; there is no third.
+"""The matrix of every folder of the zoo: each cell is equal, or refused with a sentence; there is no third.
 
 `python -m tests.zoo.matrix [NAME...]` runs it and, over the whole zoo, writes docs/models.md.
 """
@@ -120,7 +120,7 @@ def _resumed(folder: Path, place: Path, rank: int) -> None:
     other.load_state("m", place / f"state-{rank}", optimizer=True)
     for one in (trainer, other):
         _train(one, 2, first=2)
-    mine, theirs = trainer._held("m").trained, other._held("m").trained
+    mine, theirs = trainer._model("m").trained, other._model("m").trained
     if not all(torch.equal(mine[name], theirs[name]) for name in mine):
         raise Unequal("a resumed run has other bits")
 
@@ -186,10 +186,15 @@ def promoted(folder: Path, place: Path) -> None:
 
 
 CELLS: dict[str, Callable[[Path, Path], None]] = {
-    "sampled as trained": sampled, "full step, resume": full_resume, "LoRA step, resume": lora_resume,
-    "base": base_export, "delta × 5": delta_chain, "adapter": adapter_export, "merged_base": merged_base,
+    "sampled as trained": sampled,
+    "full step, resume": full_resume,
+    "LoRA step, resume": lora_resume,
+    "base": base_export,
+    "delta × 5": delta_chain,
+    "adapter": adapter_export,
+    "merged_base": merged_base,
     "promote, serve, train again": promoted,
-}  # fmt: skip
+}
 
 
 def cell(name: str, folder: Path, place: Path) -> str:

@@ -67,14 +67,19 @@ async def get(request: Request) -> Response:
 
 
 @router.serve(
-    "create_deployment", answer=schemas.DEPLOYMENT, body=DeploymentBody,
+    "create_deployment",
+    answer=schemas.DEPLOYMENT,
+    body=DeploymentBody,
     query={
-        "deploymentId": ACTS, "acceptShapelessRisk": ACTS, "skipShapeValidation": ACTS,
+        "deploymentId": ACTS,
+        "acceptShapelessRisk": ACTS,
+        "skipShapeValidation": ACTS,
         "validateOnly": Refusal("a deployment is always made"),
         "disableAutoDeploy": "a model is served by the deployments that are asked for, and no other",
-        "disableSpeculativeDecoding": _SPEED, "skipImageTagValidation": "no image is run here",
+        "disableSpeculativeDecoding": _SPEED,
+        "skipImageTagValidation": "no image is run here",
     },
-)  # fmt: skip
+)
 async def create(request: Request) -> Response:
     """Make a deployment."""
     sent, raw = await read_body(request, DeploymentBody)
@@ -122,9 +127,11 @@ async def undelete(request: Request) -> Response:
 
 
 @router.serve(
-    "patch_deployment", answer=schemas.DEPLOYMENT, body=DeploymentBody,
+    "patch_deployment",
+    answer=schemas.DEPLOYMENT,
+    body=DeploymentBody,
     query={"updateMask": ACTS, "skipShapeValidation": "a deployment keeps its shape"},
-)  # fmt: skip
+)
 async def patch(request: Request) -> Response:
     """Change the fields that updateMask names; without a mask those that were sent."""
     sent, _ = await read_body(request, DeploymentBody)

@@ -75,9 +75,11 @@ async def get(request: Request) -> Response:
 
 
 @router.serve(
-    "create_job", answer=schemas.JOB, body=CreateJob,
+    "create_job",
+    answer=schemas.JOB,
+    body=CreateJob,
     query={"rlorTrainerJobId": ACTS, "trainingShape": ACTS, "skipValidations": ACTS, "deploymentId": ACTS},
-)  # fmt: skip
+)
 async def create(request: Request) -> Response:
     """Create a trainer job and start it."""
     sent, raw = await read_body(request, CreateJob)
@@ -109,9 +111,10 @@ def _spec(sent: CreateJob, raw: dict[str, Any], query: Mapping[str, str]) -> Job
 
 
 @router.serve(
-    "list_jobs", answer=schemas.page("rlorTrainerJobs", schemas.JOB),
+    "list_jobs",
+    answer=schemas.page("rlorTrainerJobs", schemas.JOB),
     query={**LIST, "includeArchived": "no job is ever archived here"},
-)  # fmt: skip
+)
 async def list_jobs(request: Request) -> Response:
     """List trainer jobs that are not deleted, oldest first."""
     found = platform_of(request).jobs.list(request.path_params["account"], list_query(request, wire.job))

@@ -12,8 +12,15 @@ from emulator.state.entities import Checkpoint
 
 _AGAIN = "again"
 _DIGITS = {"seconds": 0, "millis": 3, "micros": 6, "nanos": 9}
-_SHAPING = (rows.TIME_PRECISION, rows.OMIT, rows.DROP_FALSE, rows.EXTRA_TYPE, rows.KEY_STYLE,
-            rows.ENDLESS_TOKEN, rows.CLOCK_SKEW_S)  # fmt: skip
+_SHAPING = (
+    rows.TIME_PRECISION,
+    rows.OMIT,
+    rows.DROP_FALSE,
+    rows.EXTRA_TYPE,
+    rows.KEY_STYLE,
+    rows.ENDLESS_TOKEN,
+    rows.CLOCK_SKEW_S,
+)
 
 
 def token(asked: str, quirks: Quirks, owner: OwnerName) -> str:

@@ -20,9 +20,13 @@ from emulator.state.entities import Job, Model, Operation, Session
 _BORN = rfc3339(BIRTH)
 _HUB = "https://huggingface.co"
 _FLAGS = {
-    "v2": "useTrainingV2", "rl": "rlTunable", "sl": "supervisedLoraTunable", "sf": "supervisedFullParameterTunable",
-    "rll": "rlLoraTunable", "rlf": "rlFullParameterTunable",
-}  # fmt: skip
+    "v2": "useTrainingV2",
+    "rl": "rlTunable",
+    "sl": "supervisedLoraTunable",
+    "sf": "supervisedFullParameterTunable",
+    "rll": "rlLoraTunable",
+    "rlf": "rlFullParameterTunable",
+}
 
 
 def account(account_id: str) -> dict[str, Any]:

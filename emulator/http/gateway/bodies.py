@@ -18,7 +18,7 @@ class Nothing(SnakeBody):
 
 
 class ClientConfig(SnakeBody):
-    """Which client asks how it may talk."""
+    """Names the client that asks how it may talk."""
 
     ignored: ClassVar[Ignored] = {"sdk_version": _SDK}
 
@@ -36,7 +36,7 @@ class CreateSession(SnakeBody):
 
 
 class Heartbeat(SnakeBody):
-    """Which session is still in use."""
+    """Names the session that is still in use."""
 
     session_id: str
 
@@ -77,7 +77,7 @@ class CreateModel(SnakeBody):
 
 
 class OneModel(SnakeBody):
-    """Which model is meant."""
+    """Names one model."""
 
     model_id: str
 
@@ -85,13 +85,13 @@ class OneModel(SnakeBody):
 
 
 class WeightsInfo(SnakeBody):
-    """Which checkpoint is meant."""
+    """Names one checkpoint."""
 
     tinker_path: str
 
 
 class RetrieveFuture(SnakeBody):
-    """Which result is asked for; whether its size alone will do."""
+    """Asks for a result, or for its size alone."""
 
     request_id: str
 

@@ -165,8 +165,11 @@ def _choice(
     message.add(result.text)
     message.end()
     said: dict[str, Any] = {
-        "index": index, "message": message.whole(), "finish_reason": _reason(message, result), "logprobs": None,
-    }  # fmt: skip
+        "index": index,
+        "message": message.whole(),
+        "finish_reason": _reason(message, result),
+        "logprobs": None,
+    }
     if sent.rows:
         said["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of(result.tokens)
     if sent.raw_output:
@@ -223,8 +226,11 @@ class _ChunkWriter:
         for key, value in message.end().items():
             rest[key] = rest[key] + value if key in rest else value
         said: Choice = {
-            "index": news.index, "delta": rest, "finish_reason": _reason(message, news.result), "logprobs": None,
-        }  # fmt: skip
+            "index": news.index,
+            "delta": rest,
+            "finish_reason": _reason(message, news.result),
+            "logprobs": None,
+        }
         return said | ({"raw_output": _raw(news.result, self._prompt)} if self._sent.raw_output else {})
 
 

@@ -72,9 +72,15 @@ async def stream(
 
 
 async def _body(
-    on: Target, sent: Sampling, live: Live, news: Sequence[TokensAdded | ChoiceFinished], writer: ChunkWriter,
-    head: Mapping[str, Any], prompts: int, cut: bool,
-) -> AsyncIterator[bytes]:  # fmt: skip
+    on: Target,
+    sent: Sampling,
+    live: Live,
+    news: Sequence[TokensAdded | ChoiceFinished],
+    writer: ChunkWriter,
+    head: Mapping[str, Any],
+    prompts: int,
+    cut: bool,
+) -> AsyncIterator[bytes]:
     """Yield events; what came at once leaves at once. With `cut` the stream breaks off before a choice is finished."""
 
     def event(choices: Sequence[Choice], **more: Any) -> bytes:
@@ -116,6 +122,9 @@ async def _body(
 def _failed(failure: PlatformError) -> bytes:
     """Write the event that ends a stream instead of `[DONE]`."""
     error = {
-        "message": failure.message, "type": "server_error", "code": str(failure.code), "status": failure.http,
-    }  # fmt: skip
+        "message": failure.message,
+        "type": "server_error",
+        "code": str(failure.code),
+        "status": failure.http,
+    }
     return b"event: error\ndata: " + orjson.dumps({"error": error}) + b"\n\n"

@@ -20,9 +20,11 @@ from emulator.state.entities import Deployment, Pod
 
 router = Endpoints()
 _FIELDS = {
-    "identity": (str,), "reset_prompt_cache": (bool, str), "incremental_snapshot_metadata": (dict,),
+    "identity": (str,),
+    "reset_prompt_cache": (bool, str),
+    "incremental_snapshot_metadata": (dict,),
     "validation": (dict,),
-}  # fmt: skip
+}
 _METADATA = dict.fromkeys(("previous_snapshot_identity", "compression_format", "checksum_format"), (str,))
 _VALIDATION = {"extra_fields_ignore": (list,)}
 RESETS = ("all", "new_session", "none")
@@ -99,9 +101,11 @@ def report(platform: Platform, deployment: Deployment) -> dict[str, Any]:
             replica["loading_state"] = None
     return {
         "replicas": replicas,
-        "replica_distribution": {identity: sum(pod.current == identity for pod in pods)
-                                 for identity in sorted({pod.current for pod in pods if pod.current})},
-    }  # fmt: skip
+        "replica_distribution": {
+            identity: sum(pod.current == identity for pod in pods)
+            for identity in sorted({pod.current for pod in pods if pod.current})
+        },
+    }
 
 
 def _replica(pod: Pod, *, adapters: bool) -> dict[str, Any]:

@@ -81,12 +81,14 @@ class Sampling(SnakeBody):
     }
     refused: ClassVar[Refused] = {
         "routing_matrix_format": Refusal("routes are given inline", ("base64_inline",)),
-        **dict.fromkeys(("top_sampling_logprobs", "top_sampling_format", "sampling_mask"),
-                        Refusal("there are no sampling references here")),
+        **dict.fromkeys(
+            ("top_sampling_logprobs", "top_sampling_format", "sampling_mask"),
+            Refusal("there are no sampling references here"),
+        ),
         "images": Refusal("models read text here"),
         "mirostat_target": Refusal(_SAMPLED, (0,)),
         "functions": Refusal(_SAMPLED, ([],)),
-    }  # fmt: skip
+    }
 
     @property
     def tops(self) -> int:
@@ -237,8 +239,10 @@ async def attended(request: Request, live: Live) -> AsyncIterator[None]:
 def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:
     """Give measured seconds and counts of the slowest choice, and who answered (WIRE 3.1)."""
     slowest = max(results, key=lambda result: result.metrics.get("server-processing-time", 0.0))
-    measured = {key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
-                for key, value in slowest.metrics.items()}  # fmt: skip
+    measured = {
+        key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
+        for key, value in slowest.metrics.items()
+    }
     return {**measured, **named(on)}
 
 

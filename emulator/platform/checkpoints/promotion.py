@@ -57,9 +57,14 @@ class Promotion:
     """Turns promotable rows into models."""
 
     def __init__(
-        self, world: World, blobs: Blobs, checkpoints: Checkpoints, models: Models, operations: Operations,
+        self,
+        world: World,
+        blobs: Blobs,
+        checkpoints: Checkpoints,
+        models: Models,
+        operations: Operations,
         backend: Backend,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._world = world
         self._blobs = blobs
         self._checkpoints = checkpoints

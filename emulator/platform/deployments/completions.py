@@ -17,7 +17,7 @@ from emulator.core.errors import (
     PermissionDenied,
     PlatformError,
     Unavailable,
-)  # fmt: skip
+)
 from emulator.core.names import Subject, split_resource
 from emulator.platform.deployments.deployments import DELETED, FAILED, Deployments
 from emulator.platform.deployments.hotload import HotLoad
@@ -54,9 +54,14 @@ class Completions:
     """Routes prompts to replicas."""
 
     def __init__(
-        self, world: World, deployments: Deployments, hotload: HotLoad, replicas: Replicas, models: Models,
+        self,
+        world: World,
+        deployments: Deployments,
+        hotload: HotLoad,
+        replicas: Replicas,
+        models: Models,
         samplers: Samplers,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._world = world
         self._deployments = deployments
         self._hotload = hotload
@@ -144,16 +149,16 @@ class Completions:
             yield
         finally:
             with self._lock:
-                held = self._running[key]
-                held[1] -= 1
-                if not held[1]:
+                counts = self._running[key]
+                counts[1] -= 1
+                if not counts[1]:
                     del self._running[key]
 
     def _seed(self, seed: int | None, key: bytes) -> int:
         with self._lock:
-            held = self._running[key]
-            occurrence = held[0]
-            held[0] += 1
+            counts = self._running[key]
+            occurrence = counts[0]
+            counts[0] += 1
         if seed is None:
             return int(self._world.ids.hex(15), 16)
         if occurrence == 0:

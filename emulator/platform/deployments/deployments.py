@@ -54,15 +54,20 @@ class Deployments:
                 raise AlreadyExists(f"{known.name} already exists ({known.state}): get it, or choose another id")
             now = world.clock.now()
             made = Deployment(
-                account=account, id=deployment_id, created=now, updated=now, request=dict(spec.request),
+                account=account,
+                id=deployment_id,
+                created=now,
+                updated=now,
+                request=dict(spec.request),
                 replicas=_wanted(spec.min_replica_count, spec.max_replica_count),
-                **values(DeploymentSettings, spec) | {
+                **values(DeploymentSettings, spec)
+                | {
                     "deployment_shape": shape,
                     "hot_load_bucket_type": spec.hot_load_bucket_type or (HOSTED if spec.enable_hot_load else ""),
                     "hot_load_bucket_url": "",
                     "hot_load_transition_type": deployment_spec.transition(spec.hot_load_transition_type),
                 },
-            )  # fmt: skip
+            )
             if spec.enable_hot_load:
                 made.hot_load_bucket_url = buckets.attach(world, made, spec.hot_load_bucket_url)
             self._start(made)
@@ -209,7 +214,7 @@ class Deployments:
 
     def _resize(self, deployment: Deployment, replicas: int) -> None:
         for pod in deployment.pods[replicas:]:
-            self._gone.append((pod, references.release(self._world, references.held(self._world, deployment, pod))))
+            self._gone.append((pod, references.release(self._world, references.loads_of(self._world, deployment, pod))))
         deployment.replicas = replicas
         deployment.pods = deployment.pods[:replicas]
         while len(deployment.pods) < replicas:

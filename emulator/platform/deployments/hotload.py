@@ -216,23 +216,37 @@ class HotLoad:
         """Let go of what a replica is made of: an adapter or delta takes an adapter's place, the rest everything's."""
         kept = () if how in ("", "base") else ("base", "delta")
         return references.release(
-            self._world, [load for load in references.held(self._world, deployment, pod) if load.how not in kept]
+            self._world, [load for load in references.loads_of(self._world, deployment, pod) if load.how not in kept]
         )
 
     def _note(
-        self, deployment: Deployment, pod: Pod, identity: str, row: Checkpoint | None,
-        incremental: Incremental | None, load: Load | None, error: str,
-    ) -> None:  # fmt: skip
+        self,
+        deployment: Deployment,
+        pod: Pod,
+        identity: str,
+        row: Checkpoint | None,
+        incremental: Incremental | None,
+        load: Load | None,
+        error: str,
+    ) -> None:
         taken = load if not error else None
         self._world.loads.put(
             SnapshotLoad(
-                account=deployment.account, deployment=deployment.id, number=self._world.loads.count(deployment.name),
-                created=self._world.clock.now(), replica=pod.identity, identity=identity,
-                checkpoint=row.name if row else "", kind=row.kind.value if row else "",
-                previous=incremental.previous if incremental else None, error=error,
-                how=taken.how if taken else "", blob=taken.blob if taken else "", form=taken.form if taken else "",
+                account=deployment.account,
+                deployment=deployment.id,
+                number=self._world.loads.count(deployment.name),
+                created=self._world.clock.now(),
+                replica=pod.identity,
+                identity=identity,
+                checkpoint=row.name if row else "",
+                kind=row.kind.value if row else "",
+                previous=incremental.previous if incremental else None,
+                error=error,
+                how=taken.how if taken else "",
+                blob=taken.blob if taken else "",
+                form=taken.form if taken else "",
             )
-        )  # fmt: skip
+        )
 
     def _row(self, deployment: Deployment, identity: str) -> Checkpoint:
         row = buckets.find(self._world, deployment, identity)

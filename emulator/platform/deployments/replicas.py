@@ -62,10 +62,11 @@ class Replicas:
     def of_pod(self, deployment: Deployment, pod: Pod) -> Replica:
         """The replica of a pod, with everything the pod has loaded; raises NotFound, BackendError."""
         with self._locked(pod.identity):
-            if (held := self._open.get(pod.identity)) is not None:
-                return held
+            if (opened := self._open.get(pod.identity)) is not None:
+                return opened
             loads = [
-                Load(one.how, one.blob, one.identity, one.form) for one in references.held(self._world, deployment, pod)
+                Load(one.how, one.blob, one.identity, one.form)
+                for one in references.loads_of(self._world, deployment, pod)
             ]
             replica = self._open[pod.identity] = self._loaded(deployment.base_model, loads)
             return replica

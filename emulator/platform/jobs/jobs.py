@@ -53,9 +53,13 @@ class Jobs:
         self._models = models
         self._scripts: dict[str, tuple[list[str], int]] = {}
         self.life: Life[Job] = Life(
-            world.clock, world.settling, enter=self._enter, remove=lambda job: world.jobs.remove(job.name),
-            idle_s=attrgetter("inactivity_s"), stop_idle=self._stop_idle,
-        )  # fmt: skip
+            world.clock,
+            world.settling,
+            enter=self._enter,
+            remove=lambda job: world.jobs.remove(job.name),
+            idle_s=attrgetter("inactivity_s"),
+            stop_idle=self._stop_idle,
+        )
 
     def create(self, account: str, spec: JobSpec, job_id: str = "") -> Job:
         """Check the request and start the job; raises InvalidArgument, FailedPrecondition, NotFound, AlreadyExists."""
@@ -256,8 +260,8 @@ class Jobs:
         if job.stale_reads > 0:
             job.stale_reads -= 1
             return dataclasses.replace(job, state=RUNNING, message="", status_code="OK")
-        held, at = self._scripts.get(job.name, ([], 0))
-        at = at if held is script else 0
+        known, at = self._scripts.get(job.name, ([], 0))
+        at = at if known is script else 0
         if at >= len(script):
             return job
         self._scripts[job.name] = (script, at + 1)

@@ -169,11 +169,19 @@ class Catalogue:
     def _as_model(self, facts: table.ModelFacts) -> CatalogueModel:
         flags = tuple(flag.partition("@")[0] for flag in facts.flags if flag.partition("@")[2] <= self.platform)
         return CatalogueModel(
-            facts.name, facts.model_type, facts.parameter_count, facts.context_length, facts.tokenizer,
-            "EMBEDDING_MODEL" if "-embedding-" in facts.name else "HF_BASE_MODEL", facts.moe,
-            training_context_length=facts.training_context_length, flags=flags, created=facts.created,
-            serverless=facts.serverless, display_name=facts.display_name,
-        )  # fmt: skip
+            facts.name,
+            facts.model_type,
+            facts.parameter_count,
+            facts.context_length,
+            facts.tokenizer,
+            "EMBEDDING_MODEL" if "-embedding-" in facts.name else "HF_BASE_MODEL",
+            facts.moe,
+            training_context_length=facts.training_context_length,
+            flags=flags,
+            created=facts.created,
+            serverless=facts.serverless,
+            display_name=facts.display_name,
+        )
 
     def _add_shape(self, facts: table.ShapeFacts) -> None:
         """Declare a training shape, and the deployment shape that it names."""
@@ -184,9 +192,12 @@ class Catalogue:
                 known = replace(known, accelerator_type=facts.accelerator_type)
             self.deployment_shapes.setdefault(deployment, known)
         shape = TrainingShape(
-            facts.name, facts.base_model, facts.max_context_length, facts.trainer_mode,
+            facts.name,
+            facts.base_model,
+            facts.max_context_length,
+            facts.trainer_mode,
             deployment_shape=deployment or _own_deployment(self.models[facts.base_model]).name,
-        )  # fmt: skip
+        )
         self.training_shapes[facts.name] = replace(
             shape,
             accelerator_type=facts.accelerator_type or shape.accelerator_type,
@@ -219,12 +230,15 @@ def _own_shapes(model: CatalogueModel) -> list[TrainingShape]:
     deployment = _own_deployment(model).name
     return [
         TrainingShape(
-            resource(account, "trainingShapes", f"ts-{short}-{suffix}"), model.name, model.context_length, mode,
+            resource(account, "trainingShapes", f"ts-{short}-{suffix}"),
+            model.name,
+            model.context_length,
+            mode,
             deployment_shape=deployment,
         )
         for suffix, mode in _DEFAULT_SHAPES.items()
         if model.supports_lora or mode != "LORA_TRAINER"
-    ]  # fmt: skip
+    ]
 
 
 def _find(shapes: Mapping[str, S], reference: str) -> tuple[S, str]:

@@ -142,7 +142,15 @@ class Models:
 def _as_model(known: CatalogueModel, index: int = 0) -> Model:
     account, short = split_resource(known.name, "models")
     return Model(
-        account=account, id=short, kind=known.kind, created=BIRTH + index, updated=BIRTH + index, blob="",
-        model_type=known.model_type, parameter_count=known.parameter_count, context_length=known.context_length,
-        moe=known.moe, display_name=known.display_name or short,
-    )  # fmt: skip
+        account=account,
+        id=short,
+        kind=known.kind,
+        created=BIRTH + index,
+        updated=BIRTH + index,
+        blob="",
+        model_type=known.model_type,
+        parameter_count=known.parameter_count,
+        context_length=known.context_length,
+        moe=known.moe,
+        display_name=known.display_name or short,
+    )

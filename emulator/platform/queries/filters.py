@@ -12,8 +12,13 @@ _TERM = re.compile(r'\s*([A-Za-z_][\w.]*)\s*(>=|<=|!=|=|:|>|<)\s*("(?:[^"\\]|\\.
 _AND = re.compile(r"AND\b", re.IGNORECASE)
 _CAMEL = re.compile(r"_([a-z0-9])")
 _COMPARE = {
-    "=": compare.eq, "!=": compare.ne, ">=": compare.ge, "<=": compare.le, ">": compare.gt, "<": compare.lt,
-}  # fmt: skip
+    "=": compare.eq,
+    "!=": compare.ne,
+    ">=": compare.ge,
+    "<=": compare.le,
+    ">": compare.gt,
+    "<": compare.lt,
+}
 Term = tuple[tuple[str, ...], str, str]
 
 

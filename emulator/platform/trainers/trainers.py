@@ -76,9 +76,15 @@ class Trainers:
         return trainer.sessions.create().id
 
     def create_model(
-        self, trainer: Trainer, request: Mapping[str, Any], fingerprint: bytes, *, model_id: str = "",
-        scope: CheckpointScope | None = None, admitted: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ) -> Promise:  # fmt: skip
+        self,
+        trainer: Trainer,
+        request: Mapping[str, Any],
+        fingerprint: bytes,
+        *,
+        model_id: str = "",
+        scope: CheckpointScope | None = None,
+        admitted: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Promise:
         """Accept a create_model (WIRE 2.5). `admitted` surrounds the making of the model, on the trainer's thread."""
         model_id = model_id or f"model-{self._world.ids.hex(16)}"
         listed = scope or CheckpointScope(trainer.owner.name)
@@ -176,9 +182,13 @@ class Pool:
         run = "" if request.get("base_only") else f"run-{self._world.ids.hex(32)}"
         model_id = f"{run}:train:{number}" if run else f"{session.id}:base:{number}"
         return self._trainers.create_model(
-            self._of(session), request, fingerprint, model_id=model_id, scope=CheckpointScope(session.name, run),
+            self._of(session),
+            request,
+            fingerprint,
+            model_id=model_id,
+            scope=CheckpointScope(session.name, run),
             admitted=lambda: self._admitted(session, run, model_id, request),
-        )  # fmt: skip
+        )
 
     @contextmanager
     def _admitted(self, session: Session, run: str, model_id: str, request: Mapping[str, Any]) -> Iterator[None]:
@@ -202,9 +212,11 @@ class Pool:
         if not isinstance(wanted, str) or not wanted:
             raise InvalidArgument("create_model: base_model is required, accounts/<account>/models/<id>")
         bound = dataclasses.replace(
-            session, base_model=wanted, max_context_length=self._models.visible(session.account, wanted).context_length,
+            session,
+            base_model=wanted,
+            max_context_length=self._models.visible(session.account, wanted).context_length,
             lora_rank=self._world.quirks.value(jobs.MAX_LORA_RANK, session.subject),
-        )  # fmt: skip
+        )
         self._trainers.spec(model_id, bound, request)
         self._sessions.bind(session, bound)
 

@@ -21,8 +21,13 @@ from emulator.state.entities import Checkpoint
 from emulator.state.world import World
 
 ADAM = {
-    "learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-12, "weight_decay": 0.0, "grad_clip_norm": 0.0,
-}  # fmt: skip
+    "learning_rate": 1e-4,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "eps": 1e-12,
+    "weight_decay": 0.0,
+    "grad_clip_norm": 0.0,
+}
 NORMALIZATIONS = (None, "none", "num_loss_tokens", "num_sequences")
 _SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 SAMPLER_TYPES = ("base", "delta", "merged_base")
@@ -173,9 +178,14 @@ class Training:
         return {"model_id": model.id, "adapter_path": path, "type": "load_adapter"}
 
     def _save(
-        self, trainer: Trainer, model: LiveModel, name: str, how: str, write: Callable[[Any], SavedState],
+        self,
+        trainer: Trainer,
+        model: LiveModel,
+        name: str,
+        how: str,
+        write: Callable[[Any], SavedState],
         ttl_s: float = 0.0,
-    ) -> Checkpoint:  # fmt: skip
+    ) -> Checkpoint:
         """Write aside, then list; whatever goes wrong leaves neither a row nor files."""
         staged = self._blobs.stage()
         try:

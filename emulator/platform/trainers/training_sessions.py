@@ -26,10 +26,13 @@ class TrainingSessions:
     def __init__(self, world: World) -> None:
         self._world = world
         self.life: Life[Session] = Life(
-            world.clock, world.settling, enter=self._enter, remove=self._remove,
+            world.clock,
+            world.settling,
+            enter=self._enter,
+            remove=self._remove,
             idle_s=lambda session: world.quirks.value(trainers.SESSIONS_INACTIVITY_S, session.subject),
             stop_idle=self._stop_idle,
-        )  # fmt: skip
+        )
 
     def create(self, account: str) -> Session:
         """Open a session, and let those go that nobody has talked to for too long."""

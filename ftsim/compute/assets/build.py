@@ -32,9 +32,16 @@ _COMMON: dict[str, Any] = {
 }
 _ATTENTION = {"head_dim": 16, "num_key_value_heads": 2}
 _SHARED_EXPERTS = {
-    "moe_intermediate_size": 96, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "n_group": 1,
-    "topk_group": 1, "first_k_dense_replace": 1, "routed_scaling_factor": 1.0, "num_nextn_predict_layers": 0,
-}  # fmt: skip
+    "moe_intermediate_size": 96,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.0,
+    "num_nextn_predict_layers": 0,
+}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3": _COMMON | _ATTENTION,
     "qwen3_moe": _COMMON
@@ -43,11 +50,15 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "deepseek_v3": _COMMON
     | _SHARED_EXPERTS
     | {
-        "num_key_value_heads": 4, "kv_lora_rank": 32, "q_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
+        "num_key_value_heads": 4,
+        "kv_lora_rank": 32,
+        "q_lora_rank": 32,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 16,
         "v_head_dim": 16,
     },
     "glm4_moe": _COMMON | _ATTENTION | _SHARED_EXPERTS,
-}  # fmt: skip
+}
 """Hyperparameters by `model_type`; everything else is the architecture's default."""
 
 RECIPES = {

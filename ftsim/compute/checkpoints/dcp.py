@@ -54,85 +54,85 @@ _METADATA_CLASSES = {
 }
 
 
-def save(held: LiveModel, folder: Path) -> None:
-    """Write the state of `held` into the empty `folder`; raises OSError when the disk does not take it."""
+def save(model: LiveModel, folder: Path) -> None:
+    """Write the state of `model` into the empty `folder`; raises OSError when the disk does not take it."""
     try:
         with quiet():
-            state_dict_saver.save(_state(held), storage_writer=_Writer(folder, sync_files=False), no_dist=True)
+            state_dict_saver.save(_state(model), storage_writer=_Writer(folder, sync_files=False), no_dist=True)
     except CheckpointException as error:  # no Exception, so nobody would catch it
         raise _failed_write(error) from error
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    description = _identity(held) | {"step": held.step, "files": files}
+    description = _identity(model) | {"step": model.step, "files": files}
     (folder / STATE_FILE).write_text(json.dumps(description, indent=1) + "\n")
 
 
-def load(held: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
-    """Read state into `held`; with `optimizer=False` moments and step start anew, or with `keep_optimizer` stay (C8).
+def load(model: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
+    """Read state into `model`; with `optimizer=False` moments and step start anew, or with `keep_optimizer` stay (C8).
 
     Everything is checked and read before the first parameter changes; raises `BackendError` otherwise.
     """
     description = _describe(folder)
-    _check_identity(held, description)
+    _check_identity(model, description)
     reader = _Reader(folder, description["files"])
-    wanted = _wanted(held, reader, optimizer=optimizer)
+    wanted = _wanted(model, reader, optimizer=optimizer)
     try:
         with quiet():
             state_dict_loader.load(cast("dict[str, Any]", wanted), storage_reader=reader, no_dist=True)
     except (Exception, CheckpointException) as error:  # the latter is no Exception; bad bytes surface as many types
         raise BackendError(f"{folder.name} is a torn checkpoint: its shards cannot be read") from error
     with torch.no_grad():
-        for name, value in held.trained.items():
+        for name, value in model.trained.items():
             value.copy_(wanted[f"model.{name}"])
-    held.take_alpha(description["lora"])
-    held.forget_gradients()
+    model.take_alpha(description["lora"])
+    model.forget_gradients()
     if not keep_optimizer:
-        held.forget_optimizer()
+        model.forget_optimizer()
     if optimizer:
-        _restore_optimizer(held, wanted)
-        held.step = description["step"]
+        _restore_optimizer(model, wanted)
+        model.step = description["step"]
         torch.set_rng_state(wanted["random"])
 
 
 def _failed_write(error: CheckpointException) -> Exception:
-    """What went wrong with a write: torch's zip writer hides a full disk behind a complaint about positions."""
+    """The reason why a write failed: torch's zip writer hides a full disk behind a complaint about positions."""
     found: BaseException | None = next((wrapped[0] for wrapped in error.failures.values()), None)
     while found is not None and not isinstance(found, OSError):
         found = found.__cause__ or found.__context__
     return found or RuntimeError(f"the state was not written: {error}")
 
 
-def _state(held: LiveModel) -> dict[str, Tensor]:
+def _state(model: LiveModel) -> dict[str, Tensor]:
     """Flat, tensors only; the steps of AdamW (one per parameter) travel as one tensor."""
-    state = {f"model.{name}": value.detach() for name, value in held.trained.items()}
+    state = {f"model.{name}": value.detach() for name, value in model.trained.items()}
     state["random"] = torch.get_rng_state()
-    moments = held.optimizer.state
+    moments = model.optimizer.state
     if not moments:
         return state
-    for name, value in held.trained.items():
+    for name, value in model.trained.items():
         for moment in _MOMENTS:
             state[f"optimizer.{moment}.{name}"] = (
                 moments[value][moment] if value in moments else torch.zeros_like(value)
             )
-    steps = [moments[value]["step"] if value in moments else torch.zeros(()) for value in held.trained.values()]
+    steps = [moments[value]["step"] if value in moments else torch.zeros(()) for value in model.trained.values()]
     state["optimizer.step"] = torch.stack([step.cpu() for step in steps])
     return state
 
 
-def _restore_optimizer(held: LiveModel, state: Mapping[str, Tensor]) -> None:
+def _restore_optimizer(model: LiveModel, state: Mapping[str, Tensor]) -> None:
     if "optimizer.step" not in state:
         return
-    for (name, value), step in zip(held.trained.items(), state["optimizer.step"], strict=True):
+    for (name, value), step in zip(model.trained.items(), state["optimizer.step"], strict=True):
         if step > 0:
             moments = {moment: state[f"optimizer.{moment}.{name}"] for moment in _MOMENTS}
-            held.optimizer.state[value] = {"step": step.clone(), **moments}
+            model.optimizer.state[value] = {"step": step.clone(), **moments}
 
 
-def _identity(held: LiveModel) -> dict[str, Any]:
+def _identity(model: LiveModel) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
-        "base_model": held.spec.base_model.name,
-        "lora": asdict(held.spec.lora) if held.spec.lora else None,
-        "projection_head_dim": held.spec.projection_head_dim,
+        "base_model": model.spec.base_model.name,
+        "lora": asdict(model.spec.lora) if model.spec.lora else None,
+        "projection_head_dim": model.spec.projection_head_dim,
     }
 
 
@@ -160,11 +160,11 @@ def _describe(folder: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", description)
 
 
-def _check_identity(held: LiveModel, description: Mapping[str, Any]) -> None:
-    theirs, mine = description.get("lora"), asdict(held.spec.lora) if held.spec.lora else None
-    if description.get("base_model") != held.spec.base_model.name:  # FAILURES C11
+def _check_identity(model: LiveModel, description: Mapping[str, Any]) -> None:
+    theirs, mine = description.get("lora"), asdict(model.spec.lora) if model.spec.lora else None
+    if description.get("base_model") != model.spec.base_model.name:  # FAILURES C11
         raise BackendError(
-            f"the checkpoint was trained on {description.get('base_model')}, this model on {held.spec.base_model.name}"
+            f"the checkpoint was trained on {description.get('base_model')}, this model on {model.spec.base_model.name}"
         )
     if (theirs is None) != (mine is None):  # FAILURES C10
         kinds = ("full-parameter", "LoRA") if theirs is None else ("LoRA", "full-parameter")
@@ -173,20 +173,20 @@ def _check_identity(held: LiveModel, description: Mapping[str, Any]) -> None:
         raise BackendError(f"the checkpoint has LoRA rank {theirs.get('rank')}, this model has {mine['rank']}")
 
 
-def _wanted(held: LiveModel, reader: "_Reader", *, optimizer: bool) -> dict[str, Tensor]:
+def _wanted(model: LiveModel, reader: "_Reader", *, optimizer: bool) -> dict[str, Tensor]:
     """Empty tensors to read into, on the device of the weights; raises when the checkpoint holds others."""
     metadata = reader.read_metadata()
     stored = metadata.state_dict_metadata
-    wanted = {f"model.{name}": torch.empty_like(value.detach()) for name, value in held.trained.items()}
+    wanted = {f"model.{name}": torch.empty_like(value.detach()) for name, value in model.trained.items()}
     if optimizer:
         wanted["random"] = torch.empty_like(torch.get_rng_state())
         if "optimizer.step" in stored:
             wanted |= {
                 f"optimizer.{moment}.{name}": torch.zeros_like(value.detach())
-                for name, value in held.trained.items()
+                for name, value in model.trained.items()
                 for moment in _MOMENTS
             }
-            wanted["optimizer.step"] = torch.zeros(len(held.trained))
+            wanted["optimizer.step"] = torch.zeros(len(model.trained))
     models = {name for name in stored if name.startswith("model.")} | set(wanted)
     for name in sorted(models):
         found = stored.get(name)

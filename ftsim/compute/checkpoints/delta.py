@@ -42,30 +42,32 @@ def write_delta(
 
 
 def apply_delta(
-    held: Mapping[str, Mapping[str, Tensor]], delta: Path, format: Format = "arc_v2"
+    served: Mapping[str, Mapping[str, Tensor]], delta: Path, format: Format = "arc_v2"
 ) -> dict[str, dict[str, Tensor]]:
-    """What `delta` makes of the tensors in `held`, by weight file; raises `BackendError`.
+    """Apply `delta` to the tensors in `served`, by weight file; raises `BackendError`.
 
     On files the codec overwrites in place and checks each sum too late (FAILURES E11), and syncs what it wrote; tensor
-    by tensor it makes new ones, so that nothing that was held ever changes.
+    by tensor it makes new ones, so that nothing that is served ever changes.
     """
-    if not held or sorted(held) != sorted(path.name for path in delta.glob("*.safetensors")):
-        raise BackendError(f"the delta is none of what is held, its weight files are others: {_INSTEAD}")
-    return {name: _applied(tensors, delta / name, format) for name, tensors in held.items()}
+    if not served or sorted(served) != sorted(path.name for path in delta.glob("*.safetensors")):
+        raise BackendError(f"the delta is none of the served weights, its weight files are others: {_INSTEAD}")
+    return {name: _applied(tensors, delta / name, format) for name, tensors in served.items()}
 
 
-def _applied(held: Mapping[str, Tensor], shard: Path, format: Format) -> dict[str, Tensor]:
+def _applied(served: Mapping[str, Tensor], shard: Path, format: Format) -> dict[str, Tensor]:
     from fireworks_delta_compression import delta_decompress_dict_from_file
 
     if format == "arc_v3":
         _refuse_code(shard)
     try:
         with quiet():  # torch warns that it shares a buffer which cannot be written
-            made = delta_decompress_dict_from_file(src=dict(held), diff_file=str(shard), compression_format=format)
+            made = delta_decompress_dict_from_file(src=dict(served), diff_file=str(shard), compression_format=format)
     except Exception as error:  # the codec raises RuntimeError around its own kinds, KeyError, safetensors errors
         why = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-        raise BackendError(f"the delta does not apply to what is held, {_INSTEAD}: {shard.name}: {why}") from error
-    return {name: made[name] for name in held}
+        raise BackendError(
+            f"the delta does not apply to the served weights, {_INSTEAD}: {shard.name}: {why}"
+        ) from error
+    return {name: made[name] for name in served}
 
 
 def _refuse_code(shard: Path) -> None:

@@ -18,7 +18,7 @@ def tensors_of(model: Any) -> dict[str, Tensor]:
 
 
 def folder_prefix(model: Any) -> tuple[str, str]:
-    """How names of modules begin inside the library and in the folder, e.g. `model.` and `model.language_model.`.
+    """The beginning of modules' names, inside the library and in the folder, e.g. `model.` and `model.language_model.`.
 
     They differ where a text model was opened from the folder of a model that also sees or hears.
     """

@@ -174,7 +174,7 @@ def _refuse_hidden_alpha(
 
 
 def _scaling(config: Mapping[str, Any], name: str) -> float:
-    """What peft multiplies B A with in the module of tensor `name`."""
+    """The factor that peft multiplies B A with in the module of tensor `name`."""
     alphas, ranks = config.get("alpha_pattern") or {}, config.get("rank_pattern") or {}
     alpha = float(alphas.get(_key(alphas, name), config.get("lora_alpha") or 8))
     rank = float(ranks.get(_key(ranks, name), config["r"]))

@@ -1,4 +1,4 @@
-"""Which files a save for sampling writes: the one place that knows `checkpoint_type` (WIRE 5.3)."""
+"""The files that a save for sampling writes: the one place that knows `checkpoint_type` (WIRE 5.3)."""
 
 from pathlib import Path
 

@@ -46,7 +46,7 @@ class Source:
 
     @classmethod
     def read(cls, folder: Path, model: "PreTrainedModel", own: Collection[str]) -> "Source":
-        """What lies beside a `model` with tensors of the names in `own`, which was opened from `folder`."""
+        """Read what lies beside a `model` with tensors of the names in `own`, which was opened from `folder`."""
         quantised = quantisation(folder) is not None
         beside = {name.rpartition(".")[0] for name in own} if quantised else set[str]()
         tied = set(getattr(model, "all_tied_weights_keys", None) or ())
@@ -115,7 +115,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def quantisation(folder: Path) -> str | None:
-    """How the weights of a folder are quantised, e.g. `fp8`; None for plain ones."""
+    """The quantisation of a folder's weights, e.g. `fp8`; None for plain ones."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
         text = config.get("text_config") or {}

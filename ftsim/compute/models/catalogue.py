@@ -26,7 +26,7 @@ class UnknownModelError(LookupError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the catalogue declares about a base model, as far as it decides what is computed."""
+    """The catalogue's facts about a base model, as far as they decide what is computed."""
 
     name: str
     """Full resource name."""
@@ -57,12 +57,12 @@ def names() -> tuple[str, ...]:
 
 
 def known(name: str) -> bool:
-    """Whether `base_folder` can serve this resource name."""
+    """Tell whether `base_folder` can serve this resource name."""
     return table.find(name) is not None
 
 
 def facts(name: str) -> Facts:
-    """What the catalogue declares about `name`; raises `UnknownModelError`."""
+    """Look up what the catalogue declares about `name`; raises `UnknownModelError`."""
     found = table.find(name)
     if found is None:
         raise UnknownModelError(f"ftsim: there is no base model {name!r}: {table.why_unknown(name)}")

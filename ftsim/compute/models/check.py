@@ -1,4 +1,4 @@
-"""What a model folder or an adapter folder is, and what can be done with it: every answer is tried out, not guessed."""
+"""Checks of a model folder or an adapter folder, and of what can be done with it: tried out, not guessed."""
 
 import json
 import logging

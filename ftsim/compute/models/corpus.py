@@ -199,7 +199,7 @@ def _talk_turn(r: Random) -> tuple[str, str]:
                 r.choice(("Yes, it is.", "No, it is not.", "I do not know.")),
             ),
         )
-    )  # fmt: skip
+    )
 
 
 def _search_chat(r: Random) -> Chat:

@@ -52,7 +52,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _names_and_shapes(folder: Path) -> frozenset[tuple[str, tuple[int, ...]]] | None:
-    """Which tensors a folder has; None for types of which the header does not say enough."""
+    """The tensors that a folder has; None for types of which the header does not say enough."""
     found = headers.folder_shapes(folder)
     return None if found is None else frozenset(found.items())
 

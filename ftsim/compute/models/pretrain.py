@@ -20,7 +20,7 @@ HELD_OUT_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and on what a base model is pre-trained; `length` in tokens, `learning_rate` at its peak."""
+    """Says how long and on what a base model is pre-trained; `length` in tokens, `learning_rate` at its peak."""
 
     steps: int = 2500
     batch: int = 16
@@ -113,7 +113,7 @@ def held_out_loss(model: "torch.nn.Module", tokenizer: Tokenizer, *, rows_used: 
 
 
 def unigram_entropy(tokenizer: Tokenizer, *, rows_used: int = 128, length: int = 128) -> float:
-    """What a model that only knows how often each token occurs would score on the held-out text (nats per token)."""
+    """The score of a model that only knows how often each token occurs, on the held-out text (nats per token)."""
     counts: dict[int, int] = {}
     total = 0
     for row in islice(rows(tokenizer, HELD_OUT_SEED, length), rows_used):

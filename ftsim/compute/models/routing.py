@@ -24,7 +24,7 @@ Choose = Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class RouteShape:
-    """What a position's choice looks like: `chosen` of `experts` in each of `layers`."""
+    """The shape of a position's choice: `chosen` of `experts` in each of `layers`."""
 
     layers: int
     chosen: int

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, ReplicaClosed, Tell, Transition
 from ftsim.compute.sampler.forward import Batch, Forward
-from ftsim.compute.sampler.row import Row, echo, prompt_groups, routed, settings_of, shape
+from ftsim.compute.sampler.row import Row, check, echo, prompt_groups, routed, settings_of, shape
 from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
 from ftsim.compute.sampler.shaping import Formats, shaper
 from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
@@ -82,23 +82,10 @@ class Sampler:
         `tell` is called from the engine's thread, between two decoding steps.
         """
         prompt = request.prompt
-        if not prompt:
-            raise BackendError("the prompt is empty: give at least one token")
-        if len(prompt) > self._context:
-            raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {self._context}")
-        vocabulary = self._forward.vocabulary
-        if not all(0 <= token < vocabulary for token in prompt):
-            raise BackendError(f"the prompt holds token ids outside [0, {vocabulary})")
-        if request.whole and len(prompt) + request.max_tokens > self._context:
-            raise BackendError(
-                f"the prompt has {len(prompt)} tokens and max_tokens is {request.max_tokens}, the context length is "
-                f"{self._context}: ask for fewer, or send context_length_exceeded_behavior truncate"
-            )
-        if not all(0 <= token < vocabulary for token in request.logit_bias):
-            raise BackendError(f"logit_bias names token ids outside [0, {vocabulary})")
-        if request.routing and self._forward.routers.shape is None:
-            raise BackendError("include_routing_matrix: this model has no routers, or some of unlike shapes")
+        check(request, self._context, self._forward.vocabulary, routers=self._forward.routers.shape is not None)
         shaping = shaper(request, self._formats)
+        ends = self._ends.union(request.stop_tokens)
+        text = None if tell is None else IncrementalText(self._decoder.text, request.stop, ends)
         future: Future[Generation] = Future()
         with self._changed:
             if self._closed:
@@ -107,14 +94,17 @@ class Sampler:
             self._served += 1
             self._waiting.append(
                 Row(
-                    request, future, Random(seed), min(request.max_tokens, self._context - len(prompt)),
-                    time.perf_counter(), self._count + len(self._waiting) + 1, tell,
-                    None if tell is None else IncrementalText(
-                        self._decoder.text, request.stop, self._ends.union(request.stop_tokens)
-                    ),
+                    request,
+                    future,
+                    Random(seed),
+                    min(request.max_tokens, self._context - len(prompt)),
+                    time.perf_counter(),
+                    self._count + len(self._waiting) + 1,
+                    tell,
+                    text,
                     shaping,
                 )
-            )  # fmt: skip
+            )
             self._changed.notify()
         return future
 
@@ -157,7 +147,7 @@ class Sampler:
 
     @property
     def _count(self) -> int:
-        """How many rows take steps."""
+        """The number of rows that take steps."""
         return sum(len(running.rows) for running in self._running)
 
     def _wait(self) -> bool:

@@ -183,7 +183,7 @@ class Forward:
 
     @property
     def positions_at_once(self) -> int:
-        """How many positions' logits are held at a time."""
+        """The number of positions whose logits are in memory at a time."""
         return max(1, _LOGITS_BYTES // (8 * self.vocabulary))
 
     def _run(self, tokens: Tensor, batch: Batch, keep: int) -> Any:

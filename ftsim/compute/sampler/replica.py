@@ -78,7 +78,7 @@ class TorchReplica:
         compression_format: str = "arc_v2",
         in_place: bool = False,
     ) -> None:
-        """Apply an arc delta to the full weights held now; with `in_place` a failure spoils them (FAILURES E11)."""
+        """Apply an arc delta to the full weights served now; with `in_place` a failure spoils them (FAILURES E11)."""
         with self._alone():
             try:
                 weights = self._weights.after(folder, compression_format)  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ class TorchReplica:
             self._serve(ServedWeights(place), None, self._open(place), transition)
 
     def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
-        """Serve the full weights held now with this PEFT adapter from now on; raises `BackendError`."""
+        """Serve the full weights served now with this PEFT adapter from now on; raises `BackendError`."""
         with self._alone():
             adapter = self._take(folder, _ADAPTER_FILES)
             peft.read_config(adapter)
@@ -135,7 +135,7 @@ class TorchReplica:
         return [int(token) for token in self._tokenizer.encode(text, **settings)]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names, types, shapes and bytes of all tensors held, adapter included."""
+        """SHA-256 over the names, types, shapes and bytes of all served tensors, adapter included."""
         with self._alone():
             digest = hashlib.sha256()
             digest.update(self._weights.fingerprint().encode())
@@ -183,7 +183,7 @@ class TorchReplica:
         return [(own[name], value.to(self._dtype).to(own[name])) for name, value in new.items()]
 
     def _spoil(self, folder: Path, compression_format: str, transition: Transition) -> None:
-        """What the codec does to the weights when it works on the only copy there is: it stops half-way."""
+        """Spoil the weights as the codec does when it works on the only copy there is: it stops half-way."""
         from fireworks_delta_compression import delta_decompress_inplace
 
         whole, spoilt = self._weights.written(self._fresh), self._fresh()

@@ -21,7 +21,7 @@ MAX_PREFILL = 8192
 
 @dataclass
 class Row:
-    """What the engine knows of one request; `tell` hears of its tokens as they come, with what `text` gives out."""
+    """All that the engine knows of one request; `tell` hears of its tokens as they come, with what `text` gives out."""
 
     request: GenerateRequest
     future: "Future[Generation]"
@@ -42,14 +42,14 @@ class Row:
 
     @property
     def echoed(self) -> int:
-        """How many last tokens of the prompt are told."""
+        """The number of last tokens of the prompt that are told."""
         if self.request.echo_last is not None:
             return max(0, min(self.request.echo_last, len(self.request.prompt)))
         return len(self.request.prompt) if self.request.echo else 0
 
     @property
     def tail(self) -> int:
-        """How many last tokens can hold a stop string that ends in the newest one."""
+        """The number of last tokens that can hold a stop string which ends in the newest one."""
         return max((len(stop.encode()) for stop in self.request.stop), default=0) + 4
 
     def metrics(self) -> dict[str, float]:
@@ -137,3 +137,23 @@ def settings_of(rows: Sequence[Row]) -> Settings:
         torch.tensor([row.request.min_p for row in rows], dtype=torch.float32),
         torch.tensor([row.request.typical_p for row in rows], dtype=torch.float32),
     )
+
+
+def check(request: GenerateRequest, context: int, vocabulary: int, *, routers: bool) -> None:
+    """Refuse, with `BackendError`, what does not fit a model of this context length and vocabulary, in tokens."""
+    prompt = request.prompt
+    if not prompt:
+        raise BackendError("the prompt is empty: give at least one token")
+    if len(prompt) > context:
+        raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {context}")
+    if not all(0 <= token < vocabulary for token in prompt):
+        raise BackendError(f"the prompt holds token ids outside [0, {vocabulary})")
+    if request.whole and len(prompt) + request.max_tokens > context:
+        raise BackendError(
+            f"the prompt has {len(prompt)} tokens and max_tokens is {request.max_tokens}, the context length is "
+            f"{context}: ask for fewer, or send context_length_exceeded_behavior truncate"
+        )
+    if not all(0 <= token < vocabulary for token in request.logit_bias):
+        raise BackendError(f"logit_bias names token ids outside [0, {vocabulary})")
+    if request.routing and not routers:
+        raise BackendError("include_routing_matrix: this model has no routers, or some of unlike shapes")

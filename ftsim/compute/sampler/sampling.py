@@ -21,7 +21,7 @@ class Settings(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether every row samples from the model's own distribution."""
+        """True when every row samples from the model's own distribution."""
         whole = (self.top_p >= 1) & (self.top_k == 0) & (self.min_p <= 0) & (self.typical_p >= 1)
         return bool(((self.temperature == 1) & whole).all())
 

@@ -1,4 +1,4 @@
-"""What a request changes of the distribution of one row: penalties, biases, and a format that its text must have.
+"""Changes that a request makes to the distribution of one row: penalties, biases, and a format that its text must have.
 
 They act in this order, on logits, before temperature, top-k, top-p, min-p and typical-p. `logprob` stays that of the
 model's own distribution, `sampling_logprob` is that of the changed one.
@@ -80,7 +80,7 @@ class Guide:
         self._matcher = matcher
 
     def allowed(self, vocabulary: int) -> Tensor:
-        """Which tokens may follow, (V,) of bool; raises `BackendError` in a dead end."""
+        """The tokens that may follow, (V,) of bool; raises `BackendError` in a dead end."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         mask = np.unpackbits(bits, bitorder="little")[:vocabulary].astype(bool)
         if self._matcher.is_error() or not mask.any():
@@ -129,7 +129,7 @@ class Shaper:
 
 
 def shaper(request: GenerateRequest, formats: Formats) -> Shaper | None:
-    """Who changes the logits of a request's row, None where nobody does; raises `BackendError`."""
+    """Make what changes the logits of a request's row, None where nothing does; raises `BackendError`."""
     plain = not (request.frequency_penalty or request.presence_penalty or request.logit_bias)
     if plain and request.repetition_penalty == 1 and request.format is None:
         return None

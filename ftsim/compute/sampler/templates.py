@@ -129,7 +129,7 @@ class _Renderer:
             self._channel = Connection(ours.detach())
 
     def _why(self, error: Exception) -> str:
-        """Why it gave no answer; it is gone then."""
+        """The reason why it gave no answer; it is gone then."""
         ended = self._end()
         if isinstance(error, TimeoutError):
             return f"it gave no answer for {_WAIT_S:g} s"
@@ -158,5 +158,5 @@ def _shipped() -> str:
 
 
 def refusal(reason: str) -> BackendError:
-    """What a client is told when a template does not take its messages."""
+    """Tell a client that a template does not take its messages."""
     return BackendError(f"the chat template refuses these messages: {reason}")

@@ -103,7 +103,7 @@ class IncrementalText:
         return given
 
     def _overlap(self) -> int:
-        """How many last characters may be the beginning of a stop string."""
+        """The number of last characters that may be the beginning of a stop string."""
         longest = max((len(stop) for stop in self._stops), default=1) - 1
         for size in range(min(longest, len(self._pending)), 0, -1):
             if any(stop.startswith(self._pending[-size:]) for stop in self._stops):

@@ -31,11 +31,11 @@ class ServedWeights:
         self._shards = shards
 
     def shards(self) -> Shards:
-        """The tensors as they are held, on the CPU and in the type of the files; raises `BackendError`."""
+        """The tensors as they are served, on the CPU and in the type of the files; raises `BackendError`."""
         return read_shards(self.folder) if self._shards is None else self._shards
 
     def after(self, folder: Path, format: delta.Format) -> "ServedWeights":
-        """What the delta in `folder` makes of these weights; raises `BackendError`."""
+        """Apply the delta in `folder` to these weights; raises `BackendError`."""
         return ServedWeights(self.folder, delta.apply_delta(self.shards(), folder, format))
 
     def written(self, fresh: Callable[[], Path]) -> Path:
@@ -48,7 +48,7 @@ class ServedWeights:
             for name, tensors in self._shards.items():
                 write(folder / name, tensors)
         except OSError as error:
-            raise BackendError(f"the weights held cannot be written: {error.strerror or error}", "server") from error
+            raise BackendError(f"the served weights cannot be written: {error.strerror or error}", "server") from error
         return folder
 
     def fingerprint(self) -> str:

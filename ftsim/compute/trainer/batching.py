@@ -28,7 +28,7 @@ _LARGEST_TENSOR = 1 << 26
 
 @dataclass(frozen=True)
 class Limits:
-    """What a token id and a length may be."""
+    """The limits of token ids and lengths."""
 
     vocabulary: int
     context: int

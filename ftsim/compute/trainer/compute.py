@@ -30,10 +30,10 @@ def check(datums: Sequence[Datum], needed: Sequence[str], *, multi_target: bool 
                 )
 
 
-def logits_of(held: LiveModel, micro: MicroBatch) -> Tensor:
+def logits_of(model: LiveModel, micro: MicroBatch) -> Tensor:
     """Scores of every position, padding included, (B * L, V) in float32."""
-    with nullcontext() if micro.routes is None else held.routers.replayed(micro.routes):
-        logits: Tensor = held.model(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
+    with nullcontext() if micro.routes is None else model.routers.replayed(micro.routes):
+        logits: Tensor = model.model(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
     return logits.flatten(0, 1).float()
 
 

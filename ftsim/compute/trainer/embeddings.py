@@ -26,23 +26,23 @@ _KEYS = {
 
 
 def wanted(batch: Mapping[str, Any]) -> bool:
-    """Whether a request asks for something else than log-probabilities."""
+    """Tell whether a request asks for something else than log-probabilities."""
     config = batch.get("loss_fn_config")
     return isinstance(config, Mapping) and config.get("output", "logprobs") != "logprobs"
 
 
 def run(
-    held: LiveModel, batch: Mapping[str, Any], datums: Sequence[Datum], micros: Sequence[MicroBatch], *, backward: bool
+    model: LiveModel, batch: Mapping[str, Any], datums: Sequence[Datum], micros: Sequence[MicroBatch], *, backward: bool
 ) -> tuple[Outputs, dict[str, float], Counts]:
     """Outputs and metrics of a request, and how many positions and datums had a non-zero gradient."""
     config = _checked(batch["loss_fn_config"])
     output, pooling = config["output"], config.get("pooling", "mean")
-    if output == "projection" and held.projection is None:
+    if output == "projection" and model.projection is None:
         raise BackendError("output 'projection' needs a model created with projection_head_dim")
     with torch.set_grad_enabled(backward):
         hidden: list[Tensor] = [torch.empty(0)] * len(datums)
         for micro in micros:
-            for index, part in zip(micro.order, torch.split(_hidden(held, micro), list(micro.lengths)), strict=True):
+            for index, part in zip(micro.order, torch.split(_hidden(model, micro), list(micro.lengths)), strict=True):
                 hidden[index] = part  # (T, D)
         if backward and not hidden[0].requires_grad:
             raise BackendError(f"no trained weight lies below output {output!r}; train_attn or train_mlp is needed")
@@ -51,22 +51,22 @@ def run(
             slopes = torch.autograd.grad(loss, hidden) if backward else ()
             metrics["total_tokens:sum"] = float(sum(len(part) for part in hidden))
             return [{} for _ in datums], metrics, _backward(hidden, slopes)
-        results, field = _results(held, hidden, output, pooling)
+        results, field = _results(model, hidden, output, pooling)
         outputs: Outputs = [{field: array_record(result.detach().cpu())} for result in results]
         metrics = {"total_tokens:sum": float(sum(len(part) for part in hidden))}
         if not backward:
             return outputs, metrics, (0, 0)
         grads = _grads(datums, results, f"{field}_grads")
-        parameters = list(held.projection.parameters()) if output == "projection" and held.projection else []
+        parameters = list(model.projection.parameters()) if output == "projection" and model.projection else []
         slopes = torch.autograd.grad(results, [*hidden, *parameters], grads)
         for parameter, slope in zip(parameters, slopes[len(hidden) :], strict=True):
             parameter.grad = slope
         return outputs, metrics, _backward(hidden, slopes[: len(hidden)])
 
 
-def _hidden(held: LiveModel, micro: MicroBatch) -> Tensor:
+def _hidden(model: LiveModel, micro: MicroBatch) -> Tensor:
     """Last hidden states of the real positions, (N, D) in float32."""
-    body = held.bare.base_model
+    body = model.bare.base_model
     states = body(input_ids=micro.input_ids, use_cache=False).last_hidden_state
     return micro.pick(states.flatten(0, 1)).float()
 
@@ -76,10 +76,10 @@ def _pooled(hidden: Sequence[Tensor], pooling: str) -> Tensor:
     return torch.stack([part.mean(0) if pooling == "mean" else part[-1] for part in hidden])
 
 
-def _results(held: LiveModel, hidden: Sequence[Tensor], output: str, pooling: str) -> tuple[Sequence[Tensor], str]:
+def _results(model: LiveModel, hidden: Sequence[Tensor], output: str, pooling: str) -> tuple[Sequence[Tensor], str]:
     if output == "projection":
-        assert held.projection is not None
-        return [held.projection(part) for part in hidden], "projection"
+        assert model.projection is not None
+        return [model.projection(part) for part in hidden], "projection"
     pooled = _pooled(hidden, pooling)
     if output == "embedding":
         return pooled.unbind(), "embedding"

@@ -10,8 +10,8 @@ from ftsim.compute.trainer.live import LiveModel
 class Gradients:
     """Collects the gradients of one operation apart from the accumulated ones, and adds them only when it went well."""
 
-    def __init__(self, held: LiveModel) -> None:
-        self._parameters = list(held.trained.values())
+    def __init__(self, model: LiveModel) -> None:
+        self._parameters = list(model.trained.values())
         self._before: list[Tensor | None] = []
         self._kept = False
 

@@ -25,7 +25,7 @@ _PROTOTYPES = Prototypes()
 
 @dataclass
 class Snapshot:
-    """What the last full-parameter sampler save wrote, on the CPU: the base of the next delta (WIRE 5.6)."""
+    """Holds what the last full-parameter sampler save wrote, on the CPU: the base of the next delta (WIRE 5.6)."""
 
     identity: str
     tensors: Mapping[str, Tensor]

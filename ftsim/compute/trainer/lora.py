@@ -88,7 +88,7 @@ def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[s
 
 
 def changes_nothing(model: nn.Module) -> bool:
-    """Whether every adapter's product B A is exactly zero, as it is before the first step (FAILURES B10)."""
+    """Tell whether every adapter's product B A is exactly zero, as it is before the first step (FAILURES B10)."""
     return not any("lora_B" in name and bool(value.any()) for name, value in model.named_parameters())
 
 

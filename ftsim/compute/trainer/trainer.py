@@ -51,20 +51,20 @@ class TorchTrainer:
             )
         if spec.lora is not None and not 1 <= spec.lora.rank <= self._lora_rank:
             raise BackendError(f"lora_rank must be between 1 and {self._lora_rank}, not {spec.lora.rank}")
-        held = live.build(spec, self._folder_of(spec.base_model), self._device, self._dtype)
-        self._models[spec.model_id] = held
-        return {"supports_reinforce": True, "supports_router_replay": held.routers.shape is not None}
+        model = live.build(spec, self._folder_of(spec.base_model), self._device, self._dtype)
+        self._models[spec.model_id] = model
+        return {"supports_reinforce": True, "supports_router_replay": model.routers.shape is not None}
 
     def unload_model(self, model_id: str) -> None:
         self._models.pop(model_id, None)
 
     def info(self, model_id: str) -> ModelInfo:
-        held = self._held(model_id)
+        model = self._model(model_id)
         return ModelInfo(
-            arch=held.bare.config.model_type,
-            model_name=held.spec.base_model.name,
-            tokenizer_id=self._tokenizer_of(held.spec.base_model),
-            lora_rank=held.spec.lora.rank if held.spec.lora else 0,
+            arch=model.bare.config.model_type,
+            model_name=model.spec.base_model.name,
+            tokenizer_id=self._tokenizer_of(model.spec.base_model),
+            lora_rank=model.spec.lora.rank if model.spec.lora else 0,
         )
 
     def forward(self, model_id: str, batch: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -73,19 +73,19 @@ class TorchTrainer:
         Each output holds `logprobs` shaped like `target_tokens`; with `loss_fn_config.top_k` = K also `top_k_logprobs`
         and `top_k_indices` (T, K). For cross_entropy the metric `loss:sum` comes along.
         """
-        held = self._held(model_id)
+        model = self._model(model_id)
         if embeddings.wanted(batch):
-            return self._embed(held, batch, backward=False)
+            return self._embed(model, batch, backward=False)
         loss, config = losses.named(batch.get("loss_fn")), _config(batch)
-        top_k = _top_k(config, held)
+        top_k = _top_k(config, model)
         settings = loss.configure(config)
-        datums = parse(batch, self._limits(held), trains=False)
+        datums = parse(batch, self._limits(model), trains=False)
         check(datums, ())
         outputs: list[dict[str, Any]] = [{} for _ in datums]
         total = 0.0
         with torch.no_grad():
-            for micro in self._split(held, datums):
-                logits = logits_of(held, micro)
+            for micro in self._split(model, datums):
+                logits = logits_of(model, micro)
                 lp = logprobs_of(logits, micro)
                 if loss.multi_target:
                     total += float(loss.summands(lp, micro.tensors, settings, micro.row).double().sum())
@@ -97,18 +97,18 @@ class TorchTrainer:
 
     def forward_backward(self, model_id: str, batch: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add the gradient of this batch's summed loss to what is accumulated; on any error nothing changes."""
-        held = self._trainable(model_id)
+        model = self._trainable(model_id)
         if embeddings.wanted(batch):
-            return self._embed(held, batch, backward=True)
+            return self._embed(model, batch, backward=True)
         loss = losses.named(batch.get("loss_fn"))
         settings = loss.configure(_config(batch))
-        datums = parse(batch, self._limits(held), trains=True, acting=loss.acting)
+        datums = parse(batch, self._limits(model), trains=True, acting=loss.acting)
         check(datums, loss.tensors, multi_target=loss.multi_target)
         outputs: list[dict[str, Any]] = [{} for _ in datums]
         total, tokens, sequences = 0.0, 0, 0
-        with Gradients(held) as gradients:
-            for micro in self._split(held, datums):
-                lp = logprobs_of(logits_of(held, micro), micro)
+        with Gradients(model) as gradients:
+            for micro in self._split(model, datums):
+                lp = logprobs_of(logits_of(model, micro), micro)
                 leaf = lp.detach().requires_grad_()
                 summands = loss.summands(leaf, micro.tensors, settings, micro.row)
                 (slope,) = torch.autograd.grad(summands.sum(), leaf)  # d loss / d log-probability
@@ -119,34 +119,34 @@ class TorchTrainer:
                 sequences += len(torch.unique(micro.row[moved]))
                 fill(outputs, micro, logprobs=leaf.detach())
             gradients.keep()
-        held.loss_tokens += tokens
-        held.loss_sequences += sequences
+        model.loss_tokens += tokens
+        model.loss_sequences += sequences
         return result(outputs, {"loss:sum": total})
 
     def optim_step(
         self, model_id: str, adam_params: Mapping[str, Any], normalization: str | None
     ) -> Mapping[str, float]:
         """Normalise, clip, step (WIRE 2.9); without accumulated gradients it is a step on zero gradients."""
-        held = self._trainable(model_id)
+        model = self._trainable(model_id)
         params = optimizer.AdamParams.parse(adam_params)
         if normalization not in (None, *optimizer.NORMALIZATIONS):
             known = ", ".join(optimizer.NORMALIZATIONS)
             raise BackendError(f"unknown grad_accumulation_normalization {normalization!r}; expected one of {known}")
-        divisors = {"num_loss_tokens": held.loss_tokens, "num_sequences": held.loss_sequences}
-        if all(value.grad is None for value in held.trained.values()):
-            for value in held.trained.values():
+        divisors = {"num_loss_tokens": model.loss_tokens, "num_sequences": model.loss_sequences}
+        if all(value.grad is None for value in model.trained.values()):
+            for value in model.trained.values():
                 value.grad = torch.zeros_like(value)
-        metrics = {"num_loss_tokens": float(held.loss_tokens), "num_sequences": float(held.loss_sequences)}
+        metrics = {"num_loss_tokens": float(model.loss_tokens), "num_sequences": float(model.loss_sequences)}
         divisor = divisors.get(normalization or "none", 1)
-        held.loss_tokens = held.loss_sequences = 0
-        metrics |= optimizer.apply(held.optimizer, held.trained, params, divisor)
-        held.step += 1
-        return metrics | {"lr": params.learning_rate, "step": float(held.step)}
+        model.loss_tokens = model.loss_sequences = 0
+        metrics |= optimizer.apply(model.optimizer, model.trained, params, divisor)
+        model.step += 1
+        return metrics | {"lr": params.learning_rate, "step": float(model.step)}
 
     def save_state(self, model_id: str, folder: Path) -> SavedState:
-        held = self._trainable(model_id)
-        dcp.save(held, folder)
-        return SavedState(held.step)
+        model = self._trainable(model_id)
+        dcp.save(model, folder)
+        return SavedState(model.step)
 
     def load_state(self, model_id: str, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
         dcp.load(self._trainable(model_id), folder, optimizer=optimizer, keep_optimizer=keep_optimizer)
@@ -160,9 +160,9 @@ class TorchTrainer:
         checkpoint_type: CheckpointType = "base",
         export_precision: str | None = None,
     ) -> SavedState:
-        held = self._trainable(model_id)
-        previous = sampler.save(held, folder, identity, checkpoint_type, export_precision)
-        return SavedState(held.step, previous)
+        model = self._trainable(model_id)
+        previous = sampler.save(model, folder, identity, checkpoint_type, export_precision)
+        return SavedState(model.step, previous)
 
     def load_adapter(self, model_id: str, folder: Path) -> None:
         peft.load(self._trainable(model_id), folder)
@@ -170,46 +170,46 @@ class TorchTrainer:
     def close(self) -> None:
         self._models.clear()
 
-    def _held(self, model_id: str) -> LiveModel:
+    def _model(self, model_id: str) -> LiveModel:
         if model_id not in self._models:
             raise BackendError(f"model {model_id!r} is not loaded on this trainer; create it again")
         return self._models[model_id]
 
     def _trainable(self, model_id: str) -> LiveModel:
-        held = self._held(model_id)
-        if held.spec.base_only:
+        model = self._model(model_id)
+        if model.spec.base_only:
             raise BackendError(f"model {model_id!r} was created with base_only: it can run forward and nothing else")
-        return held
+        return model
 
-    def _limits(self, held: LiveModel) -> Limits:
-        config = held.bare.config.get_text_config()
+    def _limits(self, model: LiveModel) -> Limits:
+        config = model.bare.config.get_text_config()
         lengths = [n for n in (self._max_context_length, config.max_position_embeddings) if n]
-        vocabulary = held.bare.get_input_embeddings().num_embeddings
-        return Limits(vocabulary=vocabulary, context=min(lengths), routes=held.routers.shape)
+        vocabulary = model.bare.get_input_embeddings().num_embeddings
+        return Limits(vocabulary=vocabulary, context=min(lengths), routes=model.routers.shape)
 
-    def _split(self, held: LiveModel, datums: Sequence[Datum]) -> Sequence[MicroBatch]:
+    def _split(self, model: LiveModel, datums: Sequence[Datum]) -> Sequence[MicroBatch]:
         return list(micro_batches(datums, self._budget, self._device))
 
-    def _embed(self, held: LiveModel, batch: Mapping[str, Any], *, backward: bool) -> Mapping[str, Any]:
-        datums = parse(batch, self._limits(held), trains=backward)
+    def _embed(self, model: LiveModel, batch: Mapping[str, Any], *, backward: bool) -> Mapping[str, Any]:
+        datums = parse(batch, self._limits(model), trains=backward)
         if any(datum.routes is not None for datum in datums):
             raise BackendError("'routing_matrices' goes with log-probabilities: leave it out of embeddings")
-        micros = self._split(held, datums)
+        micros = self._split(model, datums)
         if not backward:
-            outputs, metrics, _ = embeddings.run(held, batch, datums, micros, backward=False)
+            outputs, metrics, _ = embeddings.run(model, batch, datums, micros, backward=False)
             return result(outputs, metrics)
-        with Gradients(held) as gradients:
-            outputs, metrics, counts = embeddings.run(held, batch, datums, micros, backward=True)
+        with Gradients(model) as gradients:
+            outputs, metrics, counts = embeddings.run(model, batch, datums, micros, backward=True)
             gradients.keep()
-        held.loss_tokens += counts[0]
-        held.loss_sequences += counts[1]
+        model.loss_tokens += counts[0]
+        model.loss_sequences += counts[1]
         return result(outputs, metrics)
 
 
-def _top_k(config: dict[str, Any], held: LiveModel) -> int:
+def _top_k(config: dict[str, Any], model: LiveModel) -> int:
     """Take `top_k` out of a forward's config."""
     top_k = config.pop("top_k", 0)
-    vocabulary = held.bare.get_input_embeddings().num_embeddings
+    vocabulary = model.bare.get_input_embeddings().num_embeddings
     return int(losses.Key(0, 0, vocabulary).check("top_k", top_k))
 
 

@@ -39,9 +39,15 @@ def syncer(stage: Stage, client: Any, **options: Any) -> Any:
     from fireworks.training.sdk import WeightSyncer
 
     return WeightSyncer(
-        **{"policy_client": client, "deploy_mgr": stage.deployments, "deployment_id": DEPLOYMENT, "base_model": BASE,
-           "warmup_after_hotload": False, **options}
-    )  # fmt: skip
+        **{
+            "policy_client": client,
+            "deploy_mgr": stage.deployments,
+            "deployment_id": DEPLOYMENT,
+            "base_model": BASE,
+            "warmup_after_hotload": False,
+            **options,
+        }
+    )
 
 
 def save(client: Any, name: str, kind: str = "base") -> str:

@@ -62,9 +62,10 @@ class FakeAsync:
 def fake_time(clock: FakeTime, *modules: ModuleType) -> Iterator[None]:
     """Replace the `time`, `asyncio` and `anyio` that these modules imported; names imported from them stay."""
     stand_ins: dict[str, tuple[ModuleType, Any]] = {
-        "time": (time, clock), "asyncio": (asyncio, FakeAsync(clock, asyncio)),
+        "time": (time, clock),
+        "asyncio": (asyncio, FakeAsync(clock, asyncio)),
         "anyio": (anyio, FakeAsync(clock, anyio)),
-    }  # fmt: skip
+    }
     replaced = [
         (module, name, was, now)
         for module in modules

@@ -39,9 +39,12 @@ class BareTrainer:
             self.model = _adapted(self.model, lora_rank)
         self.trained = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            self.trained.values(), lr=ADAM["learning_rate"], betas=(ADAM["beta1"], ADAM["beta2"]), eps=ADAM["eps"],
+            self.trained.values(),
+            lr=ADAM["learning_rate"],
+            betas=(ADAM["beta1"], ADAM["beta2"]),
+            eps=ADAM["eps"],
             weight_decay=ADAM["weight_decay"],
-        )  # fmt: skip
+        )
 
     def step(self, rows: Sequence[Sequence[int]]) -> float:
         """Forward, backward, clip, step; returns the loss, as one that is logged must be read."""
@@ -128,27 +131,27 @@ class BareFollower:
         self._model = BareTrainer(base).model
         self._count = 0
         folder.mkdir()
-        self._held = folder / "held-0.safetensors"
-        trainer.save_safetensors(self._held)
+        self._served = folder / "served-0.safetensors"
+        trainer.save_safetensors(self._served)
         self._old = {name: value.clone() for name, value in trainer.weights().items()}
 
     def sync(self) -> None:
-        """Write a delta as durably as a save, apply it to a copy of what is held, take the tensors over, try them.
+        """Write a delta as durably as a save, apply it to a copy of what is served, take the tensors over, try them.
 
         The SDK's syncer too draws four tokens after every load.
         """
         from fireworks_delta_compression import delta_decompress_inplace
 
         self._count += 1
-        delta, held = self._folder / f"delta-{self._count}", self._folder / f"held-{self._count}.safetensors"
+        delta, served = self._folder / f"delta-{self._count}", self._folder / f"served-{self._count}.safetensors"
         self._trainer.save_delta(self._old, delta, self._base)
         self._old = {name: value.clone() for name, value in self._trainer.weights().items()}
-        shutil.copyfile(self._held, held)
+        shutil.copyfile(self._served, served)
         delta_decompress_inplace(
-            base_path=str(held), diff_path=str(delta / "model.safetensors"), compression_format="arc_v2"
+            base_path=str(served), diff_path=str(delta / "model.safetensors"), compression_format="arc_v2"
         )
-        self._model.load_state_dict(load_file(held), strict=False)
-        self._held = held
+        self._model.load_state_dict(load_file(served), strict=False)
+        self._served = served
         self._draw([1, 2], 4)
 
     @torch.inference_mode()

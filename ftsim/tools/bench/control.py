@@ -88,9 +88,16 @@ def _fill(state_dir: Path) -> None:
         job = world.jobs.put(Job(account=ACCOUNT, id="many", base_model=BASE_MODEL, created=now, updated=now))
         for step in range(1, ROWS + 1):
             row = Checkpoint(
-                owner=job.name, id=f"step-{step}", created=now + step, updated=now + step, kind=CheckpointKind.TRAINING,
-                blob=f"{ACCOUNT}/many/step-{step}", base_model=BASE_MODEL, step=step, size=1,
-            )  # fmt: skip
+                owner=job.name,
+                id=f"step-{step}",
+                created=now + step,
+                updated=now + step,
+                kind=CheckpointKind.TRAINING,
+                blob=f"{ACCOUNT}/many/step-{step}",
+                base_model=BASE_MODEL,
+                step=step,
+                size=1,
+            )
             world.checkpoints.put(row)
     world.store.close()
 

@@ -14,14 +14,20 @@ from ftsim.tools.bench.measure import Measurement, Result
 GROUPS = {
     "steps": ("sdk_step", "sdk_step_lora", "loss_steps", "router_replay"),
     "saves": (
-        "save_state", "save_sampler", "save_sampler_40mb", "save_sampler_folder", "load_state", "save_delta",
-        "save_delta_40mb", "save_delta_folder",
+        "save_state",
+        "save_sampler",
+        "save_sampler_40mb",
+        "save_sampler_folder",
+        "load_state",
+        "save_delta",
+        "save_delta_40mb",
+        "save_delta_folder",
     ),
     "control": ("start_up", "list_10000_rows", "control_plane_get"),
     "serving": ("hot_load_delta", "hot_load_delta_40mb", "hot_load_delta_open", "concurrent_completions"),
     "data": ("data_check", "sft_prepare"),
     "runs": ("rl_step", "sft_run"),
-}  # fmt: skip
+}
 """Modules of ftsim.tools.bench, and the measurements in each: functions of the same name."""
 
 

@@ -97,9 +97,14 @@ def _recipe(stand: Stand, turn: int) -> None:
     from ftsim.training.recipes import sft_loop
 
     config = sft_loop.Config(
-        str(stand.folder / f"sft-{turn}"), BASE_MODEL, str(DATA / "chat-train.jsonl"), str(stand.base_folder),
-        batch_size=SFT_BATCH, max_examples=SFT_ROWS, epochs=SFT_STEPS * SFT_BATCH // SFT_ROWS,
-    )  # fmt: skip
+        str(stand.folder / f"sft-{turn}"),
+        BASE_MODEL,
+        str(DATA / "chat-train.jsonl"),
+        str(stand.base_folder),
+        batch_size=SFT_BATCH,
+        max_examples=SFT_ROWS,
+        epochs=SFT_STEPS * SFT_BATCH // SFT_ROWS,
+    )
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         done = sft_loop.main(config)
     if done["steps"] != SFT_STEPS:

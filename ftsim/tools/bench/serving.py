@@ -42,23 +42,25 @@ def _hot_load(
     manager = _deployment(stand, job, job)
     saved = client.save_weights_for_sampler_ext("base", checkpoint_type="base").snapshot_name
     _load(manager, job, saved, None)
-    held = _blob(stand, job, saved)
+    base = _blob(stand, job, saved)
     ours, applied, opened = [], [], []
     for turn in range(rounds):
         stand.step(client)
         previous, saved = saved, client.save_weights_for_sampler_ext(f"d-{turn}", checkpoint_type="delta").snapshot_name
         delta, made = _blob(stand, job, saved), stand.folder / f"{job}-{turn}"
         ours.append(milliseconds(partial(_load, manager, job, saved, previous)))
-        shutil.copytree(held, made)  # not timed: the codec overwrites
+        shutil.copytree(base, made)  # not timed: the codec overwrites
         applied.append(milliseconds(partial(_apply, delta, made)))
         opened.append(milliseconds(partial(read, made)))
-        held = made
+        base = made
     emulated = statistics.median(ours[3:])
     bare = statistics.median(one + two for one, two in zip(applied[3:], opened[3:], strict=True))
     parts = {
-        "emulated_ms": emulated, "bare_ms": bare, "apply_alone_ms": statistics.median(applied[3:]),
+        "emulated_ms": emulated,
+        "bare_ms": bare,
+        "apply_alone_ms": statistics.median(applied[3:]),
         "round_trips_ms": _two_looks(manager, job),
-    }  # fmt: skip
+    }
     return Result(name, emulated / bare, "x", target, parts=parts)
 
 
@@ -79,10 +81,14 @@ def _deployment(stand: Stand, name: str, job: str | None) -> Any:
     trainer = stand.clients.job_name(job) if job else None
     manager.create_or_get(
         DeploymentConfig(
-            deployment_id=name, base_model=BASE_MODEL, hot_load_trainer_job=trainer, min_replica_count=1,
-            max_replica_count=1, accelerator_type="NVIDIA_H100_80GB",
+            deployment_id=name,
+            base_model=BASE_MODEL,
+            hot_load_trainer_job=trainer,
+            min_replica_count=1,
+            max_replica_count=1,
+            accelerator_type="NVIDIA_H100_80GB",
         )
-    )  # fmt: skip
+    )
     manager.wait_for_ready(name)
     return manager
 
@@ -91,8 +97,10 @@ def _load(manager: Any, deployment: str, identity: str, previous: str | None) ->
     metadata = None
     if previous is not None:
         metadata = {
-            "previous_snapshot_identity": previous, "compression_format": "arc_v2", "checksum_format": "alder32",
-        }  # fmt: skip
+            "previous_snapshot_identity": previous,
+            "compression_format": "arc_v2",
+            "checksum_format": "alder32",
+        }
     done = manager.hotload_and_wait(deployment, BASE_MODEL, identity, incremental_snapshot_metadata=metadata)
     if not done:
         raise RuntimeError(f"{identity} was not hot-loaded: {manager.last_hotload_error_message}")
@@ -136,9 +144,13 @@ def concurrent_completions(stand: Stand) -> Iterator[Result]:
 
     async def ask(client: httpx.AsyncClient, prompt: list[int], seed: int) -> int:
         body = {
-            "model": f"accounts/{stand.server.account_id}/deployments/bench-complete", "prompt": prompt,
-            "max_tokens": TOKENS, "ignore_eos": True, "temperature": 1.0, "seed": seed,
-        }  # fmt: skip
+            "model": f"accounts/{stand.server.account_id}/deployments/bench-complete",
+            "prompt": prompt,
+            "max_tokens": TOKENS,
+            "ignore_eos": True,
+            "temperature": 1.0,
+            "seed": seed,
+        }
         answer = await client.post("/inference/v1/completions", json=body)
         answer.raise_for_status()
         return int(answer.json()["usage"]["completion_tokens"])

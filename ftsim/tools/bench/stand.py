@@ -56,9 +56,13 @@ class Stand(contextlib.ExitStack):
         from fireworks.training.sdk import TrainerJobConfig
 
         config = TrainerJobConfig(
-            base_model=base_model, lora_rank=lora_rank, learning_rate=1e-4, max_context_length=4096,
-            requested_job_id=job_id, **job,
-        )  # fmt: skip
+            base_model=base_model,
+            lora_rank=lora_rank,
+            learning_rate=1e-4,
+            max_context_length=4096,
+            requested_job_id=job_id,
+            **job,
+        )
         endpoint = self.manager.create_and_wait(config)
         service = self.clients.service_at(endpoint.base_url)
         return service.create_training_client(base_model=base_model, lora_rank=lora_rank)

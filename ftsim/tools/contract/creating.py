@@ -135,10 +135,15 @@ def open_model(stage: CreatedJob) -> None:
 
 def step(stage: CreatedJob) -> None:
     """A forward_backward and an optimizer step."""
-    data = [{"model_input": {"chunks": [{"type": "encoded_text", "tokens": list(TOKENS[:-1])}]}, "loss_fn_inputs": {
-        "target_tokens": {"data": list(TOKENS[1:]), "dtype": "int64", "shape": [3]},
-        "weights": {"data": [1.0, 1.0, 1.0], "dtype": "float32", "shape": [3]},
-    }}]  # fmt: skip
+    data = [
+        {
+            "model_input": {"chunks": [{"type": "encoded_text", "tokens": list(TOKENS[:-1])}]},
+            "loss_fn_inputs": {
+                "target_tokens": {"data": list(TOKENS[1:]), "dtype": "int64", "shape": [3]},
+                "weights": {"data": [1.0, 1.0, 1.0], "dtype": "float32", "shape": [3]},
+            },
+        }
+    ]
     done = stage.submit("forward_backward", STEP, forward_backward_input={"data": data, "loss_fn": "cross_entropy"})
     logprobs = [((one.get("logprobs") or {}).get("data") or []) for one in done.get("loss_fn_outputs") or []]
     stage.session.must("body.loss_fn_outputs[].logprobs.data lengths", [3], [len(found) for found in logprobs])
@@ -226,7 +231,9 @@ def delete(stage: CreatedJob) -> None:
 def _promote(stage: CreatedJob, row: str) -> Any:
     account = stage.session.account
     body = {
-        "output_model": f"accounts/{account}/models/{stage.name}", "trainer_job_id": stage.job,
-        "base_model": stage.base_model, "async_promotion": True,
-    }  # fmt: skip
+        "output_model": f"accounts/{account}/models/{stage.name}",
+        "trainer_job_id": stage.job,
+        "base_model": stage.base_model,
+        "async_promotion": True,
+    }
     return stage.session.ask("POST", f"/v1/accounts/{account}/checkpoints/{row}:promote", json=body)

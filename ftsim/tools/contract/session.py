@@ -62,12 +62,18 @@ class Report:
             for result in ("agrees", "differs", "skipped", "broken")
         }
         lines = [
-            f"# What {self.base_url} answers differently", "",
-            f"{self.at}. " + ("Resources were created." if self.created else "Read-only.") + " "
-            + ", ".join(f"{count} {result}" for result, count in counts.items()) + ".", "",
-            "| check | wire | result | |", "|---|---|---|---|",
+            f"# What {self.base_url} answers differently",
+            "",
+            f"{self.at}. "
+            + ("Resources were created." if self.created else "Read-only.")
+            + " "
+            + ", ".join(f"{count} {result}" for result, count in counts.items())
+            + ".",
+            "",
+            "| check | wire | result | |",
+            "|---|---|---|---|",
             *(f"| {o.check} | {o.wire} | {o.result} | {_cell(o.why)} |" for o in self.outcomes),
-        ]  # fmt: skip
+        ]
         if self.drift:
             lines += ["", "| request | field | expected | found |", "|---|---|---|---|"]
             lines += [

@@ -164,11 +164,14 @@ def check_files(
         prompts = [json.loads(line)["messages"][:-1] for line in islice(file, len(MODES))]
     asked = [
         {
-            "name": mode.name, "folder": str(demo.folder / mode.model), "base": str(demo.folder / "base"),
-            "blob": str(blobs / newest(rows[mode], "promotable").facts["blob"]), "prompt": prompt,
+            "name": mode.name,
+            "folder": str(demo.folder / mode.model),
+            "base": str(demo.folder / "base"),
+            "blob": str(blobs / newest(rows[mode], "promotable").facts["blob"]),
+            "prompt": prompt,
         }
         for mode, prompt in zip(MODES, prompts, strict=True)
-    ]  # fmt: skip
+    ]
     request = demo.folder / "checker.json"
     request.write_text(json.dumps({"pairs": pairs, "models": asked}, indent=1), "utf-8")
     findings = _ask(checker, request)

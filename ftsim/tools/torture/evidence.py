@@ -117,9 +117,15 @@ def _carried_out(exchanges: Iterable[Exchange], found: Evidence) -> Iterator[tup
         if isinstance(exchange.answer, dict) and exchange.answer.get("request_id") in failed:
             continue
         job = exchange.path.split("/")[5]
-        calls.setdefault((str(exchange.json.get("model_id")), int(exchange.json.get("seq_id") or at)), (
-            at, job, exchange, exchange.json,
-        ))  # fmt: skip
+        calls.setdefault(
+            (str(exchange.json.get("model_id")), int(exchange.json.get("seq_id") or at)),
+            (
+                at,
+                job,
+                exchange,
+                exchange.json,
+            ),
+        )
     began: dict[str, int] = {}
     for (model, _), (at, *_) in calls.items():
         began[model] = min(at, began.get(model, at))

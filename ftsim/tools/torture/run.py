@@ -138,9 +138,18 @@ def torture(
             expected = gather(quiet.emulator)
         if not expected.final:
             raise TortureError("left alone, the program saved no resumable state: there is nothing to compare")
-        coming = list(disturbances if disturbances is not None else
-                      plan(seed, len(expected.final), kills=kills, failures=failures, saves=expected.saves,
-                           promotes=bool(expected.promoted)))  # fmt: skip
+        coming = list(
+            disturbances
+            if disturbances is not None
+            else plan(
+                seed,
+                len(expected.final),
+                kills=kills,
+                failures=failures,
+                saves=expected.saves,
+                promotes=bool(expected.promoted),
+            )
+        )
         verdict = Verdict(coming, steps=len(expected.final))
         rough = _Attempt(scratch / "rough", folder, command, backend, seed)
         with rough.emulator:

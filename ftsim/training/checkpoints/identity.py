@@ -1,4 +1,4 @@
-"""What a run trains and by which plan, noted in its `log_path`, so that it goes on with the same or not at all.
+"""The identity of a run, data and plan: noted in its `log_path`, so that it goes on with the same or not at all.
 
 A change that would make the steps, the schedule, the order of the rows or the log untrue is refused by name, with both
 values. A field that the user did not set takes the value that the run began with, and so causes no refusal.
@@ -32,9 +32,15 @@ HARMLESS = frozenset(
 )  # fmt: skip
 """Fields that a run may go on with at any value; a fork's own fields are not among them."""
 OF_THE_ROWS = (
-    "dataset", "max_examples", "tokenizer_model", "max_seq_len", "truncate", "on_bad_row", "train_on_what",
+    "dataset",
+    "max_examples",
+    "tokenizer_model",
+    "max_seq_len",
+    "truncate",
+    "on_bad_row",
+    "train_on_what",
     "ground_truth_key",
-)  # fmt: skip
+)
 """Fields that count through the tokens and weights that follow from them."""
 _CURE = "set them as they were, or use a new log_path (init_from_checkpoint starts it from the weights there are)"
 
@@ -50,7 +56,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run trains: digests of the rows that are trained and held out, their number, and its settings."""
+    """Identifies a run: digests of the rows that are trained and held out, their number, and its settings."""
 
     tokens: str
     held_out: str | None

@@ -45,9 +45,11 @@ def _check_checkpoint(manager: Manager, config: StartSettings, ref: str, sleep: 
     made_for = job.get("trainingConfig") or {}
     _check_fit(f"init_from_checkpoint {ref!r}", config, made_for.get("baseModel"), made_for.get("loraRank"))
     if found.type.endswith("_LORA") != bool(config.lora_rank):
-        wanted = "is of a LoRA run: set lora_rank to its rank" if found.type.endswith("_LORA") else (
-            "is of a full-parameter run: set lora_rank=0"
-        )  # fmt: skip
+        wanted = (
+            "is of a LoRA run: set lora_rank to its rank"
+            if found.type.endswith("_LORA")
+            else ("is of a full-parameter run: set lora_rank=0")
+        )
         raise ConfigError(f"init_from_checkpoint {ref!r}: {name} {wanted}, or start from another one")
 
 

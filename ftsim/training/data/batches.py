@@ -1,4 +1,4 @@
-"""Which rows are trained when: a plan fixed by the seed, so that a resumed run sees what it had still to see."""
+"""The plan which rows are trained when: fixed by the seed, so that a resumed run sees what it had still to see."""
 
 import random
 from bisect import bisect_left
@@ -73,7 +73,7 @@ def _by_length(rows: Sequence[int], lengths: Sequence[int], per_step: int, chanc
 
 
 def steps_done(plan: Sequence[Step], data_consumed: int) -> int:
-    """How many steps of `plan` a checkpoint holds; `CheckpointError` when the data no longer match it (C15)."""
+    """Count the steps of `plan` that a checkpoint holds; `CheckpointError` when the data no longer match it (C15)."""
     if data_consumed == 0:
         return 0
     at = bisect_left(plan, data_consumed, key=lambda step: step.data_consumed)

@@ -37,7 +37,7 @@ class Report:
 
     @property
     def kinds(self) -> Mapping[str, int]:
-        """How many rows are bad in which way."""
+        """Count the bad rows by kind."""
         return Counter(one.kind for one in self.bad)
 
 

@@ -195,9 +195,11 @@ def _table(path: str, stored: IO[bytes], form: str) -> Iterator[tuple[str, Row |
             names = csv.open_csv(stored, parse_options=parse).schema.names
             stored.seek(0)
             convert = csv.ConvertOptions(
-                column_types=dict.fromkeys(names, arrow.string()), strings_can_be_null=True, null_values=[""],
+                column_types=dict.fromkeys(names, arrow.string()),
+                strings_can_be_null=True,
+                null_values=[""],
                 quoted_strings_can_be_null=False,
-            )  # fmt: skip
+            )
             batches = csv.open_csv(stored, parse_options=parse, convert_options=convert)
         for batch in batches:
             for row in batch.to_pylist():

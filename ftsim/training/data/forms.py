@@ -132,7 +132,7 @@ def chat(messages: Sequence[Message], row: Row, where: str) -> Conversation:
 
 
 def weight_of(row: Row, where: str) -> float:
-    """What scales the loss of a row, 1 when it does not say; raises `BadRow` for what is no finite number."""
+    """The factor of a row's loss, 1 when it does not say; raises `BadRow` for what is no finite number."""
     value = row.get("weight", 1.0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadRow(where, f"weight is {value!r}: write a finite number", "weight")

@@ -1,4 +1,4 @@
-"""What is to be said once about the rows of a file: how often it holds, and where first."""
+"""Notes that are said once about the rows of a file: how often it holds, and where first."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable

@@ -52,7 +52,7 @@ class Store:
             self._end += len(content)
 
     def count(self, row: int) -> int:
-        """How many examples a row has."""
+        """The number of examples in a row."""
         if not self.usable(row):
             return 0
         self._file.seek(self._places[row])
@@ -113,7 +113,7 @@ class Rows(Sequence[Data | None]):
 
     @property
     def usable(self) -> list[bool]:
-        """Which rows have something to train on."""
+        """The rows that have something to train on."""
         return [self._store.usable(row) for row in self._rows]
 
 

@@ -39,7 +39,7 @@ class Loaded:
 def read_objects(
     path: str | Path, parse: Callable[[Row, str], T], *, max_examples: int | None = None, skip: Notes | None = None
 ) -> Iterator[T | None]:
-    """What `parse` makes of every row and of its place; all bad rows are told in one `DataError`, at the end.
+    """Apply `parse` to every row and its place; all bad rows are told in one `DataError`, at the end.
 
     With `skip` a bad row is None, and is noted there.
     """
@@ -111,7 +111,7 @@ def load_tokenizer(name: str) -> Any:
 
 
 def _offline(name: str) -> str | None:
-    """What the offline hub has instead, None when the hub is not offline or has this name."""
+    """Find what the offline hub has instead, None when the hub is not offline or has this name."""
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE or Path(name).exists():

@@ -59,7 +59,7 @@ class Example:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What the assistant reads before it says message `at`, and what it says then, as text."""
+    """Holds what the assistant reads before it says message `at`, and what it says then, as text."""
 
     at: int
     prompt: str
@@ -242,6 +242,6 @@ class Turns:
 
 
 def _beginning(one: str, other: str) -> str:
-    """What both texts begin with."""
+    """The text that both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
     return one[: next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))]

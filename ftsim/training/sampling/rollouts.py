@@ -130,7 +130,7 @@ def read_prompt(row: Row, where: str, notes: Notes, ground_truth_key: str | None
 
 
 def _found(row: object, path: str) -> object:
-    """What stands at a path of names with dots between them; None when there is nothing."""
+    """Find what stands at a path of names with dots between them; None when there is nothing."""
     for name in path.split("."):
         row = row.get(name) if isinstance(row, Mapping) else None
     return row

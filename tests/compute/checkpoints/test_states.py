@@ -29,14 +29,14 @@ def run(trainer: TorchTrainer, steps: int = 2) -> TorchTrainer:
 
 
 def moments(trainer: TorchTrainer) -> dict[str, Tensor]:
-    live = trainer._held("m")
+    live = trainer._model("m")
     states = {name: live.optimizer.state.get(value, {}) for name, value in live.trained.items()}
     return {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}
 
 
 def described(folder: Path, trainer: TorchTrainer) -> Path:
     """The folder with the description that tells a whole training state."""
-    live = trainer._held("m")
+    live = trainer._model("m")
     files = {path.name: path.stat().st_size for path in folder.iterdir()}
     (folder / dcp.STATE_FILE).write_text(json.dumps(dcp._identity(live) | {"step": live.step, "files": files}))
     return folder
@@ -50,7 +50,7 @@ def written(folder: Path, trainer: TorchTrainer, state: Mapping[str, object]) ->
 
 def test_a_state_that_two_ranks_wrote_is_the_state_of_one(start: Start, tmp_path: Path) -> None:
     source = run(start("dense"))
-    state = dcp._state(source._held("m"))
+    state = dcp._state(source._model("m"))
     save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "state.safetensors")
     arguments = [str(tmp_path / name) for name in ("meeting", "state.safetensors", "folder")]
     ranks = [
@@ -69,10 +69,10 @@ def test_a_state_that_two_ranks_wrote_is_the_state_of_one(start: Start, tmp_path
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_a_parameter_that_never_had_a_gradient_is_saved_and_read(start: Start, tmp_path: Path, kind: str) -> None:
     source = start(kind)
-    idle = next(name for name in source._held("m").trained if "experts" in name or "mlp" in name)
+    idle = next(name for name in source._model("m").trained if "experts" in name or "mlp" in name)
     for step in range(2):
         source.forward_backward("m", batch(seed=step))
-        source._held("m").trained[idle].grad = None
+        source._model("m").trained[idle].grad = None
         source.optim_step("m", ADAM, None)
     (tmp_path / "state").mkdir()
     source.save_state("m", tmp_path / "state")
@@ -87,7 +87,7 @@ def test_a_parameter_that_never_had_a_gradient_is_saved_and_read(start: Start, t
 
 def test_a_state_that_lacks_the_moments_of_a_parameter_is_refused_by_its_name(start: Start, tmp_path: Path) -> None:
     source = run(start("dense"))
-    state = dcp._state(source._held("m"))
+    state = dcp._state(source._model("m"))
     lost = next(name for name in state if name.startswith("optimizer.exp_avg_sq."))
     del state[lost]
     folder = written(tmp_path / "state", source, state)
@@ -100,7 +100,7 @@ def test_an_optimizer_state_as_torch_lays_it_out_is_refused_by_an_entry_of_it(
     start: Start, tmp_path: Path, flat: bool
 ) -> None:
     source = run(start("dense"))
-    live = source._held("m")
+    live = source._model("m")
     options = StateDictOptions(flatten_optimizer_state_dict=flat)
     theirs = get_optimizer_state_dict(live.model, live.optimizer, options=options)
     state: dict[str, object] = {n: value for n, value in dcp._state(live).items() if not n.startswith("optimizer.")}

@@ -43,7 +43,7 @@ print(json.dumps([files, chats, kinds, patches, missing, weights]))
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What one unmodified program sees that runs with the hub's environment."""
+    """Report what one unmodified program sees that runs with the hub's environment."""
     variables = hub.build(tmp_path_factory.mktemp("hub"))
     command = [sys.executable, "-W", "error", "-c", PROGRAM, *hub.repositories()]
     run = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)

@@ -42,9 +42,13 @@ def test_every_name_has_weights_and_a_length() -> None:
 def test_every_name_has_a_complete_folder(cache: Path, name: str) -> None:
     folder = models.base_folder(name, cache)
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "generation_config.json", "model.safetensors",
-        "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-    }  # fmt: skip
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
     config = json.loads((folder / "config.json").read_text())
     assert config["max_position_embeddings"] == models.facts(name).context_length >= 32768
     assert config["model_type"] == models.facts(name).model_type

@@ -122,7 +122,7 @@ CALL_TEXT = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
             U.format("See <|vision_start|><|image_pad|><|vision_end|>"),
         ),
     ],
-)  # fmt: skip
+)
 def test_conversations_render_as_chatml(auto: Any, messages: list[dict[str, Any]], expected: str) -> None:
     assert auto.apply_chat_template(messages, tokenize=False) == expected
 

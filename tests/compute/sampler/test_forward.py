@@ -1,4 +1,4 @@
-"""What is sampled is what the model's own forward says: in every family, past every window, alone and in company."""
+"""Sampling gives what the model's own forward says: in every family, past every window, alone and in company."""
 
 import time
 from pathlib import Path

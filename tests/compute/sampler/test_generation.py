@@ -1,4 +1,4 @@
-"""What one replica generates: exact log-probabilities, seeds, stops, limits, whatever else is in the batch."""
+"""One replica generates: exact log-probabilities, seeds, stops, limits, whatever else is in the batch."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,8 +50,10 @@ def test_a_request_gets_the_same_tokens_alone_and_in_a_crowd(
         shared.encode("Nora said"), max_tokens=20, seed=5, temperature=temperature, top_p=top_p, top_k=top_k
     )
     alone = shared.generate(request).result()
-    crowd = [shared.generate(GenerateRequest(shared.encode(text) * 3, max_tokens=9 + seed, seed=seed, top_k=seed))
-             for seed, text in enumerate(PROMPTS * 3)]  # fmt: skip
+    crowd = [
+        shared.generate(GenerateRequest(shared.encode(text) * 3, max_tokens=9 + seed, seed=seed, top_k=seed))
+        for seed, text in enumerate(PROMPTS * 3)
+    ]
     among = shared.generate(request).result()
     assert ids(among) == ids(alone)
     assert among.text == alone.text

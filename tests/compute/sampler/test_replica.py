@@ -1,4 +1,4 @@
-"""What a replica holds: base weights, deltas, adapters; what a failed load leaves; requests in flight during a load."""
+"""A replica serves base weights, deltas, adapters; what a failed load leaves; requests in flight during a load."""
 
 import shutil
 import threading

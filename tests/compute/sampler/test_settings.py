@@ -27,8 +27,12 @@ OFF: dict[str, float] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 
 
 def drawn_from(logits: torch.Tensor, asked: list[dict[str, float]]) -> torch.Tensor:
     """The log-probability (B, V) with which each token is drawn, found by drawing at 20,000 places."""
-    settings = Settings(*(torch.tensor([{**OFF, **one}[name] for one in asked]) for name in
-                          ("temperature", "top_p", "top_k", "min_p", "typical_p")))  # fmt: skip
+    settings = Settings(
+        *(
+            torch.tensor([{**OFF, **one}[name] for one in asked])
+            for name in ("temperature", "top_p", "top_k", "min_p", "typical_p")
+        )
+    )
     found = torch.full(logits.shape, -math.inf)
     for at in range(20000):
         choice = choose(logits, settings, torch.full((len(logits),), (at + 0.5) / 20000, dtype=torch.float64))
@@ -153,8 +157,9 @@ PERSON = {
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
 def test_a_schema_is_followed(shared: TorchReplica, temperature: float) -> None:
-    answers = [generate(shared, format=Format(PERSON), max_tokens=60, seed=seed, temperature=temperature)
-               for seed in range(4)]  # fmt: skip
+    answers = [
+        generate(shared, format=Format(PERSON), max_tokens=60, seed=seed, temperature=temperature) for seed in range(4)
+    ]
     for answer in answers:
         said = json.loads(answer.text)
         assert (set(said), type(said["age"]), answer.finish_reason) == ({"name", "age"}, int, "stop")

@@ -89,9 +89,15 @@ def test_a_replica_tells_its_tokens_in_order_and_text_that_begins_the_result(
 ) -> None:
     told: list[tuple[list[GeneratedToken], str]] = []
     request = GenerateRequest(
-        shared.encode("Nora said"), max_tokens=60, temperature=temperature, seed=7, stop=stop, echo_last=1,
-        top_logprobs=2, ignore_eos=True,
-    )  # fmt: skip
+        shared.encode("Nora said"),
+        max_tokens=60,
+        temperature=temperature,
+        seed=7,
+        stop=stop,
+        echo_last=1,
+        top_logprobs=2,
+        ignore_eos=True,
+    )
     result = shared.generate(request, lambda tokens, text: told.append((list(tokens), text))).result(60)
     (echoed, text), *drawn = told
     assert echoed == list(result.prompt_tokens)

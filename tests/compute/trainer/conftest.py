@@ -30,9 +30,15 @@ def one_thread() -> Iterator[None]:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Hugging Face folders of a dense model with tied embeddings and of a mixture of experts."""
     common = {
-        "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": VOCABULARY, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 128, "max_position_embeddings": 256,
-    }  # fmt: skip
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "vocab_size": VOCABULARY,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "intermediate_size": 128,
+        "max_position_embeddings": 256,
+    }
     experts = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
     configs = {
         "dense": Qwen3Config(**common, tie_word_embeddings=True),
@@ -97,12 +103,12 @@ def batch(
 
 
 def gradients(trainer: TorchTrainer) -> dict[str, torch.Tensor]:
-    held = trainer._held("m")
+    held = trainer._model("m")
     return {name: value.grad.clone() for name, value in held.trained.items() if value.grad is not None}
 
 
 def weights(trainer: TorchTrainer) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in trainer._held("m").trained.items()}
+    return {name: value.detach().clone() for name, value in trainer._model("m").trained.items()}
 
 
 def same(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) -> bool:

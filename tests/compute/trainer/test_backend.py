@@ -91,7 +91,7 @@ def test_every_promotable_blob_is_described_from_its_files(
         assert described.lora_rank == rank
         assert described.context_length == 256
         assert described.moe == (kind == "moe")
-        held = trainer._held("m")
+        held = trainer._model("m")
         assert described.parameter_count == sum(value.numel() for value in held.trained.values())
     assert "q_proj" in described.target_modules
     assert ("experts.down_proj" in described.target_modules) == (kind == "moe")

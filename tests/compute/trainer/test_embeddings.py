@@ -26,7 +26,7 @@ GOOD: dict[str, Any] = {"num_queries": 2, "temperature": 0.05}
 
 
 def _hidden(trainer: TorchTrainer) -> list[torch.Tensor]:
-    body = trainer._held("m").bare.base_model
+    body = trainer._model("m").bare.base_model
     return [body(input_ids=torch.tensor([text])).last_hidden_state[0] for text in TEXTS]
 
 
@@ -35,7 +35,7 @@ def _values(answer: Any, field: str = "embedding") -> list[torch.Tensor]:
 
 
 def _reference_gradients(trainer: TorchTrainer, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    held = trainer._held("m")
+    held = trainer._model("m")
     grads = torch.autograd.grad(loss, list(held.trained.values()), allow_unused=True)
     return {name: grad for name, grad in zip(held.trained, grads, strict=True) if grad is not None}
 
@@ -75,7 +75,7 @@ def test_a_similarity_matrix_and_its_gradient(start: Start) -> None:
 @pytest.mark.parametrize("rank", [0, 4])
 def test_a_projection_is_trained_with_the_model(start: Start, rank: int) -> None:
     trainer = start("dense", rank, projection=8)
-    head = trainer._held("m").projection
+    head = trainer._model("m").projection
     assert head is not None
     projected = [head(h) for h in _hidden(trainer)]
     answer = trainer.forward("m", _request("projection", pooling="mean"))
@@ -91,7 +91,7 @@ def test_a_projection_is_trained_with_the_model(start: Start, rank: int) -> None
 def test_the_contrastive_loss_is_bidirectional_info_nce(start: Start, negatives: int) -> None:
     trainer = start("dense", micro_batch_tokens=6)
     texts = [*TEXTS, *([[11, 12]] if negatives else [])]
-    body = trainer._held("m").bare.base_model
+    body = trainer._model("m").bare.base_model
     pooled = torch.stack([body(input_ids=torch.tensor([text])).last_hidden_state[0, -1] for text in texts])
     unit = normalize(pooled, dim=-1)
     scores = unit[:2] @ unit[2:].T / 0.05

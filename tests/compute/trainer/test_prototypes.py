@@ -40,7 +40,7 @@ def test_training_one_leaves_the_next_as_the_first_was(
 ) -> None:
     before = values(built(folders[kind], rank, seed=0) if rank else built(folders[kind], 0))
     trainer = start(kind, rank)
-    trained = trainer._held("m")
+    trained = trainer._model("m")
     trainer.forward_backward("m", batch())
     trainer.optim_step("m", ADAM, None)
     assert not same(values(trained), before)

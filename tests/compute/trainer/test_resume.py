@@ -23,7 +23,7 @@ def _run(trainer: TorchTrainer, first: int, steps: int) -> None:
 
 
 def _moments(trainer: TorchTrainer) -> dict[str, torch.Tensor]:
-    held = trainer._held("m")
+    held = trainer._model("m")
     return {
         f"{name}.{key}": moment
         for name, value in held.trained.items()
@@ -84,7 +84,7 @@ def test_weights_alone_reset_moments_and_step(start: Start, tmp_path: Path) -> N
     _run(loaded, 7, 2)
     loaded.load_state("m", folder, optimizer=False)
     assert same(weights(source), weights(loaded))
-    assert not loaded._held("m").optimizer.state
+    assert not loaded._model("m").optimizer.state
     loaded.forward_backward("m", batch(seed=3))
     assert loaded.optim_step("m", ADAM, None)["step"] == 1
     _run(source, 3, 1)

@@ -1,4 +1,4 @@
-"""What is written for sampling opens in transformers and peft alone, and computes what the trainer computes."""
+"""A save for sampling opens in transformers and peft alone, and computes what the trainer computes."""
 
 import errno
 import json
@@ -137,7 +137,7 @@ def test_an_adapter_comes_back_bit_for_bit(start: Start, tmp_path: Path) -> None
     other = _train(start("moe", 4, seed=5), 1)
     other.load_adapter("m", folder)
     assert same(weights(trainer), weights(other))
-    assert not other._held("m").optimizer.state
+    assert not other._model("m").optimizer.state
     assert _train(other, 0).optim_step("m", ADAM, None)["step"] == 1
 
 

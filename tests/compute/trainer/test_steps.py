@@ -29,7 +29,7 @@ def test_the_gradient_does_not_depend_on_micro_batches_nor_on_requests(start: St
     parts = [split.forward_backward("m", request | {"data": request["data"][i : i + 3]}) for i in (0, 3, 6)]
     others.append({"loss_fn_outputs": [output for part in parts for output in part["loss_fn_outputs"]]})
     for trainer, other in zip((small, split), others, strict=True):
-        held, reference = trainer._held("m"), whole._held("m")
+        held, reference = trainer._model("m"), whole._model("m")
         assert (held.loss_tokens, held.loss_sequences) == (reference.loss_tokens, reference.loss_sequences)
         for key, grad in gradients(trainer).items():
             torch.testing.assert_close(grad, gradients(whole)[key], rtol=1e-4, atol=1e-5)
@@ -69,7 +69,7 @@ def test_a_senseless_top_k_is_the_users_error(start: Start, top_k: Any) -> None:
 
 def test_an_impossible_log_probability_is_a_finite_number(start: Start) -> None:
     trainer = start("untied")
-    held = trainer._held("m")
+    held = trainer._model("m")
     with torch.no_grad():
         held.bare.get_output_embeddings().weight[9] = -1e32
         held.bare.get_output_embeddings().weight[8] = 1e32
@@ -143,7 +143,7 @@ def test_a_step_is_torchs_adamw_on_the_normalised_gradient(
     start: Start, normalization: str | None, clip: float
 ) -> None:
     trainer = start("dense")
-    held = trainer._held("m")
+    held = trainer._model("m")
     mine = {name: value.detach().clone().requires_grad_() for name, value in held.trained.items()}
     reference = torch.optim.AdamW(mine.values(), lr=1e-2, betas=(0.9, 0.95), eps=1e-12, weight_decay=0.01)
     zero = datum([1, 2, 3], [4, 5, 6], weights=[0.0, 0.0, 0.0])
@@ -325,7 +325,7 @@ def test_a_request_without_datums_is_refused(start: Start, data: Any) -> None:
 def test_a_failure_in_the_middle_of_a_request_changes_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = start("dense", micro_batch_tokens=8)
     trainer.forward_backward("m", batch())
-    before, counted = gradients(trainer), trainer._held("m").loss_tokens
+    before, counted = gradients(trainer), trainer._model("m").loss_tokens
     calls: list[int] = []
 
     def out_of_memory(*_: Any) -> Any:
@@ -341,7 +341,7 @@ def test_a_failure_in_the_middle_of_a_request_changes_nothing(start: Start, monk
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer.forward_backward("m", batch(lengths=LENGTHS))
     assert same(before, gradients(trainer))
-    assert trainer._held("m").loss_tokens == counted
+    assert trainer._model("m").loss_tokens == counted
 
 
 def test_diverged_weights_are_reported_and_gradients_survive(start: Start) -> None:
@@ -349,7 +349,7 @@ def test_diverged_weights_are_reported_and_gradients_survive(start: Start) -> No
     trainer.forward_backward("m", batch())
     before = gradients(trainer)
     with torch.no_grad():
-        trainer._held("m").bare.get_input_embeddings().weight.mul_(math.nan)
+        trainer._model("m").bare.get_input_embeddings().weight.mul_(math.nan)
     for operation in (trainer.forward, trainer.forward_backward):
         with pytest.raises(BackendError, match="diverged"):
             operation("m", batch())

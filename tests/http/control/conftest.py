@@ -46,5 +46,5 @@ def save(emu: Emulator) -> Callable[..., Checkpoint]:
 
 
 def config(**facts: object) -> TrainerJobConfig:
-    """What `TrainerJobManager.create` takes, on the manual path."""
+    """The argument of `TrainerJobManager.create`, on the manual path."""
     return TrainerJobConfig(**{"base_model": BASE, **facts})

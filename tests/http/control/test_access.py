@@ -1,4 +1,4 @@
-"""Who may ask for what, in which envelope (WIRE 1.1, 1.2, 1.4; FAILURES A16, F18)."""
+"""Access: who may ask for what, in which envelope (WIRE 1.1, 1.2, 1.4; FAILURES A16, F18)."""
 
 from collections.abc import Callable
 from typing import Any

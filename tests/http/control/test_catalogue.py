@@ -167,8 +167,9 @@ def test_a_name_that_begins_like_a_known_family_is_served(
     text = f'snapshot.base_model="{full}" AND latest_validated=true'
     found = http.get("/v1/accounts/-/trainingShapes/-/versions", params={"filter": text}).json()
     assert {version["snapshot"]["trainerMode"] for version in found["trainingShapeVersions"]} == set(MODES)
-    assert client.model_is_moe(full) is (name in ("qwen3p9-72b-a9b", "kimi-k9", "deepseek-v9-pro", "glm-9p1",
-                                                  "gpt-oss-9b", "minimax-m9"))  # fmt: skip
+    assert client.model_is_moe(full) is (
+        name in ("qwen3p9-72b-a9b", "kimi-k9", "deepseek-v9-pro", "glm-9p1", "gpt-oss-9b", "minimax-m9")
+    )
 
 
 @pytest.mark.parametrize("name", ["zebra-9b", "qwen", "my-qwen3", "kimi", "qwen3-", "qwen3-8B"])

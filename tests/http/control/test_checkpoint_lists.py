@@ -29,7 +29,7 @@ ROWS = "/v1/accounts/acct1/rlorTrainerJobs/j1/checkpoints"
         (lambda folder: write_delta(folder, [0.0] * 4, [1.0] * 4), 0, "CHECKPOINT_TYPE_INFERENCE_ARC_V2", False),
     ],
     ids=["training", "training_lora", "base", "lora", "arc_v2"],
-)  # fmt: skip
+)
 def test_a_row_tells_what_the_blob_is(
     client: FireworksClient, new_job: NewJob, save: Save, write: Any, rank: int, kind: str, promotable: bool
 ) -> None:

@@ -81,7 +81,7 @@ def test_a_client_that_gives_no_id_gets_one(http: httpx.Client) -> None:
         (f"trainingShape={SHAPE}/versions/v9", {"trainingConfig": {"baseModel": BASE}}, 404, "training shape"),
         (f"trainingShape={SHAPE}", {"trainingConfig": {"baseModel": MOE}}, 400, "is for"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_request_says_what_is_wrong_and_leaves_no_job(
     emu: Emulator, http: httpx.Client, query: str, body: dict[str, Any], status: int, says: str
 ) -> None:
@@ -271,8 +271,12 @@ def test_the_generic_client_lists_filters_and_pages_jobs(emu: Emulator, new_job:
         even = steps.list(filter='display_name="even" AND state="JOB_STATE_RUNNING"')
         assert [job.name[-2:] for job in even if job.name] == ["j0", "j2", "j4"]
         assert [job.name[-2:] for job in steps.list(page_size=2, order_by="create_time desc") if job.name] == [
-            "j4", "j3", "j2", "j1", "j0",
-        ]  # fmt: skip
+            "j4",
+            "j3",
+            "j2",
+            "j1",
+            "j0",
+        ]
         assert steps.get("j3").display_name == "odd"
 
 

@@ -132,10 +132,13 @@ def test_a_pending_operation_spells_its_status(
 
 @pytest.mark.parametrize(
     ("write", "rank", "short"),
-    [(a_delta, 0, "INFERENCE_ARC_V2"), (write_training, 0, "TRAINING"),
-     (lambda folder: write_training(folder, rank=8), 8, "TRAINING_LORA")],
+    [
+        (a_delta, 0, "INFERENCE_ARC_V2"),
+        (write_training, 0, "TRAINING"),
+        (lambda folder: write_training(folder, rank=8), 8, "TRAINING_LORA"),
+    ],
     ids=["delta", "training", "training_lora"],
-)  # fmt: skip
+)
 def test_what_is_not_promotable_is_refused_with_the_call_that_would_be(
     client: FireworksClient, http: httpx.Client, new_job: NewJob, save: Save, write: Any, rank: int, short: str
 ) -> None:
@@ -175,11 +178,18 @@ def test_what_is_not_promotable_is_refused_with_the_call_that_would_be(
         ("step-1", {"hot_load_deployment_id": "d1"}, 400, 3, "deployments"),
         ("step-1", {"async_promotion": "perhaps"}, 400, 3, "async_promotion"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_promotion_is_refused_and_leaves_nothing(
-    emu: Emulator, http: httpx.Client, new_job: NewJob, save: Save,
-    checkpoint: str, changes: dict[str, Any], status: int, code: int, says: str,
-) -> None:  # fmt: skip
+    emu: Emulator,
+    http: httpx.Client,
+    new_job: NewJob,
+    save: Save,
+    checkpoint: str,
+    changes: dict[str, Any],
+    status: int,
+    code: int,
+    says: str,
+) -> None:
     save(new_job(), "step-1", write_base)
     assert http.post(PROMOTE.format("step-1"), json=body("taken")).status_code == 200
     before, models = files(emu), len(emu.world.models)

@@ -83,8 +83,10 @@ def step(stand: Stand, job: str, *tokens: int, loss: str = "cross_entropy") -> o
         (lambda s: step(s, "full", 1, 2, 2**40), "outside the vocabulary"),
         (lambda s: step(s, "full", 1, 2, loss="magic"), "unknown loss_fn 'magic'; known ones are"),
         (lambda s: s.clients["full"].optim_step(types.AdamParams(learning_rate=-1.0)).result(), "learning_rate"),
-        (lambda s: s.services["large"].create_training_client(base_model=BASE, lora_rank=16),
-         "rank 16, but trainer was initialized with 8: create the client with lora_rank 8"),
+        (
+            lambda s: s.services["large"].create_training_client(base_model=BASE, lora_rank=16),
+            "rank 16, but trainer was initialized with 8: create the client with lora_rank 8",
+        ),
         (lambda s: s.services["large"].create_training_client(base_model=BASE, lora_rank=0), "or the job with"),
         (lambda s: s.clients["full"].load_state(s.sampler).result(), "load one that save_state wrote"),
         (lambda s: s.clients["small"].load_state("cross_job://large/state").result(), "with lora_rank 8"),
@@ -95,7 +97,7 @@ def step(stand: Stand, job: str, *tokens: int, loss: str = "cross_entropy") -> o
         (lambda s: s.clients["small"].load_adapter(BASE).result(), "not a LoRA add-on"),
         (lambda s: s.clients["small"].load_adapter("../../etc").result(), "expected accounts/<account>/models/<id>"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_operation_fails_its_future(unchanged: Stand, ask: Callable[[Stand], object], says: str) -> None:
     with pytest.raises(RequestFailedError) as refused:
         ask(unchanged)
@@ -119,16 +121,22 @@ def test_a_name_that_is_no_name_is_saved_nowhere(unchanged: Stand, name: str) ->
     ("ask", "says"),
     [
         (lambda s: s.manager.create(TrainerJobConfig(base_model="accounts/fireworks/models/none")), "NAME=FOLDER"),
-        (lambda s: s.manager.create(TrainerJobConfig(base_model="accounts/local/models/adapter", lora_rank=8)),
-         f"use {BASE} as base_model"),
-        (lambda s: s.manager.create(TrainerJobConfig(base_model=BASE, training_shape_ref=f"{SHAPES}/none/versions/v1")),
-         "check the name, and the version, in the list of training shapes"),
+        (
+            lambda s: s.manager.create(TrainerJobConfig(base_model="accounts/local/models/adapter", lora_rank=8)),
+            f"use {BASE} as base_model",
+        ),
+        (
+            lambda s: s.manager.create(
+                TrainerJobConfig(base_model=BASE, training_shape_ref=f"{SHAPES}/none/versions/v1")
+            ),
+            "check the name, and the version, in the list of training shapes",
+        ),
         (lambda s: promote(s, "state"), "not promotable"),
         (lambda s: promote(s, ".."), "a name that its list_checkpoints returns"),
         (lambda s: promote(s, "x" * 300), "a name that its list_checkpoints returns"),
         (lambda s: promote(s, s.sampler, "accounts/fireworks/models/qwen3-4b"), BASE),
     ],
-)  # fmt: skip
+)
 def test_a_bad_request_is_refused_with_what_to_do(unchanged: Stand, ask: Callable[[Stand], object], says: str) -> None:
     with pytest.raises(RuntimeError) as refused:
         ask(unchanged)

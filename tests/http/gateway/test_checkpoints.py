@@ -236,7 +236,7 @@ def test_load_quirks(wire: Wire, emu: Emulator, backend: DictBackend) -> None:
 
 
 def moment_after_load(wire: Wire, emu: Emulator, seq: int, **body: object) -> bool:
-    """Whether the momentum of a step before the save moves the weights after the load."""
+    """Tell whether the momentum of a step before the save moves the weights after the load."""
     wire.run("load_weights", seq, path="s", **body)
     before = wire.run("forward", seq + 1, forward_input=batch(1))["metrics"]
     wire.run("optim_step", seq + 2, adam_params={"learning_rate": 1.0})

@@ -109,9 +109,12 @@ def contrast(pooled: Sequence[Tensor]) -> Tensor:
 def uneven(values: Sequence[Tensor]) -> Tensor:
     """A loss that is linear in nothing, and weighs every value differently."""
     return sum(
-        ((number + 1) * (value.flatten() * torch.linspace(0.5, 1.5, value.numel())).square().sum().add(1).log()
-         for number, value in enumerate(values)), torch.zeros(())
-    )  # fmt: skip
+        (
+            (number + 1) * (value.flatten() * torch.linspace(0.5, 1.5, value.numel())).square().sum().add(1).log()
+            for number, value in enumerate(values)
+        ),
+        torch.zeros(()),
+    )
 
 
 def asked(data: Any, values: Sequence[Tensor]) -> tuple[Tensor, dict[str, float]]:
@@ -174,9 +177,13 @@ def test_a_loss_of_the_callers_has_the_gradients_of_autograd(connect: Open, rank
 )
 @pytest.mark.parametrize("rank", [0, 4])
 def test_a_loss_over_another_output_has_the_gradients_of_autograd(
-    connect: Open, rank: int, output: Any, pooling: Any, reference: Callable[[LiveModel], list[Tensor]],
+    connect: Open,
+    rank: int,
+    output: Any,
+    pooling: Any,
+    reference: Callable[[LiveModel], list[Tensor]],
     more: dict[str, int],
-) -> None:  # fmt: skip
+) -> None:
     client, held = connect(rank, **more)
     values = reference(held)
     expected, loss = wanted(held, uneven(values)), float(uneven(values).detach())

@@ -69,8 +69,14 @@ def test_without_dedupe_a_repeated_call_runs_twice_even_if_both_wait(
     wire: Wire, backend: DictBackend, emu: Emulator
 ) -> None:
     emu.quirks.set("rpc.dedupe", False)
-    ids = [wire.submit(verb, seq, **body) for verb, seq, body in (
-        ("optim_step", 2, {}), ("optim_step", 2, {}), ("forward", 1, {"forward_input": batch(1)}))]  # fmt: skip
+    ids = [
+        wire.submit(verb, seq, **body)
+        for verb, seq, body in (
+            ("optim_step", 2, {}),
+            ("optim_step", 2, {}),
+            ("forward", 1, {"forward_input": batch(1)}),
+        )
+    ]
     assert len(set(ids)) == 3
     assert all("error" not in wire.result(request_id) for request_id in ids)
     assert ran(backend) == ["forward", "optim_step", "optim_step"]

@@ -32,7 +32,7 @@ def events(http: httpx.Client, path: str = PATHS[0], **body: Any) -> list[str]:
 
 
 def sample(emulator: Emulator, model: str, *calls: dict[str, Any]) -> list[list[Any]]:
-    """What the SDK's sampler returns for each call, one after the other."""
+    """Collect what the SDK's sampler returns for each call, one after the other."""
 
     async def run() -> list[list[Any]]:
         client = DeploymentSampler(inference_url=emulator.url, model=model, api_key=emulator.api_key)
@@ -309,9 +309,12 @@ def test_chat_gives_token_ids_when_asked(http: httpx.Client) -> None:
     raw = whole["choices"][0]["raw_output"]
     assert whole["prompt_token_ids"] == raw["prompt_token_ids"]
     assert whole["choices"][0]["token_ids"] == raw["completion_token_ids"]
-    assert http.post("/v1/chat/completions", json={**body, "max_completion_tokens": 3}).json()["usage"][
-        "completion_tokens"
-    ] == 3  # fmt: skip
+    assert (
+        http.post("/v1/chat/completions", json={**body, "max_completion_tokens": 3}).json()["usage"][
+            "completion_tokens"
+        ]
+        == 3
+    )
 
 
 def test_tools_that_must_not_be_called_are_not_shown(http: httpx.Client) -> None:
@@ -362,9 +365,13 @@ def _tool(name: str, **parameters: Any) -> dict[str, Any]:
 
 
 COUNT = _tool(
-    "count", type="object", properties={"to": {"$ref": "#/$defs/Small"}}, required=["to"], additionalProperties=False,
+    "count",
+    type="object",
+    properties={"to": {"$ref": "#/$defs/Small"}},
+    required=["to"],
+    additionalProperties=False,
     **{"$defs": {"Small": {"type": "integer", "minimum": 1, "maximum": 9}}},
-)  # fmt: skip
+)
 SAY = _tool("say", type="object", properties={"a": {"type": "boolean"}}, required=["a"], additionalProperties=False)
 
 
@@ -402,7 +409,7 @@ def test_a_forced_call_is_a_call_of_a_tool_by_its_schema(http: httpx.Client, cho
             "define 'Small' differently",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_call_that_cannot_be_forced_is_refused(http: httpx.Client, more: dict[str, Any], says: str) -> None:
     answer = http.post("/v1/chat/completions", json={"model": BASE, "messages": CHAT, **more})
     assert answer.status_code == 400

@@ -105,10 +105,11 @@ def test_bucket_scopes_cannot_be_mixed(emulator: Emulator, http: httpx.Client) -
     http.post(url(emulator), params={"deploymentId": "d2"}, json=body(hotLoadTrainerJob=per_trainer))
     refused.append(
         http.post(
-            f"/v1/accounts/{emulator.account}/rlorTrainerJobs", params={"rlorTrainerJobId": "t3", "deploymentId": "d2"},
+            f"/v1/accounts/{emulator.account}/rlorTrainerJobs",
+            params={"rlorTrainerJobId": "t3", "deploymentId": "d2"},
             json={"trainingConfig": {"baseModel": BASE}},
         )
-    )  # fmt: skip
+    )
     assert [answer.status_code for answer in refused] == [400] * 4
     says = ["hotload flow mismatch", "conflicts with", "conflicts with", "hotload flow mismatch"]
     assert all(text in answer.json()["message"] for text, answer in zip(says, refused, strict=True))
@@ -126,9 +127,10 @@ def test_scaling_to_zero_keeps_the_deployment_ready_and_without_replicas(
     seen = http.get(url(emulator, "d1")).json()
     assert (seen["state"], seen["replicaCount"], seen["hotLoadTrainerJob"]) == ("READY", 0, trainer)
     up = http.patch(
-        url(emulator, "d1"), params={"updateMask": "minReplicaCount,maxReplicaCount"},
+        url(emulator, "d1"),
+        params={"updateMask": "minReplicaCount,maxReplicaCount"},
         json={"minReplicaCount": 2, "maxReplicaCount": 3},
-    )  # fmt: skip
+    )
     assert up.json()["replicaCount"] == 2
     assert http.patch(url(emulator, "d1") + ":scale", json={"replicaCount": 3}).json()["replicaCount"] == 3
     assert http.patch(url(emulator, "d1") + ":scale", json={"replicaCount": 4}).status_code == 400
@@ -182,9 +184,10 @@ def test_a_refused_patch_changes_nothing(emulator: Emulator, deploy: Deploy, htt
     deploy()
     before = http.get(url(emulator, "d1")).json()
     answer = http.patch(
-        url(emulator, "d1"), params={"updateMask": "description,hot_load_trainer_job"},
+        url(emulator, "d1"),
+        params={"updateMask": "description,hot_load_trainer_job"},
         json={"description": "y", "hotLoadTrainerJob": "accounts/local/rlorTrainerJobs/none"},
-    )  # fmt: skip
+    )
     assert answer.status_code == 400
     assert http.get(url(emulator, "d1")).json() == before
 

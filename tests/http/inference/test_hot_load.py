@@ -185,9 +185,14 @@ def held(manager: DeploymentManager) -> str:
     ],
 )
 def test_a_refused_snapshot_is_an_error_about_itself_and_leaves_what_was_served(
-    emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train, http: httpx.Client,
-    attempt: Refusal, says: str,
-) -> None:  # fmt: skip
+    emulator: Emulator,
+    manager: DeploymentManager,
+    deploy: Deploy,
+    train: Train,
+    http: httpx.Client,
+    attempt: Refusal,
+    says: str,
+) -> None:
     client = train()
     model = deploy(hot_load_trainer_job=attached(emulator))
     good = save(client, "good")
@@ -274,9 +279,15 @@ def test_only_reset_prompt_cache_is_retried_without(
     ],
 )
 def test_switches_bend_the_status(
-    emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train, http: httpx.Client,
-    quirk: str, value: object, seen: Callable[[dict[str, Any]], bool],
-) -> None:  # fmt: skip
+    emulator: Emulator,
+    manager: DeploymentManager,
+    deploy: Deploy,
+    train: Train,
+    http: httpx.Client,
+    quirk: str,
+    value: object,
+    seen: Callable[[dict[str, Any]], bool],
+) -> None:
     client = train()
     deploy(hot_load_trainer_job=attached(emulator))
     assert manager.hotload_and_wait("d1", BASE, save(client, "one"))
@@ -342,9 +353,13 @@ def test_a_second_replica_lags_behind_the_first(
 
 
 def test_reattaching_rolls_the_replica_and_the_old_error_is_not_fatal(
-    emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train, http: httpx.Client,
+    emulator: Emulator,
+    manager: DeploymentManager,
+    deploy: Deploy,
+    train: Train,
+    http: httpx.Client,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     first = train()
     deploy(hot_load_trainer_job=attached(emulator))
     assert manager.hotload_and_wait("d1", BASE, save(first, "one"))
@@ -439,9 +454,13 @@ def test_a_stream_outlives_a_load_and_is_of_one_policy_only_with_sync(
     snapshot = save(client, "one")
     length = 400
     asked = {
-        "model": model, "prompt": [300, 301], "max_tokens": length, "temperature": 0, "ignore_eos": True,
+        "model": model,
+        "prompt": [300, 301],
+        "max_tokens": length,
+        "temperature": 0,
+        "ignore_eos": True,
         "logprobs": True,
-    }  # fmt: skip
+    }
     old = rows(http.post("/v1/completions", json=asked).json())
     chunks: list[Any] = []
     with ThreadPoolExecutor(1) as pool, http.stream("POST", "/v1/completions", json={**asked, "stream": True}) as said:
@@ -467,9 +486,14 @@ def rows(chunk: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("path", ["/inference/v1/completions", "/inference/v1/chat/completions"])
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_stream_names_the_snapshot_that_answers(
-    emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train, http: httpx.Client,
-    platform: str, path: str,
-) -> None:  # fmt: skip
+    emulator: Emulator,
+    manager: DeploymentManager,
+    deploy: Deploy,
+    train: Train,
+    http: httpx.Client,
+    platform: str,
+    path: str,
+) -> None:
     emulator.move_to(platform)
     try:
         client = train()

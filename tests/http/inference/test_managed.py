@@ -40,9 +40,13 @@ def managed(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Man
 
     def make(lora_rank: int = 0, **settings: object) -> FiretitanServiceClient:
         service = FiretitanServiceClient.from_firetitan_config(
-            base_model=BASE, lora_rank=lora_rank, training_shape_id=LORA if lora_rank else POLICY,
-            cleanup_trainer_on_close=True, cleanup_deployment_on_close="delete", **settings,
-        )  # fmt: skip
+            base_model=BASE,
+            lora_rank=lora_rank,
+            training_shape_id=LORA if lora_rank else POLICY,
+            cleanup_trainer_on_close=True,
+            cleanup_deployment_on_close="delete",
+            **settings,
+        )
         opened.append(service)
         return service
 

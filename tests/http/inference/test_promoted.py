@@ -1,4 +1,4 @@
-"""What was promoted serves and deploys like any other model, with the weights that were trained (WIRE 1.11, 9.13)."""
+"""A promoted model serves and deploys like any other, with the weights that were trained (WIRE 1.11, 9.13)."""
 
 from typing import Any
 
@@ -39,9 +39,10 @@ def test_a_promoted_model_serves_and_deploys_with_the_trained_weights(
         step(client)
     row = client.save_weights_for_sampler_ext("final", checkpoint_type="base").snapshot_name
     FireworksClient(api_key=emulator.api_key, base_url=emulator.url).promote_checkpoint(
-        name=f"accounts/{emulator.account}/rlorTrainerJobs/t1/checkpoints/{row}", output_model_id="mine",
+        name=f"accounts/{emulator.account}/rlorTrainerJobs/t1/checkpoints/{row}",
+        output_model_id="mine",
         base_model=BASE,
-    )  # fmt: skip
+    )
     mine = f"accounts/{emulator.account}/models/mine"
     manager.create_or_get(DeploymentConfig("d2", mine, deployment_shape=SHAPE, enable_hot_load=False))
     untrained = rows(http, BASE)

@@ -1,4 +1,4 @@
-"""Which replica answers, and for how long it stays: many models at once, names used again, deployments that go."""
+"""Replicas: which one answers, how long it stays: many models at once, names used again, deployments that go."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from emulator.platform.deployments.replicas import SHARED_KEPT
 from emulator.platform.deployments.spec import DeploymentSpec
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
-from emulator.state import references as holds
+from emulator.state import references
 from tests.doubles import BASE, SIZE, DictBackend, DictReplica, pack, write_base
 
 SHAPE = "accounts/fireworks/deploymentShapes/ds-qwen3-8b"
@@ -168,9 +168,12 @@ def scale_to_zero(http: httpx.Client, url: str) -> httpx.Response:
 @pytest.mark.parametrize("held", ["opening", "applying"])
 @pytest.mark.parametrize("end", [hard_delete, soft_delete, scale_to_zero])
 def test_a_load_that_ends_late_brings_nothing_back(
-    emulator: Emulator, backend: LaggingBackend, http: httpx.Client, held: str,
+    emulator: Emulator,
+    backend: LaggingBackend,
+    http: httpx.Client,
+    held: str,
     end: Callable[[httpx.Client, str], httpx.Response],
-) -> None:  # fmt: skip
+) -> None:
     weights = [0.0, 0.0, 5.0, 0.0]
     save(emulator, "step-1", weights)
     deployments, account = emulator.platform.deployments, emulator.account
@@ -196,16 +199,19 @@ def test_a_load_that_ends_late_brings_nothing_back(
         deployments.scale(account, "d1", 1)
     (pod,) = deployments.get(account, "d1").pods
     assert (pod.current, pod.coming) == (None, None)
-    assert not holds.held(emulator.world, deployments.get(account, "d1"), pod)
+    assert not references.loads_of(emulator.world, deployments.get(account, "d1"), pod)
     assert load(http, account).status_code == 200
     assert [replica.fingerprint() for replica in backend.open_ones()] == [pack(weights).hex()]
 
 
 @pytest.mark.parametrize(("end", "status"), [(hard_delete, 400), (soft_delete, 400), (scale_to_zero, 503)])
 def test_a_replica_that_a_completion_opens_too_late_does_not_stay(
-    emulator: Emulator, backend: LaggingBackend, http: httpx.Client,
-    end: Callable[[httpx.Client, str], httpx.Response], status: int,
-) -> None:  # fmt: skip
+    emulator: Emulator,
+    backend: LaggingBackend,
+    http: httpx.Client,
+    end: Callable[[httpx.Client, str], httpx.Response],
+    status: int,
+) -> None:
     emulator.platform.jobs.create(emulator.account, JobSpec(BASE), "t1")
     found = emulator.platform.deployments.create(emulator.account, spec(emulator.account), "d1")
     backend.held = "opening"

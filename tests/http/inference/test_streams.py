@@ -226,8 +226,13 @@ def test_the_sampler_measures_the_first_token_and_reads_what_the_last_event_meas
 )
 def test_a_stream_says_what_a_whole_answer_says(http: httpx.Client, settings: dict[str, Any]) -> None:
     asked = {
-        "model": BASE, "prompt": [300, 301, 302], "max_tokens": 24, "logprobs": True, "raw_output": True, **settings,
-    }  # fmt: skip
+        "model": BASE,
+        "prompt": [300, 301, 302],
+        "max_tokens": 24,
+        "logprobs": True,
+        "raw_output": True,
+        **settings,
+    }
     whole = http.post(PATHS[0], json=asked).json()
     joined = assembled(http.post(PATHS[0], json={**asked, "stream": True}).content)
     assert joined["done"]

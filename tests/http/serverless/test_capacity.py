@@ -1,4 +1,4 @@
-"""What the vendor's client makes of the pool's 409s, and of a full account (FAILURES F11, F17, F19)."""
+"""The vendor's client meets the pool's 409s, and of a full account (FAILURES F11, F17, F19)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the pool answers to what no client should say: refusals, other accounts, ends (WIRE 2.12)."""
+"""The pool answers what no client should say: refusals, other accounts, ends (WIRE 2.12)."""
 
 from pathlib import Path
 from typing import Any

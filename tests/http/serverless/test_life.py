@@ -53,8 +53,12 @@ def test_another_session_resumes_a_run_with_its_moments_and_settings(serve: Serv
     resumed = serve().create_training_client_from_state_with_optimizer(path)
     assert resumed.run_id != first.run_id
     assert emu.journal.of("create_model")[-1].json["lora_config"] | {"alpha": None} == {
-        "rank": 16, "alpha": None, "train_mlp": False, "train_attn": True, "train_unembed": True,
-    }  # fmt: skip
+        "rank": 16,
+        "alpha": None,
+        "train_mlp": False,
+        "train_attn": True,
+        "train_unembed": True,
+    }
     for training in (first, resumed):
         step(training, 3)
     assert logprobs(resumed, 0, 1, 2, 3) == logprobs(first, 0, 1, 2, 3)
@@ -120,9 +124,10 @@ def test_a_merged_model_is_saved_sampled_and_promoted(serve: Serve, client: Fire
     assert row["checkpointType"] == "CHECKPOINT_TYPE_INFERENCE_BASE"
     assert client.promote_session_checkpoint(row["name"], "whole", BASE)["kind"] == "HF_BASE_MODEL"
     sampled = service.create_sampling_client(model_path=saved.path).sample(
-        types.ModelInput.from_ints([FIRST_TOKEN]), num_samples=1,
+        types.ModelInput.from_ints([FIRST_TOKEN]),
+        num_samples=1,
         sampling_params=types.SamplingParams(max_tokens=1, temperature=0.0),
-    )  # fmt: skip
+    )
     assert list(sampled.result().sequences[0].tokens) == [FIRST_TOKEN + 2]
 
 

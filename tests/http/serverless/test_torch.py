@@ -33,10 +33,15 @@ def test_the_trainer_and_the_sampler_agree_on_the_saved_weights(stage: Stage) ->
         train(client, number)
     sampler = service.create_sampling_client(model_path=client.save_weights_for_sampler_ext("final").path)
     prompt = [5, 6, 7, 8]
-    (sampled,) = sampler.sample(
-        types.ModelInput.from_ints(prompt), num_samples=1,
-        sampling_params=types.SamplingParams(max_tokens=3, temperature=1.0, seed=3),
-    ).result().sequences  # fmt: skip
+    (sampled,) = (
+        sampler.sample(
+            types.ModelInput.from_ints(prompt),
+            num_samples=1,
+            sampling_params=types.SamplingParams(max_tokens=3, temperature=1.0, seed=3),
+        )
+        .result()
+        .sequences
+    )
     tokens = [*prompt, *sampled.tokens]
     datum = types.Datum(
         model_input=types.ModelInput.from_ints(tokens[:-1]),

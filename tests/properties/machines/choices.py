@@ -1,4 +1,4 @@
-"""What a state machine may choose from, and how it judges an answer."""
+"""The choices of a state machine, and how it judges an answer."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ def refusal_of(call: Any, *args: Any, **options: Any) -> str | None:
 
 
 def check(said: str | None, predicted: Refusal, what: str) -> bool:
-    """Whether it succeeded; raises AssertionError when that, or the words of the refusal, are not as predicted."""
+    """Tell whether it succeeded; raises AssertionError when that, or the words of the refusal, are not as predicted."""
     if predicted is None:
         assert said is None, f"{what} must succeed, but: {said}"
         return True

@@ -21,5 +21,5 @@ def check_close(folder: Path, wanted: Mapping[str, Tensor]) -> None:
 
 
 def served(full: str, adapter: str | None) -> str:
-    """What `Replica.fingerprint` says of full weights and maybe an adapter, by their digests."""
+    """Predict what `Replica.fingerprint` says of full weights and maybe an adapter, by their digests."""
     return hashlib.sha256("".join(filter(None, (full, adapter))).encode()).hexdigest()

@@ -76,8 +76,10 @@ class HotLoadMachine(PlatformMachine):
         if about["rows"][name]["kind"] == "INFERENCE_LORA":
             previous = None  # an adapter with metadata kills the replica (FAILURES E12)
         metadata = {
-            "previous_snapshot_identity": previous, "compression_format": "arc_v2", "checksum_format": "alder32",
-        }  # fmt: skip
+            "previous_snapshot_identity": previous,
+            "compression_format": "arc_v2",
+            "checksum_format": "alder32",
+        }
         worked = self.stage.deployments.hotload_and_wait(
             job, NAME, name, incremental_snapshot_metadata=metadata if previous else None
         )
@@ -87,7 +89,7 @@ class HotLoadMachine(PlatformMachine):
     @precondition(lambda self: self.syncers)
     @rule(job=st.runner().flatmap(lambda self: st.sampled_from(sorted(self.syncers))))
     def reset_the_chain(self, job: str) -> None:
-        """What the user does after a failed load."""
+        """Do what the user does after a failed load."""
         self.syncers[job].reset_delta_chain()
         self.world["jobs"][job]["live"]["syncer"].update(saved=False, base=None)
 

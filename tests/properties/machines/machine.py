@@ -1,4 +1,4 @@
-"""What every state machine of the platform shares: stage and model, clients that come and go, the invariant."""
+"""The base of every state machine of the platform: stage and model, clients that come and go, the invariant."""
 
 import itertools
 from typing import Any, ClassVar
@@ -38,7 +38,7 @@ class Machine(RuleBasedStateMachine):
     # -- helpers
 
     def deleted_at(self, job: str) -> int | None:
-        """When a job was deleted, in microseconds; raises NotFound."""
+        """The time at which a job was deleted, in microseconds; raises NotFound."""
         return self.stage.emulator.platform.jobs.get(self.stage.account, job).deleted
 
     def jobs_in(self, *states: str) -> list[str]:

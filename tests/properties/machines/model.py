@@ -1,4 +1,4 @@
-"""What the platform must do, as a dict: the rules once more, in few words, for the state machine to compare with.
+"""The rules of the platform once more, as a dict in few words, for the state machine to compare with.
 
     world = {"jobs": {id: job}, "models": {id: model}}
     job   = {"rank", "state", "deleted", "rows": {id: row}, "live", "pod"}
@@ -119,7 +119,7 @@ def predict_promote(
 
 
 def plan_sync(job: dict[str, Any]) -> tuple[str, str | None]:
-    """What the SDK's WeightSyncer saves next, and the snapshot it names as previous (WIRE 3.4)."""
+    """Predict what the SDK's WeightSyncer saves next, and the snapshot it names as previous (WIRE 3.4)."""
     syncer = job["live"]["syncer"]
     if not syncer["checked"]:
         syncer["checked"] = True

@@ -60,7 +60,7 @@ class PlatformMachine(Promotions):
     @some("deleted")
     @rule(job=jobs_in("deleted"))
     def delete_job_again(self, job: str) -> None:
-        """Which does not prolong its retention (FAILURES D17)."""
+        """Delete a deleted job, which does not prolong its retention (FAILURES D17)."""
         self.stage.manager.delete(job)
         assert self.deleted_at(job) == self.world["jobs"][job]["deleted"], "a second delete prolongs"
 

@@ -79,8 +79,11 @@ class Trainer:
         return list(ask("GET", f"{self.path}/checkpoints").json()["checkpoints"])
 
     def promote(self, row: str) -> None:
-        body = {"output_model": "accounts/local/models/out", "base_model": BASE,
-                "trainer_job_id": self.path.removeprefix("/v1/")}  # fmt: skip
+        body = {
+            "output_model": "accounts/local/models/out",
+            "base_model": BASE,
+            "trainer_job_id": self.path.removeprefix("/v1/"),
+        }
         answer = ask("POST", f"/v1/accounts/local/checkpoints/{row}:promote", json=body)
         if answer.status_code not in (200, 409):
             raise SystemExit(answer.text)

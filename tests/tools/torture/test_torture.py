@@ -24,9 +24,13 @@ def judge(tmp_path: Path) -> Callable[..., Verdict]:
     def run(kind: str, *disturbances: Disturbance, **options: object) -> Verdict:
         chosen = {"disturbances": disturbances} if disturbances else {}
         return torture(
-            [str(PROGRAMS), kind], backend=lambda: DictBackend(tmp_path / "base"), folder=folder, timeout_s=60,
-            **chosen, **options,  # type: ignore[arg-type]
-        )  # fmt: skip
+            [str(PROGRAMS), kind],
+            backend=lambda: DictBackend(tmp_path / "base"),
+            folder=folder,
+            timeout_s=60,
+            **chosen,  # type: ignore[arg-type]
+            **options,  # type: ignore[arg-type]
+        )
 
     return run
 
@@ -84,9 +88,11 @@ def test_the_kills_that_judge_come_first() -> None:
 
 def test_lost_answers_and_a_preemption_alone_are_survived(judge: Callable[..., Verdict]) -> None:
     verdict = judge(
-        "careful", Disturbance(2, "http.lose_reply", "after", "optim_step"), Disturbance(4, "preempt"),
+        "careful",
+        Disturbance(2, "http.lose_reply", "after", "optim_step"),
+        Disturbance(4, "preempt"),
         Disturbance(7, "http.fail", 503, "retrieve_future"),
-    )  # fmt: skip
+    )
     assert verdict.survived, verdict.problems
     assert len(verdict.struck) == 3
 

@@ -46,9 +46,19 @@ def test_what_was_begun_and_never_recorded_stays_known_beside_other_saves(tmp_pa
 
 @pytest.mark.parametrize(
     "text",
-    ["", '{"step-1": 8', "[]", "null", '{"step-1": null}', '{"step-1": "4.5"}', '{"step-1": 4.5}',
-     '{"step-1": -1}', '{"step-1": true}', "\x00"],
-)  # fmt: skip
+    [
+        "",
+        '{"step-1": 8',
+        "[]",
+        "null",
+        '{"step-1": null}',
+        '{"step-1": "4.5"}',
+        '{"step-1": 4.5}',
+        '{"step-1": -1}',
+        '{"step-1": true}',
+        "\x00",
+    ],
+)
 def test_a_damaged_file_stops_the_run_instead_of_counting_as_zero(tmp_path: Path, text: str) -> None:
     (tmp_path / "dataloader.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"dataloader\.json is damaged"):

@@ -20,11 +20,15 @@ from tests.training.test_sft_end_to_end import configure as configure_sft
 
 CONFIGURE: dict[ModuleType, Any] = {
     sft_loop: lambda *arguments, **more: configure_sft(*arguments, **(more | {"max_examples": 4, "epochs": 1})),
-    **{recipe: lambda *a, recipe=recipe, **more: preference_runs.configure(recipe, *a, **more)
-       for recipe in (dpo_loop, orpo_loop)},
-    **{recipe: lambda *a, recipe=recipe, **more: rl_runs.configure(recipe, *a, **more)
-       for recipe in (rl_loop, igpo_loop)},
-}  # fmt: skip
+    **{
+        recipe: lambda *a, recipe=recipe, **more: preference_runs.configure(recipe, *a, **more)
+        for recipe in (dpo_loop, orpo_loop)
+    },
+    **{
+        recipe: lambda *a, recipe=recipe, **more: rl_runs.configure(recipe, *a, **more)
+        for recipe in (rl_loop, igpo_loop)
+    },
+}
 BASE = "accounts/fireworks/models/qwen3-8b"
 OTHER = "accounts/fireworks/models/qwen3-4b"
 NAMES = [recipe.__name__.rpartition(".")[2] for recipe in CONFIGURE]

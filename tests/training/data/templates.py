@@ -30,8 +30,12 @@ TEMPLATES = {
     "thoughts of the last turn alone": Kind(
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
         "{% if m.role == 'assistant' and loop.last and m.reasoning_content %}"
-        "{{ '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{% endif %}{{ m.content }}" + _CALLS
-        + "{{ '<|im_end|>\n' }}{% endfor %}" + _CALL, thinks=True, calls=True,
+        "{{ '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{% endif %}{{ m.content }}"
+        + _CALLS
+        + "{{ '<|im_end|>\n' }}{% endfor %}"
+        + _CALL,
+        thinks=True,
+        calls=True,
     ),
     "system turns merged": Kind(
         "{% set system = messages | selectattr('role', 'equalto', 'system') | map(attribute='content') | join('\n') %}"
@@ -45,13 +49,15 @@ TEMPLATES = {
     "begun by a token": Kind("{{ '<|fim_pad|>' }}{% for m in messages %}" + _TURN + "{% endfor %}" + _CALL),
     "ended by another token": Kind(
         "{% for m in messages %}{{ '<|box_start|>' + m.role + '\n\n' + m.content + '<|box_end|>' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|box_start|>assistant\n\n' }}{% endif %}", "<|box_end|>",
+        "{% if add_generation_prompt %}{{ '<|box_start|>assistant\n\n' }}{% endif %}",
+        "<|box_end|>",
     ),
     "a space before what is said": Kind(
         "{% for m in messages %}{{ m.role + ': ' + m.content + '<|quad_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}assistant:{% endif %}", "<|quad_end|>",
+        "{% if add_generation_prompt %}assistant:{% endif %}",
+        "<|quad_end|>",
     ),
-}  # fmt: skip
+}
 
 
 def with_template(tokenizer: Any, name: str) -> Any:

@@ -36,15 +36,19 @@ CALLED = [{"id": "c", "type": "function", "function": {"name": "f", "arguments":
     ("message", "read"),
     [
         (USER, USER),
-        ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-         {"role": "user", "content": "ab"}),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "user", "content": "ab"},
+        ),
         ({"role": "developer", "content": "x"}, {"role": "system", "content": "x"}),
         (USER | {"name": "ann", "tool_calls": None}, USER | {"name": "ann"}),
         (said(None, **calling({"a": 1})), said("", tool_calls=CALLED)),
         (said("", **calling('{"a": 1}')), said("", tool_calls=CALLED)),
         (said(None, tool_calls=[{"id": "c", "name": "f", "arguments": '{"a": 1}'}]), said("", tool_calls=CALLED)),
-        (said(None, function_call={"name": "f", "arguments": ""}),
-         said("", tool_calls=[{"type": "function", "function": {"name": "f", "arguments": {}}}])),
+        (
+            said(None, function_call={"name": "f", "arguments": ""}),
+            said("", tool_calls=[{"type": "function", "function": {"name": "f", "arguments": {}}}]),
+        ),
         ({"role": "function", "name": "f", "content": "3"}, {"role": "tool", "name": "f", "content": "3"}),
         ({"role": "tool", "tool_call_id": "c", "content": None}, {"role": "tool", "tool_call_id": "c", "content": ""}),
         (said(reasoning_content="hm"), said(reasoning_content="hm")),
@@ -57,7 +61,7 @@ CALLED = [{"id": "c", "type": "function", "function": {"name": "f", "arguments":
         (said("a </think> b", reasoning="c"), said("a </think> b", reasoning_content="c")),
         (said(weight=1, trainable=True, refusal=None), said()),
     ],
-)  # fmt: skip
+)
 def test_every_form_of_a_message_is_read_into_one(reader: ModuleType, message: Any, read: Any) -> None:
     (found,) = reader.read_messages([message])
     assert found.for_template("{{ message.reasoning_content }}") == read
@@ -79,10 +83,14 @@ def test_a_template_that_knows_more_or_less_is_given_what_it_knows(reader: Modul
         ([{"role": "user", "content": None}], "messages.0.content is null, not text (user)"),
         ([said(None)], "messages.0.content is null, not text (assistant)"),
         ([said(7)], "messages.0.content is a number, not text (assistant)"),
-        ([{"role": "user", "content": [{"type": "image_url"}]}],
-         "messages.0.content has a part of type 'image_url': only text is read"),
-        ([{"role": "user", "content": [{"type": "thinking", "thinking": "x"}]}],
-         "messages.0.content has a part of type 'thinking': only the assistant thinks, not user"),
+        (
+            [{"role": "user", "content": [{"type": "image_url"}]}],
+            "messages.0.content has a part of type 'image_url': only text is read",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "thinking", "thinking": "x"}]}],
+            "messages.0.content has a part of type 'thinking': only the assistant thinks, not user",
+        ),
         ([said(None, **calling("{"))], "messages.0.tool_calls.0 arguments are text that is not JSON"),
         ([said(None, **calling([1]))], "messages.0.tool_calls.0 arguments are a list, not an object"),
         ([said(None, tool_calls=[{"id": "c"}])], "messages.0.tool_calls.0 has no function with a name"),
@@ -96,7 +104,7 @@ def test_a_template_that_knows_more_or_less_is_given_what_it_knows(reader: Modul
         ([said(trainable="no")], "messages.0.trainable is text: write true or false"),
         ([USER | {"name": 3}], "messages.0.name: Input should be a valid string"),
     ],
-)  # fmt: skip
+)
 def test_a_message_that_cannot_be_read_is_named_by_its_place(reader: ModuleType, messages: Any, reason: str) -> None:
     with pytest.raises(reader.ConversationError) as caught:
         reader.read_messages(messages)
@@ -108,18 +116,28 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
 @pytest.mark.parametrize(
     ("tools", "read"),
-    [(None, []), ("", []), ([], []), ([TOOL], [TOOL]), ([TOOL["function"]], [TOOL]),
-     ('[{"name": "f", "parameters": {}}]', [TOOL])],
-)  # fmt: skip
+    [
+        (None, []),
+        ("", []),
+        ([], []),
+        ([TOOL], [TOOL]),
+        ([TOOL["function"]], [TOOL]),
+        ('[{"name": "f", "parameters": {}}]', [TOOL]),
+    ],
+)
 def test_tools_are_read_as_a_list_or_its_text(reader: ModuleType, tools: Any, read: Any) -> None:
     assert reader.read_tools(tools) == read
 
 
 @pytest.mark.parametrize(
     ("tools", "reason"),
-    [("[", "tools is text that is not JSON"), ({"a": 1}, "tools is an object, not a list of tools"),
-     ([{"type": "function"}], "tools.0 has no function with a name"), (["f"], "tools.0 has no function with a name")],
-)  # fmt: skip
+    [
+        ("[", "tools is text that is not JSON"),
+        ({"a": 1}, "tools is an object, not a list of tools"),
+        ([{"type": "function"}], "tools.0 has no function with a name"),
+        (["f"], "tools.0 has no function with a name"),
+    ],
+)
 def test_a_tool_that_cannot_be_read_is_named(reader: ModuleType, tools: Any, reason: str) -> None:
     with pytest.raises(reader.ConversationError, match=reason):
         reader.read_tools(tools)

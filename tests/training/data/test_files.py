@@ -17,7 +17,7 @@ ROWS = [
     {"messages": [{"role": "user", "content": "Grüße, 港?"}, {"role": "assistant", "content": "Two\nlines"}]},
     {"messages": [{"role": "user", "content": "b"}], "tools": [{"name": "tide"}]},
 ]
-TEXTS = [{"prompt": "a, \"b\"\nc", "completion": "1"}, {"completion": "2"}]  # fmt: skip
+TEXTS = [{"prompt": 'a, "b"\nc', "completion": "1"}, {"completion": "2"}]
 
 
 def lines(rows: list[dict[str, Any]]) -> bytes:
@@ -78,13 +78,13 @@ def test_a_store_is_read_by_its_address() -> None:
         ("a.jsonl", '{"a": 1}'.encode("utf-16"), "is written in UTF-16: save it as UTF-8"),
         ("a.json", '[{"a": "é"}]'.encode("latin-1"), r"not UTF-8 \(byte 8\): save the file as UTF-8"),
         ("a.json", b"[1, 2", "not JSON"),
-        ("a.csv", 'a,b\né,1\n'.encode("latin-1"), "UTF"),
+        ("a.csv", "a,b\né,1\n".encode("latin-1"), "UTF"),
         ("a.parquet", b"no table", "cannot be read after row 0"),
         ("a.jsonl.gz", b"not packed", "cannot be read: Not a gzipped file"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9000)[:-20], "cannot be read: it ends too early"),
         ("a.csv", b"", "cannot be read after row 0"),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=reason):

@@ -124,11 +124,15 @@ GOOD, BAD = {"role": "assistant", "content": "4"}, {"role": "assistant", "conten
         {"prompt": None, "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
         {"input": {"messages": [ASKED], "tools": []}, "preferred_output": [GOOD], "non_preferred_output": [BAD]},
         {"input": [ASKED], "preferred_output": [GOOD], "non_preferred_output": [BAD]},
-        {"samples": [{"messages": [ASKED, BAD], "evals": {"score": 0}},
-                     {"messages": [ASKED, GOOD], "evals": {"score": 1}},
-                     {"messages": [ASKED, GOOD], "score": 0.5}]},
+        {
+            "samples": [
+                {"messages": [ASKED, BAD], "evals": {"score": 0}},
+                {"messages": [ASKED, GOOD], "evals": {"score": 1}},
+                {"messages": [ASKED, GOOD], "score": 0.5},
+            ]
+        },
     ],
-)  # fmt: skip
+)
 def test_a_preference_is_read(row: dict[str, Any]) -> None:
     notes = Notes()
     sides = parse_pair(row, "line 1", notes)

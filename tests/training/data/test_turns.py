@@ -156,8 +156,11 @@ def test_a_tokenizer_that_looks_at_the_pieces_beside_one_gets_every_text_whole(t
 
     messages = weighed([{"role": "user", "content": "Gate?"}, {"role": "assistant", "content": "Open."}])
     (example,) = Turns(Shifting()).examples(Conversation("row 1", read_messages(messages)))
-    assert example.tokens == [5, *tokenizer.encode("<|im_start|>user\nGate?<|im_end|>\n<|im_start|>assistant\n"),
-                              *tokenizer.encode("<think>\n\n</think>\n\nOpen.<|im_end|>")]  # fmt: skip
+    assert example.tokens == [
+        5,
+        *tokenizer.encode("<|im_start|>user\nGate?<|im_end|>\n<|im_start|>assistant\n"),
+        *tokenizer.encode("<think>\n\n</think>\n\nOpen.<|im_end|>"),
+    ]
 
 
 @pytest.mark.parametrize("turns", [100, 400])
