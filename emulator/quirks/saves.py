@@ -33,6 +33,13 @@ DCP_TORN = Quirk(
     failures=("C22",),
     choices=("", "missing_metadata", "missing_shard"),
 )
+DAMAGED = Quirk(
+    "save.damaged",
+    ROW,
+    False,
+    "One bit of a saved checkpoint's largest file is another one on disk: it is refused at every use.",
+    failures=("C32",),
+)
 SAMPLER_SUFFIX = Quirk(
     "sampler.suffix",
     JOB,

@@ -101,6 +101,18 @@ class Blobs:
             raise _explain(error, self.root) from error
         return target
 
+    def damage(self, key: str) -> None:
+        """Change one bit in the middle of a blob's largest file, as a bad disk does; raises StorageFailed."""
+        folder = self.path(key)
+        try:
+            victim = max(files(folder).values(), key=lambda path: path.stat().st_size)
+            content = bytearray(victim.read_bytes())
+            content[len(content) // 2] ^= 1
+            victim.write_bytes(content)
+        except OSError as error:
+            raise _explain(error, self.root) from error
+        self.digests.forget(folder)
+
     def pin(self, key: str) -> Path:
         """A staged folder with the files of a blob, which stay there when the blob goes; links are left out."""
         source, pinned = self.path(key), self.stage()

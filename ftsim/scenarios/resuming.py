@@ -85,6 +85,32 @@ def the_newest_checkpoint_is_torn(stage: Stage) -> Report:
     )
 
 
+@scenario("C32", "the newest checkpoint is damaged on disk: every way to use it is refused")
+def the_newest_checkpoint_is_damaged(stage: Stage) -> Report:
+    """A bit of the newest state and of the newest weights is another than was saved."""
+    client = stage.client()
+    checkpoints = stage.checkpoints(client)
+    train(client, 0)
+    checkpoints.save("step-1", data_consumed=8)
+    train(client, 1)
+    stage.quirks.set("save.damaged", True)
+    checkpoints.save("step-2", data_consumed=16, promotable=True)
+    new = stage.client()
+    untouched = stage.weights(new)
+    loading = refusal(_load, new, "step-2")
+    promoting = refusal(stage.checkpoints(new).promote_latest, "m1", BASE)
+    claim("is damaged on disk" in str(loading), f"a damaged state was not refused: {loading}")
+    claim("is damaged on disk" in str(promoting), f"damaged weights were not refused: {promoting}")
+    claim(stage.weights(new) == untouched, "a damaged state was loaded in part")
+    resumed = stage.checkpoints(new).resume()
+    claim(resumed and (resumed.source, resumed.data_consumed) == ("step-1", 8), f"resumed {resumed}")
+    return Report(
+        sees=[f"load of step-2: {str(loading)[:160]}", f"promotion: {str(promoting)[:160]}"],
+        exchanges=stage.exchanges("load_weights")[:2],
+        right=[f"TrainingCheckpoints tries the row before, {resumed.source}, with its cursor; with none left it stops"],
+    )
+
+
 def _load(client: Any, name: str) -> None:
     client.load_state_with_optimizer(name).result()
 

@@ -99,6 +99,8 @@ class Checkpoints:
             model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(subject, now),
         )  # fmt: skip
         self._blobs.commit(staged, key, digests, record_for("checkpoint", row, *self._listers(owner)))
+        if self._world.quirks.spend(saves.DAMAGED, subject):
+            self._blobs.damage(key)
         try:
             with self._world.change():
                 self.owner(owner)
