@@ -24,11 +24,13 @@ class LightBackend:
     """On every answer, so that no one takes its numbers for a model's."""
 
     def __init__(self, root: Path | None = None) -> None:
-        if root is None:
-            root = Path(tempfile.mkdtemp(prefix="ftsim-light-"))
-            weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
-        self._root = root
+        self._root = root or self._temporary()
         self._lock = threading.Lock()
+
+    def _temporary(self) -> Path:
+        root = Path(tempfile.mkdtemp(prefix="ftsim-light-"))
+        weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
+        return root
 
     def ready(self) -> bool:
         return True
@@ -44,10 +46,17 @@ class LightBackend:
             return base_model.folder
         if not self.knows(base_model.name):
             raise BackendError(f"unknown model {base_model.name}")
-        folder = self._root / base_model.name.replace("/", "_")
         with self._lock:
-            if not (folder / "model.safetensors").exists():
-                files.write_base(folder, model_type=base_model.model_type, moe=base_model.moe)
+            try:
+                return self._written(base_model)
+            except OSError:  # a state folder that cannot be written to
+                self._root = self._temporary()
+                return self._written(base_model)
+
+    def _written(self, base_model: BaseModel) -> Path:
+        folder = self._root / base_model.name.replace("/", "_")
+        if not (folder / "model.safetensors").exists():
+            files.write_base(folder, model_type=base_model.model_type, moe=base_model.moe)
         return folder
 
     def describe(self, folder: Path, base_model: BaseModel | None = None) -> ModelDescription:

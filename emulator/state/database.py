@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from sqlalchemy import Column, MetaData, String, Table, Text, create_engine, delete, event, literal_column, select
@@ -18,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from emulator.core.errors import StorageFailed
-from emulator.state.store import Key, Store
+from emulator.state.store import Key, Store, reading_alone
 
 _metadata = MetaData()
 _entities = Table(
@@ -38,27 +39,39 @@ class Database(Store):
     def __init__(self, path: Path, *, read_only: str = "") -> None:
         """`path` is the database file. Raises StorageFailed.
 
-        With a reason to be `read_only` the file is not touched: it is read into memory, its write-ahead log too.
+        With a reason to be `read_only` the file is not touched: it is read into memory, its write-ahead log too. So is
+        one on a disk that is too full to open it, and then `read_only` says so.
         """
         super().__init__()
         self.read_only = read_only
         self._guarded: dict[Path, tuple[int, int]] = {}
         try:
-            if read_only:
-                self._engine: Engine = create_engine(
-                    "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
-                )
-                self._synced = self._engine
-                self._copy(path)
-            else:
-                self._engine, self._synced = _engine(path, "NORMAL"), _engine(path, "FULL")
-            _metadata.create_all(self._engine)
             if not read_only:
-                self.guard(path)
+                try:
+                    self._open(path)
+                except SQLAlchemyError as error:
+                    if not _refused(error) or not path.stat().st_size:
+                        raise
+                    self.close()
+                    self.read_only = reading_alone(path.parent, error.__cause__)
+            if self.read_only:
+                self._open_copy(path)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise StorageFailed(
                 f"the state folder cannot be written: {getattr(error, '__cause__', None) or error}"
             ) from error
+
+    def _open(self, path: Path) -> None:
+        self._engine: Engine = _engine(path, "NORMAL")
+        self._synced = _engine(path, "FULL")
+        _metadata.create_all(self._engine)
+        self.guard(path)
+
+    def _open_copy(self, path: Path) -> None:
+        self._engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        self._synced = self._engine
+        self._copy(path)
+        _metadata.create_all(self._engine)
 
     def guard(self, path: Path) -> None:
         """Acknowledge nothing once this file is gone, or another one lies in its place."""
@@ -144,22 +157,36 @@ class Database(Store):
                 raise StorageFailed(self.trouble)
 
     def _copy(self, path: Path) -> None:
-        """Read a database whose folder nobody may write to; a copy of its log is played back where one can write."""
+        """Read a database whose folder nobody may write to; raises OSError when its log can be played back nowhere."""
         import shutil
         import tempfile
 
+        log = path.with_name(f"{path.name}-wal")
+        if not log.exists() or not log.stat().st_size:
+            self._read(f"file:{quote(str(path))}?mode=ro&immutable=1")
+            return
         with tempfile.TemporaryDirectory(prefix="ftsim-") as folder:
-            copy = Path(folder) / path.name
-            for name in (path.name, f"{path.name}-wal"):
-                if (path.parent / name).exists():
-                    shutil.copyfile(path.parent / name, Path(folder) / name)
-            source = sqlite3.connect(copy)
-            try:
-                with self._engine.connect() as connection:
-                    target: Any = connection.connection.driver_connection
-                    source.backup(target)
-            finally:
-                source.close()
+            for source in (path, log):
+                shutil.copyfile(source, Path(folder) / source.name)
+            self._read(f"file:{quote(folder)}/{path.name}")
+
+    def _read(self, address: str) -> None:
+        """Copy what a database holds into this one, which is in memory."""
+        source = sqlite3.connect(address, uri=True)
+        try:
+            with self._engine.connect() as connection:
+                target: Any = connection.connection.driver_connection
+                source.backup(target)
+        finally:
+            source.close()
+
+
+def _refused(error: SQLAlchemyError) -> bool:
+    """Say whether the disk refused to be written to: it is full, read-only or another user's."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+    return code in (
+        sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN
+    )  # fmt: skip
 
 
 def unreadable(error: Exception) -> StorageFailed:

@@ -19,7 +19,7 @@ from emulator.core.ids import secret
 from emulator.state.blobs import LOST
 from emulator.state.digests import RECORD
 from emulator.state.server_record import SERVER_FILE, announced
-from emulator.state.store import Store
+from emulator.state.store import Store, reading_alone
 
 MARK, METADATA, BLOBS, LOCK, KEY = "ftsim-state", "metadata.sqlite", "blobs", "lock", "key"
 _MARK_TEXT = "This folder is the state of an ftsim emulator. What is in it, and what may go: docs/durability.md\n"
@@ -62,7 +62,7 @@ class StateFolder:
         from emulator.state.database import Database
 
         store = Database(self.root / METADATA, read_only=self.read_only)
-        if not self.read_only:
+        if not store.read_only:
             store.guard(self.root / LOCK)
         return store
 
@@ -85,10 +85,7 @@ def opened(root: Path, patience_s: float = 0.0) -> Iterator[StateFolder]:
         except OSError as error:
             if error.errno not in _WRITE_REFUSED or not (root / METADATA).is_file():
                 raise StorageFailed(f"the state folder {root} cannot be written: {error.strerror or error}") from error
-            read_only = (
-                f"the state folder {root} cannot be written ({error.strerror}): it is open for reading alone; free "
-                "space or make it writable, and start again"
-            )
+            read_only = reading_alone(root, error.strerror)
         _refuse_headless(root)
         yield StateFolder(root, read_only)
 

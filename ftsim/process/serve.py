@@ -111,7 +111,7 @@ def say(emulator: Emulator, form: Format = "sh", file: Path | None = None) -> No
     """
     print(f"ftsim: listening on {emulator.url} (account {emulator.account}); Ctrl-C stops it")
     record = ServerRecord(emulator.url, os.getpid(), emulator.api_key, emulator.account)
-    variables = hub.build(emulator.platform.blobs.root.parent / "hub")
+    variables = _tokenizers(emulator.platform.blobs.root.parent / "hub")
     printed = lines(added(os.environ, record, variables), form)
     if file is not None:
         mode = os.O_APPEND if form == "github" else os.O_TRUNC
@@ -120,6 +120,17 @@ def say(emulator: Emulator, form: Format = "sh", file: Path | None = None) -> No
     for line in printed:
         print(f"  {line}")
     sys.stdout.flush()
+
+
+def _tokenizers(folder: Path) -> dict[str, str]:
+    """What makes a program find the hub's tokenizers in `folder`; nothing where no disk takes them, which is said."""
+    try:
+        return hub.build(folder)
+    except OSError as error:
+        print(
+            f"ftsim: {folder} cannot be written ({error.strerror}): the hub's names are no tokenizers", file=sys.stderr
+        )
+        return {}
 
 
 @contextlib.contextmanager

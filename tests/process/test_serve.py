@@ -14,8 +14,11 @@ import pytest
 
 from emulator.quirks.engine import unknown_quirk
 from emulator.quirks.table import QUIRKS
+from emulator.server import Emulator
 from emulator.state.server_record import ServerRecord
 from ftsim.process import environment
+from tests.inspect.test_replay import train
+from tests.journal.test_journal import JOBS
 
 
 def start(*options: str) -> "subprocess.Popen[str]":
@@ -53,6 +56,32 @@ def test_a_second_server_on_the_folder_names_the_first(tmp_path: Path) -> None:
         first.communicate(timeout=20)
     assert first.returncode == 0
     assert not (tmp_path / "server.json").exists()
+
+
+@pytest.mark.parametrize(("disk", "why"), [("full", "disk I/O error"), ("read-only", "Read-only file system")])
+def test_a_disk_that_takes_nothing_lets_a_folder_be_read(tmp_path: Path, disk: str, why: str) -> None:
+    with Emulator(state_dir=tmp_path) as emulator, httpx.Client(base_url=emulator.url) as http:
+        http.headers["X-Api-Key"] = emulator.api_key
+        train(http)
+    there = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    how = disk if disk == "full" else f"{disk}:{tmp_path}"
+    command = [sys.executable, "-m", "tests.process.refusing", how, "serve", "--light", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--state-dir", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        with httpx.Client(base_url=address(process), timeout=60) as http:
+            http.headers["X-Api-Key"] = (tmp_path / "key").read_text().strip()
+            assert "open for reading alone" in http.get("/healthz").json()["readOnly"]
+            assert len(http.get(f"{JOBS}/j1/checkpoints").json()["checkpoints"]) == 2
+            assert http.delete(f"{JOBS}/j1").status_code == 507
+            if disk == "read-only":  # no file for the base model's four numbers can be written on a full one
+                ask = {"model": "accounts/local/models/m1", "prompt": [1, 2], "max_tokens": 1}
+                assert http.post("/inference/v1/completions", json=ask).status_code == 200
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert f"cannot be written ({why}): it is open for reading alone" in errors
+    assert {path: path.stat().st_mtime_ns for path in there} == there
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
