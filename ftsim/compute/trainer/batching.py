@@ -62,15 +62,6 @@ class MicroBatch:
     tensors: Mapping[str, torch.Tensor]  # (N,) or (N, K) each; absent when a datum of the batch lacks it
     routes: torch.Tensor | None = None  # (B * L, layers, chosen), -1 where the model chooses
 
-    def targets(self) -> torch.Tensor:
-        """Target tokens padded with 0 to (B * L,) or (B * L, K)."""
-        wanted = self.tensors["target_tokens"]
-        if len(wanted) == self.input_ids.numel():
-            return wanted
-        padded = wanted.new_zeros(self.input_ids.numel(), *wanted.shape[1:])
-        padded[self.real] = wanted
-        return padded
-
     def pick(self, padded: torch.Tensor) -> torch.Tensor:
         """The real positions of a tensor (B * L, ...)."""
         return padded if len(self.real) == len(padded) else padded[self.real]

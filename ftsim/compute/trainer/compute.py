@@ -1,7 +1,6 @@
-"""Between a micro-batch and a response: checks, log-probabilities, one record per datum."""
+"""Between a micro-batch and a response: checks, and one record per datum."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor
 
 from emulator.backend import BackendError
 from ftsim.compute.trainer.batching import Datum, MicroBatch, array_record
-from ftsim.compute.trainer.live import LiveModel
 
 LOWEST_LOGPROB = -1e30  # JSON knows no -Infinity (WIRE 2.8)
 
@@ -28,23 +26,6 @@ def check(datums: Sequence[Datum], needed: Sequence[str], *, multi_target: bool 
                 raise BackendError(
                     f"datum {index}: {name!r} has shape {list(tensor.shape)}, target_tokens has {list(shape)}"
                 )
-
-
-def logits_of(model: LiveModel, micro: MicroBatch) -> Tensor:
-    """Scores of every position, padding included, (B * L, V) in float32."""
-    with nullcontext() if micro.routes is None else model.routers.replayed(micro.routes):
-        logits: Tensor = model.model(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
-    return logits.flatten(0, 1).float()
-
-
-def logprobs_of(logits: Tensor, micro: MicroBatch) -> Tensor:
-    """Log-probabilities of the targets, (N,) or (N, K); `logits` is (B * L, V)."""
-    targets = micro.targets()
-    wanted = targets if targets.dim() == 2 else targets[:, None]
-    lp = micro.pick(torch.log_softmax(logits, dim=-1).gather(1, wanted))
-    if bool(lp.isnan().any()):
-        raise BackendError("log-probabilities are NaN: the weights have diverged; load an earlier checkpoint")
-    return lp if targets.dim() == 2 else lp[:, 0]
 
 
 def fill(outputs: list[dict[str, Any]], micro: MicroBatch, **tensors: Tensor) -> None:

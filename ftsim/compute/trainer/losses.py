@@ -46,6 +46,8 @@ class Loss:
     tensors: tuple[str, ...] = ()
     keys: Mapping[str, Key] = field(default_factory=dict)
     multi_target: bool = False
+    whole_rows: bool = False
+    """True where a summand depends on the other positions of its datum: no slope is known before all of them are."""
 
     @property
     def acting(self) -> str:
@@ -152,7 +154,7 @@ LOSSES: Mapping[str, Loss] = {
     "cispo": Loss(cispo, _POLICY, _CLIP | {"clip_high_threshold": Key(1.28, 0, low_allowed=False)} | _CAP),
     "dro": Loss(dro, _POLICY, {"beta": Key(0.05, 0)}),
     "dapo": Loss(dapo, _POLICY, _CLIP | _CAP | {"eps_clip_c": Key(None, 1, low_allowed=False)}),
-    "gspo": Loss(gspo, _POLICY, _CLIP | {"seq_ratio_log_cap": Key(10.0, 0, 80, low_allowed=False)}),
+    "gspo": Loss(gspo, _POLICY, _CLIP | {"seq_ratio_log_cap": Key(10.0, 0, 80, low_allowed=False)}, whole_rows=True),
     "dppo": Loss(dppo, _POLICY, _CAP | {"divergence_threshold": Key(0.15, 0, 1)}),
     "reinforce": Loss(reinforce, ("advantages",)),
 }

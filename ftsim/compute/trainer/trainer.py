@@ -12,9 +12,9 @@ import torch
 
 from emulator.backend import BackendError, BaseModel, CheckpointType, ModelInfo, ModelSpec, SavedState
 from ftsim.compute.checkpoints import dcp, peft, sampler
-from ftsim.compute.trainer import embeddings, live, losses, optimizer
+from ftsim.compute.trainer import embeddings, head, live, losses, optimizer
 from ftsim.compute.trainer.batching import Datum, Limits, MicroBatch, micro_batches, parse
-from ftsim.compute.trainer.compute import check, fill, logits_of, logprobs_of, result
+from ftsim.compute.trainer.compute import check, fill, result
 from ftsim.compute.trainer.gradients import Gradients
 from ftsim.compute.trainer.live import LiveModel
 
@@ -85,14 +85,12 @@ class TorchTrainer:
         total = 0.0
         with torch.no_grad():
             for micro in self._split(model, datums):
-                logits = logits_of(model, micro)
-                lp = logprobs_of(logits, micro)
+                found = head.score(model, micro, top_k)
                 if loss.multi_target:
-                    total += float(loss.summands(lp, micro.tensors, settings, micro.row).double().sum())
-                fill(outputs, micro, logprobs=lp)
-                if top_k:
-                    best, indices = torch.log_softmax(micro.pick(logits), dim=-1).topk(top_k)
-                    fill(outputs, micro, top_k_logprobs=best, top_k_indices=indices)
+                    total += float(loss.summands(found.logprobs, micro.tensors, settings, micro.row).double().sum())
+                fill(outputs, micro, logprobs=found.logprobs)
+                if found.best is not None and found.indices is not None:
+                    fill(outputs, micro, top_k_logprobs=found.best, top_k_indices=found.indices)
         return result(outputs, {"loss:sum": total} if loss.multi_target else {})
 
     def forward_backward(self, model_id: str, batch: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -108,16 +106,12 @@ class TorchTrainer:
         total, tokens, sequences = 0.0, 0, 0
         with Gradients(model) as gradients:
             for micro in self._split(model, datums):
-                lp = logprobs_of(logits_of(model, micro), micro)
-                leaf = lp.detach().requires_grad_()
-                summands = loss.summands(leaf, micro.tensors, settings, micro.row)
-                (slope,) = torch.autograd.grad(summands.sum(), leaf)  # d loss / d log-probability
-                torch.autograd.backward(lp, slope)
-                total += float(summands.detach().double().sum())
-                moved = slope.ne(0) if slope.dim() == 1 else slope.ne(0).any(-1)
+                found = head.differentiate(model, micro, loss, settings)
+                total += found.total
+                moved = found.slope.ne(0) if found.slope.dim() == 1 else found.slope.ne(0).any(-1)
                 tokens += int(moved.sum())
                 sequences += len(torch.unique(micro.row[moved]))
-                fill(outputs, micro, logprobs=leaf.detach())
+                fill(outputs, micro, logprobs=found.logprobs)
             gradients.keep()
         model.loss_tokens += tokens
         model.loss_sequences += sequences

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emulator.backend import BackendError, BaseModel, LoraSpec, ModelSpec
-from ftsim.compute.trainer import losses
+from ftsim.compute.trainer import head, losses
 from ftsim.compute.trainer.trainer import TorchTrainer
 from tests.compute.trainer.conftest import ADAM, BASE, VOCABULARY, Start, batch, datum, gradients, same, tensor, weights
 
@@ -334,10 +334,8 @@ def test_a_failure_in_the_middle_of_a_request_changes_nothing(start: Start, monk
             raise RuntimeError("out of memory")
         return original(*_)
 
-    from ftsim.compute.trainer import trainer as module
-
-    original = module.logits_of  # type: ignore[attr-defined]
-    monkeypatch.setattr(module, "logits_of", out_of_memory)
+    original = head.differentiate
+    monkeypatch.setattr(head, "differentiate", out_of_memory)
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer.forward_backward("m", batch(lengths=LENGTHS))
     assert same(before, gradients(trainer))

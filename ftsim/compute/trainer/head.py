@@ -1,0 +1,203 @@
+"""From hidden states to log-probabilities, in blocks of positions where the scores of all at once would be too large.
+
+The scores of N positions over a vocabulary of V are N * V numbers, and softmax and backward want them several times.
+In blocks they are computed, differentiated and forgotten, so memory grows with the block and not with N * V. The head
+is the model's own: its `forward` runs with the layers below it replaced by the hidden states of a block, so whatever it
+does after the last matrix (scaling, soft caps, adapters) is in the scores.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emulator.backend import BackendError
+from ftsim.compute.trainer.batching import MicroBatch
+from ftsim.compute.trainer.live import LiveModel
+from ftsim.compute.trainer.losses import Loss
+
+WHOLE_BYTES = 256 << 20
+"""Scores of a micro-batch up to this size (float32, padding included) are computed at once."""
+BLOCK_BYTES = 64 << 20
+"""Scores of a block; about five times this is alive while a block's gradient is taken."""
+_CLOSE = 1e-4
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Log-probabilities of real positions: of the targets (N,) or (N, K), and of the best tokens (N, top_k)."""
+
+    logprobs: Tensor
+    best: Tensor | None = None
+    indices: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Differentiated:
+    """What a loss gave: log-probabilities and their slopes, (N,) or (N, K) each, and the sum of its summands."""
+
+    logprobs: Tensor
+    slope: Tensor
+    total: float
+
+
+def score(model: LiveModel, micro: MicroBatch, top_k: int = 0) -> Scored:
+    """Log-probabilities without gradients; call it under `torch.no_grad`."""
+    parts = [_scored(logits, targets, top_k) for logits, targets in _scores(model, micro)]
+    if len(parts) == 1:
+        return parts[0]
+    best = [part.best for part in parts if part.best is not None]
+    indices = [part.indices for part in parts if part.indices is not None]
+    return Scored(
+        torch.cat([part.logprobs for part in parts]),
+        torch.cat(best) if best else None,
+        torch.cat(indices) if indices else None,
+    )
+
+
+def differentiate(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]) -> Differentiated:
+    """Run a micro-batch forward and backward: gradients of the summed loss are added to the model's parameters."""
+    split = _blocks_of(model, micro)
+    if split is None:
+        lp = logprobs(micro.pick(_whole(model, micro)), micro.tensors["target_tokens"])
+        found = _slopes(loss, settings, lp.detach(), micro.tensors, micro.row)
+        torch.autograd.backward(lp, found.slope)
+        return found
+    states = split.states.detach().requires_grad_(split.states.requires_grad)
+    run = _two_passes if loss.whole_rows else _one_pass
+    found = run(split, states, micro, loss, settings)
+    if states.grad is not None:
+        torch.autograd.backward(split.states, states.grad)
+    return found
+
+
+def _one_pass(
+    split: "_Blocks", states: Tensor, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]
+) -> Differentiated:
+    """Take the slope of each block's loss as soon as its log-probabilities are known."""
+    found = []
+    for part in split.parts:
+        lp = split.logprobs(states, part)
+        tensors = {name: value[part] for name, value in micro.tensors.items()}
+        found.append(_slopes(loss, settings, lp.detach(), tensors, micro.row[part]))
+        torch.autograd.backward(lp, found[-1].slope)
+    lps, slopes = [one.logprobs for one in found], [one.slope for one in found]
+    return Differentiated(torch.cat(lps), torch.cat(slopes), sum(one.total for one in found))
+
+
+def _two_passes(
+    split: "_Blocks", states: Tensor, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]
+) -> Differentiated:
+    """Compute all log-probabilities, then those of each block again for its gradient."""
+    with torch.no_grad():
+        lp = torch.cat([split.logprobs(states, part) for part in split.parts])
+    found = _slopes(loss, settings, lp, micro.tensors, micro.row)
+    for part in split.parts:
+        torch.autograd.backward(split.logprobs(states, part), found.slope[part])
+    return found
+
+
+def logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities of `targets` (n,) or (n, K) under `logits` (n, V)."""
+    wanted = targets if targets.dim() == 2 else targets[:, None]
+    lp = torch.log_softmax(logits, dim=-1).gather(1, wanted)
+    if bool(lp.isnan().any()):
+        raise BackendError("log-probabilities are NaN: the weights have diverged; load an earlier checkpoint")
+    return lp if targets.dim() == 2 else lp[:, 0]
+
+
+def _scored(logits: Tensor, targets: Tensor, top_k: int) -> Scored:
+    lp = logprobs(logits, targets)
+    if not top_k:
+        return Scored(lp)
+    return Scored(lp, *torch.log_softmax(logits, dim=-1).topk(top_k))
+
+
+def _slopes(
+    loss: Loss, settings: Mapping[str, float], lp: Tensor, tensors: Mapping[str, Tensor], row: Tensor
+) -> Differentiated:
+    leaf = lp.requires_grad_()
+    summands = loss.summands(leaf, tensors, settings, row)
+    (slope,) = torch.autograd.grad(summands.sum(), leaf)
+    return Differentiated(leaf.detach(), slope, float(summands.detach().double().sum()))
+
+
+def _scores(model: LiveModel, micro: MicroBatch) -> Iterator[tuple[Tensor, Tensor]]:
+    """Scores (n, V) in float32 and targets of the real positions, block by block, or in one piece."""
+    targets = micro.tensors["target_tokens"]
+    split = _blocks_of(model, micro)
+    if split is None:
+        yield micro.pick(_whole(model, micro)), targets
+        return
+    for part in split.parts:
+        yield split.logits(split.states[part]), targets[part]
+
+
+def _whole(model: LiveModel, micro: MicroBatch) -> Tensor:
+    """Scores of every position, padding included, (B * L, V) in float32."""
+    with nullcontext() if micro.routes is None else model.routers.replayed(micro.routes):
+        logits: Tensor = model.model(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
+    return logits.flatten(0, 1).float()
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Hidden states (N, D) of the real positions, and the head that makes scores of some of them."""
+
+    states: Tensor
+    parts: list[slice]
+    targets: Tensor
+    logits: Callable[[Tensor], Tensor]
+
+    def logprobs(self, states: Tensor, part: slice) -> Tensor:
+        return logprobs(self.logits(states[part]), self.targets[part])
+
+
+def _blocks_of(model: LiveModel, micro: MicroBatch) -> _Blocks | None:
+    """The micro-batch in blocks, or None where its scores are small, or where the model's head cannot run alone."""
+    vocabulary = model.bare.get_input_embeddings().num_embeddings
+    if micro.input_ids.numel() * vocabulary * 4 <= WHOLE_BYTES or "logits_to_keep" not in _parameters(model.bare):
+        return None
+    body = model.bare.base_model
+    kept: list[Any] = []
+    hook = body.register_forward_hook(lambda module, args, output: kept.append(output))
+    try:
+        with nullcontext() if micro.routes is None else model.routers.replayed(micro.routes):
+            last = model.model(input_ids=micro.input_ids, use_cache=False, logits_to_keep=1).logits  # (B, 1, V)
+    finally:
+        hook.remove()
+    if len(kept) != 1 or not isinstance(getattr(kept[0], "last_hidden_state", None), Tensor):
+        return None
+    hidden = kept[0].last_hidden_state  # (B, L, D)
+
+    def logits(states: Tensor) -> Tensor:
+        with _standing_in(body, type(kept[0])(last_hidden_state=states[None])):
+            scores: Tensor = model.model(input_ids=micro.input_ids[:1, : len(states)], use_cache=False).logits
+        return scores[0].float()
+
+    with torch.no_grad():
+        alone = logits(hidden[:, -1])
+    if alone.shape != last[:, -1].shape or not torch.allclose(alone, last[:, -1].float(), rtol=_CLOSE, atol=_CLOSE):
+        return None
+    states = micro.pick(hidden.flatten(0, 1))
+    size = max(1, BLOCK_BYTES // (vocabulary * 4))
+    parts = [slice(start, start + size) for start in range(0, len(states), size)]
+    return _Blocks(states, parts, micro.tensors["target_tokens"], logits)
+
+
+def _parameters(model: nn.Module) -> Mapping[str, Any]:
+    return inspect.signature(model.forward).parameters
+
+
+@contextmanager
+def _standing_in(body: nn.Module, output: Any) -> Iterator[None]:
+    """Let `body` answer `output` instead of running."""
+    body.forward = lambda *args, **kwargs: output
+    try:
+        yield
+    finally:
+        del body.forward

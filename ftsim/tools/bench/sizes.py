@@ -1,0 +1,109 @@
+"""What grows with the size of a model: the loss over a real vocabulary of 151,936 tokens, in time and in memory."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from emulator.backend import BaseModel, ModelSpec
+from ftsim.tools.bench.measure import Result, ratio
+from ftsim.tools.bench.stand import Stand
+
+VOCABULARY = 151_936
+HIDDEN = 64
+_MB = 2**20
+
+
+def loss_head(stand: Stand) -> Iterator[Result]:
+    """A forward_backward of 512 tokens in blocks of positions, against the scores of all of them at once."""
+    from ftsim.compute.trainer import head
+
+    trainer, asked = _trainer(), _batch(1, 512)
+    whole, threshold = head.WHOLE_BYTES, 1 << 40
+
+    def at_once() -> None:
+        head.WHOLE_BYTES = threshold
+        trainer.forward_backward("m", asked)
+        head.WHOLE_BYTES = whole
+
+    yield ratio("loss_head", lambda: trainer.forward_backward("m", asked), at_once, 1.15, rounds=5)
+
+
+def loss_head_memory(stand: Stand) -> Iterator[Result]:
+    """Peak of 8,192 tokens in one request over weights, gradients and moments, in a process of its own."""
+    command = [sys.executable, "-m", "ftsim.tools.bench.sizes"]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    yield Result("loss_head_memory", found["peak_mb"] - found["state_mb"], "MB", 1500, parts=found)
+
+
+def _trainer() -> Any:
+    """A trainer with one model "m": two layers of hidden 64 under the real vocabulary, output layer untied."""
+    import torch
+    from transformers import AutoModelForCausalLM, Qwen3Config
+
+    from ftsim.compute.quiet import quiet
+    from ftsim.compute.trainer.trainer import TorchTrainer
+
+    config = Qwen3Config(
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        vocab_size=VOCABULARY,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        intermediate_size=128,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        with quiet():
+            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        trainer = TorchTrainer(lambda base: Path(folder))
+        trainer.create_model(ModelSpec("m", BaseModel("accounts/fireworks/models/wide"), None))
+    return trainer
+
+
+def _batch(rows: int, length: int) -> dict[str, Any]:
+    import numpy as np
+
+    drawn = np.random.default_rng(0)
+    data = []
+    for _ in range(rows):
+        tokens = drawn.integers(0, VOCABULARY, length + 1)
+        targets = {"data": tokens[1:].tolist(), "dtype": "int64", "shape": [length]}
+        chunk = {"type": "encoded_text", "tokens": tokens[:-1].tolist()}
+        data.append({"model_input": {"chunks": [chunk]}, "loss_fn_inputs": {"target_tokens": targets}})
+    return {"data": data, "loss_fn": "cross_entropy", "loss_fn_config": None}
+
+
+def _measured() -> dict[str, float]:
+    """Peak of resident memory above that of the imports, beside what weights, gradients and moments take."""
+    import torch  # noqa: F401
+    import transformers.models.qwen3.modeling_qwen3  # noqa: F401
+
+    page = os.sysconf("SC_PAGE_SIZE")
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * page / _MB
+    trainer = _trainer()
+    adam = {"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8}
+    trainer.forward_backward("m", _batch(1, 4))
+    trainer.optim_step("m", adam, None)
+    began = time.perf_counter()
+    trainer.forward_backward("m", _batch(8, 1024))
+    seconds = time.perf_counter() - began
+    weights = sum(value.numel() * value.element_size() for value in trainer._model("m").trained.values()) / _MB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return {"peak_mb": peak, "state_mb": 4 * weights, "seconds": seconds}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measured()))
