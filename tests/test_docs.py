@@ -15,6 +15,7 @@ import typer
 
 from ftsim.cli import main as cli
 from ftsim.compute import data
+from tests.forked import run_pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -107,7 +108,7 @@ def test_the_readmes_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     test = blocks(README, "python")[1]
     pytester.makepyfile(my_recipe=MY_RECIPE, test_mine=f"import my_recipe\n\n\n{test}")
-    pytester.runpytest_subprocess(*LOADED, "-q", "-p", "no:cacheprovider").assert_outcomes(passed=1)
+    run_pytest(pytester.path, [*LOADED, "-q", "-p", "no:cacheprovider"]).assert_outcomes(passed=1)
 
 
 def test_the_rows_that_the_pages_show_are_read(tmp_path: Path) -> None:

@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from ftsim.testing import CheckpointManagerMachine, ManagerFault
+from ftsim.testing.histories import LATE_ROWS
 from ftsim.testing.managers import MACHINE_RUNS, MACHINE_STEPS
+from ftsim.testing.rules import chosen
+from ftsim.testing.search import play
+from ftsim.testing.strategies import Crash, Promote, Save, Train
+from ftsim.training.checkpoints.manager import TrainingCheckpoints
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing-kit.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
@@ -31,10 +38,29 @@ def test_the_naive_manager_goes_wrong_as_printed(page: dict[str, Any]) -> None:
     assert str(caught.value) == PRINTED
 
 
+@pytest.mark.slow
 def test_late_rows_do_not_hurt_a_patient_manager(page: dict[str, Any]) -> None:
     page["test_late_rows_too"]()
 
 
+def test_late_rows_do_not_hurt_a_patient_manager_in_two_histories() -> None:
+    """The page's test, which searches, in two that it would find."""
+    rules = chosen(("newest", "visible", "late"), ())
+    for last in ((Crash(), Train(1)), (Promote(),)):
+        history = (Train(1), Save(True, True), LATE_ROWS, Train(1), Save(True, True), *last)
+        assert play(TrainingCheckpoints, 0, history, rules) is None
+
+
+def test_the_machine_of_the_page_finds_a_fault(page: dict[str, Any]) -> None:
+    """In few runs; that its own bounds are enough, from an empty folder, is a test that takes longer."""
+    few = settings(
+        page["Mine"].TestCase.settings, max_examples=20, stateful_step_count=8, derandomize=True, database=None
+    )
+    with pytest.raises(ManagerFault, match="The history of the run:"):
+        run_state_machine_as_test(page["Mine"], settings=few)
+
+
+@pytest.mark.slow
 def test_the_machine_finds_the_fault_from_an_empty_folder(tmp_path: Path) -> None:
     """By nothing but what the page says, and by its own bounds: a search without any would not end in this time."""
     said = [block for block in BLOCKS if "class NaiveCheckpoints" in block or "class Mine(" in block]

@@ -3,30 +3,40 @@
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+from tests.forked import run_pytest
 
 ROOT = Path(__file__).parents[2]
 # An installed distribution is found through its entry point; a checkout on the path is not.
 LOADED = () if entry_points(group="pytest11", name="ftsim") else ("-p", "ftsim.testing.plugin")
 
 
+Run = Callable[..., pytest.RunResult]
+
+
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> object:
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a test file in a process of its own; `fresh` starts an interpreter for it, which takes seconds."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeini("[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n")
 
-    def run_file(content: str, *arguments: str) -> pytest.RunResult:
+    def run_file(content: str, *arguments: str, fresh: bool = False) -> pytest.RunResult:
         pytester.makepyfile(content)
-        return pytester.runpytest_subprocess(*LOADED, "-q", "-p", "no:cacheprovider", *arguments, timeout=120)
+        words = [*LOADED, "-q", "-p", "no:cacheprovider", *arguments]
+        if fresh:
+            return pytester.runpytest_subprocess("-p", "no:schemathesis", *words, timeout=120)
+        return run_pytest(pytester.path, words)
 
     return run_file
 
 
-def test_a_test_gets_an_empty_platform_every_time(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_a_test_gets_an_empty_platform_every_time(run: Run) -> None:
+    result = run(
         """
         import pytest
         from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
@@ -45,8 +55,8 @@ def test_a_test_gets_an_empty_platform_every_time(run: object) -> None:
     result.assert_outcomes(passed=4)
 
 
-def test_a_reset_takes_less_than_twenty_milliseconds(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_a_reset_takes_less_than_twenty_milliseconds(run: Run) -> None:
+    result = run(
         """
         import time
         from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
@@ -66,8 +76,8 @@ def test_a_reset_takes_less_than_twenty_milliseconds(run: object) -> None:
     result.assert_outcomes(passed=1)
 
 
-def test_the_session_platform_keeps_what_it_has(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_the_session_platform_keeps_what_it_has(run: Run) -> None:
+    result = run(
         """
         from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
 
@@ -87,8 +97,8 @@ def test_the_session_platform_keeps_what_it_has(run: object) -> None:
     result.assert_outcomes(passed=2)
 
 
-def test_a_module_has_a_platform_and_an_environment_of_its_own(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_a_module_has_a_platform_and_an_environment_of_its_own(run: Run) -> None:
+    result = run(
         """
         import os
         import pytest
@@ -112,8 +122,8 @@ def test_a_module_has_a_platform_and_an_environment_of_its_own(run: object) -> N
     result.assert_outcomes(passed=3)
 
 
-def test_the_session_has_an_environment_too(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_the_session_has_an_environment_too(run: Run) -> None:
+    result = run(
         """
         import os
 
@@ -124,8 +134,8 @@ def test_the_session_has_an_environment_too(run: object) -> None:
     result.assert_outcomes(passed=1)
 
 
-def test_the_environment_points_at_the_platform_and_is_put_back(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_the_environment_points_at_the_platform_and_is_put_back(run: Run) -> None:
+    result = run(
         """
         import os
         from fireworks import Fireworks
@@ -143,7 +153,7 @@ def test_the_environment_points_at_the_platform_and_is_put_back(run: object) -> 
 
 
 def test_a_shipped_recipe_runs_in_a_test_without_configuration(
-    run: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The page's own example, in a process that has read another environment for the hub before."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
@@ -151,7 +161,7 @@ def test_a_shipped_recipe_runs_in_a_test_without_configuration(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     page = (ROOT / "docs" / "testing-kit.md").read_text("utf-8")
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", page, flags=re.S) if "_shipped_recipe" in block]
-    result = run(  # type: ignore[operator]
+    result = run(
         f"""
 import os
 import huggingface_hub
@@ -179,12 +189,13 @@ def test_afterwards():
 """,
         "-W",
         "default",
+        fresh=True,
     )
     result.assert_outcomes(passed=4)
 
 
-def test_the_service_itself_is_answered_in_process(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_the_service_itself_is_answered_in_process(run: Run) -> None:
+    result = run(
         """
         import asyncio
         import httpx, pytest
@@ -245,8 +256,8 @@ def test_the_service_itself_is_answered_in_process(run: object) -> None:
     result.assert_outcomes(passed=7)
 
 
-def test_a_marker_turns_a_quirk_on_for_one_test(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_a_marker_turns_a_quirk_on_for_one_test(run: Run) -> None:
+    result = run(
         """
         import pytest
 
@@ -267,8 +278,8 @@ def test_a_marker_turns_a_quirk_on_for_one_test(run: object) -> None:
     result.assert_outcomes(passed=2)
 
 
-def test_a_marker_that_cannot_work_says_so(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_a_marker_that_cannot_work_says_so(run: Run) -> None:
+    result = run(
         """
         import pytest
 
@@ -295,8 +306,8 @@ def test_a_marker_that_cannot_work_says_so(run: object) -> None:
     )
 
 
-def test_a_failure_shows_the_last_exchanges(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_a_failure_shows_the_last_exchanges(run: Run) -> None:
+    result = run(
         """
         import httpx
 
@@ -309,17 +320,22 @@ def test_a_failure_shows_the_last_exchanges(run: object) -> None:
     result.stdout.fnmatch_lines(["*fireworks emulator, last exchanges*", "200 GET /v1/accounts (* ms)"])
 
 
-def test_every_worker_has_a_platform_of_its_own(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_every_worker_has_a_platform_of_its_own(run: Run) -> None:
+    result = run(
         """
+        import httpx
         import pytest
-        from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
 
+        JOBS = "/v1/accounts/local/rlorTrainerJobs"
+
+        @pytest.mark.backend("light")
         @pytest.mark.parametrize("round", range(8))
         def test_create(fireworks_emulator, round):
-            manager = TrainerJobManager(api_key=fireworks_emulator.api_key, base_url=fireworks_emulator.url)
-            assert manager.try_get("mine") is None
-            manager.create(TrainerJobConfig(base_model="accounts/fireworks/models/qwen3-8b", requested_job_id="mine"))
+            headers = {"X-Api-Key": fireworks_emulator.api_key}
+            body = {"trainingConfig": {"baseModel": "accounts/fireworks/models/qwen3-8b"}}
+            with httpx.Client(base_url=fireworks_emulator.url, headers=headers) as http:
+                assert http.get(f"{JOBS}/mine").status_code == 404
+                assert http.post(JOBS, params={"rlorTrainerJobId": "mine"}, json=body).status_code == 200
         """,
         "-n",
         "2",
@@ -327,8 +343,8 @@ def test_every_worker_has_a_platform_of_its_own(run: object) -> None:
     result.assert_outcomes(passed=8)
 
 
-def test_the_plugin_costs_nothing_where_nobody_uses_it(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_the_plugin_costs_nothing_where_nobody_uses_it(run: Run) -> None:
+    result = run(
         """
         import sys
 
@@ -340,8 +356,7 @@ def test_the_plugin_costs_nothing_where_nobody_uses_it(run: object) -> None:
         "no:respx",
         "-p",
         "no:hypothesispytest",
-        "-p",
-        "no:schemathesis",
+        fresh=True,
     )
     result.assert_outcomes(passed=1)
 
@@ -351,8 +366,8 @@ def test_the_plugin_is_declared_as_an_entry_point() -> None:
     assert '[project.entry-points.pytest11]\nftsim = "ftsim.testing.plugin"' in declared
 
 
-def test_a_failed_test_leaves_a_bundle_that_one_command_replays(run: object, pytester: pytest.Pytester) -> None:
-    result = run(  # type: ignore[operator]
+def test_a_failed_test_leaves_a_bundle_that_one_command_replays(run: Run, pytester: pytest.Pytester) -> None:
+    result = run(
         """
         import httpx
         import pytest
@@ -385,8 +400,8 @@ def test_a_failed_test_leaves_a_bundle_that_one_command_replays(run: object, pyt
     assert "fw-ftsim-local" not in told
 
 
-def test_a_marker_chooses_the_platform_of_a_test(run: object) -> None:
-    result = run(  # type: ignore[operator]
+def test_a_marker_chooses_the_platform_of_a_test(run: Run) -> None:
+    result = run(
         """
         import pytest
 

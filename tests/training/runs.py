@@ -1,21 +1,15 @@
 """Recipes in processes of their own, which can be killed like a user's."""
 
-import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Mapping
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from emulator.server import Emulator
-
-# The children are forked from a server that has paid for the imports once.
-CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["transformers", "ftsim.training.recipes.sft_loop", "matplotlib.figure", "ftsim.compute.trainer.trainer", "peft"]
-)
+from tests.forked import CONTEXT
 
 
 def start(config: Any, env: Mapping[str, str]) -> ForkServerProcess:

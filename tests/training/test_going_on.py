@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,10 @@ def test_a_save_under_another_name_is_told_by_it(
     second = [number for number, name in enumerate(calls.made) if name == "save_state"][1]
     with emulator.quirks.set("dcp.torn", "missing_metadata", checkpoint="step-2"):
         interrupt(sft_loop.main, config, second, after=True)
+        deadline = time.monotonic() + 20
+        while "step-2" not in rows(emulator, job_id_for("sft", config.log_path)):  # the save was only asked for
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
     capsys.readouterr()
     assert sft_loop.main(config)["resumed_from"] == "step-1"
     assert "sft checkpoint step-2-r2 is saved" in capsys.readouterr().err
@@ -194,19 +199,25 @@ def test_what_is_trained_again_is_kept_beside_the_log(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "change", "named"),
+    ("recipe", "changes"),
     [
-        (dpo_loop, {"beta": 0.2}, "beta was 0.1 and is 0.2"),
-        (rl_loop, {"temperature": 0.5}, "temperature was 1.0 and is 0.5"),
-        (rl_loop, {"policy_loss": "dro"}, "policy_loss was 'grpo' and is 'dro'"),
-        (rl_loop, {"max_completion_tokens": 4}, "max_completion_tokens was 8 and is 4"),
+        (dpo_loop, [({"beta": 0.2}, "beta was 0.1 and is 0.2")]),
+        (
+            rl_loop,
+            [
+                ({"temperature": 0.5}, "temperature was 1.0 and is 0.5"),
+                ({"policy_loss": "dro"}, "policy_loss was 'grpo' and is 'dro'"),
+                ({"max_completion_tokens": 4}, "max_completion_tokens was 8 and is 4"),
+            ],
+        ),
     ],
 )
 def test_settings_of_the_loss_and_of_samples_belong_to_the_run(
-    emulator: Emulator, tmp_path: Path, tokenizer_folder: Path, recipe: Any, change: dict[str, Any], named: str
+    emulator: Emulator, tmp_path: Path, tokenizer_folder: Path, recipe: Any, changes: list[tuple[dict[str, Any], str]]
 ) -> None:
     configure = preference_runs.configure if recipe is dpo_loop else rl_runs.configure
     config = configure(recipe, tmp_path, tokenizer_folder, lora_rank=4, epochs=1)
     recipe.main(config)
-    with pytest.raises(CheckpointError, match=named):
-        recipe.main(dataclasses.replace(config, epochs=2, **change))
+    for change, named in changes:
+        with pytest.raises(CheckpointError, match=named):
+            recipe.main(dataclasses.replace(config, epochs=2, **change))

@@ -14,7 +14,8 @@ import pytest
 from emulator.server import Emulator
 from ftsim.compute.backend import TorchBackend
 from ftsim.training.trainers import job_id_for
-from tests.training.runs import CONTEXT, files, rows, start
+from tests.forked import CONTEXT
+from tests.training.runs import files, rows, start
 from tests.training.test_sft_end_to_end import configure
 
 pytestmark = pytest.mark.slow

@@ -6,6 +6,8 @@ import pytest
 from ftsim.training.errors import ConfigError
 from ftsim.training.metrics import RunLog
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 
 def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     with RunLog(tmp_path, "sft") as log:

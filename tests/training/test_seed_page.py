@@ -132,33 +132,77 @@ def folder(tmp_path: Path) -> Ran:
     return Ran(tmp_path)
 
 
-@pytest.mark.parametrize("snippet", [APRIL, NOVEMBER], ids=["April", "November"])
-def test_the_first_snippet_trains_resumes_and_promotes_and_the_script_promotes_by_hand(
-    folder: Ran, snippet: str
-) -> None:
-    told = folder.program("train.py", snippet)
+BASE_ARGUMENTS = ["--base-model", "accounts/fireworks/models/qwen3-8b"]
+REST = "base_model=cfg.base_model, dataset=cfg.dataset, tokenizer_model=cfg.tokenizer_model, trainer=None"
+each_snippet = pytest.mark.parametrize("snippet", [APRIL, NOVEMBER], ids=["April", "November"])
+
+
+def check_training(folder: Path, told: str) -> str:
+    """What the first snippet says and leaves; the id of its job."""
     assert "sft checkpoint step-10 is saved" in told
     assert told.count("sft this run is complete already") == 1
     assert told.count("models/qwen3-8b-finetuned is ready") == 2
-    assert set(json.loads((folder.folder / "my_training" / "dataloader.json").read_text())) >= {"step-10", "step-12"}
-    assert not list((folder.folder / "my_training").glob("checkpoints.jsonl"))
+    assert set(json.loads((folder / "my_training" / "dataloader.json").read_text())) >= {"step-10", "step-12"}
+    assert not list((folder / "my_training").glob("checkpoints.jsonl"))
+    return job_id_for("sft", folder / "my_training")
 
-    job = job_id_for("sft", folder.folder / "my_training")
-    script = str(Path(promote_checkpoint.__file__))
-    base = ["--job-id", job, "--base-model", "accounts/fireworks/models/qwen3-8b"]
-    newest = folder.run(script, *base, "--output-model-id", "my-fine-tuned-model").stdout
+
+def from_another_job(snippet: str, job: str) -> str:
+    """The configuration of the first snippet, and a run that begins with the weights of its job."""
+    other = FROM_ANOTHER_JOB.replace("i44pvd4syzg8hjfk:step-4", f"{job}:step-10").replace("...", REST)
+    return f"{snippet.partition('main(cfg)')[0]}\n{other}\nprint(main(config))"
+
+
+def check_other(folder: Path, told: str, job: str) -> None:
+    assert f"sft starts with the weights of {job}:step-10" in told
+    logged = (folder / "new_run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(logged[0])["step"] == 1
+
+
+@each_snippet
+def test_the_first_snippet_does_what_it_says(
+    emulator: Emulator,
+    tmp_path: Path,
+    tokenizer_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    snippet: str,
+) -> None:
+    """In this process: as programs of their own, under `ftsim run`, they take longer and are run apart."""
+    monkeypatch.chdir(tmp_path)
+    rows = data.path("chat-train").read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "data.jsonl").write_text("".join(rows[:32]), "utf-8")
+
+    def run(source: str) -> str:
+        here = source.replace("from training.", "from ftsim.training.").replace("Qwen/Qwen3-8B", str(tokenizer_folder))
+        exec(compile(here, "train.py", "exec"), {})
+        return capsys.readouterr().err
+
+    job = check_training(tmp_path, run(snippet))
+    newest = ["--job-id", job, *BASE_ARGUMENTS, "--output-model-id", "my-fine-tuned-model"]
+    assert promote_checkpoint.main(newest) == 0
+    said = capsys.readouterr().out
+    assert "models/my-fine-tuned-model: HF_BASE_MODEL, READY" in said
+    named = said.split("checkpoints/")[1].split()[0]
+    chosen = ["--job-id", job, *BASE_ARGUMENTS, "--output-model-id", "again", "--checkpoint-name", named]
+    assert promote_checkpoint.main(chosen) == 0
+    assert f"{named} to again" in capsys.readouterr().out
+    check_other(tmp_path, run(from_another_job(snippet, job)), job)
+
+
+@pytest.mark.slow
+@each_snippet
+def test_the_first_snippet_trains_resumes_and_promotes_and_the_script_promotes_by_hand(
+    folder: Ran, snippet: str
+) -> None:
+    job = check_training(folder.folder, folder.program("train.py", snippet))
+    script = [str(Path(promote_checkpoint.__file__)), "--job-id", job, *BASE_ARGUMENTS]
+    newest = folder.run(*script, "--output-model-id", "my-fine-tuned-model").stdout
     assert "models/my-fine-tuned-model: HF_BASE_MODEL, READY" in newest
     named = newest.split("checkpoints/")[1].split()[0]
-    chosen = folder.run(script, *base, "--output-model-id", "again", "--checkpoint-name", named).stdout
+    chosen = folder.run(*script, "--output-model-id", "again", "--checkpoint-name", named).stdout
     assert f"{named} to again" in chosen
-
-    rest = "base_model=cfg.base_model, dataset=cfg.dataset, tokenizer_model=cfg.tokenizer_model, trainer=None"
-    other = FROM_ANOTHER_JOB.replace("i44pvd4syzg8hjfk:step-4", f"{job}:step-10").replace("...", rest)
-    head = snippet.partition("main(cfg)")[0]
-    told = folder.program("other.py", f"{head}\n{other}\nprint(main(config))")
-    assert f"sft starts with the weights of {job}:step-10" in told
-    logged = (folder.folder / "new_run" / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(logged[0])["step"] == 1
+    check_other(folder.folder, folder.program("other.py", from_another_job(snippet, job)), job)
 
 
 @pytest.mark.parametrize("recipe", [sft_loop, dpo_loop, orpo_loop, rl_loop, igpo_loop])

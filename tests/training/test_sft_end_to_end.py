@@ -80,7 +80,7 @@ def sampler_row(emulator: Emulator, config: Config) -> Path:
     return found
 
 
-@pytest.mark.parametrize(("lora_rank", "kills"), [(0, (2, 7)), (8, (1, 10))])
+@pytest.mark.parametrize(("lora_rank", "kills"), [pytest.param(0, (2, 7), marks=pytest.mark.slow), (8, (1, 10))])
 def test_a_run_killed_twice_ends_like_one_that_was_not(
     emulator: Emulator, tmp_path: Path, tokenizer_folder: Path, lora_rank: int, kills: tuple[int, ...]
 ) -> None:
@@ -101,6 +101,7 @@ def test_a_run_killed_twice_ends_like_one_that_was_not(
     assert cursors[0] == cursors[1] == {"step-3": 12, "step-6": 22, "step-9": 34, "step-12": 44}
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(("lora_rank", "kind"), [(0, "HF_BASE_MODEL"), (8, "HF_PEFT_ADDON")])
 def test_a_run_learns_saves_promotes_and_then_changes_nothing(
     emulator: Emulator,
