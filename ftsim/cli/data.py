@@ -32,6 +32,9 @@ def check(
     ground_truth_key: Annotated[
         str | None, typer.Option("--ground-truth-key", help="Where rl rows have their truth.", show_default=False)
     ] = None,
+    train_on_what: Annotated[
+        str, typer.Option("--train-on-what", help="What of a conversation sft trains.")
+    ] = "all_assistant_messages",
     show: Annotated[int, typer.Option("--show", min=0, help="Print so many rows as they will be sent.")] = 0,
     as_json: AsJson = False,
     state_dir: StateDir = None,
@@ -52,12 +55,21 @@ def check(
         root = (state_dir or default_state_dir()).expanduser().resolve()
         stack.enter_context(in_environment(hub.build(root / "hub")))
         from ftsim.training.data import check as checks
+        from ftsim.training.data.forms import TRAIN_ON_WHAT
         from ftsim.training.data.supervised import load_tokenizer
 
+        if train_on_what not in TRAIN_ON_WHAT:
+            fail(f"--train-on-what {train_on_what!r} is not one of {', '.join(TRAIN_ON_WHAT)}", 2)
         try:
             loaded = load_tokenizer(tokenizer or catalogue.facts(BASE_MODEL).tokenizer_id)
             report = checks.check(
-                data_file(dataset), recipe, loaded, max_seq_len, ground_truth_key=ground_truth_key, show=show
+                data_file(dataset),
+                recipe,
+                loaded,
+                max_seq_len,
+                ground_truth_key=ground_truth_key,
+                train_on_what=train_on_what,
+                show=show,
             )
         except ValueError as error:
             fail(str(error), 2)

@@ -59,13 +59,17 @@ def merged(tree: Tree, more: Mapping[str, Any]) -> Tree:
 def build(cls: type[T], tree: Mapping[str, Any], prefix: str = "") -> T:
     """An instance of the dataclass; `OverrideError` names an unknown, missing or ill-typed key.
 
-    What the dataclass itself refuses in `__post_init__` passes through as its own error.
+    A setting that other recipes have, and what the dataclass itself refuses in `__post_init__`, is `ConfigError`.
     """
+    from ftsim.training.config_forms import refuse_elsewhere
+
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if key not in fields:
+            if not prefix:
+                refuse_elsewhere(cls.__module__, [key])
             raise OverrideError(f"there is no {prefix}{key}{_meant(prefix, key, list(fields))}")
         hint = _settings(hints[key])
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):

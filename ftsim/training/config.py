@@ -8,7 +8,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, Self
 
 from ftsim.training.checks import LABEL, check_at_least, check_common, check_evaluation, check_types
-from ftsim.training.config_forms import AdoptedCount, AdoptedText, DeployConfig, TrainerConfig, adopt
+from ftsim.training.config_forms import (
+    AdoptedCount,
+    AdoptedText,
+    DeployConfig,
+    TrainerConfig,
+    adopt,
+    refuse_elsewhere,
+)
 from ftsim.training.errors import ConfigError
 
 # Leaves room for "-step-", a step and "-rK" in a checkpoint's name, which the SDK cuts at 54 characters.
@@ -97,6 +104,8 @@ class RunConfig:
     """JSONL file of rows; docs/recipes.md shows the rows that each recipe takes."""
     tokenizer_model: str
     """Hugging Face name or folder of the tokenizer."""
+    tokenizer_revision: str | None = None
+    """Branch, tag or commit of a tokenizer that has a Hugging Face name; None takes the newest."""
     output_model_id: str | None = None
     """Promote the final checkpoint to this model id."""
     init_from_checkpoint: str | None = None
@@ -159,7 +168,9 @@ class RunConfig:
     def __new__(cls, *args: Any, **given: Any) -> Self:
         """Remember which fields the user sets: a default must not keep a run from going on."""
         made = super().__new__(cls)
-        vars(made)[_GIVEN] = frozenset({*given, *(one.name for one in fields(cls)[: len(args)])})
+        names = [one.name for one in fields(cls)]
+        refuse_elsewhere(cls.__module__, given.keys() - set(names))
+        vars(made)[_GIVEN] = frozenset({*given, *names[: len(args)]})
         return made
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ A program of either date runs unchanged. Whichever form is used, the recipes rea
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,6 +71,32 @@ class DeployConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "deployment.")
+
+
+_SAMPLE = "only a recipe that samples has a deployment: rl_loop, async_rl_loop, igpo_loop"
+_BATCHES = "only a recipe that trains on the rows of a file has it: sft_loop, dpo_loop, orpo_loop"
+ELSEWHERE: Mapping[str, str] = {
+    "deployment": _SAMPLE,
+    "deployment_id": _SAMPLE,
+    "weight_sync_interval": _SAMPLE,
+    "weight_sync_before_training": _SAMPLE,
+    "weight_sync_timeout": _SAMPLE,
+    "evaluation_dataset": _BATCHES,
+    "eval_dataset": _BATCHES,
+    "eval_auto_carveout": _BATCHES,
+    "group_by_length": _BATCHES,
+    "pipeline_depth": "only sft_loop has it: the steps of other recipes wait for what the trainer or the policy says",
+    "train_on_what": "only sft_loop has it: a comparison trains what the two sides do not share, and a recipe that "
+    "samples trains its samples",
+}
+"""Settings that some recipes have, and why the others have not."""
+
+
+def refuse_elsewhere(module: str, names: Iterable[str]) -> None:
+    """Refuse settings of other recipes by name; any further name Python itself refuses."""
+    for name in sorted(names):
+        if name in ELSEWHERE:
+            raise ConfigError(f"{name} is no setting of {module.rpartition('.')[2]}: {ELSEWHERE[name]}")
 
 
 class AdoptedText(str):

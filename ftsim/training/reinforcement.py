@@ -20,7 +20,7 @@ from ftsim.training.sampling.advantages import (
     under_policy,
 )
 from ftsim.training.sampling.policy import Policy, check_deployment, release_deployment, rollout_policy, sync_name
-from ftsim.training.sampling.rollouts import Prompt, digest_of_prompts, load_prompts
+from ftsim.training.sampling.rollouts import Prompt, load_prompts
 from ftsim.training.steps import grad_norm, submit
 from ftsim.training.trainers import job_id_for
 
@@ -58,9 +58,8 @@ def sampling_recipe(
             notes=notes,
         )
         notes.tell(say)
-        usable = [bool(prompt.tokens) for prompt in prompts]
-        say(f"{len(prompts)} prompts, {usable.count(False)} of them dropped")
-        return Data(prompts, usable, digest=digest_of_prompts(prompts))
+        say(f"{len(prompts)} prompts, {prompts.usable.count(False)} of them dropped")
+        return Data(prompts, prompts.usable, digest=prompts.digest)
 
     @contextmanager
     def learner(run: Run[SamplingConfig], data: Data[Prompt]) -> Iterator[Learner]:

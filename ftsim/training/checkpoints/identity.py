@@ -35,6 +35,7 @@ OF_THE_ROWS = (
     "dataset",
     "max_examples",
     "tokenizer_model",
+    "tokenizer_revision",
     "max_seq_len",
     "truncate",
     "on_bad_row",

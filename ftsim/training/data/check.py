@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ftsim.training.clients import Tokenizer
-from ftsim.training.data.files import BadRow, Row, read_rows
-from ftsim.training.data.forms import read_supervised
+from ftsim.training.data.files import BadRow, Row
+from ftsim.training.data.forms import ALL
 from ftsim.training.data.notes import Notes
-from ftsim.training.data.preferences import parse_pair
+from ftsim.training.data.preferences import Sides, pair_reader
 from ftsim.training.data.store import fit
+from ftsim.training.data.supervised import judged, supervised_reader
 from ftsim.training.data.turns import Example, Turns
-from ftsim.training.errors import DataError
-from ftsim.training.sampling.rollouts import read_prompt
+from ftsim.training.sampling.rollouts import prompt_reader
 
-Examples = Callable[[Row, str], Sequence[Example]]
-"""(row, its place) -> what it becomes, none for a row that is left out; raises `DataError`."""
+Made = Sequence[Example] | Sides | None
+"""What the reader of a recipe makes of a row; None for a row that is left out."""
 
 
 @dataclass
@@ -49,51 +49,56 @@ def check(
     *,
     truncate: bool = True,
     ground_truth_key: str | None = None,
+    train_on_what: str = ALL,
     show: int = 0,
 ) -> Report:
-    """Judge every row as `recipe` (sft, dpo, orpo, rl, igpo) reads it; raises `DataError` for the file alone."""
+    """Judge every row as `recipe` reads it; raises `DataError` for the file alone."""
     report = Report()
-    examples = _reader(recipe, Turns(tokenizer, report.notes), report.notes, ground_truth_key)
-    for where, row in read_rows(dataset):
+    turns = Turns(tokenizer, report.notes)
+    read: Callable[[Row, str], Made]
+    if recipe == "sft":
+        read = supervised_reader(turns, report.notes, train_on_what)
+    elif recipe in ("dpo", "orpo"):
+        read = pair_reader(turns, report.notes)
+    else:
+        read = _prompts(turns, report.notes, ground_truth_key or "ground_truth")
+    for made in judged(dataset, read):
         report.rows += 1
-        try:
-            if isinstance(row, BadRow):
-                raise row
-            made = examples(row, where)
-        except DataError as error:
-            reason = str(error).removeprefix(f"{where}: ")
-            report.bad.append(error if isinstance(error, BadRow) else BadRow(where, reason, "template"))
+        if isinstance(made, BadRow):
+            report.bad.append(made)
             continue
-        _count(report, made, max_seq_len, truncate=truncate)
+        examples = _count(report, made, max_seq_len, truncate=truncate)
         if report.rows <= show:
-            report.shown += made
+            report.shown += examples
     return report
 
 
-def _reader(recipe: str, turns: Turns, notes: Notes, ground_truth_key: str | None) -> Examples:
-    def supervised(row: Row, where: str) -> Sequence[Example]:
-        return turns.examples(read_supervised(row, where, notes))
+def _prompts(turns: Turns, notes: Notes, ground_truth_key: str) -> Callable[[Row, str], Made]:
+    read = prompt_reader(turns, notes, ground_truth_key)
 
-    def preferences(row: Row, where: str) -> Sequence[Example]:
-        return [one for side in parse_pair(row, where, notes) or () for one in turns.examples(side)]
-
-    def prompts(row: Row, where: str) -> Sequence[Example]:
-        prompt = read_prompt(row, where, notes, ground_truth_key or "ground_truth")
-        tokens = turns.prompt_tokens(prompt.conversation)
+    def untrained(row: Row, where: str) -> Made:
+        tokens = read(row, where).tokens
         return [Example(tokens, [0.0] * len(tokens))]
 
-    return {"sft": supervised, "dpo": preferences, "orpo": preferences}.get(recipe, prompts)
+    return untrained
 
 
-def _count(report: Report, made: Sequence[Example], max_seq_len: int, *, truncate: bool) -> None:
-    for one in made:
+def _count(report: Report, made: Made, max_seq_len: int, *, truncate: bool) -> Sequence[Example]:
+    """Count a good row, and return all that it becomes."""
+    whole = [*made.chosen, *made.rejected] if isinstance(made, Sides) else list(made or ())
+    for one in whole:
         report.lengths[1 << len(one.tokens).bit_length()] += 1
-    if made and not any(one.loss_tokens for one in made):  # prompts: a long one is left out, none is cut
-        report.dropped += any(len(one.tokens) > max_seq_len for one in made)
-        report.tokens += sum(len(one.tokens) for one in made)
-        return
-    left, cut = fit(made, max_seq_len, truncate=truncate)
+    if whole and not any(one.loss_tokens for one in whole):  # prompts: a long one is left out, none is cut
+        report.dropped += any(len(one.tokens) > max_seq_len for one in whole)
+        report.tokens += sum(len(one.tokens) for one in whole)
+        return whole
+    if isinstance(made, Sides):
+        fitted = made.fit(max_seq_len, truncate=truncate)
+        left, cut = ([*fitted[0], *fitted[1]], fitted[2]) if fitted else ([], False)
+    else:
+        left, cut = fit(whole, max_seq_len, truncate=truncate)
     report.cut += cut
     report.dropped += not left
     report.tokens += sum(len(one.tokens) for one in left)
     report.trained += sum(one.loss_tokens for one in left)
+    return whole

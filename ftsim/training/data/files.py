@@ -1,6 +1,6 @@
 """Rows of a data set, one after another: JSONL, JSON arrays, CSV and parquet, packed or not, in a folder, on any store.
 
-Nothing holds more than one row at a time, but for a JSON array, which is read whole.
+Nothing holds more than a row, or a batch of a table, at a time.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from ftsim.training.data import json_array
 from ftsim.training.data.conversation import kind, without_nulls
 from ftsim.training.errors import DataError
 
@@ -141,18 +142,24 @@ def _lines(path: str, stored: IO[bytes]) -> Iterator[tuple[str, Row | BadRow]]:
 def _json_object(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line.decode("utf-8-sig"))
-        if b"\\u" in line:  # JSON may spell half a character, which no tokenizer takes
-            json.dumps(row, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise BadRow(where, f"not UTF-8 (byte {error.start}): save the file as UTF-8", "encoding") from error
+    except (ValueError, RecursionError) as error:
+        raise BadRow(where, f"not JSON ({error})", "json") from error
+    row = _object(row, where)
+    return whole(row, where) if b"\\u" in line else row
+
+
+def whole(row: Row, where: str) -> Row:
+    """The row, unless JSON spells half a character in it, which no tokenizer takes."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = error.object[error.start]
         raise BadRow(
             where, f"{half!r} is half of a character, a surrogate without the other half", "encoding"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise BadRow(where, f"not JSON ({error})", "json") from error
-    return _object(row, where)
+    return row
 
 
 def _object(row: Any, where: str) -> Row:
@@ -162,18 +169,19 @@ def _object(row: Any, where: str) -> Row:
 
 
 def _array(path: str, stored: IO[bytes]) -> Iterator[tuple[str, Row | BadRow]]:
+    number = 0
     try:
-        rows = json.loads(stored.read().decode("utf-8-sig"))
+        for value in json_array.values(stored):
+            number += 1
+            where = f"{path}, row {number}"
+            try:
+                yield where, whole(_object(value, where), where)
+            except BadRow as bad:
+                yield where, bad
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start}): save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
-    for number, row in enumerate(rows, start=1):
-        where = f"{path}, row {number}"
-        try:
-            yield where, _object(row, where)
-        except BadRow as bad:
-            yield where, bad
+        raise DataError(f"{path}: not JSON after row {number} ({error})") from error
 
 
 def _table(path: str, stored: IO[bytes], form: str) -> Iterator[tuple[str, Row | BadRow]]:

@@ -44,10 +44,18 @@ FORMS: Sequence[tuple[str, tuple[str, ...]]] = (
 )
 """Forms of supervised rows and the fields that tell them apart; the first that fits is taken."""
 _OPTIONAL = {"ShareGPT": ("system",), "instruction": ("input", "system")}
+ALL = "all_assistant_messages"
+TRAIN_ON_WHAT: Mapping[str, str] = {
+    ALL: "every message of the assistant",
+    "last_assistant_message": "the last message of the assistant",
+    "last_assistant_turn": "what the assistant says after the last message of the user",
+    "customized": "the assistant's messages that are marked trainable",
+}
+"""What of a conversation is trained; no form of it is what anybody but the assistant says."""
 
 
-def read_supervised(row: Row, where: str, notes: Notes) -> TextRow:
-    """The row as what is trained; raises `BadRow`."""
+def read_supervised(row: Row, where: str, notes: Notes, train_on_what: str = ALL) -> TextRow:
+    """The row as what is trained, of a conversation that which `train_on_what` says; raises `BadRow`."""
     row = without_nulls(row)
     form, fields = next((found for found in FORMS if all(name in row for name in found[1])), ("", ()))
     if not form:
@@ -64,8 +72,18 @@ def read_supervised(row: Row, where: str, notes: Notes) -> TextRow:
     except ConversationError as error:
         raise BadRow(where, str(error), "message") from error
     if isinstance(read, Conversation):
+        read = narrowed(read, train_on_what)
         check_trained(read, notes)
     return read
+
+
+def narrowed(row: Conversation, train_on_what: str) -> Conversation:
+    """The conversation with that part of it trained which `TRAIN_ON_WHAT` describes."""
+    speakers = {"last_assistant_message": "assistant", "last_assistant_turn": "user"}
+    if wanted := speakers.get(train_on_what):
+        last = max((at for at, one in enumerate(row.messages) if one.role == wanted), default=0)
+        return replace(row, train_from=max(row.train_from, last))
+    return replace(row, marked_only=train_on_what == "customized")
 
 
 def _completion(row: Row, where: str) -> TextRow:
@@ -146,8 +164,9 @@ def check_trained(row: Conversation, notes: Notes, field: str = "") -> None:
         marked = one.model_fields_set & {"weight", "trainable"} and one.weight * one.trainable not in (0, 1)
         if one.role != "assistant" and (marked or ("trainable" in one.model_fields_set and one.trainable)):
             notes.add("weight and trainable act on the assistant's messages alone", row.where)
-    if not any(one.factor for one in row.messages[row.train_from :]):
-        raise BadRow(row.where, f"{field}no assistant message to train on", "empty")
+    if not row.chosen:
+        more = ": none is marked trainable" if row.marked_only else ""
+        raise BadRow(row.where, f"{field}no assistant message to train on{more}", "empty")
     if not row.weight:
         notes.add("rows are left out because their weight is 0", row.where)
 

@@ -15,7 +15,7 @@ from ftsim.training.data.forms import chat, check_trained, note_fields, text_of,
 from ftsim.training.data.notes import Notes
 from ftsim.training.data.store import Data, Store, fit
 from ftsim.training.data.supervised import load_tokenizer, read_objects
-from ftsim.training.data.turns import Text, TextRow, Turns
+from ftsim.training.data.turns import Example, Text, TextRow, Turns
 from ftsim.training.errors import DataError
 
 
@@ -46,6 +46,33 @@ class LoadedPairs:
         return sum(pair is None for pair in self.pairs)
 
 
+@dataclass(frozen=True)
+class Sides:
+    """The examples of the better and of the worse side of a row."""
+
+    chosen: Sequence[Example]
+    rejected: Sequence[Example]
+    weight: float
+
+    def fit(self, max_seq_len: int, *, truncate: bool) -> tuple[list[Example], list[Example], bool] | None:
+        """Both sides within `max_seq_len` positions and whether either was cut; None when nothing is preferred."""
+        (chosen, cut), (rejected, other) = (
+            fit(side, max_seq_len, truncate=truncate) for side in (self.chosen, self.rejected)
+        )
+        # A pair that is cut to the same tokens on both sides prefers nothing.
+        return (chosen, rejected, cut or other) if chosen and rejected and chosen != rejected else None
+
+
+def pair_reader(turns: Turns, notes: Notes) -> Callable[[Row, str], Sides | None]:
+    """Returns what makes the two sides of a preference row and its place; None for a tie."""
+
+    def read(row: Row, where: str) -> Sides | None:
+        sides = parse_pair(row, where, notes)
+        return sides and Sides(turns.examples(sides[0]), turns.examples(sides[1]), sides[0].weight)
+
+    return read
+
+
 def load_preferences(
     path: str,
     tokenizer: Tokenizer,
@@ -57,26 +84,18 @@ def load_preferences(
 ) -> LoadedPairs:
     """A data set as pairs; `DataError` for bad rows, and when no pair is left to train on."""
     notes, store = Notes(), Store()
-    turns, pairs, truncated = Turns(tokenizer, notes), list[Pair | None](), 0
+    pairs, truncated = list[Pair | None](), 0
     skip = notes if on_bad_row == "skip" else None
-
-    def parse(row: Row, where: str) -> Any:
-        sides = parse_pair(row, where, notes)
-        return sides and (
-            [fit(turns.examples(side), max_seq_len, truncate=truncate) for side in sides],
-            sides[0].weight,
-        )
-
-    for made in read_objects(path, parse, max_examples=max_examples, skip=skip):
-        ((chosen, cut), (rejected, other)), weight = made or ([([], False)] * 2, 1.0)
-        # A pair that is cut to the same tokens on both sides prefers nothing.
-        if not chosen or not rejected or chosen == rejected:
+    for made in read_objects(path, pair_reader(Turns(tokenizer, notes), notes), max_examples=max_examples, skip=skip):
+        fitted = made and made.fit(max_seq_len, truncate=truncate)
+        if not made or not fitted:
             pairs.append(None)
             continue
-        truncated += cut or other
+        chosen, rejected, cut = fitted
+        truncated += cut
         store.add(chosen)
         store.add(rejected)
-        pairs.append(Pair(Data(store, len(store) - 2), Data(store, len(store) - 1), weight=weight))
+        pairs.append(Pair(Data(store, len(store) - 2), Data(store, len(store) - 1), weight=made.weight))
     if all(pair is None for pair in pairs):
         raise DataError(f"{path}: no pair has two answers to compare within {max_seq_len} tokens")
     order = json.dumps([pair and pair.weight for pair in pairs])
@@ -95,7 +114,7 @@ class SplitPairs:
 
 def load_split(config: BatchConfig, max_seq_len: int, say: Callable[[str], None]) -> SplitPairs:
     """Read the pairs of `dataset`, and those that are held out or stand in `eval_dataset`; `DataError` on bad input."""
-    tokenizer = load_tokenizer(config.tokenizer_model)
+    tokenizer = load_tokenizer(config.tokenizer_model, config.tokenizer_revision)
 
     def load(path: str, most: int | None) -> LoadedPairs:
         return load_preferences(
@@ -115,6 +134,8 @@ def load_split(config: BatchConfig, max_seq_len: int, say: Callable[[str], None]
     other = load(config.eval_dataset, None) if config.eval_dataset else None
     if other is not None:
         held_out = list(other.pairs)
+    if other is not None:
+        other.notes.tell(say)
     loaded.notes.tell(say)
     say(f"{len(train)} pairs, {len(held_out)} held out; {loaded.truncated} cut, {loaded.dropped} dropped")
     kept = [pair for pair in held_out if pair is not None]

@@ -117,6 +117,30 @@ class Rows(Sequence[Data | None]):
         return [self._store.usable(row) for row in self._rows]
 
 
+class Datums(Sequence[Any]):
+    """The datums of all rows that are not dropped, one row after another; each is made when it is asked for."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        found = [(row, nth) for row in range(len(rows)) for nth in range(len(rows[row] or ()))]
+        self._places = array("q", (one for place in found for one in place))
+
+    def __len__(self) -> int:
+        return len(self._places) // 2
+
+    @overload
+    def __getitem__(self, at: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Any]: ...
+
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            return [self[one] for one in range(len(self))[at]]
+        row = self._rows[self._places[2 * at]]
+        return row and row[self._places[2 * at + 1]]
+
+
 def datum(example: Example) -> Any:
     """The SDK's datum: position i reads token i and predicts token i + 1 (WIRE 2.8)."""
     length = len(example.tokens) - 1

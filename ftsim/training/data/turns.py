@@ -25,11 +25,24 @@ class Conversation:
     """What else the chat template is given, such as enable_thinking."""
     train_from: int = 0
     weight: float = 1.0
+    marked_only: bool = False
+    """Only messages that are marked "trainable": true are trained on."""
+
+    @property
+    def chosen(self) -> list[int]:
+        """The places of the messages that are trained on while the row itself has a weight."""
+        return [
+            at
+            for at, one in enumerate(self.messages)
+            if at >= self.train_from
+            and one.factor
+            and not (self.marked_only and "trainable" not in one.model_fields_set)
+        ]
 
     @property
     def trained(self) -> list[int]:
         """The places of the messages that are trained on."""
-        return [at for at, one in enumerate(self.messages) if at >= self.train_from and one.factor * self.weight]
+        return self.chosen if self.weight else []
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,9 @@ class Turns:
 
     def prompt_tokens(self, row: Conversation) -> list[int]:
         """The whole conversation as the model reads it before its next turn."""
-        text = self._render(row, self._shown(row), generation=True)
+        shown = self._shown(row)
+        text = self._render(row, shown, generation=True)
+        self._check_tools(row, shown, text)
         self._check_said(row, text)
         return self._encode(text)
 
@@ -215,7 +230,16 @@ class Turns:
                         "the chat template leaves out or changes what the assistant says or thinks", row.where
                     )
         last = turns[-1]
+        self._check_tools(row, shown[: last.at], last.prompt)
         self._check_said(replace(row, messages=row.messages[: last.at + 1]), last.prompt + last.answer)
+
+    def _check_tools(self, row: Conversation, shown: Sequence[Mapping[str, Any]], prompt: str) -> None:
+        """Raises `DataError` when the prompt is the same without the row's tools, whatever else names them in it."""
+        if row.tools and prompt == self._render(replace(row, tools=()), shown, generation=True):
+            raise DataError(
+                f"{row.where}: the tokenizer's chat template leaves out the row's tools: use a tokenizer "
+                "whose template has tools, or leave them out of the row"
+            )
 
     def _check_said(self, row: Conversation, text: str) -> None:
         """Raises `DataError` for a tool, or for words of anybody but the assistant, that the template leaves out."""

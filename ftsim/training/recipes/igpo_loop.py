@@ -65,7 +65,7 @@ def recipe(
     """Returns the parts that this recipe brings to a run."""
     world = environment or resolve(config.environment, "environment")
     keep = filter_fn or resolve(config.filter_fn, "filter_fn")
-    tokenizer = load_tokenizer(config.tokenizer_model)
+    tokenizer = load_tokenizer(config.tokenizer_model, config.tokenizer_revision)
 
     def collect(client: TrainingClient, policy: Policy, prompts: Sequence[Prompt], step: Step) -> Scores:
         """Play a group of episodes per prompt and score every turn against all turns of its group."""

@@ -42,7 +42,7 @@ def recipe(
     """Returns the parts that this recipe brings to a run."""
     reward = reward_fn or resolve(config.reward_fn, "reward_fn")
     keep = filter_fn or resolve(config.filter_fn, "filter_fn")
-    tokenizer = load_tokenizer(config.tokenizer_model)
+    tokenizer = load_tokenizer(config.tokenizer_model, config.tokenizer_revision)
 
     def collect(client: TrainingClient, policy: Policy, prompts: Sequence[Prompt], step: Step) -> Scores:
         """Sample a group per prompt and score every sample against its group."""
@@ -63,19 +63,18 @@ def roll_out(
     config: Config, policy: Policy, tokenizer: Tokenizer, prompts: Sequence[Prompt], step: Step, reward: RewardFn
 ) -> list[Group]:
     """Returns a group of samples for every row of the step; each sample is fixed by (seed, step, row, place)."""
-    rows, count = step.micro_batches[0], config.completions_per_prompt
+    count = config.completions_per_prompt
+    asked = [(row, prompts[row]) for row in step.micro_batches[0]]
     requests = [
-        (prompts[row].tokens, sampling_seed(config.seed, step.index, row, place))
-        for row in rows
+        (prompt.tokens, sampling_seed(config.seed, step.index, row, place))
+        for row, prompt in asked
         for place in range(count)
     ]
     samples = sample_all(
         policy.client, tokenizer, requests, max_tokens=config.max_completion_tokens, temperature=config.temperature
     )
     groups = []
-    for at, row in enumerate(rows):
+    for at, (_, prompt) in enumerate(asked):
         mine = samples[at * count : (at + 1) * count]
-        groups.append(
-            Group(prompts[row], mine, [paid(reward(one.text, prompts[row].row), prompts[row]) for one in mine])
-        )
+        groups.append(Group(prompt, mine, [paid(reward(one.text, prompt.row), prompt) for one in mine]))
     return groups

@@ -9,7 +9,8 @@ from ftsim.training.checkpoints.identity import as_begun
 from ftsim.training.checks import check_at_least
 from ftsim.training.config import BatchConfig
 from ftsim.training.data.batches import Step, split
-from ftsim.training.data.store import Rows
+from ftsim.training.data.forms import ALL, TRAIN_ON_WHAT
+from ftsim.training.data.store import Datums, Rows
 from ftsim.training.data.supervised import load_supervised, load_tokenizer
 from ftsim.training.errors import ConfigError, DataError
 from ftsim.training.loop import Data, Figures, Learner, Recipe, Result, Run, Say, run
@@ -24,18 +25,18 @@ class Config(BatchConfig):
     """Highest learning rate."""
     epochs: int = 3
     """Passes over the data."""
-    train_on_what: str = "all_assistant_messages"
-    """Messages that are trained on; one with "weight": 0 is left out."""
+    train_on_what: str = ALL
+    """all_assistant_messages, last_assistant_message, last_assistant_turn, or customized: those marked trainable."""
     pipeline_depth: int = 1
     """Steps submitted before the first of them is awaited."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, {"pipeline_depth": 0})
-        if self.train_on_what != "all_assistant_messages":
+        if self.train_on_what not in TRAIN_ON_WHAT:
             raise ConfigError(
-                f"train_on_what {self.train_on_what!r}: only all_assistant_messages is here; to leave messages out, "
-                'give them "weight": 0 in the data'
+                f"train_on_what {self.train_on_what!r} is not one of {', '.join(TRAIN_ON_WHAT)}: only what the "
+                "assistant says is trained, never what others tell it"
             )
 
 
@@ -52,7 +53,7 @@ def recipe(config: Config) -> Recipe[Config, Any]:
 
 def load(config: Config, max_seq_len: int, say: Say) -> Data[Any]:
     """Read training data, None where a row is dropped, and held-out data; bad input raises `DataError` right here."""
-    tokenizer = load_tokenizer(config.tokenizer_model)
+    tokenizer = load_tokenizer(config.tokenizer_model, config.tokenizer_revision)
     loaded = load_supervised(
         config.dataset,
         tokenizer,
@@ -60,21 +61,29 @@ def load(config: Config, max_seq_len: int, say: Say) -> Data[Any]:
         truncate=config.truncate,
         max_examples=config.max_examples,
         on_bad_row=config.on_bad_row,
+        train_on_what=config.train_on_what,
     )
     rows, held_out_rows = split(len(loaded.data), config.eval_split, config.seed)
     train, held_out = Rows(loaded.store, rows), Rows(loaded.store, held_out_rows)
     if not any(train.usable):
         raise DataError(f"{config.dataset}: eval_split leaves nothing to train on")
-    other = None
+    evaluated = None
     if config.eval_dataset:
-        other = load_supervised(config.eval_dataset, tokenizer, max_seq_len, truncate=config.truncate).store
-        held_out = Rows(other)
+        evaluated = load_supervised(
+            config.eval_dataset,
+            tokenizer,
+            max_seq_len,
+            truncate=config.truncate,
+            on_bad_row=config.on_bad_row,
+            train_on_what=config.train_on_what,
+        )
+        held_out = evaluated.data
+        evaluated.notes.tell(say)
     loaded.notes.tell(say)
     say(f"{len(train)} rows, {len(held_out)} held out; {loaded.truncated} cut, {loaded.dropped} dropped")
     lengths = [sum(one.model_input.length for one in row or ()) for row in train] if config.group_by_length else None
-    evaluated = [one for row in held_out if row is not None for one in row]
-    digests = (loaded.store.digest, None if other is None else other.digest)
-    return Data(train, train.usable, evaluated, lengths, *digests)
+    digests = (loaded.store.digest, None if evaluated is None else evaluated.store.digest)
+    return Data(train, train.usable, Datums(held_out), lengths, *digests)
 
 
 @contextmanager

@@ -63,8 +63,8 @@ def play(
     An episode ends when the environment says so, after `max_turns`, or when the context is full.
     """
     episodes = [
-        Episode(prompts[row], (step.index, row, place), prompts[row].conversation, prompts[row].tokens)
-        for row in step.micro_batches[0]
+        Episode(prompt, (step.index, row, place), prompt.conversation, prompt.tokens)
+        for row, prompt in [(row, prompts[row]) for row in step.micro_batches[0]]
         for place in range(config.completions_per_prompt)
     ]
     turns = Turns(tokenizer)

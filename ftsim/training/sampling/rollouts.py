@@ -3,16 +3,22 @@
 import hashlib
 import json
 import math
+import os
+import pickle
+import tempfile
+import weakref
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 from ftsim.training.clients import SamplingClient, Tokenizer
 from ftsim.training.data.conversation import ConversationError, read_messages, unread, without_nulls
 from ftsim.training.data.files import BadRow, Row
 from ftsim.training.data.forms import chat
 from ftsim.training.data.notes import Notes
+from ftsim.training.data.store import IN_MEMORY
 from ftsim.training.data.supervised import read_objects
 from ftsim.training.data.turns import Conversation, Turns
 from ftsim.training.errors import DataError
@@ -56,6 +62,45 @@ class Group:
     rewards: Sequence[float]
 
 
+class Prompts(Sequence[Prompt]):
+    """The prompts of a file in its order, kept in a file of the process; a dropped one has no tokens."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - it lives as long as this
+        weakref.finalize(self, self._file.close)
+        self._places = array("q")
+        self._digest = hashlib.sha256()
+        self.usable: list[bool] = []
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the tokens of all prompts, and over their rows, by which answers are rewarded."""
+        return self._digest.hexdigest()
+
+    def add(self, prompt: Prompt) -> None:
+        told = json.dumps([list(prompt.tokens), dict(prompt.row)], sort_keys=True, default=repr)
+        self._digest.update(told.encode() + b"\n")
+        self.usable.append(bool(prompt.tokens))
+        self._places.append(self._file.seek(0, os.SEEK_END))
+        pickle.dump(prompt, self._file)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Prompt: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Prompt]: ...
+
+    def __getitem__(self, at: int | slice) -> Prompt | list[Prompt]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(len(self))[at]]
+        self._file.seek(self._places[at])
+        prompt: Prompt = pickle.load(self._file)
+        return prompt
+
+
 RewardFn = Callable[[str, Mapping[str, Any]], float]
 """(completion's text, row of the data set) -> its worth."""
 FilterFn = Callable[[Group], bool]
@@ -71,34 +116,32 @@ def load_prompts(
     ground_truth_key: str | None = None,
     on_bad_row: str = "fail",
     notes: Notes | None = None,
-) -> list[Prompt]:
+) -> Prompts:
     """The rows of a prompt file, dropped ones (longer than `longest` tokens) without tokens; `notes` takes remarks.
 
     Raises `DataError` for bad rows. With `ground_truth_key`, a name or a path such as reward_model.ground_truth, a row
     without that value is a bad one.
     """
     said = notes or Notes()
-    turns = Turns(tokenizer, said)
-
-    def parse(row: Row, where: str) -> Prompt:
-        prompt = read_prompt(row, where, said, ground_truth_key)
-        tokens = turns.prompt_tokens(prompt.conversation)
-        return replace(prompt, tokens=tokens if len(tokens) <= longest else ())
-
     skip = said if on_bad_row == "skip" else None
-    read = read_objects(path, parse, max_examples=max_examples, skip=skip)
-    prompts = [one or Prompt(Conversation("", []), {}) for one in read]
-    if not any(prompt.tokens for prompt in prompts):
+    parse = prompt_reader(Turns(tokenizer, said), said, ground_truth_key)
+    prompts = Prompts()
+    for read in read_objects(path, parse, max_examples=max_examples, skip=skip):
+        prompt = read or Prompt(Conversation("", []), {})
+        prompts.add(prompt if len(prompt.tokens) <= longest else replace(prompt, tokens=()))
+    if not any(prompts.usable):
         raise DataError(f"{path}: no prompt has at most {longest} tokens, so none leaves room for an answer")
     return prompts
 
 
-def digest_of_prompts(prompts: Sequence[Prompt]) -> str:
-    """SHA-256 over the tokens of all prompts, and over their rows, by which answers are rewarded."""
-    digest = hashlib.sha256()
-    for one in prompts:
-        digest.update(json.dumps([list(one.tokens), dict(one.row)], sort_keys=True, default=repr).encode() + b"\n")
-    return digest.hexdigest()
+def prompt_reader(turns: Turns, notes: Notes, ground_truth_key: str | None = None) -> Callable[[Row, str], Prompt]:
+    """Returns what makes a prompt with its tokens of a row and its place."""
+
+    def read(row: Row, where: str) -> Prompt:
+        prompt = read_prompt(row, where, notes, ground_truth_key)
+        return replace(prompt, tokens=turns.prompt_tokens(prompt.conversation))
+
+    return read
 
 
 def read_prompt(row: Row, where: str, notes: Notes, ground_truth_key: str | None = None) -> Prompt:

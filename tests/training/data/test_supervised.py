@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,60 @@ def test_every_assistant_turn_is_trained_unless_it_says_otherwise(tmp_path: Path
     text, trained = learned(row, tokenizer, tmp_path)
     assert text + "\n" == tokenizer.apply_chat_template(row["messages"], tokenize=False)
     assert trained.replace("<think>\n\n</think>\n\n", "") == "one<|im_end|>three<|im_end|>"
+
+
+TURNS = [
+    user(),
+    assistant("a"),
+    user(),
+    assistant("b", trainable=True),
+    {"role": "tool", "content": "x"},
+    assistant("c"),
+]
+
+
+@pytest.mark.parametrize(
+    ("train_on_what", "said"),
+    [
+        ("all_assistant_messages", "abc"),
+        ("last_assistant_message", "c"),
+        ("last_assistant_turn", "bc"),
+        ("customized", "b"),
+    ],
+)
+def test_train_on_what_says_which_messages_are_trained(
+    tmp_path: Path, tokenizer: Any, train_on_what: str, said: str
+) -> None:
+    call = {"type": "function", "function": {"name": "look", "arguments": {}}}
+    turns = [dict(one) for one in TURNS]
+    turns[3]["tool_calls"] = [call]
+    path = str(write(tmp_path, chat(*turns), {"prompt": [*turns[:2], user()], "completion": [assistant("d")]}))
+    loaded = load_supervised(path, tokenizer, 512, truncate=True, train_on_what=train_on_what, on_bad_row="skip")
+    trained = ["" if row is None else "".join(heard(one, tokenizer) for one in row) for row in loaded.data]
+    assert trained == [said, "" if train_on_what == "customized" else "d"]
+
+
+def heard(one: Any, tokenizer: Any) -> str:
+    """What the trained tokens of a datum say, without calls, thoughts and ends of turns."""
+    targets, weights = (one.loss_fn_inputs[name].data for name in ("target_tokens", "weights"))
+    kept = [int(token) for token, weight in zip(targets, weights, strict=True) if weight]
+    text = re.sub(r"<tool_call>.*?</tool_call>|<think>.*?</think>", "", tokenizer.decode(kept), flags=re.DOTALL)
+    return re.sub(r"<\|im_end\|>|\s", "", text)
+
+
+def test_a_message_must_be_marked_where_only_marked_ones_are_trained(tmp_path: Path, tokenizer: Any) -> None:
+    with pytest.raises(DataError, match="no assistant message to train on: none is marked trainable"):
+        load_supervised(str(write(tmp_path, CHAT)), tokenizer, 512, truncate=True, train_on_what="customized")
+
+
+def test_all_bad_rows_are_told_by_kind(tmp_path: Path, tokenizer: Any) -> None:
+    path = str(write(tmp_path, CHAT, *[b"{"] * 11, {"text": "x"}, chat(user())))
+    with pytest.raises(DataError) as caught:
+        load_supervised(path, tokenizer, 512, truncate=True)
+    *named, rest, total = str(caught.value).splitlines()
+    assert len(named) == 10
+    assert rest == "and 3 more, which ftsim data check names"
+    assert total.startswith("13 rows are bad (empty 1, form 1, json 11): mend them, or leave them out")
 
 
 def test_only_the_completion_of_a_conversational_prompt_is_trained(tmp_path: Path, tokenizer: Any) -> None:

@@ -186,3 +186,15 @@ def test_a_turn_that_is_not_rendered_after_its_prompt_is_refused_by_its_place(to
         ValueError, match=r"f\.jsonl, line 3: the chat template does not render message 1 after its own"
     ):
         Turns(tokenizer).examples(row)
+
+
+def test_a_template_that_leaves_the_tools_out_is_told_although_a_message_names_one(tokenizer: Any) -> None:
+    row = Conversation(
+        "f.jsonl, line 3",
+        read_messages([{"role": "user", "content": "Use tide."}, {"role": "assistant", "content": "b"}]),
+        tools=[{"type": "function", "function": {"name": "tide"}}],
+    )
+    turns = Turns(with_template(tokenizer, "turns that extend each other"))
+    for read in (turns.examples, turns.prompt_tokens):
+        with pytest.raises(ValueError, match=r"^f\.jsonl, line 3: .* leaves out the row's tools"):
+            read(row)
