@@ -60,9 +60,11 @@ def test_a_field_is_taken_or_refused_by_its_name(
     if taken:
         assert getattr(recipe.Config(**REQUIRED, **given), name) == given[name] != getattr(recipe.Config, name, None)
         return
-    for make in (lambda: recipe.Config(**REQUIRED, **given), lambda: overrides.build(recipe.Config, REQUIRED | given)):
-        with pytest.raises(ConfigError, match=rf"^{name} .{{30,}}"):
-            make()
+    refusal = rf"^{name} .{{30,}}"
+    with pytest.raises(ConfigError, match=refusal):
+        recipe.Config(**REQUIRED, **given)
+    with pytest.raises(ConfigError, match=refusal):
+        overrides.build(recipe.Config, REQUIRED | given)
 
 
 def test_what_is_refused_elsewhere_is_taken_somewhere() -> None:
@@ -73,4 +75,4 @@ def test_what_is_refused_elsewhere_is_taken_somewhere() -> None:
 
 def test_a_field_that_nobody_knows_is_python_s_to_refuse() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rat'"):
-        sft_loop.Config(**REQUIRED, learning_rat=1.0)
+        sft_loop.Config(**REQUIRED | {"learning_rat": 1.0})
