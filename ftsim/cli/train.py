@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 RECIPES = "ftsim.training.recipes"
 BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
-DATA_SETS = {"sft": "chat", "dpo": "preference", "orpo": "preference", "rl": "rl-copy", "igpo": "search"}
+DATA_SETS = {
+    "sft": "chat", "dpo": "preference", "orpo": "preference", "rl": "rl-copy", "async_rl": "rl-copy", "igpo": "search",
+}  # fmt: skip
 """Shipped data per recipe: NAME-train, and NAME-eval where the recipe evaluates."""
 DEFAULTS: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 1e-3, "eval_interval": 10},
     "dpo": {"learning_rate": 3e-4, "eval_interval": 5},
     "orpo": {"learning_rate": 1e-3, "eval_interval": 5},
     "rl": {"learning_rate": 3e-3, "epochs": 2, "completions_per_prompt": 8, "max_completion_tokens": 16},
+    "async_rl": {"learning_rate": 3e-3, "epochs": 2, "completions_per_prompt": 8, "max_completion_tokens": 16},
     "igpo": {"learning_rate": 3e-3, "completions_per_prompt": 8, "max_completion_tokens": 16},
 }
 """Settings that suit the small models better than a recipe's own defaults."""
@@ -62,7 +65,7 @@ def train(
     require("train", "recipes")
     if plot:
         require("plot", "pictures")
-    recipe = recipe.removesuffix("_loop")  # what the module is called
+    recipe = recipe.removesuffix("_loop").replace("-", "_")  # what the module is called
     if recipe not in names():
         fail(f"there is no recipe {recipe!r}; there are {', '.join(names())}", 2)
     if os.getcwd() not in sys.path:  # functions that settings name, found as by `python -m`

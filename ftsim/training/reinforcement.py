@@ -1,5 +1,6 @@
 """The steps of a recipe that trains on its own samples; the recipe says how a step is sampled and scored."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -33,16 +34,30 @@ class Scores:
     figures: dict[str, float]
 
 
-Collect = Callable[[TrainingClient, Policy, Sequence[Prompt], Step], Scores]
-"""(training client, policy on its deployment, all prompts, step) -> the samples of that step, scored."""
+class Rollout:
+    """The samples of a step, which may still be asked for; `scores` waits for them and scores them, once."""
+
+    def __init__(self, score: Callable[[], Scores], cancel: Callable[[], None] = lambda: None) -> None:
+        self._score, self.cancel = score, cancel
+        self._scores: Scores | None = None
+
+    def scores(self) -> Scores:
+        if self._scores is None:
+            self._scores = self._score()
+        return self._scores
+
+
+Collect = Callable[[TrainingClient, Policy, Sequence[Prompt], Step], Rollout]
+"""(training client, policy on its deployment, all prompts, step) -> the samples of that step, begun."""
 
 
 def sampling_recipe(
-    name: str, tokenizer: Tokenizer, collect: Collect, *, needs_truth: bool = False
+    name: str, tokenizer: Tokenizer, collect: Collect, *, needs_truth: bool = False, ahead: int | None = None
 ) -> Recipe[SamplingConfig, Prompt]:
     """Returns a recipe whose steps train on what `collect` samples; the recipe says how.
 
-    With `needs_truth` a row without `ground_truth` is a bad one.
+    With `needs_truth` a row without `ground_truth` is a bad one. `ahead` steps are sampled before they are trained;
+    None samples and trains in turn.
     """
 
     def load(config: SamplingConfig, max_seq_len: int, say: Say) -> Data[Prompt]:
@@ -63,8 +78,12 @@ def sampling_recipe(
 
     @contextmanager
     def learner(run: Run[SamplingConfig], data: Data[Prompt]) -> Iterator[Learner]:
-        with reference_model(run) as base, sampling_policy(run, name) as policy:
-            yield sampling_learner(run, data.train, policy, base, collect)
+        with (
+            reference_model(run) as base,
+            sampling_policy(run, name) as policy,
+            sampling_learner(run, data.train, policy, base, collect, ahead) as steps,
+        ):
+            yield steps
 
     def release(config: SamplingConfig, manager: Manager) -> None:
         if config.deployment_id is None:
@@ -104,24 +123,33 @@ def sampling_policy(run: Run[SamplingConfig], name: str) -> AbstractContextManag
     )
 
 
+@contextmanager
 def sampling_learner(
     run: Run[SamplingConfig],
     prompts: Sequence[Prompt],
     policy: Policy,
     base: TrainingClient | None,
     collect: Collect,
-) -> Learner:
-    """Returns steps that are each trained before the next is sampled.
+    ahead: int | None = None,
+) -> Iterator[Learner]:
+    """Yields steps of which `ahead` are sampled while an earlier one is trained; None samples and trains in turn.
 
     The deployment is synced wherever a checkpoint is saved, whatever the interval: a run that goes on from there has
-    no other policy to sample from.
+    no other policy to sample from. For the same reason no step behind a checkpoint is sampled before it. Which weights
+    sample a step follows from the plan alone: a sync waits for what is being sampled.
     """
     config, last = run.config, len(run.plan)
+    queue = RolloutQueue(
+        lambda step: collect(run.client, policy, prompts, step), run.plan, config.saved_steps(last), run.done
+    )
 
     def begin(step: Step, rate: float) -> Callable[[], Figures]:
         with run.watch("rollout"):
-            scores = collect(run.client, policy, prompts, step)
-        figures = take_step(config, run.client, base, scores.samples, rate, run.watch)
+            queue.run_ahead(step.index, ahead or 0)
+            scores, behind = queue.take(step.index)
+        figures = take_step(config, run.client, base, scores.samples, rate, run.watch, stale=behind > 0)
+        if ahead is not None:
+            figures["off_policy_steps"] = behind
         return lambda: scores.figures | figures
 
     def end(step: Step, saved: bool) -> None:
@@ -129,13 +157,53 @@ def sampling_learner(
         # Nothing samples after the last step, but an adapter's snapshot is what the final promotion takes. It comes
         # after the save: a finished run is known by a snapshot that is not older than its last state.
         if (config.lora_rank or number < last) and (saved or number % config.weight_sync.weight_sync_interval == 0):
+            with run.watch("rollout"):
+                queue.settle()
             with run.watch("sync"):
                 name = sync_name(config, run.checkpoints.phase, number)
                 policy.sync(name)
+            queue.version = number
             run.log.say(f"weights {name} are on the deployment")
         run.log.add({"step": number, "seconds": run.watch.seconds})
 
-    return Learner(begin, end=end)
+    with contextlib.closing(queue):
+        yield Learner(begin, end=end)
+
+
+class RolloutQueue:
+    """Steps that are sampled and not trained yet; `version` is the number of steps that the sampling policy has seen.
+
+    A step is begun no earlier than `ahead` steps before it is trained, and no earlier than the checkpoint before it.
+    """
+
+    def __init__(
+        self, begin: Callable[[Step], Rollout], plan: Sequence[Step], saved_steps: Sequence[int], done: int
+    ) -> None:
+        self._begin, self._plan, self._saved = begin, plan, saved_steps
+        self._next = self.version = done
+        self._begun: dict[int, tuple[Rollout, int]] = {}
+
+    def run_ahead(self, done: int, ahead: int) -> None:
+        """Begin the steps that may be sampled once `done` steps are trained."""
+        until = min([step for step in self._saved if step > done] + [len(self._plan), done + ahead + 1])
+        for index in range(self._next, until):
+            self._begun[index] = (self._begin(self._plan[index]), self.version)
+        self._next = max(self._next, until)
+
+    def take(self, index: int) -> tuple[Scores, int]:
+        """Returns the samples of a step, and how many steps the policy that sampled them is behind."""
+        rollout, version = self._begun.pop(index)
+        return rollout.scores(), index - version
+
+    def settle(self) -> None:
+        """Wait for all that was begun: the weights may change then."""
+        for rollout, _ in self._begun.values():
+            rollout.scores()
+
+    def close(self) -> None:
+        """Cancel what nobody is going to train."""
+        for rollout, _ in self._begun.values():
+            rollout.cancel()
 
 
 def take_step(
@@ -145,22 +213,29 @@ def take_step(
     samples: Sequence[Scored],
     rate: float,
     watch: Stopwatch,
+    *,
+    stale: bool = False,
 ) -> dict[str, Any]:
-    """Take one optimizer step on `samples` and return its figures; without samples there is no gradient, no step."""
+    """Take one optimizer step on `samples` and return its figures; without samples there is no gradient, no step.
+
+    `stale` samples are of a policy before the one that is trained: the divergence from the base model is then asked of
+    the trainer, while the ratios of the loss stay those to the policy that sampled.
+    """
     if not samples:
         return {"loss": None, "tokens": 0}
     figures: dict[str, Any] = {}
-    logprobs = None
+    logprobs = own = None
     if config.temperature != 1:
         with watch("train"):
             samples = under_policy(client, samples)
     if base is not None:
         with watch("reference"):
             logprobs = completion_logprobs(base, [one.sample for one in samples])
-        figures["kl"] = kl_estimate(samples, logprobs)
+            own = completion_logprobs(client, [one.sample for one in samples]) if stale else None
+        figures["kl"] = kl_estimate(samples, logprobs, own)
     loss, settings = POLICY_LOSSES[config.policy_loss]
     with watch("train"):
-        data = policy_data(samples, logprobs, config.kl_beta)
+        data = policy_data(samples, logprobs, config.kl_beta, own)
         sums, update = submit(client, [data], loss, rate, config, {**settings, **config.loss_config}).result()
     tokens = sum(len(one.sample.tokens) for one in samples)
     figures |= {"loss": sums["loss:sum"] / tokens, "tokens": tokens}

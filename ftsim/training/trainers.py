@@ -30,7 +30,7 @@ def connect() -> sdk.TrainerJobManager:
 
 def job_id_for(recipe: str, log_path: str | os.PathLike[str]) -> str:
     """Returns the id of the job that belongs to `log_path`, the same in every process, so that create is idempotent."""
-    return f"{recipe}-{hashlib.sha256(os.path.realpath(log_path).encode()).hexdigest()[:24]}"
+    return f"{recipe.replace('_', '-')}-{hashlib.sha256(os.path.realpath(log_path).encode()).hexdigest()[:24]}"
 
 
 def context_length(manager: Manager, config: RunConfig) -> int:

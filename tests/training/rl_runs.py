@@ -22,7 +22,7 @@ from tests.training.runs import files, rows, running
 
 STEPS = 6
 BASE = "accounts/fireworks/models/qwen3-8b"
-DATA = {"rl": "rl-copy-train", "igpo": "search-train"}
+DATA = {"rl": "rl-copy-train", "async_rl": "rl-copy-train", "igpo": "search-train"}
 
 
 def name_of(recipe: ModuleType) -> str:

@@ -8,7 +8,7 @@ import pytest
 from ftsim.cli import overrides
 from ftsim.training.config_forms import ELSEWHERE
 from ftsim.training.errors import ConfigError
-from ftsim.training.recipes import dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
+from ftsim.training.recipes import async_rl_loop, dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
 from ftsim.training.utils import DeployConfig, InfraConfig, TrainerConfig, WeightSyncConfig
 
 REQUIRED: dict[str, Any] = {
@@ -18,7 +18,7 @@ REQUIRED: dict[str, Any] = {
     "tokenizer_model": "t",
 }
 BATCHES = (sft_loop, dpo_loop, orpo_loop)
-SAMPLING = (rl_loop, igpo_loop)
+SAMPLING = (rl_loop, async_rl_loop, igpo_loop)
 ALL = (*BATCHES, *SAMPLING)
 NONE: tuple[ModuleType, ...] = ()
 
@@ -32,7 +32,7 @@ TABLE: list[tuple[str, dict[str, Any], tuple[ModuleType, ...]]] = [
     ("lora_rank", {"lora_rank": 4}, ALL),
     # November: renamed
     ("dcp_save_interval", {"dcp_save_interval": 10}, ALL),
-    ("weight_sync_interval", {"weight_sync_interval": 3}, SAMPLING),
+    ("weight_sync_interval", {"weight_sync_interval": 2}, SAMPLING),
     ("weight_sync_before_training", {"weight_sync_before_training": True}, SAMPLING),
     ("weight_sync_timeout", {"weight_sync_timeout": 9}, SAMPLING),
     ("trainer", {"trainer": TrainerConfig(training_shape_id="s")}, ALL),

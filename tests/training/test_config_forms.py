@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ftsim.training.errors import ConfigError
-from ftsim.training.recipes import dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
+from ftsim.training.recipes import async_rl_loop, dpo_loop, igpo_loop, orpo_loop, rl_loop, sft_loop
 from ftsim.training.utils import DeployConfig, InfraConfig, TrainerConfig, WeightSyncConfig
 
 REQUIRED: dict[str, Any] = {
@@ -16,13 +16,13 @@ REQUIRED: dict[str, Any] = {
     "dataset": "d.jsonl",
     "tokenizer_model": "t",
 }
-ALL = (sft_loop, dpo_loop, orpo_loop, rl_loop, igpo_loop)
-SAMPLING = (rl_loop, igpo_loop)
+ALL = (sft_loop, dpo_loop, orpo_loop, rl_loop, async_rl_loop, igpo_loop)
+SAMPLING = (rl_loop, async_rl_loop, igpo_loop)
 SHAPE = "accounts/fireworks/trainingShapes/qwen3-8b-128k-h200"
 # November's form, April's form, and the recipes that have both.
 PAIRS: list[tuple[dict[str, Any], dict[str, Any], tuple[ModuleType, ...]]] = [
     ({"dcp_save_interval": 10}, {"weight_sync": WeightSyncConfig(dcp_save_interval=10)}, ALL),
-    ({"weight_sync_interval": 3}, {"weight_sync": WeightSyncConfig(weight_sync_interval=3)}, SAMPLING),
+    ({"weight_sync_interval": 2}, {"weight_sync": WeightSyncConfig(weight_sync_interval=2)}, SAMPLING),
     (
         {"weight_sync_before_training": True},
         {"weight_sync": WeightSyncConfig(weight_sync_before_training=True)},

@@ -48,7 +48,11 @@ def rl_step(stand: Stand) -> Iterator[Result]:
         for step in plan[:RL_STEPS]:
             watch = Stopwatch()
             with watch("rollout"):
-                groups = rl_loop.roll_out(config, policy, tokenizer, prompts, step, lambda text, row: float(len(text)))
+                asked = [(row, prompts[row]) for row in step.micro_batches[0]]
+                samples = rl_loop.begin_groups(config, policy, tokenizer, asked, step).samples()
+                groups = rl_loop.paid_groups(
+                    config, samples, [prompt for _, prompt in asked], lambda text, row: float(len(text))
+                )
             scored = [
                 Scored(sample, advantage)
                 for group in groups

@@ -17,7 +17,7 @@ from ftsim.training.data.supervised import load_tokenizer
 from ftsim.training.errors import ConfigError
 from ftsim.training.loop import Recipe, Result, run
 from ftsim.training.recipes import rl_loop
-from ftsim.training.reinforcement import Scores, sampling_recipe
+from ftsim.training.reinforcement import Rollout, Scores, sampling_recipe
 from ftsim.training.sampling.advantages import Scored, discounted, normalised
 from ftsim.training.sampling.environments import Environment, search
 from ftsim.training.sampling.episodes import information_gains, play
@@ -67,7 +67,10 @@ def recipe(
     keep = filter_fn or resolve(config.filter_fn, "filter_fn")
     tokenizer = load_tokenizer(config.tokenizer_model, config.tokenizer_revision)
 
-    def collect(client: TrainingClient, policy: Policy, prompts: Sequence[Prompt], step: Step) -> Scores:
+    def collect(client: TrainingClient, policy: Policy, prompts: Sequence[Prompt], step: Step) -> Rollout:
+        return Rollout(lambda: play_and_score(client, policy, prompts, step))
+
+    def play_and_score(client: TrainingClient, policy: Policy, prompts: Sequence[Prompt], step: Step) -> Scores:
         """Play a group of episodes per prompt and score every turn against all turns of its group."""
         count = config.completions_per_prompt
         episodes = play(config, policy, tokenizer, prompts, step, world)

@@ -108,36 +108,44 @@ def under_policy(client: TrainingClient, scored: Sequence[Scored]) -> list[Score
 
 
 def policy_data(
-    scored: Sequence[Scored], reference: Sequence[Sequence[float]] | None = None, kl_beta: float = 0.0
+    scored: Sequence[Scored],
+    reference: Sequence[Sequence[float]] | None = None,
+    kl_beta: float = 0.0,
+    own: Sequence[Sequence[float]] | None = None,
 ) -> list[Any]:
     """Returns the datums of a policy loss; prompt positions have advantage 0 and so no part in it.
 
-    With a reference model's log-probabilities every token's advantage is lowered by kl_beta * (old - reference). Under
-    the policy that sampled them, the gradient this adds is that of the Kullback-Leibler divergence per token.
+    With a reference model's log-probabilities every token's advantage is lowered by kl_beta * (own - reference), where
+    `own` are those of the policy that is trained; None when that is the policy that sampled. The gradient this adds is
+    that of the Kullback-Leibler divergence per token.
     """
-    references = reference if reference is not None else [one.sample.logprobs for one in scored]
-    return [_datum(one, logprobs, kl_beta) for one, logprobs in zip(scored, references, strict=True)]
+    sampled = [one.sample.logprobs for one in scored]
+    policy, references = own or sampled, reference if reference is not None else own or sampled
+    return [_datum(*each, kl_beta) for each in zip(scored, policy, references, strict=True)]
 
 
-def kl_estimate(scored: Sequence[Scored], reference: Sequence[Sequence[float]]) -> float:
-    """Returns the mean of old - reference over the sampled tokens, in nats.
+def kl_estimate(
+    scored: Sequence[Scored], reference: Sequence[Sequence[float]], own: Sequence[Sequence[float]] | None = None
+) -> float:
+    """Returns the mean of own - reference over the sampled tokens, in nats; `own` as in `policy_data`.
 
-    An unbiased estimate of the divergence for what was sampled at temperature 1 by the policy that `old` is of; at
-    another temperature, the mean over what that favours.
+    An unbiased estimate of the divergence for what was sampled at temperature 1 by the policy that `own` is of; at
+    another temperature, or from another policy, the mean over what that favours.
     """
+    policy = own or [one.sample.logprobs for one in scored]
     gaps = [
-        old - reference_logprob
-        for one, theirs in zip(scored, reference, strict=True)
-        for old, reference_logprob in zip(one.sample.logprobs, theirs, strict=True)
+        mine - reference_logprob
+        for ours, theirs in zip(policy, reference, strict=True)
+        for mine, reference_logprob in zip(ours, theirs, strict=True)
     ]
     return math.fsum(gaps) / len(gaps) if gaps else 0.0
 
 
-def _datum(one: Scored, reference: Sequence[float], kl_beta: float) -> Any:
+def _datum(one: Scored, own: Sequence[float], reference: Sequence[float], kl_beta: float) -> Any:
     sample = one.sample
     tokens = [*sample.prompt, *sample.tokens]
     before = [0.0] * (len(sample.prompt) - 1)
-    gaps = [old - reference_logprob for old, reference_logprob in zip(sample.logprobs, reference, strict=True)]
+    gaps = [mine - reference_logprob for mine, reference_logprob in zip(own, reference, strict=True)]
     advantages = before + [one.advantage - kl_beta * gap for gap in gaps]
     length = len(tokens) - 1
     return types.Datum(

@@ -196,6 +196,58 @@ def sampling_seed(seed: int, *place: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
+class Sampling:
+    """Completions that were asked for; `samples` waits for them."""
+
+    def __init__(self, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]) -> None:
+        self._tokenizer = tokenizer
+        self._prompts = prompts
+        self.futures: list[Future[Any]] = []
+
+    def samples(self) -> list[Sample]:
+        """Returns the completions in the order asked; the first that fails cancels the others."""
+        try:
+            answers = [future.result() for future in self.futures]
+        except BaseException:
+            self.cancel()
+            raise
+        return [self._sample(prompt, *answer.sequences) for prompt, answer in zip(self._prompts, answers, strict=True)]
+
+    def cancel(self) -> None:
+        for future in self.futures:
+            future.cancel()
+
+    def _sample(self, prompt: Sequence[int], sequence: Any) -> Sample:
+        text = self._tokenizer.decode(list(sequence.tokens), skip_special_tokens=True)
+        return Sample(
+            prompt, list(sequence.tokens), list(sequence.logprobs), text, finished=sequence.stop_reason == "stop"
+        )
+
+
+def begin_sampling(
+    client: SamplingClient,
+    tokenizer: Tokenizer,
+    requests: Sequence[tuple[Sequence[int], int]],
+    *,
+    max_tokens: int,
+    temperature: float,
+) -> Sampling:
+    """Ask for one completion per (prompt tokens, seed), all at once.
+
+    Log-probabilities are those of the distribution that was sampled from: the policy's own at temperature 1 alone. No
+    token is cut off (top_p 1, no top_k), which would shift them as well.
+    """
+    sampling = Sampling(tokenizer, [prompt for prompt, _ in requests])
+    try:
+        for prompt, seed in requests:
+            params = types.SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
+            sampling.futures.append(client.sample(types.ModelInput.from_ints(list(prompt)), 1, params))
+    except BaseException:
+        sampling.cancel()
+        raise
+    return sampling
+
+
 def sample_all(
     client: SamplingClient,
     tokenizer: Tokenizer,
@@ -204,25 +256,5 @@ def sample_all(
     max_tokens: int,
     temperature: float,
 ) -> list[Sample]:
-    """One completion per (prompt tokens, seed), all at once, in the order asked.
-
-    Log-probabilities are those of the distribution that was sampled from: the policy's own at temperature 1 alone. No
-    token is cut off (top_p 1, no top_k), which would shift them as well.
-    """
-    futures: list[Future[Any]] = []
-    try:
-        for prompt, seed in requests:
-            params = types.SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
-            futures.append(client.sample(types.ModelInput.from_ints(list(prompt)), 1, params))
-        answers = [future.result() for future in futures]
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
-    samples = []
-    for (prompt, _), answer in zip(requests, answers, strict=True):
-        (sequence,) = answer.sequences
-        text = tokenizer.decode(list(sequence.tokens), skip_special_tokens=True)
-        finished = sequence.stop_reason == "stop"
-        samples.append(Sample(prompt, list(sequence.tokens), list(sequence.logprobs), text, finished))
-    return samples
+    """As `begin_sampling`; waits for the completions and returns them in the order asked."""
+    return begin_sampling(client, tokenizer, requests, max_tokens=max_tokens, temperature=temperature).samples()
