@@ -126,10 +126,12 @@ def test_what_is_sampled_comes_from_the_policy_that_is_trained(
     gaps: list[float] = []
     take_step = reinforcement.take_step
 
-    def compare(config: Any, client: Any, base: Any, samples: Any, rate: float, watch: Any) -> dict[str, Any]:
+    def compare(
+        config: Any, client: Any, base: Any, samples: Any, rate: float, watch: Any, **more: Any
+    ) -> dict[str, Any]:
         for one, trained in zip(samples, completion_logprobs(client, [it.sample for it in samples]), strict=True):
             gaps.extend(abs(a - b) for a, b in zip(one.sample.logprobs, trained, strict=True))
-        return take_step(config, client, base, samples, rate, watch)
+        return take_step(config, client, base, samples, rate, watch, **more)
 
     monkeypatch.setattr(reinforcement, "take_step", compare)
     with emulator.quirks.set("hotload.lag_s", 0.5):
