@@ -5,7 +5,7 @@ import contextlib
 import socket
 import sys
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -66,7 +66,18 @@ class _Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.access_log = False
         self.heard = self.loop.time()
+        self.requests = 0
+        """How many requests have begun."""
         self._refuses = False
+
+    def on_message_begin(self) -> None:
+        self.requests += 1
+        super().on_message_begin()
+
+    @property
+    def newest_path(self) -> str:
+        """The path of the newest request, "" while it is not known."""
+        return str(self.scope.get("path", "")) if self.requests else ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -105,6 +116,21 @@ class _Protocol(HttpToolsProtocol):
             silent = waits and now - self.heard > limits.BODY_S.value
         if silent and not self.transport.is_closing():
             self.transport.abort()
+
+
+def nobody_else(connections: Iterable[object], client: object, part: str) -> bool:
+    """Tell whether only the connection from `client` is used for paths that hold `part`, and not for the first time.
+
+    A connection that has asked for nothing yet may be about to.
+    """
+    known = False
+    for connection in connections:
+        assert isinstance(connection, _Protocol)
+        if connection.client == client:
+            known = connection.requests > 1
+        elif not connection.newest_path or part in connection.newest_path:
+            return False
+    return known
 
 
 class Listener(uvicorn.Server):

@@ -178,8 +178,12 @@ def join_server(
 
 
 def default_server_command(state_dir: Path) -> list[str]:
-    """The server process: announces itself in the state folder and stops when its clients have gone."""
-    return [sys.executable, "-m", "ftsim", "serve", "--state-dir", str(state_dir), "--port", "0", "--until-deserted"]
+    """The server process: announces itself in the state folder and stops when its clients have gone.
+
+    It imports torch while the program imports what it needs, and not when the program waits for its first trainer.
+    """
+    words = ["serve", "--state-dir", str(state_dir), "--port", "0", "--warm", "--until-deserted"]
+    return [sys.executable, "-m", "ftsim", *words]
 
 
 def _answers(record: ServerRecord) -> bool:

@@ -14,6 +14,8 @@ from emulator.platform.deployments.completions import Completions, Target, failu
 
 SIBLINGS_S = 0.02
 """A seeded request stays in flight for at least so long, so that the siblings sent along with it still meet it."""
+ALONE_S = 0.003
+"""The same where nobody else is connected: the time in which another connection would be seen."""
 
 PAUSE_S = 0.02
 """Between two looks at the news: tokens that come faster than anybody reads share a write, which costs most."""
@@ -44,9 +46,20 @@ class Live:
     """
 
     def __init__(
-        self, completions: Completions, on: Target, asked: Sequence[GenerateRequest], key: bytes, *, told: bool
+        self,
+        completions: Completions,
+        on: Target,
+        asked: Sequence[GenerateRequest],
+        key: bytes,
+        *,
+        told: bool,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Start one choice per element of `asked`; with `told` tokens are news, otherwise only finished choices are."""
+        """Start one choice per element of `asked`; with `told` tokens are news, otherwise only finished choices are.
+
+        `alone` says whether nobody but this request's client is connected who might send a sibling.
+        """
+        self._alone = alone
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._over = asyncio.Event()
@@ -95,8 +108,14 @@ class Live:
     async def release(self) -> None:
         """Leave the flight of equal requests, once siblings have had the time to join it."""
         if self._seeded:
-            await asyncio.sleep(max(0.0, SIBLINGS_S - (Clock.elapsed() - self._began)))
+            await self._until(ALONE_S)
+            if not self._alone():
+                await self._until(SIBLINGS_S)
         self._flight.close()
+
+    async def _until(self, seconds: float) -> None:
+        """Wait until it is so long since the request began."""
+        await asyncio.sleep(max(0.0, seconds - (Clock.elapsed() - self._began)))
 
     def leave(self) -> None:
         """Close since nobody waits any more, and end whoever asks for news."""

@@ -17,6 +17,7 @@ from emulator.core import limits
 from emulator.core.errors import InvalidArgument, NotFound, PlatformError
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, spellings
 from emulator.http.inference.live import ChoiceFinished, Live
+from emulator.http.listener import nobody_else
 from emulator.http.web import Reply, at_end, caller, platform_of, request_id
 from emulator.platform.deployments.completions import Target
 from emulator.quirks import deployments
@@ -204,7 +205,14 @@ def begin(
         )
     key = hashlib.sha256(orjson.dumps([caller(request), raw], option=orjson.OPT_SORT_KEYS)).digest()
     each = [one for one in asked for _ in range(sent.n)]
-    return Live(platform_of(request).completions, on, each, key, told=sent.stream)
+    return Live(platform_of(request).completions, on, each, key, told=sent.stream, alone=lambda: _alone(request))
+
+
+def _alone(request: Request) -> bool:
+    """Say whether only this client's connection has asked for completions; never so without a socket."""
+    connections = getattr(request.app.state, "connections", ())
+    client = None if request.client is None else tuple(request.client)
+    return nobody_else(connections, client, "completions")
 
 
 async def finished(request: Request, live: Live) -> list[Generation]:
