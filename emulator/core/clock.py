@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -61,6 +61,11 @@ class Clock:
 
     elapsed = staticmethod(time.perf_counter)
     """Seconds of a timer that no test moves, for measured durations only."""
+
+
+def each_rfc3339(moments: Iterable[int], digits: int = 6) -> list[str]:
+    """Write each of these as `rfc3339` does."""
+    return [rfc3339(moment, digits) for moment in moments]
 
 
 def rfc3339(moment: int, digits: int = 6) -> str:

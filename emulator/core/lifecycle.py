@@ -147,10 +147,7 @@ class Life(Generic[R]):
         if entity.pending is not None:
             self._changes.settle(entity, look=look)
         idle = self._idle_s(entity)
-        if (
-            idle
-            and entity.running
-            and self._clock.now() > max(entity.last_activity, self._started) + int(idle * SECOND)
-        ):
+        quiet_since = max(entity.last_activity, self._started)
+        if idle and self._clock.now() > quiet_since + int(idle * SECOND) and entity.running:
             self._stop_idle(entity)
         return True

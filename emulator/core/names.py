@@ -74,25 +74,26 @@ class CheckpointScope:
     run: str = ""
 
     @cached_property
-    def _parts(self) -> OwnerName:
+    def lister(self) -> OwnerName:
+        """The job or training session that lists them."""
         return OwnerName.parse(self.owner)
 
     @property
     def account(self) -> str:
-        return self._parts.account
+        return self.lister.account
 
     @property
     def owner_id(self) -> str:
         """The short id of the job or training session."""
-        return self._parts.id
+        return self.lister.id
 
     def subject(self, name: str) -> Subject:
         """Say what the quirks of a save of this name are selected by."""
-        return Subject(account=self._parts.account, job=self._parts.id, checkpoint=name)
+        return Subject(account=self.lister.account, job=self.lister.id, checkpoint=name)
 
-    def ids(self, name: str) -> tuple[str, ...]:
-        """The ids that a save of this name may be listed under: with a dash, or a colon as older planes wrote it."""
-        return (f"{self.run}-{name}", f"{self.run}:{name}") if self.run else (name,)
+    def ids(self, *names: str) -> list[tuple[str, ...]]:
+        """The ids that saves of these names may be listed under: with a dash, then with a colon as older planes did."""
+        return [tuple(f"{self.run}{sign}{name}" for name in names) for sign in "-:"] if self.run else [names]
 
     def path(self, name: str) -> str:
         """Build the path that a save answers, and load_weights takes."""
@@ -122,8 +123,14 @@ def check_dns_label(identifier: str, what: str) -> str:
     return identifier
 
 
+def split_output(name: str, rule: str = "sdk") -> tuple[str, str]:
+    """Account and id of the model that a promotion is to make; `rule` is `sdk` or `dns_label` (FAILURES D4)."""
+    account, identifier = split_resource(name, "models")
+    return account, check_model_id(identifier, rule)
+
+
 def check_model_id(identifier: str, rule: str = "sdk") -> str:
-    """The output model id of a promotion; `rule` is `sdk` or `dns_label` (FAILURES D4)."""
+    """The id of a model that somebody makes; `rule` is `sdk` or `dns_label` (FAILURES D4)."""
     if rule == "dns_label":
         return check_dns_label(identifier, "model id")
     if not _MODEL_ID.fullmatch(identifier):

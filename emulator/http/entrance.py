@@ -64,14 +64,18 @@ class Layers:
         self._journal = journal
         self._guard = guard
         self._faults = app if faults is None else faults(app)
+        self._retired = frozenset[str]() if guard is None else guard.retired
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif scope["path"].startswith("/_ftsim/") or (self._guard is not None and self._guard.is_of_the_past(scope)):
+        elif scope["path"].startswith("/_ftsim/") or self._is_of_the_past(scope):
             await self._admit(scope, receive, send)  # neither what a test sets and looks at, nor what another one asks
         else:
             await self._record(scope, receive, send)
+
+    def _is_of_the_past(self, scope: "Scope") -> bool:
+        return bool(self._retired) and self._guard is not None and self._guard.is_of_the_past(scope)
 
     async def _record(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Write down the request and its answer; what passes is untouched."""
@@ -80,12 +84,14 @@ class Layers:
         CURRENT.set(exchange)
         endings: list[Callable[[], None]] = []
         scope["endings"] = endings
-        exchange.request_type = _content_type(scope["headers"])
+        exchange.request_type = _header(scope["headers"], b"content-type")
 
         async def speak(message: "Message") -> None:
             if message["type"] == "http.response.start":
-                journal.tells(exchange, message["status"])
-                exchange.response_type = _content_type(message.get("headers", ()))
+                headers = message.get("headers", ())
+                exchange.status, exchange.response_type = message["status"], _header(headers, b"content-type")
+                if not _header(headers, b"content-length"):  # the first piece of a stream may come much later
+                    journal.tells(exchange)
             elif message["type"] == "http.response.body":
                 # Closed before it is out: whoever has the answer may read the journal at once.
                 journal.answered(exchange, message.get("body", b""), last=not message.get("more_body"))
@@ -106,13 +112,12 @@ class Layers:
         """Answer a request that the guard lets in, or its refusal; reading raises PayloadTooLarge, Unavailable."""
         guard, app, share = self._guard, self._app, None
         if guard is not None:
-            refused = guard.refusal(scope)
+            refused, share = guard.judge(scope)
             if exchange is not None:
                 exchange.account = scope.get("account", "")
             if refused is not None:
                 await refused(scope, receive, send)
                 return
-            share = guard.share(scope)
             app = app if guard.quirks.quiet else self._faults
         journal = self._journal
 
@@ -132,10 +137,13 @@ class Layers:
                 share.close()
 
 
-def _content_type(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> str:
-    """Header names are lower-case, in what a server hands in and in what an app hands out (ASGI)."""
+def _header(headers: "list[tuple[bytes, bytes]] | tuple[()]", wanted: bytes) -> str:
+    """The value of a header, "" without it.
+
+    Names are lower-case, in what a server hands in and in what an app hands out (ASGI).
+    """
     for name, value in headers:
-        if name == b"content-type":
+        if name == wanted:
             return value.decode("latin-1")
     return ""
 

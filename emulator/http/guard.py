@@ -1,7 +1,7 @@
 """Judges every request: who is asking (WIRE 1.1), whose resource it is, and how long its body may be."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from emulator.core.endpoints import ENDPOINTS, Callers, pattern
 from emulator.core.errors import PermissionDenied, PlatformError, Unauthenticated
 from emulator.core.keys import Keys
 from emulator.core.names import Subject
-from emulator.http.budget import Budget, Share
+from emulator.http.budget import SMALL, Budget, Share
 from emulator.http.web import Reply, refusal
 from emulator.quirks import calls
 from emulator.quirks.engine import Quirks
@@ -42,37 +42,34 @@ class Guard:
         """
         self._hosts = frozenset(host.lower() for host in hosts)
         self._keys = keys
-        self._retired = keys.retired if isinstance(keys, Keys) else frozenset[str]()
+        self.retired: Set[str] = keys.retired if isinstance(keys, Keys) else frozenset[str]()
+        """Keys that were good before a reset."""
         self.quirks = quirks
         self._budget = Budget(body_limit)
 
-    def refusal(self, scope: Scope) -> Reply | None:
-        """The answer to a request that is not let in; None for one that is, whose account is noted."""
+    def judge(self, scope: Scope) -> tuple[Reply | None, Share | None]:
+        """The answer to a request that is not let in; or None for one that is, whose account is noted.
+
+        With it the counter of its body, None where the body is short, or may be as long as it likes.
+        """
         try:
-            self._admit(scope)
+            return None, self._admit(scope)
         except PlatformError as refused:
-            return refusal(scope, refused.http, refused.envelope())
-        return None
+            return refusal(scope, refused.http, refused.envelope()), None
 
     def is_of_the_past(self, scope: Scope) -> bool:
         """Say whether a request comes from a client that a reset has cut off: its key was good once."""
-        if not self._retired:
-            return False
         headers = dict(scope["headers"])
         if self._key(headers) is not None:
             return False
         sent = (headers.get(b"x-api-key", b""), headers.get(b"authorization", b"").removeprefix(b"Bearer ").strip())
-        return any(key.decode("latin-1").removeprefix("tml-") in self._retired for key in sent)
+        return any(key.decode("latin-1").removeprefix("tml-") in self.retired for key in sent)
 
-    def share(self, scope: Scope) -> Share | None:
-        """Return the counter of the body of a request that was let in; None where it may be as long as it likes."""
-        return None if scope["path"] in UNLIMITED else self._budget.share()
-
-    def _admit(self, scope: Scope) -> None:
+    def _admit(self, scope: Scope) -> Share | None:
         path, headers = scope["path"], dict(scope["headers"])
         self._check_origin(headers)
         if path in OPEN or (b"signature=" in scope["query_string"] and any(one.fullmatch(path) for one in _SIGNED)):
-            return
+            return self._share(path, headers)
         key = self._key(headers)
         account = None if key is None else self._keys[key]
         if account is None:
@@ -85,9 +82,18 @@ class Guard:
             owner = match[1] or match[2]
             if owner != account and not (owner in READABLE and scope["method"] in ("GET", "HEAD")):
                 raise PermissionDenied(f"this key belongs to account {account!r}, not to {owner[:64]!r}")
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._budget.body_limit and path not in UNLIMITED:
+        return self._share(path, headers)
+
+    def _share(self, path: str, headers: Mapping[bytes, bytes]) -> Share | None:
+        """The counter of a body that may become long; the server reads no more of one than its announced length."""
+        if path in UNLIMITED:
+            return None
+        announced = headers.get(b"content-length", b"")
+        length = int(announced) if announced.isdigit() else None
+        if length is not None and length > self._budget.body_limit:
             raise self._budget.too_long()
+        bodiless = length is None and b"transfer-encoding" not in headers
+        return None if bodiless or (length is not None and length <= SMALL) else self._budget.share()
 
     def _key(self, headers: Mapping[bytes, bytes]) -> str | None:
         """The known key that the request carries; trainers get X-API-Key only, old clients send both (WIRE 2.1, 7)."""

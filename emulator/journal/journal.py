@@ -157,12 +157,13 @@ class Journal:
         exchange.request_size += len(chunk)
         exchange.request = self._more(exchange, exchange.request, chunk)
 
-    def tells(self, exchange: Exchange, status: int) -> None:
-        exchange.status = status
+    def tells(self, exchange: Exchange) -> None:
+        """The answer begins."""
         exchange.told = next(self._numbers)
 
     def answered(self, exchange: Exchange, chunk: bytes, *, last: bool = False) -> None:
-        """Keep a piece of the answer; the `last` one ends the exchange."""
+        """Keep a piece of the answer; the first one begins it, the `last` one ends the exchange."""
+        exchange.told = exchange.told or next(self._numbers)
         if chunk:
             exchange.response_size += len(chunk)
             exchange.response = self._more(exchange, exchange.response, chunk)
@@ -172,8 +173,8 @@ class Journal:
     def close(self, exchange: Exchange) -> None:
         exchange.seconds = self._clock.elapsed() - exchange._started
         exchange.ended = next(self._numbers)
-        address = f"{exchange.path}?{exchange.query}".encode()
-        if not self.redactor.finds(address, exchange.request, exchange.response):
+        texts = (f"{exchange.path}?{exchange.query}".encode(), exchange.request, exchange.response)
+        if not any(key in text for key in self.redactor.keys for text in texts):
             return
         known = self.redactor.known
         exchange.query = known(exchange.query.encode()).decode()

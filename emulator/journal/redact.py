@@ -81,15 +81,12 @@ class Redactor:
     """Replaces known keys, and whatever looks like one, by `[hidden]`."""
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._keys = sorted({key.encode() for key in keys if key}, key=len, reverse=True)
-
-    def finds(self, *raw: bytes) -> bool:
-        """Tell whether a known key is in one of these."""
-        return any(key in one for key in self._keys for one in raw)
+        self.keys = sorted({key.encode() for key in keys if key}, key=len, reverse=True)
+        """The known keys, the longest first."""
 
     def known(self, raw: bytes) -> bytes:
         """Without the known keys; cheap enough for every body."""
-        for key in self._keys:
+        for key in self.keys:
             if key in raw:
                 raw = raw.replace(key, HIDDEN)
         return raw

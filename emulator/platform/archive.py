@@ -28,8 +28,7 @@ from emulator.core.ids import Ids
 from emulator.journal import file as journal_file
 from emulator.platform.platform import Platform
 from emulator.state import references
-from emulator.state.blobs import Blobs
-from emulator.state.digests import RECORD
+from emulator.state.blobs import RECORD, Blobs
 from emulator.state.entities import (
     Checkpoint,
     Deployment,

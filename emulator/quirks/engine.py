@@ -37,6 +37,7 @@ SNAPSHOT = ("deployment", "checkpoint")
 """What a quirk can be selected by; a job is also a training session, a checkpoint also a snapshot's identity."""
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 def unknown(what: str, name: str, known: Iterable[str], where_listed: str = "") -> InvalidArgument:
@@ -196,6 +197,10 @@ class Quirks:
     def spend(self, quirk: str | Quirk[Any], subject: Subject | None = None, **known: str) -> Any:
         """Return the `value`, and use up one of the budget of the setting that answered."""
         return self._look(quirk, subject or Subject(**known), spend=True)
+
+    def both(self, first: Quirk[T], second: Quirk[U], subject: Subject, *, spend: bool = False) -> tuple[T, U]:
+        """Return the values of two quirks that decide one thing together."""
+        return self._look(first, subject, spend=spend), self._look(second, subject, spend=spend)
 
     def any_of(self, quirks: Collection[Quirk[Any]]) -> bool:
         """Say whether a setting exists for one of these quirks, or the platform's date has another value for it."""

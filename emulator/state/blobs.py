@@ -1,6 +1,7 @@
 """Folders that are buckets: a blob is written aside, fsynced, renamed into place; a torn one never appears.
 
-Nothing that is not known is deleted: what no row points at goes to `lost+found` beside the root.
+Nothing that is not known is deleted: what no row points at goes to `lost+found` beside the root. A digest of every file
+(XXH3, 128 bits) guards against damage, not against an enemy, who could change the row too.
 """
 
 import errno
@@ -12,12 +13,16 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from emulator.core.errors import StorageFailed
-from emulator.state.digests import RECORD, Digests, digests_of, files
+import xxhash
+
+from emulator.core.errors import Damaged, NotFound, StorageFailed
 
 SYNCING = 8
 """Files that are written to the disk at a time."""
 LOST = "lost+found"
+RECORD = ".ftsim.json"
+"""What a blob says of itself; no part of the checkpoint."""
+_CHUNK = 1 << 20
 
 
 class Blobs:
@@ -55,9 +60,14 @@ class Blobs:
     def exists(self, key: str) -> bool:
         return self.path(key).is_dir()
 
-    def checked(self, key: str, expected: Mapping[str, str], what: str) -> Path:
-        """The folder of a blob that holds what was saved, to the bit; raises Damaged. `what` names its row."""
+    def checked(self, key: str, expected: Mapping[str, str], what: str, gone: str) -> Path:
+        """The folder of a blob that holds what was saved, to the bit; raises NotFound with `gone`, or Damaged.
+
+        `what` names its row.
+        """
         folder = self.path(key)
+        if not folder.is_dir():
+            raise NotFound(gone)
         self.digests.check(folder, expected, what)
         return folder
 
@@ -157,14 +167,20 @@ class Blobs:
             moved.append(key)
         return moved
 
-    def copy_into(self, source: Path, staged: Path) -> None:
-        """Copy a blob's files into a staged folder, sharing disk blocks where the file system can."""
+    def staged_copy(self, source: Path) -> tuple[Path, dict[str, str]]:
+        """Copy a blob's files into a staged folder, sharing disk blocks where the file system can.
+
+        Returns the folder, and the digest of each file in it by its name.
+        """
+        staged = self.stage()
         try:
             for file in source.iterdir():
                 if file.is_file() and not file.is_symlink() and file.name != RECORD:
                     shutil.copyfile(file, staged / file.name)
         except OSError as error:
+            self.discard(staged)
             raise _explain(error, self.root) from error
+        return staged, self.digest(staged)
 
     def failure(self, error: OSError) -> StorageFailed:
         """Tell people about a write below the root that the disk did not take."""
@@ -230,3 +246,80 @@ def _explain(error: OSError, root: Path) -> StorageFailed:
     if error.errno == errno.ENOENT and not root.is_dir():
         return StorageFailed(f"the state folder of {root} is gone: stop this emulator and start it again")
     return StorageFailed(f"cannot write below {root}: {error.strerror or error}")
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """The files that a checkpoint consists of, by their relative names; links are not followed."""
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and path != folder / RECORD
+    }
+
+
+def digest(path: Path) -> str:
+    """The digest of one file's bytes."""
+    found = xxhash.xxh3_128()
+    buffer = memoryview(bytearray(_CHUNK))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            found.update(buffer[:size])
+    return found.hexdigest()
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """The digest of each file of a folder, by its relative name; raises OSError."""
+    return {name: digest(path) for name, path in files(folder).items()}
+
+
+class Digests:
+    """Checks files, each once as long as nobody writes to it: inode, size and time of change say so."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int, int, str]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, path: Path) -> str:
+        """The digest of a file as it is now; raises OSError."""
+        stamp = _stamp(path)
+        with self._lock:
+            known = self._known.get(str(path))
+        if known is not None and known[:3] == stamp:
+            return known[3]
+        found = digest(path)
+        with self._lock:
+            self._known[str(path)] = (*stamp, found)
+        return found
+
+    def learn(self, folder: Path, found: Mapping[str, str]) -> None:
+        """Remember what the bytes of a folder's files were just seen to be, by their relative names."""
+        learnt = {str(folder / name): (*_stamp(folder / name), one) for name, one in found.items()}
+        with self._lock:
+            self._known |= learnt
+
+    def forget(self, folder: Path) -> None:
+        """Let go of what was known of the files of a folder that is gone."""
+        prefix = f"{folder}/"
+        with self._lock:
+            for path in [path for path in self._known if path.startswith(prefix)]:
+                del self._known[path]
+
+    def check(self, folder: Path, expected: Mapping[str, str], what: str) -> None:
+        """Raises Damaged unless every file is there with the bytes that were written; `what` names the row."""
+        for name, digest_then in expected.items():
+            path = folder / name
+            try:
+                whole = not path.is_symlink() and self.of(path) == digest_then
+                reason = "is not what was saved"
+            except OSError as error:
+                whole, reason = False, f"cannot be read ({error.strerror or error})"
+            if not whole:
+                raise Damaged(
+                    f"{what} is damaged on disk: {name} {reason}; use another checkpoint or save it again "
+                    "(`ftsim state verify` looks at all of them)"
+                )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns

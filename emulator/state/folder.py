@@ -16,8 +16,7 @@ from typing import BinaryIO
 
 from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.core.ids import secret
-from emulator.state.blobs import LOST
-from emulator.state.digests import RECORD
+from emulator.state.blobs import LOST, RECORD
 from emulator.state.server_record import SERVER_FILE, announced
 from emulator.state.store import Store, reading_alone
 

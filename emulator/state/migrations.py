@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument
-from emulator.state.blobs import Blobs
-from emulator.state.digests import digests_of
+from emulator.state.blobs import Blobs, digests_of
 from emulator.state.records import record_of, write_record
 from emulator.state.store import Key, Store
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from emulator.state.digests import RECORD
+from emulator.state.blobs import RECORD
 
 _FORMAT = 1
 Bodies = Mapping[tuple[str, str], Mapping[str, Any]]

@@ -14,11 +14,11 @@ def needed(world: World) -> set[str]:
     return {entity.blob for table in (world.checkpoints, world.models, world.loads) for entity in table if entity.blob}
 
 
-def checked(world: World, blobs: Blobs, key: str, what: str) -> Path:
-    """The folder of a blob that holds what was saved, whoever it belongs to; raises Damaged."""
+def checked(world: World, blobs: Blobs, key: str, what: str, gone: str) -> Path:
+    """The folder of a blob that holds what was saved, whoever has it; raises NotFound with `gone`, or Damaged."""
     owners = (entity for table in (world.checkpoints, world.models) for entity in table if entity.blob == key)
     found = next(owners, None) or Record.read(blobs.path(key))
-    return blobs.checked(key, found.digests if found else {}, what)
+    return blobs.checked(key, found.digests if found else {}, what, gone)
 
 
 def delete(world: World, blobs: Blobs, keys: Iterable[str]) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from emulator.core.clock import SECOND, Clock
-from emulator.core.errors import Damaged, FailedPrecondition
+from emulator.core.errors import Damaged, FailedPrecondition, NotFound
 from emulator.state import migrations, references
-from emulator.state.blobs import LOST, Blobs
+from emulator.state.blobs import LOST, RECORD, Blobs
 from emulator.state.database import Database
-from emulator.state.digests import RECORD
 from emulator.state.folder import BLOBS, METADATA, blobs_there, locked
 from emulator.state.migrations import BOOT, FORMAT, Bodies
 from emulator.state.records import Record
@@ -61,11 +60,9 @@ def verify(root: Path) -> Findings:
 
 
 def _damage(blobs: Blobs, name: str, body: dict[str, Any]) -> list[str]:
-    if not blobs.exists(body["blob"]):
-        return [f"{name}: its files are gone"]
     try:
-        blobs.checked(body["blob"], body["digests"], name)
-    except Damaged as error:
+        blobs.checked(body["blob"], body["digests"], name, f"{name}: its files are gone")
+    except (NotFound, Damaged) as error:
         return [error.message]
     return []
 

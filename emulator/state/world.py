@@ -60,15 +60,20 @@ class Table(Generic[E]):
     Every entity has one parent: its owner if it has one, else its account.
     """
 
-    def __init__(self, world: "World", kind: str, cls: type[E]) -> None:
+    def __init__(self, world: "World", kind: str, cls: type[E], collection: str = "") -> None:
         self._world = world
         self._kind = kind
         self._cls = cls
+        self._collection = collection
         self._rows: dict[str, E] = {}
         self._children: dict[str, dict[str, E]] = {}
 
     def get(self, name: str) -> E | None:
         return self._rows.get(name)
+
+    def find(self, account: str, identifier: str) -> E | None:
+        """Look up by the parts of a resource name."""
+        return self._rows.get(f"accounts/{account}/{self._collection}/{identifier}")
 
     def __iter__(self) -> Iterator[E]:
         return iter(list(self._rows.values()))
@@ -180,13 +185,13 @@ class World:
         self.watchers: list[Watcher] = []
         self._depth = 0
         self._synced = False
-        self.jobs: Table[Job] = Table(self, "job", Job)
+        self.jobs: Table[Job] = Table(self, "job", Job, "rlorTrainerJobs")
         self.checkpoints: Table[Checkpoint] = Table(self, "checkpoint", Checkpoint)
         self.models: Table[Model] = Table(self, "model", Model)
         self.operations: Table[Operation] = Table(self, "operation", Operation)
-        self.deployments: Table[Deployment] = Table(self, "deployment", Deployment)
+        self.deployments: Table[Deployment] = Table(self, "deployment", Deployment, "deployments")
         self.loads: Table[SnapshotLoad] = Table(self, "snapshot_load", SnapshotLoad)
-        self.sessions: Table[Session] = Table(self, "session", Session)
+        self.sessions: Table[Session] = Table(self, "session", Session, "trainingSessions")
         self.runs: Table[Run] = Table(self, "run", Run)
         self.routes: Table[SamplingRoute] = Table(self, "sampling_route", SamplingRoute)
         self.quirks = Quirks(self.clock, QUIRKS, lambda: self.ids.uniform())

@@ -35,8 +35,8 @@ def test_a_scope_names_what_is_in_it_and_load_weights_finds_it_there() -> None:
         CheckpointScope("accounts/acct/rlorTrainerJobs/j1"),
         CheckpointScope("accounts/acct/trainingSessions/ts-1", RUN),
     )
-    assert (job.ids("step-10"), job.path("step-10")) == (("step-10",), "step-10")
-    assert run.ids("step-10") == (f"{RUN}-step-10", f"{RUN}:step-10")
+    assert (job.ids("step-10"), job.path("step-10")) == ([("step-10",)], "step-10")
+    assert run.ids("step-10") == [(f"{RUN}-step-10",), (f"{RUN}:step-10",)]
     assert parse_reference(run.path("step-10")) == Reference("step-10", run=("acct", RUN))
 
 

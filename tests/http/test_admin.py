@@ -10,7 +10,7 @@ from emulator.core.clock import parse_rfc3339
 from emulator.platform.deployments.spec import DeploymentSpec
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
-from emulator.state.digests import RECORD
+from emulator.state.blobs import RECORD
 from tests.doubles import BASE, DictBackend
 from tests.http.gateway.conftest import Wire
 

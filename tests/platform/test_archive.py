@@ -19,7 +19,7 @@ from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.platform import archive
 from emulator.platform.archive import Archive
 from emulator.server import Emulator
-from emulator.state.digests import RECORD
+from emulator.state.blobs import RECORD
 from ftsim.cli.main import app
 from ftsim.inspect.states import differences, open_bundle
 from tests.doubles import DictBackend

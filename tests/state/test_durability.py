@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.server import Emulator
 from emulator.state import upkeep
-from emulator.state.blobs import Blobs
+from emulator.state.blobs import RECORD, Blobs
 from emulator.state.database import Database
-from emulator.state.digests import RECORD
 from emulator.state.migrations import BOOT, FORMAT, migrate
 from emulator.state.world import World
 from ftsim.cli.main import app

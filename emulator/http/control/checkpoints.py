@@ -41,9 +41,10 @@ class Promote(Body):
 async def list_checkpoints(request: Request) -> Response:
     """List the checkpoints of a job or session, those that are ready."""
     platform = platform_of(request)
-    owner = _owner(request)
-    token = rows.token(request.query_params.get("pageToken", ""), platform.world.quirks, owner)
-    page = platform.checkpoints.list(str(owner), page_size=page_size(request), page_token=token)
+    owner, asked = _owner(request), request.query_params
+    token = rows.token(asked["pageToken"], platform.world.quirks, owner) if "pageToken" in asked else ""
+    size = page_size(request) if "pageSize" in asked else 0
+    page = platform.checkpoints.list(owner, page_size=size, page_token=token)
     return Reply(rows.listing(page, platform.world.quirks, _LIST_KEYS.get(owner.collection, "checkpoints"), owner))
 
 
@@ -53,19 +54,19 @@ async def promote_of_account(request: Request) -> Response:
     sent, raw = await read_body(request, Promote)
     if not sent.trainer_job_id:
         raise InvalidArgument("trainer_job_id is required: accounts/<account>/rlorTrainerJobs/<job>")
-    account, _ = split_resource(sent.trainer_job_id, "rlorTrainerJobs")
+    account, job = split_resource(sent.trainer_job_id, "rlorTrainerJobs")
     if account != request.path_params["account"]:
         raise InvalidArgument(f"trainer_job_id {sent.trainer_job_id[:200]!r} is of another account")
-    return await _promote(request, sent, raw, sent.trainer_job_id)
+    return await _promote(request, sent, raw, OwnerName(account, "rlorTrainerJobs", job))
 
 
 async def promote_of_owner(request: Request) -> Response:
     """Make a model of a checkpoint of the job or session in the path."""
     sent, raw = await read_body(request, Promote)
-    return await _promote(request, sent, raw, str(_owner(request)))
+    return await _promote(request, sent, raw, _owner(request))
 
 
-async def _promote(request: Request, sent: Promote, raw: dict[str, Any], owner: str) -> Response:
+async def _promote(request: Request, sent: Promote, raw: dict[str, Any], owner: OwnerName) -> Response:
     if sent.hot_load_deployment_id:
         split_resource(sent.hot_load_deployment_id, "deployments")
     platform = platform_of(request)
@@ -81,7 +82,7 @@ async def _promote(request: Request, sent: Promote, raw: dict[str, Any], owner: 
     )
     done = await run_in_threadpool(platform.promotion.promote, asked)
     if isinstance(done, Model):
-        return Reply({"model": wire.model(done, platform.models.facts(done))})
+        return Reply({"model": wire.model(done, platform.catalogue.model(done.root))})
     style = platform.world.quirks.value(promotion.OPERATIONS_METADATA_STYLE, done.subject)
     return Reply({"operation": wire.operation(done, platform.models, style)})
 

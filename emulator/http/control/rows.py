@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from emulator.core.clock import SECOND, rfc3339
+from emulator.core.clock import SECOND, each_rfc3339, rfc3339
 from emulator.core.kinds import PROMOTABLE
 from emulator.core.names import OwnerName
 from emulator.platform.queries.paging import Page
@@ -31,7 +31,9 @@ def token(asked: str, quirks: Quirks, owner: OwnerName) -> str:
 def listing(page: Page[Checkpoint], quirks: Quirks, key: str, owner: OwnerName) -> dict[str, Any]:
     """A page of rows under `key`."""
     if quirks.quiet or not quirks.any_of(_SHAPING):
-        return {key: [row(entity) for entity in page.rows], "nextPageToken": page.next_token}
+        created = each_rfc3339([entity.created for entity in page.rows])
+        shown = [row(entity, created=text) for entity, text in zip(page.rows, created, strict=True)]
+        return {key: shown, "nextPageToken": page.next_token}
     shown = [_bent(entity, page.start + at, quirks) for at, entity in enumerate(page.rows)]
     shown += _extra(page, quirks, owner)
     following = _AGAIN if quirks.value(rows.ENDLESS_TOKEN, owner.subject) else page.next_token
@@ -43,9 +45,9 @@ def listing(page: Page[Checkpoint], quirks: Quirks, key: str, owner: OwnerName) 
     return {key: shown, "nextPageToken": following}
 
 
-def row(entity: Checkpoint, digits: int = 6, skew: int = 0) -> dict[str, Any]:
-    """One row; `skew` in microseconds."""
-    created = rfc3339(entity.created + skew, digits)
+def row(entity: Checkpoint, digits: int = 6, skew: int = 0, created: str = "") -> dict[str, Any]:
+    """One row; `skew` in microseconds, `created` if that is written already."""
+    created = created or rfc3339(entity.created + skew, digits)
     same = entity.updated == entity.created
     return {
         "name": entity.name,

@@ -42,6 +42,12 @@ def account(account_id: str) -> dict[str, Any]:
     }
 
 
+def _times(entity: Job | Session | Model) -> dict[str, str]:
+    created = rfc3339(entity.created)
+    same = entity.updated == entity.created
+    return {"createTime": created, "updateTime": created if same else rfc3339(entity.updated)}
+
+
 def job(entity: Job) -> dict[str, Any]:
     """A trainer job; what the request said and the emulator has no use for is echoed."""
     body = {
@@ -49,8 +55,7 @@ def job(entity: Job) -> dict[str, Any]:
         "name": entity.name,
         "displayName": entity.display_name,
         "state": entity.state,
-        "createTime": rfc3339(entity.created),
-        "updateTime": rfc3339(entity.updated),
+        **_times(entity),
         "status": {"code": entity.status_code, "message": entity.message},
         "trainingConfig": {
             **entity.config,
@@ -78,8 +83,7 @@ def session(entity: Session) -> dict[str, Any]:
     body = {
         "name": entity.name,
         "state": entity.state,
-        "createTime": rfc3339(entity.created),
-        "updateTime": rfc3339(entity.updated),
+        **_times(entity),
     }
     optional = {
         "baseModel": entity.base_model,
@@ -101,8 +105,7 @@ def model(entity: Model, known: CatalogueModel | None = None) -> dict[str, Any]:
         "state": entity.state,
         "status": {"code": "OK", "message": ""},
         "kind": entity.kind,
-        "createTime": rfc3339(entity.created),
-        "updateTime": rfc3339(entity.updated),
+        **_times(entity),
         "contextLength": entity.context_length,
         "supportsLora": base,
         "tunable": base,

@@ -182,7 +182,7 @@ async def _retrieve(target: GatewayTarget, raw: bytes) -> Response:
     said = platform.world.quirks.spend(trainers.FUTURES_ANSWER, promise.subject)
     if said and (scripted := answers.scripted(said, promise, asked)) is not None:
         return scripted
-    if not promise.done and not platform.futures.closing:
+    if promise.payload is None and not platform.futures.closing:
         await _settled(promise)
         platform.futures.check(promise)
     return Reply(promise.payload) if promise.payload is not None else Reply(answers.try_again(promise))

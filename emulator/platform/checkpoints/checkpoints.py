@@ -10,7 +10,7 @@ from emulator.core.clock import SECOND
 from emulator.core.errors import AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound, PlatformError
 from emulator.core.kinds import CheckpointKind, detect, resumable
 from emulator.core.lifecycle import Lifecycle, Pending, Progression
-from emulator.core.names import CheckpointScope, Subject, check_checkpoint_name, parse_reference
+from emulator.core.names import CheckpointScope, OwnerName, Subject, check_checkpoint_name, parse_reference
 from emulator.platform.queries.paging import Page, page
 from emulator.platform.trainers.owners import Owners
 from emulator.quirks import rows as row_quirks, saves
@@ -59,8 +59,7 @@ class Checkpoints:
             )
         elif sampler:
             _check_fits(name, quirks.value(saves.SAMPLER_NAMES_MAX_LEN, subject), "<name>-<8 hex digits>")
-        strict = quirks.value(saves.NAMES_ENFORCE_ON_SAVE, subject)
-        longest = quirks.value(saves.NAMES_MAX_LEN, subject)
+        strict, longest = quirks.both(saves.NAMES_ENFORCE_ON_SAVE, saves.NAMES_MAX_LEN, subject)
         check_checkpoint_name(name, strict=strict, longest=min(longest, 63) if strict else longest)
 
     def check_free(self, scope: CheckpointScope, name: str, step: int) -> None:
@@ -86,11 +85,12 @@ class Checkpoints:
             raise Internal(f"the save of {name!r} left no whole checkpoint")
         key = f"{subject.account}/{origin.bucket or subject.job}/{name}~{self._world.ids.hex_aside(8)}"
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
-        if torn := resumable(kind) and self._world.quirks.spend(saves.DCP_TORN, subject):
+        resumes = resumable(kind)
+        if torn := resumes and self._world.quirks.spend(saves.DCP_TORN, subject):
             _tear(staged, torn)
         digests = self._blobs.digest(staged)
         now = self._world.clock.now()
-        listed, later, due = self._names(origin.scope, subject, kind, state.step, now)
+        listed, later, due = self._names(origin.scope, subject, resumes, state.step, now)
         row = Checkpoint(
             owner=owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size, digests=digests,
             renames_to=later, renames_at=due, expires=now + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
@@ -103,10 +103,11 @@ class Checkpoints:
             self._blobs.damage(key)
         try:
             with self._world.change():
-                self.owner(owner)
-                if any(other.created >= row.created for other in self._world.checkpoints.of(owner)):
+                self._owners.get(origin.scope.lister)  # it may have been forgotten meanwhile
+                others = self._world.checkpoints.of(owner)
+                if any(other.created >= row.created for other in others):
                     row.created = row.updated = self._world.clock.now()  # another save came in between: order stays
-                replaced = self._world.checkpoints.get(row.name)
+                replaced = next((other for other in others if other.id == row.id), None)
                 if replaced is not None:
                     self._world.checkpoints.remove(row.name)
                 self._world.checkpoints.put(row)
@@ -125,11 +126,7 @@ class Checkpoints:
         runs = [run for run in self._world.runs.of(session.account) if run.session == owner] if session else []
         return [*([("session", session)] if session else []), *(("run", run) for run in runs)]
 
-    def owner(self, name: str) -> str:
-        """The full name of a job or session, checked; raises NotFound when there is none, or none any more."""
-        return self._owners.get(name).name
-
-    def list(self, owner: str, *, page_size: int = 50, page_token: str = "") -> Page[Checkpoint]:
+    def list(self, owner: OwnerName, *, page_size: int = 50, page_token: str = "") -> Page[Checkpoint]:
         """Visible rows after `page_token`, oldest first; raises NotFound, and InvalidArgument for a foreign token."""
         lister = self._owners.get(owner)
         rows = self.rows(lister.name)
@@ -155,29 +152,30 @@ class Checkpoints:
 
     def at(self, scope: CheckpointScope, name: str) -> Checkpoint | None:
         """The row that a save of this name has left on a scope."""
-        found = (self._world.checkpoints.get(f"{scope.owner}/checkpoints/{listed}") for listed in scope.ids(name))
+        ids = (listed for (listed,) in scope.ids(name))
+        found = (self._world.checkpoints.get(f"{scope.owner}/checkpoints/{listed}") for listed in ids)
         return next((row for row in found if row is not None), None)
 
-    def find(self, owner: str, checkpoint_id: str) -> Checkpoint:
+    def find(self, owner: OwnerName, checkpoint_id: str) -> Checkpoint:
         """The row of this id, visible or not; raises NotFound, also for an owner that is none, or none any more."""
-        return self.saved(CheckpointScope(self.owner(owner)), checkpoint_id)
+        name = self._owners.get(owner).name
+        row = next((row for row in self.rows(name) if row.id == checkpoint_id), None)
+        if row is None:
+            raise _unlisted(checkpoint_id, name)
+        return row
 
     def saved(self, scope: CheckpointScope, name: str) -> Checkpoint:
         """The row of a save, visible or not; raises NotFound."""
         self.rows(scope.owner)
         row = self.at(scope, name)
         if row is None:
-            raise NotFound(
-                f"checkpoint {scope.path(name)[:200]!r} not found on {scope.owner}: use a name that its "
-                "list_checkpoints returns"
-            )
+            raise _unlisted(scope.path(name), scope.owner)
         return row
 
     def folder(self, row: Checkpoint) -> Path:
         """The files of a row; raises NotFound in the service's words when they are gone (FAILURES D3), Damaged."""
-        if not self._blobs.exists(row.blob):
-            raise NotFound(f'checkpoint "{row.id}" not found in GCS')
-        return self._blobs.checked(row.blob, row.digests, f"checkpoint {row.id!r}")
+        gone = f'checkpoint "{row.id}" not found in GCS'
+        return self._blobs.checked(row.blob, row.digests, f"checkpoint {row.id!r}", gone)
 
     def resolve(self, asking: CheckpointScope, path: str) -> Checkpoint:
         """The resumable row load_weights means (WIRE 5.2); raises InvalidArgument, NotFound, FailedPrecondition."""
@@ -192,15 +190,14 @@ class Checkpoints:
         return row
 
     def _names(
-        self, scope: CheckpointScope, subject: Subject, kind: CheckpointKind, step: int, now: int
+        self, scope: CheckpointScope, subject: Subject, resumes: bool, step: int, now: int
     ) -> tuple[str, str, int]:
         """The id a row gets, the one it is renamed to, and when (FAILURES A8, A9, A13)."""
         quirks, name = self._world.quirks, subject.checkpoint or ""
         style = -1 if scope.run and quirks.value(row_quirks.SESSION_NAME_STYLE, subject) == "colon" else 0
-        asked = scope.ids(name)[style]
-        if not resumable(kind):
+        asked, own = scope.ids(name, f"step-{step}")[style]
+        if not resumes:
             return asked, "", 0
-        own = scope.ids(f"step-{step}")[style]
         if own == asked or quirks.value(saves.DCP_RENAME, subject) == "caller":
             return asked, "", 0
         wait = quirks.value(saves.DCP_RENAME_AFTER_S, subject)
@@ -228,15 +225,18 @@ class Checkpoints:
         return self._lifecycle.settle(row, look=True).pending is None
 
     def _hidden(self, subject: Subject, now: int) -> Pending | None:
-        lag = Progression(
-            self._world.quirks.spend(row_quirks.VISIBLE_AFTER_LISTS, subject),
-            self._world.quirks.spend(row_quirks.VISIBLE_AFTER_S, subject),
+        lists, seconds = self._world.quirks.both(
+            row_quirks.VISIBLE_AFTER_LISTS, row_quirks.VISIBLE_AFTER_S, subject, spend=True
         )
-        return lag.to(VISIBLE, now)
+        return Progression(lists, seconds).to(VISIBLE, now) if lists or seconds else None
 
 
 def _show(row: Checkpoint, _: str) -> None:
     row.pending = None
+
+
+def _unlisted(name: str, owner: str) -> NotFound:
+    return NotFound(f"checkpoint {name[:200]!r} not found on {owner}: use a name that its list_checkpoints returns")
 
 
 def _tear(folder: Path, what: str) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from emulator.backend import Backend, BackendError, ModelDescription
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PlatformError
-from emulator.core.kinds import CheckpointKind, detect, promotable, resumable
+from emulator.core.kinds import PROMOTABLE, CheckpointKind, detect, promotable, resumable
 from emulator.core.lifecycle import Progression
-from emulator.core.names import OwnerName, Subject, check_model_id, split_resource
+from emulator.core.names import OwnerName, Subject, split_output, split_resource
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
 from emulator.platform.operations import Operations
@@ -29,12 +29,13 @@ _HOW_TO_SAVE = 'save_weights_for_sampler_ext(checkpoint_type="base") / TrainingC
 
 @dataclass(frozen=True)
 class PromoteRequest:
-    """`owner` is the full name of the job or session that lists the checkpoint.
+    """`owner` is the job or session that lists the checkpoint.
+
     `knows_operations`: whether it held the field async_promotion; `wants_operation`: its value.
     """
 
     account: str
-    owner: str
+    owner: OwnerName
     checkpoint: str
     output_model: str
     base_model: str = ""
@@ -43,14 +44,9 @@ class PromoteRequest:
     wants_operation: bool = False
 
     @cached_property
-    def output(self) -> tuple[str, str]:
-        """Account and id of the model to be made; raises InvalidArgument."""
-        return split_resource(self.output_model, "models")
-
-    @cached_property
     def subject(self) -> Subject:
         """Say what its quirks are selected by."""
-        return Subject(account=self.account, job=OwnerName.parse(self.owner).id, checkpoint=self.checkpoint)
+        return Subject(account=self.account, job=self.owner.id, checkpoint=self.checkpoint)
 
 
 class Promotion:
@@ -75,31 +71,35 @@ class Promotion:
 
     def promote(self, request: PromoteRequest) -> Model | Operation:
         """Check, copy, open, register; raises a PlatformError, and then nothing of it stays."""
-        mode = self._world.quirks.value(promotion.ASYNC, request.subject)
+        mode, rule = self._world.quirks.both(promotion.ASYNC, promotion.MODELS_ID_RULE, request.subject)
         if request.knows_operations and mode == "unsupported":
             raise InvalidArgument('unknown field "async_promotion" in PromoteCheckpointRequest')
+        model_id = self._model_id(request, rule)
         row = self._row(request)
         self._check_base(request, row)
         with self._reserved(request, row) as done:
-            model = done or self._copy(request, row)
+            model = done or self._copy(request, model_id, row)
         if request.wants_operation and mode == "operation":
             wait = self._world.quirks.value(promotion.DURATION_S, request.subject)
             metadata = {"statusMessage": f"copying {row.id} to {model.name}"}
             return self._operations.start(request.account, {"model": model.name}, metadata, wait)
         return model
 
-    def _row(self, request: PromoteRequest) -> Checkpoint:
-        """The row to promote, if it can be; the model id is looked at first, as the service does."""
+    def _model_id(self, request: PromoteRequest, rule: str) -> str:
+        """The id of the model to be made, which is looked at first, as the service does."""
         try:
-            account, model_id = request.output
-            check_model_id(model_id, self._world.quirks.value(promotion.MODELS_ID_RULE, request.subject))
+            account, model_id = split_output(request.output_model, rule)
             if account != request.account:
                 raise InvalidArgument(f"output_model {request.output_model!r} is not in account {request.account}")
         except InvalidArgument:
             self._orphan(request)
             raise
+        return model_id
+
+    def _row(self, request: PromoteRequest) -> Checkpoint:
+        """The row to promote, if it can be."""
         row = self._checkpoints.find(request.owner, request.checkpoint)
-        if not promotable(row.kind):
+        if row.kind not in PROMOTABLE:
             raise FailedPrecondition(self._refusal(row))
         if self._world.quirks.spend(promotion.PROMOTABLE_FLIPS, request.subject):
             raise FailedPrecondition(f"checkpoint {row.id!r} is not promotable any more: list the checkpoints again")
@@ -121,8 +121,8 @@ class Promotion:
             if self._world.quirks.value(promotion.BASE_MODEL, request.subject) == "required":
                 raise InvalidArgument(f"base_model is required: {row.id!r} was trained from {row.base_model}")
             return
-        split_resource(request.base_model, "models")
         if request.base_model != row.base_model:
+            split_resource(request.base_model, "models")
             raise InvalidArgument(
                 f"base_model {request.base_model} is not what {row.id!r} was trained from: use {row.base_model}"
             )
@@ -133,8 +133,7 @@ class Promotion:
         name = request.output_model
         with self._world.lock:
             known = self._world.models.get(name)
-            rule = self._world.quirks.value(promotion.ON_EXISTING, request.subject)
-            same = known is not None and known.source_checkpoint == row.name and rule == "same_source_ok"
+            same = known is not None and known.source_checkpoint == row.name and self._may_repeat(request)
             if name in self._busy or (known is not None and not same):
                 source = f", promoted from {known.source_checkpoint}" if known else " (a promotion is under way)"
                 raise AlreadyExists(f"model {name} already exists{source}: choose another output model id")
@@ -144,18 +143,19 @@ class Promotion:
         finally:
             self._busy.discard(name)
 
-    def _copy(self, request: PromoteRequest, row: Checkpoint) -> Model:
-        source = self._source(request, row)
-        staged = self._blobs.stage()
+    def _may_repeat(self, request: PromoteRequest) -> bool:
+        """Say whether a model may be made once more of the row that it was made of (FAILURES D5)."""
+        return self._world.quirks.value(promotion.ON_EXISTING, request.subject) == "same_source_ok"
+
+    def _copy(self, request: PromoteRequest, model_id: str, row: Checkpoint) -> Model:
+        staged, digests = self._blobs.staged_copy(self._source(request, row))
         try:
-            self._blobs.copy_into(source, staged)
             described = self._open(staged, row)
         except BaseException:
             self._blobs.discard(staged)
             raise
-        _, model_id = request.output
         key = f"{request.account}/models/{model_id}~{self._world.ids.hex_aside(8)}"
-        model = self._made(request, row, key, described, self._blobs.digest(staged))
+        model = self._made(request, model_id, row, key, described, digests)
         self._blobs.commit(staged, key, model.digests, record_for("model", model))
         try:
             with self._world.change():
@@ -185,13 +185,18 @@ class Promotion:
             raise FailedPrecondition(f"checkpoint {row.id!r} does not open, save it again: {error.message}") from error
 
     def _made(
-        self, request: PromoteRequest, row: Checkpoint, key: str, found: ModelDescription, digests: dict[str, str]
+        self,
+        request: PromoteRequest,
+        model_id: str,
+        row: Checkpoint,
+        key: str,
+        found: ModelDescription,
+        digests: dict[str, str],
     ) -> Model:
-        _, model_id = request.output
-        wait = Progression(after_s=self._world.quirks.value(promotion.DURATION_S, request.subject))
+        wait = self._world.quirks.value(promotion.DURATION_S, request.subject)
         adapter = row.kind is CheckpointKind.INFERENCE_LORA
         now = self._world.clock.now()
-        pending = wait.to(READY, now)
+        pending = Progression(after_s=wait).to(READY, now) if wait else None
         return Model(
             account=request.account, id=model_id, kind=ADDON if adapter else "HF_BASE_MODEL", created=now,
             updated=now, blob=key, base_model=row.base_model, state=UPLOADING if pending else READY, pending=pending,

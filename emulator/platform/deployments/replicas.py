@@ -113,9 +113,8 @@ class Replicas:
 
     def apply(self, replica: Replica, load: Load, transition: Transition, *, in_place: bool = False) -> None:
         """Apply a blob to an open replica; raises NotFound, Damaged, BackendError when it does not apply."""
-        if not self._blobs.exists(load.blob):
-            raise NotFound(f'checkpoint "{load.identity}" not found in GCS')
-        folder = references.checked(self._world, self._blobs, load.blob, f"checkpoint {load.identity!r}")
+        gone = f'checkpoint "{load.identity}" not found in GCS'
+        folder = references.checked(self._world, self._blobs, load.blob, f"checkpoint {load.identity!r}", gone)
         match load.how:
             case "base":
                 replica.load_base(folder, load.identity, transition)

@@ -17,7 +17,7 @@ from emulator.core.errors import (
     error_info,
 )
 from emulator.core.lifecycle import Life, Pending, Progression
-from emulator.core.names import CheckpointScope, OwnerName, Reference, Subject, check_dns_label, resource
+from emulator.core.names import CheckpointScope, Reference, Subject, check_dns_label
 from emulator.platform.deployments.buckets import check_trainer
 from emulator.platform.jobs.spec import JobSpec, resolve
 from emulator.platform.models.catalogue import Catalogue
@@ -87,13 +87,8 @@ class Jobs:
 
     def get(self, account: str, job_id: str) -> Job:
         """The job as it is, a deleted one for 30 days too (FAILURES D17); raises NotFound."""
-        return self.named(resource(account, "rlorTrainerJobs", job_id))
-
-    def named(self, name: str) -> Job:
-        """Find a job as `get` does, by its full resource name."""
-        job = self._world.jobs.get(name)
+        job = self._world.jobs.find(account, job_id)
         if job is None or not self.life.settle(job):
-            account, _, job_id = OwnerName.parse(name)
             raise NotFound(
                 f"rlor trainer job {job_id[:128]!r} not found in account {account}: give the short id of a job that "
                 "was created there and not deleted more than 30 days ago"
@@ -209,10 +204,9 @@ class Jobs:
         return job
 
     def _refuse_taken(self, account: str, job_id: str) -> None:
-        name = resource(account, "rlorTrainerJobs", job_id)
-        known = self._world.jobs.get(name)
+        known = self._world.jobs.find(account, job_id)
         if known is not None and self.life.settle(known):
-            raise AlreadyExists(f"{name} already exists ({known.state}): get it, or choose another id")
+            raise AlreadyExists(f"{known.name} already exists ({known.state}): get it, or choose another id")
 
     def _check_quota(self, account: str) -> None:
         """Refuse one job too many, with the reason in the details, or bare as a rate limit (FAILURES F17, F18)."""

@@ -8,7 +8,7 @@ from emulator.core.clock import SECOND
 from emulator.core.errors import NotFound, PermissionDenied
 from emulator.core.ids import Ids
 from emulator.platform.models.models import Models
-from emulator.state.digests import RECORD
+from emulator.state.blobs import RECORD
 from emulator.state.world import World
 
 LIFETIME_S = 3600

@@ -93,9 +93,8 @@ class Models:
     def folder(self, model: Model) -> Path:
         """The files of a model that was promoted, or of one with a folder behind it; raises NotFound, Damaged."""
         if model.blob:
-            if not self._blobs.exists(model.blob):
-                raise NotFound(f"the files of {model.name} are gone")
-            return self._blobs.checked(model.blob, model.digests, model.name)
+            gone = f"the files of {model.name} are gone"
+            return self._blobs.checked(model.blob, model.digests, model.name, gone)
         return self._backend.folder(self.base(model.name))
 
     def update(self, name: str, *, display_name: str | None = None, description: str | None = None) -> Model:

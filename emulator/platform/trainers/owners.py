@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from emulator.core.errors import NotFound
 from emulator.core.lifecycle import Life
-from emulator.core.names import CheckpointScope, Reference, Subject
+from emulator.core.names import CheckpointScope, OwnerName, Reference, Subject
 from emulator.platform.jobs.jobs import Jobs
 from emulator.platform.trainers.training_sessions import TrainingSessions
 from emulator.state.world import World
@@ -46,8 +46,8 @@ O = TypeVar("O", bound=Owner)  # noqa: E741
 class OwnerService(Protocol[O]):
     """The service of all owners of one collection."""
 
-    def named(self, name: str, /) -> O:
-        """The owner of this full name as it is, a deleted one while it is retained; raises NotFound."""
+    def get(self, account: str, identifier: str, /) -> O:
+        """The owner as it is, a deleted one while it is retained; raises NotFound."""
 
     def running(self, account: str, identifier: str, /) -> O:
         """The owner if its trainer runs, noting that it is in use; raises NotFound."""
@@ -72,19 +72,19 @@ class Owners:
         self._world = world
         self._services: dict[str, OwnerService[Any]] = {"rlorTrainerJobs": jobs, "trainingSessions": sessions}
 
-    def get(self, name: str) -> Owner:
-        """The owner of this full name; raises NotFound when there is none, or none any more."""
-        owner: Owner = self._service(name).named(name)
+    def get(self, name: OwnerName) -> Owner:
+        """The owner of this name; raises NotFound when there is none, or none any more."""
+        owner: Owner = self._service(name).get(name.account, name.id)
         return owner
 
     def source(self, asking: CheckpointScope, reference: Reference) -> CheckpointScope:
-        return self._service(asking.owner).source(asking, reference)
+        return self._service(asking.lister).source(asking, reference)
 
     def check_rank(self, owner: Owner, rank: int) -> None:
-        self._service(owner.name).check_rank(owner, rank)
+        self._service(OwnerName.parse(owner.name)).check_rank(owner, rank)
 
     def preempt(self, owner: Owner) -> None:
-        self._service(owner.name).preempt(owner.account, owner.id)
+        self._service(OwnerName.parse(owner.name)).preempt(owner.account, owner.id)
 
     def clear_request_state(self, owner: Owner) -> None:
         """Others find no checkpoint of it from now on (FAILURES F12)."""
@@ -102,8 +102,8 @@ class Owners:
         for service in self._services.values():
             service.life.on_purge(listener)
 
-    def _service(self, name: str) -> OwnerService[Any]:
-        service = self._services.get(name.split("/", 3)[2])
+    def _service(self, name: OwnerName) -> OwnerService[Any]:
+        service = self._services.get(name.collection)
         if service is None:
-            raise NotFound(f"{name[:200]} not found")
+            raise NotFound(f"{str(name)[:200]} not found")
         return service

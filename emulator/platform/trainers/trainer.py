@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
@@ -80,11 +81,11 @@ class LiveModel:
     scope: CheckpointScope
     snapshots: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return self.spec.model_id
 
-    @property
+    @cached_property
     def lora_rank(self) -> int:
         return self.spec.lora.rank if self.spec.lora else 0
 
@@ -115,17 +116,14 @@ class Trainer:
         self._futures = futures
         self._owners = owners
         self._open_backend = open_backend
-        self._backend: BackendTrainer | None = None
         self._created: dict[tuple[str, int], tuple[bytes, Promise]] = {}
         self._sequencer = Sequencer(owner.id, world.clock)
         self._sequencer.start()
 
-    @property
+    @cached_property
     def backend(self) -> BackendTrainer:
         """The compute side, opened at first use; from the worker thread only."""
-        if self._backend is None:
-            self._backend = self._open_backend()
-        return self._backend
+        return self._open_backend()
 
     def submit(
         self, verb: str, model_id: str, work: Work, *, seq: int | None = None, fingerprint: bytes = b""
@@ -197,9 +195,8 @@ class Trainer:
     def _close_backend(self) -> None:
         self._sequencer.join(600)
         self.models.clear()
-        if self._backend is not None:
-            self._backend.close()
-            self._backend = None
+        if (opened := self.__dict__.pop("backend", None)) is not None:
+            opened.close()
 
     def _running(self, promise: Promise, work: Work) -> Callable[[], None]:
         def run() -> None:

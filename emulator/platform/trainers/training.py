@@ -229,9 +229,9 @@ class Training:
     def _ttl(self, trainer: Trainer, request: Request) -> float:
         """Seconds until the row to be saved expires, 0 never (FAILURES B5); raises InvalidArgument."""
         ttl = request.get("ttl_seconds")
-        rule = self._world.quirks.value(saves.TTL, trainer.owner.subject)
         if ttl is None:
             return 0.0
+        rule = self._world.quirks.value(saves.TTL, trainer.owner.subject)
         if rule == "reject":
             raise InvalidArgument("save_weights: ttl_seconds is not supported; checkpoints are kept with their job")
         least = 3600 if rule == "min_3600" else 1

@@ -6,7 +6,7 @@ deleted, even when it has idled out; its rows stay for as long as those of a del
 
 from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted, error_info
 from emulator.core.lifecycle import Life
-from emulator.core.names import CheckpointScope, OwnerName, Reference, resource
+from emulator.core.names import CheckpointScope, Reference, resource
 from emulator.platform.queries.paging import Page, Query
 from emulator.quirks import trainers
 from emulator.state.entities import Run, Session
@@ -45,13 +45,8 @@ class TrainingSessions:
 
     def get(self, account: str, session_id: str) -> Session:
         """The session as it is, a deleted one for 30 days too; raises NotFound."""
-        return self.named(resource(account, "trainingSessions", session_id))
-
-    def named(self, name: str) -> Session:
-        """Find a session as `get` does, by its full resource name."""
-        session = self._world.sessions.get(name)
+        session = self._world.sessions.find(account, session_id)
         if session is None or not self.life.settle(session):
-            account, _, session_id = OwnerName.parse(name)
             raise NotFound(
                 f"training session {session_id[:80]!r} not found in account {account}: give the id (ts-...) of a "
                 "session that was created there and not deleted more than 30 days ago"

@@ -11,6 +11,7 @@ from fireworks.training.sdk import TrainerJobManager
 from fireworks.training.sdk.errors import TrainingAPIError
 
 from emulator.core.errors import FailedPrecondition, NotFound
+from emulator.core.names import OwnerName
 from emulator.platform.checkpoints.promotion import PromoteRequest
 from emulator.server import Emulator
 from emulator.state.entities import Job
@@ -282,5 +283,5 @@ def test_the_generic_client_lists_filters_and_pages_jobs(emu: Emulator, new_job:
 
 def _promote(emu: Emulator, row: Any, model_id: str) -> None:
     emu.platform.promotion.promote(
-        PromoteRequest("acct1", row.owner, row.id, f"accounts/acct1/models/{model_id}", row.base_model)
+        PromoteRequest("acct1", OwnerName.parse(row.owner), row.id, f"accounts/acct1/models/{model_id}", row.base_model)
     )

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, Generation, SavedState, Tell, Transition
-from emulator.core.names import CheckpointScope
+from emulator.core.names import CheckpointScope, OwnerName
 from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.checkpoints.promotion import PromoteRequest
 from emulator.platform.deployments.replicas import SHARED_KEPT
@@ -114,7 +114,7 @@ def save(emulator: Emulator, name: str, weights: list[float]) -> None:
 
 
 def promote(emulator: Emulator, row: str, model: str) -> str:
-    owner = f"accounts/{emulator.account}/rlorTrainerJobs/t1"
+    owner = OwnerName(emulator.account, "rlorTrainerJobs", "t1")
     name = f"accounts/{emulator.account}/models/{model}"
     emulator.platform.promotion.promote(PromoteRequest(emulator.account, owner, row, name, base_model=BASE))
     return name

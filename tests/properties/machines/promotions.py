@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from emulator.state.digests import RECORD
+from emulator.state.blobs import RECORD
 from ftsim.testing.tiny import NAME
 from tests.properties.machines import model
 from tests.properties.machines.choices import Row, check, model_ids, promotable_rows, refusal_of, rows, some_rows
