@@ -14,10 +14,19 @@ import pytest
 CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        "transformers", "ftsim.training.recipes.sft_loop", "matplotlib.figure", "ftsim.compute.trainer.trainer", "peft",
-        "fireworks.training.sdk", "ftsim.local", "emulator.http.app", "hypothesis.stateful", "respx", "pytest",
+        "transformers",
+        "ftsim.training.recipes.sft_loop",
+        "matplotlib.figure",
+        "ftsim.compute.trainer.trainer",
+        "peft",
+        "fireworks.training.sdk",
+        "ftsim.local",
+        "emulator.http.app",
+        "hypothesis.stateful",
+        "respx",
+        "pytest",
     ]
-)  # fmt: skip
+)
 ALREADY_IMPORTED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 """The fork server has imported what pytest would have rewritten for its plugins."""
 

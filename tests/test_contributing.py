@@ -132,10 +132,10 @@ print(config.odds_weight, done["steps"], done["model"]["state"])
 
 @pytest.mark.slow
 def test_a_recipe_is_added_in_two_files_and_described_in_a_third(tmp_path: Path) -> None:
-    row = '"mine": "preference", '
+    row = '    "mine": "preference",\n'
     additions = (
         ("ftsim/training/recipes/mine_loop.py", "", RECIPE),
-        ("ftsim/cli/train.py", '"orpo": "preference", "rl"', row),
+        ("ftsim/cli/train.py", '    "orpo": "preference",\n', row),
     )
     listed, done = [line for line in grown(tmp_path, NEW_RECIPE, *additions) if line[:1] in "[0"]
     assert "'mine'" in listed

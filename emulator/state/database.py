@@ -185,8 +185,12 @@ def _refused(error: SQLAlchemyError) -> bool:
     """Say whether the disk refused to be written to: it is full, read-only or another user's."""
     code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
     return code in (
-        sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN
-    )  # fmt: skip
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    )
 
 
 def unreadable(error: Exception) -> StorageFailed:

@@ -79,7 +79,7 @@ class Store:
 
 
 def reading_alone(root: object, why: object) -> str:
-    """Why a state folder that cannot be written to is served for reading, and what to do."""
+    """Says why a state folder that cannot be written to is served for reading, and what to do."""
     return (
         f"the state folder {root} cannot be written ({why}): it is open for reading alone; free space or make it "
         "writable, and start again"

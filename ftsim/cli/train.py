@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 RECIPES = "ftsim.training.recipes"
 BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
 DATA_SETS = {
-    "sft": "chat", "dpo": "preference", "orpo": "preference", "rl": "rl-copy", "async_rl": "rl-copy", "igpo": "search",
-}  # fmt: skip
+    "sft": "chat",
+    "dpo": "preference",
+    "orpo": "preference",
+    "rl": "rl-copy",
+    "async_rl": "rl-copy",
+    "igpo": "search",
+}
 """Shipped data per recipe: NAME-train, and NAME-eval where the recipe evaluates."""
 DEFAULTS: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 1e-3, "eval_interval": 10},

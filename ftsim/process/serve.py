@@ -123,7 +123,7 @@ def say(emulator: Emulator, form: Format = "sh", file: Path | None = None) -> No
 
 
 def _tokenizers(folder: Path) -> dict[str, str]:
-    """What makes a program find the hub's tokenizers in `folder`; nothing where no disk takes them, which is said."""
+    """Variables by which a program finds the hub's tokenizers in `folder`; none where no disk takes them."""
     try:
         return hub.build(folder)
     except OSError as error:

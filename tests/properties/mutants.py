@@ -106,7 +106,7 @@ MUTANTS = (
     _saving("a load forgets the moments", "_load_state", "optimizer=kept", "optimizer=False"),
     _saving("weights alone bring the moments", "_load_state", "optimizer=kept", "optimizer=True"),
     Mutant("a load forgets the step", "ftsim.compute.checkpoints.dcp", "load",
-           'held.step = description["step"]', "pass", "platform"),
+           'model.step = description["step"]', "pass", "platform"),
     Mutant("an untouched adapter merges", "ftsim.compute.checkpoints.hf", "save_merged",
            "lora.changes_nothing(live.model)", "False", "platform"),
     # the life of jobs

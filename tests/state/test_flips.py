@@ -57,9 +57,12 @@ class Victims:
 
     def _deploy(self, job: str) -> None:
         body = {
-            "baseModel": BASE, "deploymentShape": SHAPE, "enableHotLoad": True, "minReplicaCount": 1,
+            "baseModel": BASE,
+            "deploymentShape": SHAPE,
+            "enableHotLoad": True,
+            "minReplicaCount": 1,
             "hotLoadTrainerJob": f"accounts/local/rlorTrainerJobs/{job}",
-        }  # fmt: skip
+        }
         made = self.http.post("/v1/accounts/local/deployments", params={"deploymentId": f"d-{job}"}, json=body)
         assert made.status_code == 200, made.text
 

@@ -138,7 +138,7 @@ each_snippet = pytest.mark.parametrize("snippet", [APRIL, NOVEMBER], ids=["April
 
 
 def check_training(folder: Path, told: str) -> str:
-    """What the first snippet says and leaves; the id of its job."""
+    """Check what the first snippet says and leaves; the id of its job."""
     assert "sft checkpoint step-10 is saved" in told
     assert told.count("sft this run is complete already") == 1
     assert told.count("models/qwen3-8b-finetuned is ready") == 2

@@ -11,9 +11,7 @@ from emulator.backend import BackendError
 from ftsim.compute.checkpoints.source import weight_files
 
 Shapes = Mapping[str, tuple[int, ...]]
-LINEAR = frozenset(
-    {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"}
-)  # fmt: skip
+LINEAR = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"})
 """Modules that are plain matrices in every family that has modules of these names."""
 _PLAIN = frozenset({"F32", "F16", "BF16"})
 _ROOT = "base_model.model."

@@ -38,7 +38,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Differentiated:
-    """What a loss gave: log-probabilities and their slopes, (N,) or (N, K) each, and the sum of its summands."""
+    """Holds what a loss gave: log-probabilities and their slopes, (N,) or (N, K) each, and the sum of its summands."""
 
     logprobs: Tensor
     slope: Tensor

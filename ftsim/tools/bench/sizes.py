@@ -1,4 +1,4 @@
-"""What grows with the size of a model: the loss over a real vocabulary of 151,936 tokens, in time and in memory."""
+"""Growth with the size of a model: the loss over a real vocabulary of 151,936 tokens, in time and in memory."""
 
 import json
 import os

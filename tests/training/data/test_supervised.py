@@ -153,7 +153,7 @@ def test_train_on_what_says_which_messages_are_trained(
 
 
 def heard(one: Any, tokenizer: Any) -> str:
-    """What the trained tokens of a datum say, without calls, thoughts and ends of turns."""
+    """The text of the trained tokens of a datum, without calls, thoughts and ends of turns."""
     targets, weights = (one.loss_fn_inputs[name].data for name in ("target_tokens", "weights"))
     kept = [int(token) for token, weight in zip(targets, weights, strict=True) if weight]
     text = re.sub(r"<tool_call>.*?</tool_call>|<think>.*?</think>", "", tokenizer.decode(kept), flags=re.DOTALL)
