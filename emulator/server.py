@@ -1,5 +1,6 @@
 """`Emulator`: the app on a loopback port in a thread, over a state folder or in memory."""
 
+import atexit
 import contextlib
 import logging
 import os
@@ -157,11 +158,13 @@ class Emulator:
             if writable:
                 undo.enter_context(announcement(root, self._record()))
             self._cleanup = undo.pop_all()
+            atexit.register(self.stop)  # whoever never stops it must not end in the middle of an operation
         return self
 
     def stop(self) -> None:
         """Stop listening, let running operations finish, release the state folder. Safe to call twice."""
         self._listener = None
+        atexit.unregister(self.stop)
         self._cleanup.close()
 
     @property

@@ -1,10 +1,9 @@
 """Health of the emulator, for whoever starts it: `/healthz` and `/readyz`, without a key."""
 
-import threading
-
 from starlette.requests import Request
 from starlette.responses import Response
 
+from emulator.core import threads
 from emulator.http import schemas
 from emulator.http.declare import Endpoints
 from emulator.http.entrance import HEALTHY
@@ -31,5 +30,5 @@ async def readyz(request: Request) -> Response:
         return Reply({"status": "ready"})
     if not getattr(request.app.state, "warming", False):
         request.app.state.warming = True
-        threading.Thread(target=backend.warm, name="warm", daemon=True).start()
+        threads.start(backend.warm, "warm")
     return Reply({"status": "warming"}, 503)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from emulator.core import threads
 from emulator.core.errors import PlatformError
 from emulator.core.ids import secret
 from emulator.quirks.platforms import ALIASES
@@ -76,7 +77,7 @@ def serve(
                 stack.enter_context(emulator)
                 (announce or say)(emulator)
                 if warm:
-                    threading.Thread(target=emulator.platform.backend.warm, name="warm", daemon=True).start()
+                    threads.start(emulator.platform.backend.warm, "warm")
                 if until_deserted and root is not None:
                     Attendance(root).serve_until_deserted(os.getpid(), stop)
                 else:

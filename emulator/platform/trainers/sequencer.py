@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from emulator.core import threads
 from emulator.core.clock import Clock
 from emulator.core.errors import InvalidArgument
 from emulator.platform.trainers.futures import Promise
@@ -100,6 +101,7 @@ class Sequencer:
             self._lanes.clear()
             self._loose.clear()
             self._changed.notify()
+        threads.outlast(self._thread)
         return left
 
     def join(self, timeout: float) -> None:

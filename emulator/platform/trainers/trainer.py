@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
+from emulator.core import threads
 from emulator.core.errors import InvalidArgument, NotFound, Unavailable
 from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
@@ -186,8 +187,7 @@ class Trainer:
         self.stopping.set()
         for promise in self._sequencer.close():
             self._futures.fail(promise, Unavailable(why))
-        closer = threading.Thread(target=self._close_backend, name=f"close-{self.owner.id}", daemon=True)
-        closer.start()
+        threads.start(self._close_backend, f"close-{self.owner.id}")
 
     def join(self, timeout: float) -> None:
         self._sequencer.join(timeout)
