@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from emulator.backend import Backend
 from emulator.core.catalogue import platform_of
@@ -33,6 +33,9 @@ from emulator.state.folder import BLOBS, StateFolder, opened, private
 from emulator.state.server_record import ServerRecord, announcement
 from emulator.state.store import Store
 from emulator.state.world import World
+
+if TYPE_CHECKING:
+    from emulator.http.console.access import Access
 
 BackendName = Literal["torch", "light"]
 ACCOUNT = "local"
@@ -106,6 +109,7 @@ class Emulator:
         self._patience_s = patience_s
         self._cleanup = contextlib.ExitStack()
         self._listener: Listener | None = None
+        self._access: Access | None = None
         self._renewed = 0
         self.url = ""
 
@@ -163,7 +167,7 @@ class Emulator:
 
     def stop(self) -> None:
         """Stop listening, let running operations finish, release the state folder. Safe to call twice."""
-        self._listener = None
+        self._listener = self._access = None
         atexit.unregister(self.stop)
         self._cleanup.close()
 
@@ -241,6 +245,12 @@ class Emulator:
     def quirks(self) -> Quirks:
         return self.platform.world.quirks
 
+    def console_url(self) -> str:
+        """A link that opens the console in a browser, good once; raises Unavailable when the emulator does not run."""
+        if self._access is None:
+            raise Unavailable("the emulator does not run: start it first")
+        return f"{self.url}{self._access.link()}"
+
     def env(self) -> dict[str, str]:
         """Environment variables under which every client of WIRE 1.1 talks to this emulator."""
         return self._record().variables()
@@ -296,6 +306,8 @@ class Emulator:
         app = create_app(
             self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit, hosts=self._allow_hosts
         )
+        self._access = app.state.access
+        app.state.light = isinstance(self._backend, LightBackend)
         app.state.connections = server.server_state.connections
         self._listener = server
         entrance.open(app)

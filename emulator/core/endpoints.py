@@ -172,6 +172,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         GET    /journal                                                 read_journal
         GET    /snapshot                                                take_snapshot
         PUT    /snapshot                                                restore_snapshot
+        POST   /console                                                 open_console
         GET    /openapi.json                                            read_openapi
     """),
 )  # fmt: skip

@@ -15,6 +15,11 @@ def secret() -> str:
     return f"fw_{secrets.token_hex(20)}"
 
 
+def one_time_token() -> str:
+    """Make what stands in a link that is good for one visit: nobody guesses it either."""
+    return secrets.token_urlsafe(32)
+
+
 class Ids:
     """Seeded names. `boot` keeps ids of a restarted emulator apart from those it gave before."""
 

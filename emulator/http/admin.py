@@ -271,6 +271,14 @@ async def restore(request: Request) -> Response:
     return Reply({})
 
 
+@router.serve("open_console")
+async def console(request: Request) -> Response:
+    """Give a path that lets a browser into the console, once."""
+    _admin(request)
+    await _sent(request)
+    return Reply({"path": request.app.state.access.link()})
+
+
 @router.serve("read_openapi")
 async def openapi(request: Request) -> Response:
     """Describe every endpoint."""

@@ -13,6 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from emulator.core import limits
 from emulator.core.errors import SERVERLESS, NotFound, PlatformError
 from emulator.http import admin, control, gateway, health, inference
+from emulator.http.console import gate
+from emulator.http.console.access import Access
 from emulator.http.entrance import Layers
 from emulator.http.faults import Faults
 from emulator.http.guard import Guard
@@ -59,8 +61,9 @@ def create_app(
         HTTPException: _http_error,
         Exception: _crashed,
     }
+    access = Access(keys, platform.world.clock)
     routers = (*gateway.routers, *control.routers, *inference.routers, *health.routers, *admin.routers)
-    routes = [route for router in routers for route in router.routes]
+    routes = [*gate.routes(access), *(route for router in routers for route in router.routes)]
     app = Application(
         routes=routes,
         middleware=[Middleware(Layers, journal=journal, guard=guard, faults=faults)],
@@ -72,6 +75,8 @@ def create_app(
     )
     app.state.platform = platform
     app.state.journal = journal
+    app.state.access = access
+    app.state.light = False
     app.state.hosts = frozenset(host.lower() for host in hosts)
     app.state.declared = [one for router in routers for one in router.declared]
     return app

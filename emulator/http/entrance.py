@@ -69,7 +69,7 @@ class Layers:
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif scope["path"].startswith("/_ftsim/") or self._is_of_the_past(scope):
+        elif scope["path"].startswith("/_ftsim/") or _asks_page(scope) or self._is_of_the_past(scope):
             await self._admit(scope, receive, send)  # neither what a test sets and looks at, nor what another one asks
         else:
             await self._record(scope, receive, send)
@@ -150,6 +150,13 @@ def _header(headers: "list[tuple[bytes, bytes]] | tuple[()]", wanted: bytes) -> 
 
 def _asks_health(scope: "Scope") -> bool:
     return bool(scope["type"] == "http" and scope["path"] == "/healthz" and scope["method"] == "GET")
+
+
+def _asks_page(scope: "Scope") -> bool:
+    """Say whether a browser opens the address that the emulator prints, which leads to the console."""
+    if scope["path"] != "/" or scope["method"] not in ("GET", "HEAD"):
+        return False
+    return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
 
 
 async def _health(_scope: "Scope", _receive: "Receive", send: "Send") -> None:

@@ -68,7 +68,8 @@ class Guard:
     def _admit(self, scope: Scope) -> Share | None:
         path, headers = scope["path"], dict(scope["headers"])
         self._check_origin(headers)
-        if path in OPEN or (b"signature=" in scope["query_string"] and any(one.fullmatch(path) for one in _SIGNED)):
+        signed = b"signature=" in scope["query_string"] and any(one.fullmatch(path) for one in _SIGNED)
+        if path in OPEN or signed or _is_page(path, headers):
             return self._share(path, headers)
         key = self._key(headers)
         account = None if key is None else self._keys[key]
@@ -125,6 +126,13 @@ class Guard:
     def _known(self, key: str) -> str | None:
         """A key as it is known, or with the `tml-` that tinker's client wants keys to begin with; None for no key."""
         return next((one for one in (key, key.removeprefix("tml-")) if one in self._keys), None)
+
+
+def _is_page(path: str, headers: Mapping[bytes, bytes]) -> bool:
+    """Say whether a browser asks for the console, which lets people in by itself, or for the address leading there."""
+    if path == "/":
+        return b"text/html" in headers.get(b"accept", b"")
+    return path == "/_ftsim/ui" or path.startswith("/_ftsim/ui/")
 
 
 def _for_inference(path: str) -> bool:

@@ -21,6 +21,8 @@ from emulator.state.world import Change, World
 
 CREATED, CHANGED, DELETED = "created", "changed", "deleted"
 _OVERHEAD = 1000
+_UNTOLD = "curve"
+"""The kind of entity that follows from requests which are told anyway."""
 
 
 class Touch(NamedTuple):
@@ -239,17 +241,20 @@ class Journal:
 
     def _changed(self, changes: Sequence[Change], bodies: Sequence[dict[str, Any] | None]) -> None:
         """A change of the world is stored; the exchange that caused it is the one of this context, if any."""
+        told = [pair for pair in zip(changes, bodies, strict=True) if pair[0].kind != _UNTOLD]
+        if not told:
+            return
         cause = CURRENT.get()
-        for change in changes:
+        for change, _ in told:
             key = (change.kind, change.name)
             if change.how == CREATED:
                 self.created.add(key)
             elif change.how == DELETED and key not in self.created:
                 self.deleted.setdefault(key, cause.endpoint if cause else "hand")
         if cause is not None:
-            cause.changes.extend(changes)
+            cause.changes.extend(change for change, _ in told)
         else:
-            made = [{**change._asdict(), "body": body} for change, body in zip(changes, bodies, strict=True)]
+            made = [{**change._asdict(), "body": body} for change, body in told]
             self._by_hand("change", {"changes": made})
 
     def _quirk(self, what: str, detail: dict[str, Any]) -> None:

@@ -27,19 +27,8 @@ from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.core.ids import Ids
 from emulator.journal import file as journal_file
 from emulator.platform.platform import Platform
-from emulator.state import references
+from emulator.state import curves, entities, references
 from emulator.state.blobs import RECORD, Blobs
-from emulator.state.entities import (
-    Checkpoint,
-    Deployment,
-    Job,
-    Model,
-    Operation,
-    Run,
-    SamplingRoute,
-    Session,
-    SnapshotLoad,
-)
 from emulator.state.folder import private
 from emulator.state.migrations import FORMAT, OLDEST
 from emulator.state.records import record_of
@@ -53,15 +42,16 @@ _DIGESTED = ("checkpoint", "model")
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     kind: TypeAdapter(cls)
     for kind, cls in (
-        ("job", Job),
-        ("checkpoint", Checkpoint),
-        ("model", Model),
-        ("operation", Operation),
-        ("deployment", Deployment),
-        ("snapshot_load", SnapshotLoad),
-        ("session", Session),
-        ("run", Run),
-        ("sampling_route", SamplingRoute),
+        ("job", entities.Job),
+        ("checkpoint", entities.Checkpoint),
+        ("model", entities.Model),
+        ("operation", entities.Operation),
+        ("deployment", entities.Deployment),
+        ("snapshot_load", entities.SnapshotLoad),
+        ("session", entities.Session),
+        ("run", entities.Run),
+        ("sampling_route", entities.SamplingRoute),
+        ("curve", curves.Curve),
     )
 }
 

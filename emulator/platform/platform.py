@@ -14,6 +14,7 @@ from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.downloads import Downloads
 from emulator.platform.models.models import Models
 from emulator.platform.operations import Operations
+from emulator.platform.trainers.curves import Curves
 from emulator.platform.trainers.futures import Futures
 from emulator.platform.trainers.owners import Owners
 from emulator.platform.trainers.trainers import Pool, Trainers
@@ -46,7 +47,10 @@ class Platform:
         self.futures = Futures(world)
         self.trainers = Trainers(world, backend, self.owners, self.models, self.futures)
         self.pool = Pool(world, self.sessions, self.trainers, self.models)
-        self.training = Training(world, blobs, self.checkpoints, self.owners, self.models)
+        self.curves = Curves(world)
+        self.owners.on_stop(lambda owner: self.curves.stopped(owner.name))
+        self.owners.on_purge(lambda owner: self.curves.forget(owner.name))
+        self.training = Training(world, blobs, self.checkpoints, self.owners, self.models, self.curves)
         self.replicas = Replicas(world, blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)
         self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
@@ -75,11 +79,13 @@ class Platform:
         """End trainers and replicas, forget what was promised; jobs and deployments stay as they are."""
         self.futures.clear(why)
         self.trainers.stop_all(why)
+        self.curves.clear()
         self.replicas.close_all()
 
     def close(self) -> None:
         """Stop trainers, let what runs finish, close the store. Safe to call twice."""
         self.futures.interrupt()
         self.trainers.stop_all("the emulator stopped", wait_s=10)
+        self.curves.flush()
         self.replicas.close_all()
         self.world.store.close()

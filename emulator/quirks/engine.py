@@ -212,6 +212,14 @@ class Quirks:
             self._beneath = {quirk: quirk.check(value) for quirk, value in beneath.items()}
             self._hush()
 
+    def beneath(self, quirk: Quirk[T]) -> T | None:
+        """The value that the platform's date gives a switch where nothing is set; None where that is its default."""
+        return self._beneath.get(quirk)
+
+    def now(self) -> int:
+        """The moment by which budgets of seconds are counted."""
+        return self._clock.now()
+
     def _hush(self) -> None:
         self.quiet = not self._settings and not self._beneath
 

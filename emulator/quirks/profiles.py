@@ -47,11 +47,11 @@ def parse(text: str, table: Mapping[str, Quirk[Any]]) -> QuirkSpec:
         _refuse_options_in(table[name], option)
     budget = {key: _number(name, key, given[key]) for key in _BUDGETS if key in given}
     try:
-        typed = table[name].check(_typed(table[name], value))
+        checked = table[name].check(typed(table[name], value))
     except InvalidArgument:
         _refuse_options_in(table[name], value)
         raise
-    return QuirkSpec(name, typed, budget, {key: given[key] for key in SELECTORS if key in given})
+    return QuirkSpec(name, checked, budget, {key: given[key] for key in SELECTORS if key in given})
 
 
 def _refuse_options_in(quirk: Quirk[Any], text: str) -> None:
@@ -124,7 +124,7 @@ def _number(name: str, key: str, text: str) -> float:
         raise InvalidArgument(f"quirk {name}: {key} is {text!r}, give a number") from None
 
 
-def _typed(quirk: Quirk[Any], text: str) -> Any:
+def typed(quirk: Quirk[Any], text: str) -> Any:
     """The text as a value of the quirk's type; raises InvalidArgument."""
     if isinstance(quirk.default, str):
         return text

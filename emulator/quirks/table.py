@@ -1,13 +1,24 @@
 """Lists all quirks, in the order of docs/quirks.md; each is declared in the module of what it is about."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from emulator.quirks import calls, deployments, jobs, loads, promotion, rows, saves, trainers
 from emulator.quirks.engine import Quirk
 
-QUIRKS: tuple[Quirk[Any], ...] = tuple(
-    quirk
-    for module in (rows, jobs, saves, loads, trainers, calls, promotion, deployments)
-    for quirk in vars(module).values()
-    if isinstance(quirk, Quirk)
-)
+_MODULES = {
+    "Rows of a checkpoint list": rows,
+    "Jobs": jobs,
+    "Saves": saves,
+    "Loads": loads,
+    "Trainers and sessions": trainers,
+    "Any call": calls,
+    "Promotion and models": promotion,
+    "Deployments and hot-loads": deployments,
+}
+GROUPS: Mapping[str, tuple[Quirk[Any], ...]] = {
+    title: tuple(quirk for quirk in vars(module).values() if isinstance(quirk, Quirk))
+    for title, module in _MODULES.items()
+}
+"""The quirks by what they are about."""
+QUIRKS: tuple[Quirk[Any], ...] = tuple(quirk for group in GROUPS.values() for quirk in group)

@@ -30,6 +30,7 @@ KINDS = (
     "session",
     "run",
     "sampling_route",
+    "curve",
 )
 
 

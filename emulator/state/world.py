@@ -15,6 +15,7 @@ from emulator.core.lifecycle import Pending
 from emulator.quirks.engine import Quirks
 from emulator.quirks.platforms import VALUES
 from emulator.quirks.table import QUIRKS
+from emulator.state.curves import Curve
 from emulator.state.entities import (
     Checkpoint,
     Deployment,
@@ -194,6 +195,7 @@ class World:
         self.sessions: Table[Session] = Table(self, "session", Session, "trainingSessions")
         self.runs: Table[Run] = Table(self, "run", Run)
         self.routes: Table[SamplingRoute] = Table(self, "sampling_route", SamplingRoute)
+        self.curves: Table[Curve] = Table(self, "curve", Curve)
         self.quirks = Quirks(self.clock, QUIRKS, lambda: self.ids.uniform())
         self.platform = NEWEST
         """The date of the platform: what is on, and what is in the catalogue."""
@@ -217,6 +219,7 @@ class World:
             self.sessions,
             self.runs,
             self.routes,
+            self.curves,
         )
         return {table._kind: table for table in tables}
 

@@ -79,7 +79,7 @@ def journal(
     ]
     chosen = chosen[-tail:] if tail else chosen
     if har is not None:
-        from ftsim.inspect.har import har as archive
+        from emulator.journal.har import har as archive
 
         exchanges = [entry for entry in chosen if isinstance(entry, Exchange)]
         har.write_text(json.dumps(archive(exchanges, base_url=url or "http://127.0.0.1"), indent=1))

@@ -20,6 +20,7 @@ from ftsim.cli import (
     jobs,
     journal,
     models,
+    open as open_command,
     promote,
     reproduce,
     run,
@@ -64,6 +65,7 @@ def _options(
 
 
 app.command("serve")(serve.serve)
+app.command("open")(open_command.open_console)
 app.command("run", cls=ProgramCommand, context_settings=SETTINGS)(run.run)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")

@@ -51,7 +51,7 @@ def diff_states(
     """Say what differs, field by field; the exit status is 0 when nothing does."""
     import tempfile
 
-    from ftsim.inspect.states import differences
+    from emulator.platform.differences import differences
 
     with tempfile.TemporaryDirectory() as folder:
         if other is None:

@@ -1,6 +1,6 @@
 """Finds the entries of the failure catalogue whose symptom a message is: `diagnose(text)`.
 
-The patterns stand in messages.tsv, the entries in docs/failures.md, which ships inside the package.
+The patterns stand in messages.tsv, the entries in the catalogue (`emulator.quirks.failures`).
 """
 
 import re
@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from emulator.quirks.failures import Entry, entries
+
 _HERE = Path(__file__).parent
 _GAP = r".{0,240}?"
 """The texts that `…` in a pattern may stand for: ids, names and numbers, never half a log."""
 _QUOTES = "'\"`‘’“”"
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
-_ENTRY = re.compile(r"\*\*([A-H]\d+) (?:★(?:\([^)]*\))? ?)?(.+?)\*\*(?: \([^)]*\))? — (.*)")
-_MARK = re.compile(r" ?\*\*(?:RAN|SRC|REP|INF)[A-Z, /]*\*\*(?: \([^)]*\))?")
-_PART = re.compile(r"\*(Sees|Server|Switch|Right client|Right server)(?:/SDK)?\*(?: \([^)]*\))?: ")
 
 WHO = {
     "S": "the service",
@@ -39,18 +38,6 @@ class Symptom:
     def weight(self, text: str) -> int:
         """The number of literal characters of the longest pattern that `text`, made plain, holds; 0 without one."""
         return max((len(_letters(pattern)) for pattern in self.patterns if _compiled(pattern).search(text)), default=0)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One failure of docs/failures.md. Parts that the page leaves out are empty."""
-
-    id: str
-    title: str
-    sees: str
-    cause: str
-    cure: str
-    switch: str
 
 
 @dataclass(frozen=True)
@@ -87,29 +74,6 @@ def symptoms() -> tuple[Symptom, ...]:
             who, identifiers, *patterns = line.split("\t")
             rows.append(Symptom(who, tuple(identifiers.split()), tuple(patterns)))
     return tuple(rows)
-
-
-@cache
-def entries() -> dict[str, Entry]:
-    """Every entry of docs/failures.md by its id: the copy in the installed package, or the page of a checkout."""
-    page = _HERE / "failures.md"
-    if not page.exists():
-        page = _HERE.parents[1] / "docs" / "failures.md"
-    found = {}
-    for line in page.read_text("utf-8").splitlines():
-        if match := _ENTRY.match(line):
-            identifier, title, body = match.groups()
-            found[identifier] = _entry(identifier, title, body)
-    return found
-
-
-def _entry(identifier: str, title: str, body: str) -> Entry:
-    text = _MARK.sub("", body.partition(" *Source*:")[0].partition(" *Nearest*:")[0])
-    before, *rest = _PART.split(text)
-    parts = dict(zip(rest[::2], (part.strip() for part in rest[1::2]), strict=True))
-    cure = parts.get("Right client") or parts.get("Right server", "")
-    sees = parts.get("Sees", before.strip())
-    return Entry(identifier, title, sees, parts.get("Server", ""), cure, parts.get("Switch", ""))
 
 
 def _plain(text: str) -> str:

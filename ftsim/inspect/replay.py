@@ -16,18 +16,18 @@ import httpx
 import orjson
 
 from emulator.backend import Backend
-from emulator.core.clock import SECOND, Clock, parse_rfc3339
+from emulator.core.clock import Clock
 from emulator.core.errors import InvalidArgument, PlatformError
 from emulator.core.ids import Ids
 from emulator.journal.file import Saved
 from emulator.journal.journal import Event, Exchange
 from emulator.journal.redact import HIDDEN
+from emulator.platform.differences import different
 from emulator.server import Emulator
 from ftsim.inspect import events
 
 HANGING = frozenset({"retrieve_future", "completions", "chat_completions", "hot_load", "promote"})
 PATIENCE_S = 120.0
-ABSENT = "absent"
 _MEASURED = "body.perf_metrics"
 _CREATED = "body.created"
 
@@ -232,27 +232,6 @@ def _pending(answer: bytes) -> bool:
     return answer.startswith(b'{"type":"try_again"')
 
 
-def different(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Paths at which two JSON values differ, with both values; stamps may differ by a second."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in {**one, **other}:
-            yield from different(one.get(key, ABSENT), other.get(key, ABSENT), f"{path}.{key}")
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for at, (mine, theirs) in enumerate(zip(one, other, strict=True)):
-            yield from different(mine, theirs, f"{path}[{at}]")
-    elif one != other and not _same_moment(one, other):
-        yield path, one, other
-
-
 def _while(entry: Exchange, one: Any, other: Any) -> bool:
     """Say whether two moments (seconds) lie within the time that the exchange took; the replay's clock stands still."""
     return isinstance(one, int) and isinstance(other, int) and abs(one - other) <= entry.seconds + 1
-
-
-def _same_moment(one: Any, other: Any) -> bool:
-    if not isinstance(one, str) or not isinstance(other, str):
-        return False
-    try:
-        return abs(parse_rfc3339(one) - parse_rfc3339(other)) <= SECOND
-    except ValueError:
-        return False

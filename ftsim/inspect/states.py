@@ -1,9 +1,8 @@
-"""Reads saved states and bundles: how two differ, and what became of a failure when it is replayed here."""
+"""Reads bundles: what became of a failure when it is replayed here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from emulator.backend import Backend
 from emulator.core.errors import InvalidArgument
@@ -11,12 +10,12 @@ from emulator.journal import file as journal_file
 from emulator.journal.file import versions
 from emulator.journal.journal import Exchange
 from emulator.platform.archive import Archive
+from emulator.platform.differences import ABSENT
 from emulator.server import Emulator
-from ftsim.inspect.replay import ABSENT, Replay, different, replay
+from ftsim.inspect.replay import Replay, replay
 
 FAILURE = "failure.txt"
 JOURNAL = "journal.jsonl"
-_FILES = "files"
 
 
 @dataclass
@@ -34,21 +33,6 @@ class Opened:
     def reproduced(self) -> bool:
         """Say whether everything was asked again and answered alike."""
         return self.replay is not None and self.replay.identical
-
-
-def differences(one: Archive, other: Archive) -> list[tuple[str, Any, Any]]:
-    """Paths at which two states differ, with both values; whole entities and blobs that only one has come as such."""
-    found: list[tuple[str, Any, Any]] = []
-    for kind in one.entities:
-        mine, theirs = one.entities[kind], other.entities[kind]
-        for name in sorted({**mine, **theirs}):
-            if name not in mine or name not in theirs:
-                found.append((name, kind if name in mine else ABSENT, kind if name in theirs else ABSENT))
-            else:
-                found += different(mine[name], theirs[name], name)
-    for key in sorted(set(one.files) & set(other.files)):
-        found += different(_plain(one, key), _plain(other, key), f"blob {key}")
-    return found
 
 
 def open_bundle(file: Path, backend: Backend, began: Path | None = None) -> Opened:
@@ -82,7 +66,3 @@ def restored(state: Path | None) -> Callable[[Emulator], None] | None:
         return None
     Archive.open(state)
     return lambda emulator: emulator.restore(state)
-
-
-def _plain(archive: Archive, key: str) -> dict[str, Any]:
-    return {name: digest for name, (_, digest) in archive.files[key].items()}

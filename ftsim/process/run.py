@@ -106,6 +106,8 @@ def exec_program(
 ) -> NoReturn:
     """As `run_program`, but become the program: whoever kills this process kills the program itself."""
     prepared = prepare(argv, state_dir=state_dir, env=env, server_command=server_command, options=options)
+    if link := console_link(prepared.server):
+        print(f"ftsim: watch it at {link}", file=sys.stderr)
     os.set_inheritable(prepared.client.descriptor, True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -133,6 +135,16 @@ def prepare(
     server, client = join_server(attendance, server_command, options)
     environment = program_environment({**os.environ, **(env or {})}, server, hub_variables)
     return Prepared(command, environment, server, client)
+
+
+def console_link(server: ServerRecord) -> str:
+    """A link that opens the emulator's console in a browser, once; "" where the server has none."""
+    try:
+        with httpx.Client(trust_env=False, timeout=HEALTH_TIMEOUT) as client:
+            answer = client.post(f"{server.url}/_ftsim/console", headers={"X-Api-Key": server.api_key})
+            return f"{server.url}{answer.json()['path']}" if answer.is_success else ""
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def command_line(argv: Sequence[str]) -> list[str]:

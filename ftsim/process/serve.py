@@ -120,6 +120,7 @@ def say(emulator: Emulator, form: Format = "sh", file: Path | None = None) -> No
             opened.write("".join(f"{line}\n" for line in printed))
     for line in printed:
         print(f"  {line}")
+    print(f"ftsim: console {emulator.console_url()} (good once; `ftsim open` gives another link)")
     sys.stdout.flush()
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ftsim.inspect.messages import WHO, diagnose, entries, symptoms
+from emulator.quirks.failures import entries
+from ftsim.inspect.messages import WHO, diagnose, symptoms
 from ftsim.scenarios import scenarios
 
 SYMPTOMS = Path(__file__).parents[2] / "fixtures" / "messages" / "symptoms.tsv"

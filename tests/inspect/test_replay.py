@@ -10,9 +10,10 @@ import pytest
 from emulator.core.errors import InvalidArgument
 from emulator.journal import file as journal_file
 from emulator.journal.file import Saved
+from emulator.platform.differences import different
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
-from ftsim.inspect.replay import Replay, different, replay
+from ftsim.inspect.replay import Replay, replay
 from ftsim.inspect.states import open_bundle, restored
 from tests.doubles import BASE, DictBackend
 from tests.http.gateway.conftest import Wire, batch, datum, gateway

@@ -18,10 +18,11 @@ from emulator.core import limits
 from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.platform import archive
 from emulator.platform.archive import Archive
+from emulator.platform.differences import differences
 from emulator.server import Emulator
 from emulator.state.blobs import RECORD
 from ftsim.cli.main import app
-from ftsim.inspect.states import differences, open_bundle
+from ftsim.inspect.states import open_bundle
 from tests.doubles import DictBackend
 from tests.http.gateway.conftest import Wire
 from tests.inspect.test_replay import train

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from emulator.backend import Backend, BackendError, ModelDescription
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PlatformError
-from emulator.core.kinds import PROMOTABLE, CheckpointKind, detect, promotable, resumable
+from emulator.core.kinds import PROMOTABLE, CheckpointKind, detect, promotable
 from emulator.core.lifecycle import Progression
 from emulator.core.names import OwnerName, Subject, split_output, split_resource
 from emulator.platform.checkpoints.checkpoints import Checkpoints
+from emulator.platform.checkpoints.judgement import HOW_TO_SAVE, what_it_is
 from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
 from emulator.platform.operations import Operations
 from emulator.quirks import jobs, promotion
@@ -23,8 +24,6 @@ from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint, Model, Operation
 from emulator.state.records import record_for
 from emulator.state.world import World
-
-_HOW_TO_SAVE = 'save_weights_for_sampler_ext(checkpoint_type="base") / TrainingCheckpoints.save(promotable=True)'
 
 
 @dataclass(frozen=True)
@@ -108,12 +107,11 @@ class Promotion:
     def _refusal(self, row: Checkpoint) -> str:
         """Name the layer that is wrong, and the call that would have made a promotable row."""
         short = row.kind.value.removeprefix("CHECKPOINT_TYPE_")
-        what = "resumable training state (DCP)" if resumable(row.kind) else "a delta over the previous snapshot"
         others = [other.id for other in self._checkpoints.rows(row.owner) if promotable(other.kind)]
         ready = f"; newest promotable row of this job: {others[-1]!r}" if others else ""
         return (
-            f"checkpoint {row.id!r} is {short}, {what}, which is not promotable (checkpointType is what the server "
-            f"found in the blob, whatever the save was called): save with {_HOW_TO_SAVE}{ready}"
+            f"checkpoint {row.id!r} is {short}, {what_it_is(row)}, which is not promotable (checkpointType is what the "
+            f"server found in the blob, whatever the save was called): save with {HOW_TO_SAVE}{ready}"
         )
 
     def _check_base(self, request: PromoteRequest, row: Checkpoint) -> None:

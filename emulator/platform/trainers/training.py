@@ -11,6 +11,7 @@ from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.models.models import ADDON, Models
+from emulator.platform.trainers.curves import Curves
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.owners import Owners
 from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer
@@ -38,12 +39,15 @@ Request = Mapping[str, Any]
 class Training:
     """Accepts operations on models and carries them out."""
 
-    def __init__(self, world: World, blobs: Blobs, checkpoints: Checkpoints, owners: Owners, models: Models) -> None:
+    def __init__(
+        self, world: World, blobs: Blobs, checkpoints: Checkpoints, owners: Owners, models: Models, curves: Curves
+    ) -> None:
         self._world = world
         self._blobs = blobs
         self._checkpoints = checkpoints
         self._owners = owners
         self._models = models
+        self._curves = curves
         self._verbs: Mapping[str, Callable[[Trainer, LiveModel, Request], Answer]] = {
             "forward": self._forward,
             "forward_backward": self._forward_backward,
@@ -89,7 +93,10 @@ class Training:
 
     def _forward_backward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         _trainable(trainer, model, "forward_backward")
-        return trainer.backend.forward_backward(model.id, _batch(request, "forward_backward_input"))
+        batch = _batch(request, "forward_backward_input")
+        result = trainer.backend.forward_backward(model.id, batch)
+        self._curves.forward_backward(model, batch, result)
+        return result
 
     def _optim_step(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         _trainable(trainer, model, "optim_step")
@@ -105,6 +112,7 @@ class Training:
         self._wait(trainer, trainers.OPTIM_SLOW_S)
         chosen = {**ADAM, **{key: value for key, value in params.items() if value is not None}}
         metrics = trainer.backend.optim_step(model.id, chosen, None if normalization == "none" else normalization)
+        self._curves.optim_step(model, metrics, float(chosen["learning_rate"]))
         return {"metrics": dict(metrics)}
 
     def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
@@ -160,6 +168,7 @@ class Training:
         kept = bool(optimizer) and not quirks.spend(loads.DROP_OPTIMIZER, subject)
         live = not kept and quirks.value(loads.WEIGHTS_ONLY, subject) == "keep"
         trainer.backend.load_state(model.id, self._checkpoints.folder(row), optimizer=kept, keep_optimizer=live)
+        self._curves.loaded(model, row.name)
         return {"path": path, "type": "load_weights"}
 
     def _load_adapter(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
@@ -175,6 +184,7 @@ class Training:
                 f"train with lora_rank {adapter.lora_rank}"
             )
         trainer.backend.load_adapter(model.id, self._models.folder(adapter))
+        self._curves.loaded(model, adapter.name)
         return {"model_id": model.id, "adapter_path": path, "type": "load_adapter"}
 
     def _save(
@@ -190,6 +200,7 @@ class Training:
         staged = self._blobs.stage()
         try:
             state = write(staged)
+            self._curves.flush(model.id)
             self._wait(trainer, saves.DURATION_S)
             return self._checkpoints.save(model.origin(how, ttl_s), name, staged, state)
         except BaseException as error:

@@ -1,0 +1,1 @@
+"""One module per page: plain dataclasses of what it shows, built from the platform without a word of HTML."""
