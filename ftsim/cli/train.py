@@ -90,12 +90,13 @@ def train(
             return
         from ftsim.training.trainers import job_id_for
 
-        print(f"job {configured.trainer_job_id or job_id_for(recipe, configured.log_path)}", flush=True)
+        if not configured.serverless:
+            print(f"job {configured.trainer_job_id or job_id_for(recipe, configured.log_path)}", flush=True)
         try:
             result, server = run(configured, main, root)
         except KeyboardInterrupt:
             fail(f"interrupted; to go on: {' '.join(map(shlex.quote, ['ftsim', *sys.argv[1:]]))}", 130)
-    report(result, server)
+    report(result, server, configured)
     if plot:
         from ftsim.inspect import curves
 
@@ -199,16 +200,19 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
         fail(" ".join(str(error).split()))
 
 
-def report(result: dict[str, Any], server: "ServerRecord") -> None:
-    """Print the rows of the job and the model made of it."""
+def report(result: dict[str, Any], server: "ServerRecord", config: Any) -> None:
+    """Print the rows of the job, or of the last session on the pool, and the model made of it."""
     from ftsim.cli.checkpoints import show
     from ftsim.cli.service import connect
     from ftsim.inspect.listing import oldest_first
     from ftsim.inspect.tables import describe
+    from ftsim.training.serverless import session_names
 
+    owner = session_names(config.log_path)[-1] if config.serverless else result["job_id"]
     with connect(server.url, server.api_key, None) as service:
-        rows, now = service.rows(result["job_id"])
-    print(f"{result['steps']} steps; more of this job: ftsim job {result['job_id']}")
+        rows, now = service.rows(owner)
+    more = f"run {result['job_id']}" if config.serverless else f"more of this job: ftsim job {result['job_id']}"
+    print(f"{result['steps']} steps; {more}")
     show([describe(row, now or 0.0) for row in oldest_first(rows)])
     model = result.get("model")
     if model:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Stricter than the SDK, which lets a leading or trailing hyphen through and would fail at the end of training.
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_RUN = re.compile(r"run-[0-9a-f]{32}")
 _MODEL = re.compile(r"accounts/[^/]+/models/[^/]+")
 _PATHS = frozenset({"log_path", "dataset", "eval_dataset", "evaluation_dataset", "tokenizer_model"})
 _WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", NoneType: "None"}
@@ -108,6 +109,26 @@ def check_schedule(config: "RunConfig") -> None:
     read_scheduler(config.lr_scheduler)
 
 
+def check_serverless(config: "RunConfig") -> None:
+    """Refuse what a run on the serverless pool cannot have."""
+    if config.lora_rank == 0:
+        raise ConfigError(
+            "serverless=True needs a LoRA run: set lora_rank. The trainers of the pool hold the adapters of many runs, "
+            "and none whose parameters are all trained"
+        )
+    defaults = {field.name: field.default for field in dataclasses.fields(config.infra)}
+    machines = [f"infra.{name}" for name, value in defaults.items() if getattr(config.infra, name) != value]
+    own = {"trainer_job_id": None, "deployment_id": None, "deployment_replicas": 1}
+    machines += [name for name, value in own.items() if getattr(config, name, value) != value]
+    if machines:
+        raise ConfigError(f"serverless=True leaves the machines to the pool: leave out {', '.join(machines)}")
+    if config.init_from_checkpoint and not _RUN.fullmatch(parse_checkpoint_ref(config.init_from_checkpoint)[0]):
+        raise ConfigError(
+            f"init_from_checkpoint {config.init_from_checkpoint!r}: a run on the pool starts from another one there, "
+            "'run-<32 hex digits>:checkpoint-name'; ftsim train and the result of main tell a run's id"
+        )
+
+
 def check_common(config: "RunConfig") -> None:
     """Refuse wrong types, and settings that exclude each other, of any recipe's `Config`."""
     check_types(config)
@@ -141,6 +162,8 @@ def check_common(config: "RunConfig") -> None:
             f"renderer_name {config.renderer_name!r}: messages are rendered by the chat template of tokenizer_model, "
             "as they are when the model is served; leave it out, or give a tokenizer with the template you want"
         )
+    if config.serverless:
+        check_serverless(config)
     check_schedule(config)
     check_choice("on_bad_row", config.on_bad_row, ("fail", "skip"))
     check_at_least(config, {"lora_rank": 0, "epochs": 1})

@@ -116,6 +116,8 @@ class RunConfig:
     """Start a LoRA run from a promoted adapter (accounts/<account>/models/<model>)."""
     trainer_job_id: str | None = None
     """Use this job, which exists and is not released at the end; None derives one from log_path."""
+    serverless: bool = False
+    """Train on the serverless pool, which has no trainer job to bring up; LoRA only."""
     lora_rank: int = 0
     """Rank of the adapter; 0 trains all parameters."""
     lora_alpha: int = 32

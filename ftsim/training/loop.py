@@ -20,6 +20,7 @@ from ftsim.training.config import RunConfig, is_set
 from ftsim.training.data.batches import Step, build_plan, steps_done
 from ftsim.training.errors import ConfigError
 from ftsim.training.metrics import LOSSES, RunLog
+from ftsim.training.serverless import Pool, pool_of
 from ftsim.training.steps import learning_rate, scheduled_rate
 from ftsim.training.trainers import close_finished, connect, context_length, job_id_for, training_client
 
@@ -32,7 +33,7 @@ Say = Callable[[str], None]
 
 
 class Result(TypedDict):
-    """A finished run: its job, number of steps, promoted model, and the checkpoint that it went on from."""
+    """A finished run: its job or its run on the pool, its steps, promoted model, and what it went on from."""
 
     job_id: str
     steps: int
@@ -85,6 +86,8 @@ class Run(Generic[C]):
     max_seq_len: int
     identity: Identity
     """What the run trains, which it keeps to."""
+    pool: Pool | None = None
+    """The serverless pool, where the run trains there."""
     done: int = 0
     """Steps that the trainer's weights have seen already."""
     moved: bool = False
@@ -138,36 +141,41 @@ def run(config: C, recipe: Recipe[C, T], said: Sequence[str] = ()) -> Result:
     manager = connect()
     max_seq_len = context_length(manager, config)
     job_id = config.trainer_job_id or job_id_for(recipe.name, config.log_path)
-    checkpoints = TrainingCheckpoints(
-        None,
-        manager,
-        trainer_id=job_id,
-        log_path=config.log_path,
-        lora_rank=config.lora_rank,
-        phase=config.phase(recipe.name),
-    )
-    with RunLog(config.log_path, recipe.name) as log:
+    with RunLog(config.log_path, recipe.name) as log, pool_of(manager, config) as pool:
+        checkpoints = TrainingCheckpoints(
+            None,
+            pool or manager,
+            trainer_id=job_id,
+            log_path=config.log_path,
+            lora_rank=config.lora_rank,
+            phase=config.phase(recipe.name),
+            pool=pool.account_id if pool else None,
+        )
         for line in said:
             log.say(line)
         data = recipe.load(config, max_seq_len, log.say)
         plan = plan_of(config, data)
         refuse_idle_steps(config, len(plan))
+        if pool:
+            pool.check_names(len(plan), checkpoints.phase)
         identity = identity_of(config, data.digest, data.held_out_digest, len(data.train))
         begun = bool(checkpoints.cursors.recorded())
         for line in check_identity(config, identity, begun=begun, planned=plan[-1].data_consumed):
             log.say(line)
         result = Result(job_id=job_id, steps=len(plan), model=None, resumed_from=None)
         if checkpoints.finished(plan[-1].data_consumed):
-            close_finished(manager, config, job_id)
-            recipe.release(config, manager)
+            if not pool:
+                close_finished(manager, config, job_id)
+                recipe.release(config, manager)
             log.say("this run is complete already; nothing is trained")
         else:
             if config.output_model_id and is_set(config, "output_model_id"):
                 check_model_is_free(manager, config.output_model_id)
             recipe.check(config, manager)
-            with training_client(manager, config, job_id, max_seq_len) as client:
+            opened = pool.training_client() if pool else training_client(manager, config, job_id, max_seq_len)
+            with opened as client:
                 checkpoints.client = client
-                going = Run(config, manager, client, checkpoints, log, plan, job_id, max_seq_len, identity)
+                going = Run(config, manager, client, checkpoints, log, plan, job_id, max_seq_len, identity, pool)
                 result["resumed_from"] = resume(going, recipe.rows)
                 train(going, recipe, data)
         if config.output_model_id:
@@ -176,6 +184,8 @@ def run(config: C, recipe: Recipe[C, T], said: Sequence[str] = ()) -> Result:
             model = become(config.output_model_id, config.base_model)
             result["model"] = model
             log.say(f"model {model.get('name', config.output_model_id)} is ready")
+        if pool:
+            result["job_id"] = pool.run_id
         for picture, (curves, label) in recipe.pictures.items():
             log.draw(picture, curves, label)
     return result
@@ -226,7 +236,7 @@ def train(run: Run[C], recipe: Recipe[C, T], data: Data[T]) -> None:
     if run.done < len(run.plan):
         with recipe.learner(run, data) as learner:
             take_steps(run, learner)
-    else:
+    elif run.pool is None:
         recipe.release(run.config, run.manager)
     if run.config.save_final_checkpoint:
         run.checkpoints.save_step(len(run.plan), run.plan[-1].data_consumed, promotable=True)

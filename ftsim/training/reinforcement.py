@@ -21,6 +21,7 @@ from ftsim.training.sampling.advantages import (
     under_policy,
 )
 from ftsim.training.sampling.policy import Policy, check_deployment, release_deployment, rollout_policy, sync_name
+from ftsim.training.sampling.pool import pool_policy
 from ftsim.training.sampling.rollouts import Prompt, load_prompts
 from ftsim.training.steps import grad_norm, submit
 from ftsim.training.trainers import job_id_for
@@ -111,13 +112,23 @@ def reference_model(run: Run[SamplingConfig]) -> AbstractContextManager[Training
 def sampling_policy(run: Run[SamplingConfig], name: str) -> AbstractContextManager[Policy]:
     """Bring up the deployment that samples, with the weights that the trainer has now."""
     config = run.config
+    longest_prompt = run.max_seq_len - config.max_completion_tokens
+    if run.pool is not None:
+        return pool_policy(
+            run.pool.service,
+            run.client,
+            config,
+            longest_prompt=longest_prompt,
+            snapshot=sync_name(config, run.checkpoints.phase, run.done),
+            moved=run.moved,
+        )
     return rollout_policy(
         run.manager,
         config,
         config.deployment_id or job_id_for(name, config.log_path),
         run.job_id,
         run.client,
-        longest_prompt=run.max_seq_len - config.max_completion_tokens,
+        longest_prompt=longest_prompt,
         snapshot=sync_name(config, run.checkpoints.phase, run.done),
         moved=run.moved,
     )

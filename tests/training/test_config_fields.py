@@ -30,6 +30,7 @@ TABLE: list[tuple[str, dict[str, Any], tuple[ModuleType, ...]]] = [
     ("init_from_checkpoint", {"init_from_checkpoint": "job:step-4"}, ALL),
     ("warm_start_from_adapter", {"warm_start_from_adapter": "accounts/a/models/m", "lora_rank": 4}, ALL),
     ("lora_rank", {"lora_rank": 4}, ALL),
+    ("serverless", {"serverless": True, "lora_rank": 4}, ALL),
     # November: renamed
     ("dcp_save_interval", {"dcp_save_interval": 10}, ALL),
     ("weight_sync_interval", {"weight_sync_interval": 2}, SAMPLING),

@@ -40,7 +40,7 @@ def load_newest(client: CheckpointClient, candidates: Sequence[tuple[Row, int]],
     failures = []
     for row, consumed in candidates:
         try:
-            wait(client.load_state_with_optimizer(row.id))
+            wait(client.load_state_with_optimizer(row.path))
         except Exception as error:
             if not _is_refusal(error):
                 raise
@@ -53,13 +53,27 @@ def load_newest(client: CheckpointClient, candidates: Sequence[tuple[Row, int]],
     )
 
 
-def load_checkpoint(client: CheckpointClient, ref: str, job_id: str, *, restore_optimizer: bool = False) -> ResumeInfo:
-    """Load the weights of "job-id:checkpoint-name", or its whole state, into the trainer of `job_id`, for step 0."""
+def load_checkpoint(
+    client: CheckpointClient, ref: str, job_id: str, *, restore_optimizer: bool = False, pool: str | None = None
+) -> ResumeInfo:
+    """Load the weights of "job-id:checkpoint-name", or its whole state, into the trainer of `job_id`, for step 0.
+
+    On the serverless pool of an account, `pool`, it is "run-id:checkpoint-name".
+    """
     source_id, name = parse_checkpoint_ref(ref)
     # A job's own fresh checkpoint is not in the durable place that cross-job references look in.
-    path = client.resolve_checkpoint_path(name, source_job_id=None if source_id == job_id else source_id)
+    path = (
+        pool_path(pool, ref)
+        if pool
+        else (client.resolve_checkpoint_path(name, source_job_id=None if source_id == job_id else source_id))
+    )
     load = client.load_state_with_optimizer if restore_optimizer else client.load_state
     return _start(ref, lambda: load(path))
+
+
+def pool_path(account: str, ref: str) -> str:
+    """Returns what loads "run-id:checkpoint-name" on the serverless pool."""
+    return "/".join((account, *parse_checkpoint_ref(ref)))
 
 
 def load_adapter(client: CheckpointClient, model: str) -> ResumeInfo:

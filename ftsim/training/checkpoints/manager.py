@@ -27,12 +27,15 @@ logger = logging.getLogger(__name__)
 LIST_WAIT_S = 90.0
 # 63 less the hyphen and eight hex digits the SDK adds to sampler names.
 NAME_LIMIT = 54
+# On the pool the run, another 36 and a hyphen, stands before the name.
+POOL_NAME_LIMIT = 17
 
 
 class TrainingCheckpoints:
     """Drives the checkpoints of one run; errors are `CheckpointError` unless the SDK's own say more.
 
-    `phase` begins the names of its steps, and keeps them apart from those of other runs on the same job.
+    `phase` begins the names of its steps, and keeps them apart from those of other runs on the same job. `pool` is the
+    account of a run on the serverless pool, where names are shorter; None trains on a job.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class TrainingCheckpoints:
         log_path: str | os.PathLike[str],
         lora_rank: int = 0,
         phase: str = "",
+        pool: str | None = None,
         list_wait_s: float = LIST_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -52,6 +56,7 @@ class TrainingCheckpoints:
         self.trainer_id = trainer_id.rsplit("/", 1)[-1]  # the list path wants the short id
         self.lora_rank = lora_rank
         self.phase = phase
+        self.pool = pool
         self.cursors = Cursors(log_path)
         self.list_wait_s = list_wait_s
         self._sleep = sleep
@@ -78,9 +83,10 @@ class TrainingCheckpoints:
         """
         if not (resumable or promotable):
             raise ValueError(f"save({name!r}) must be resumable, promotable or both")
-        if not LABEL.fullmatch(name) or len(name) > NAME_LIMIT:
+        limit = POOL_NAME_LIMIT if self.pool else NAME_LIMIT
+        if not LABEL.fullmatch(name) or len(name) > limit:
             raise ValueError(
-                f"checkpoint name {name!r} could not be loaded later: use 1 to {NAME_LIMIT} of a-z, 0-9, hyphen"
+                f"checkpoint name {name!r} could not be loaded later: use 1 to {limit} of a-z, 0-9, hyphen"
             )
         if resumable and data_consumed is None:
             raise ValueError(f"save({name!r}, resumable=True) needs data_consumed")
@@ -192,7 +198,11 @@ class TrainingCheckpoints:
             return self._load_newest(candidates)
         if init_from_checkpoint:
             return load_checkpoint(
-                self._trainer(), init_from_checkpoint, self.trainer_id, restore_optimizer=restore_optimizer
+                self._trainer(),
+                init_from_checkpoint,
+                self.trainer_id,
+                restore_optimizer=restore_optimizer,
+                pool=self.pool,
             )
         if warm_start_from_adapter:
             return load_adapter(self._trainer(), warm_start_from_adapter)

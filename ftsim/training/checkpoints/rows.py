@@ -8,6 +8,7 @@ from typing import Any
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)")
 _STEP = re.compile(r"(?:.*-)?step-(\d+)(?:-r\d+)?")
+_OF_SESSION = re.compile(r"accounts/([^/]+)/trainingSessions/[^/]+/checkpoints/(run-[0-9a-f]{32})-(.+)")
 _SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}")
 
 
@@ -30,6 +31,12 @@ class Row:
     type: str
     created: int
     promotable: bool
+
+    @property
+    def path(self) -> str:
+        """What loads the row: its id on its own job, and account, run and name on the serverless pool."""
+        match = _OF_SESSION.fullmatch(self.name)
+        return "/".join(match.groups()) if match else self.id
 
     @property
     def resumable(self) -> bool:
@@ -60,9 +67,10 @@ def step_name(step: int, phase: str = "", stem: str = "step") -> str:
 def read_row(raw: Mapping[str, Any]) -> Row:
     """Returns a row from one entry of `list_checkpoints`; absent fields mean empty, absent `promotable` means false."""
     name = str(raw.get("name") or "")
+    of_session = _OF_SESSION.fullmatch(name)
     created = str(raw.get("createTime") or raw.get("create_time") or "")
     return Row(
-        id=name.rsplit("/", 1)[-1],
+        id=of_session.group(3) if of_session else name.rsplit("/", 1)[-1],
         name=name,
         type=str(raw.get("checkpointType") or raw.get("checkpoint_type") or ""),
         created=parse_time(created) if created else 0,

@@ -21,7 +21,7 @@ def check_start(manager: Manager, config: StartSettings, *, sleep: Callable[[flo
     either field.
     """
     checkpoint, adapter = (getattr(config, name, None) for name in ("init_from_checkpoint", "warm_start_from_adapter"))
-    if checkpoint:
+    if checkpoint and not getattr(config, "serverless", False):  # the pool is asked for it when there is a session
         _check_checkpoint(manager, config, checkpoint, sleep)
     elif adapter:
         _check_adapter(manager, config, adapter)
