@@ -329,7 +329,12 @@ def _exchange(entry: Exchange) -> dict[str, Any]:
         for key in ("request", "response")
     }
     touched = {key: [one._asdict() for one in getattr(entry, key)] for key in ("changes", "quirks")}
-    words = {"query": clean.text(entry.query), "endpoint": entry.endpoint, "at": rfc3339(entry.at)}
+    words = {
+        "query": clean.text(entry.query),
+        "unread": clean.text(entry.unread),
+        "endpoint": entry.endpoint,
+        "at": rfc3339(entry.at),
+    }
     return {**shown, **text, **touched, **words}
 
 

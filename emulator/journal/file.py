@@ -99,6 +99,7 @@ def as_json(entry: Exchange | Event, redactor: Redactor) -> dict[str, Any]:
         "path": redactor.text(entry.path),
         "query": redactor.text(entry.query),
         "error": redactor.text(entry.error),
+        "unread": redactor.text(entry.unread),
         "request": _text(redactor.bytes(entry.request)),
         "response": _text(redactor.bytes(entry.response)),
         "changes": [list(change) for change in entry.changes],
@@ -113,7 +114,8 @@ def _entry(body: dict[str, Any]) -> Exchange | Event:
     plain = {name: type(getattr(_BLANK, name))(body[name]) for name in _PLAIN}
     changes = [Change(*map(str, change)) for change in body["changes"]]
     quirks = [Touch(str(name), value) for name, value in body["quirks"]]
-    return Exchange(**plain, request=request, response=response, changes=changes, quirks=quirks)
+    unread = str(body.get("unread", ""))
+    return Exchange(**plain, request=request, response=response, unread=unread, changes=changes, quirks=quirks)
 
 
 _BLANK = Exchange("", "", "", 0)

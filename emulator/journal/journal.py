@@ -57,6 +57,8 @@ class Exchange:
     told: int = 0
     ended: int = 0
     whole: bool = True
+    unread: str = ""
+    """Fields of the body that nothing reads, with commas between them; some endpoints say."""
     changes: list[Change] = field(default_factory=list)
     quirks: list[Touch] = field(default_factory=list)
     _started: float = field(default=0.0, repr=False)
@@ -175,12 +177,14 @@ class Journal:
     def close(self, exchange: Exchange) -> None:
         exchange.seconds = self._clock.elapsed() - exchange._started
         exchange.ended = next(self._numbers)
-        texts = (f"{exchange.path}?{exchange.query}".encode(), exchange.request, exchange.response)
+        told = f"{exchange.path}?{exchange.query} {exchange.unread}".encode()
+        texts = (told, exchange.request, exchange.response)
         if not any(key in text for key in self.redactor.keys for text in texts):
             return
         known = self.redactor.known
         exchange.query = known(exchange.query.encode()).decode()
         exchange.path = known(exchange.path.encode()).decode()
+        exchange.unread = known(exchange.unread.encode()).decode()
         before = _weight(exchange)
         if (hidden := known(exchange.request)) is not exchange.request:
             exchange.request, exchange.request_size = hidden, len(hidden)

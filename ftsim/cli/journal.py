@@ -201,6 +201,8 @@ def _show(entries: Sequence["Exchange | Event"]) -> None:
             f"{stamp}  {entry.status or '---'}  {1000 * entry.seconds:7.1f} ms  {entry.method:6} {entry.path}"
             + (f"  [{entry.error}]" if entry.error else "")
         )
+        if entry.unread:
+            print(f"{'':14}fields that nothing reads: {entry.unread}")
         for change in entry.changes:
             print(f"{'':14}{change.how} {change.kind} {change.name}")
         for touch in entry.quirks:

@@ -53,17 +53,17 @@ def metrics(config: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(config.log_path) / "metrics.jsonl").read_text().splitlines()]
 
 
-def remains(emulator: Emulator, recipe: str, config: Any) -> dict[str, Any]:
+def remains(emulator: Emulator, recipe: str, config: Any, steps: int = STEPS) -> dict[str, Any]:
     """Everything by which two runs may be told apart: weights, optimizer, steps, rows, rates, losses, the cursor."""
     found = rows(emulator, job_of(recipe, config))
-    (sampler,) = [path for name, path in found.items() if name.startswith(f"step-{STEPS}-") and "-r" not in name]
-    state = found[f"step-{STEPS}"]
+    (sampler,) = [path for name, path in found.items() if name.startswith(f"step-{steps}-") and "-r" not in name]
+    state = found[f"step-{steps}"]
     cursors = json.loads((Path(config.log_path) / "dataloader.json").read_text())
     return {
         "weights": files(sampler, "*.safetensors"),
         "state": files(state, "*.distcp"),
         "metrics": metrics(config),
-        "cursor": cursors[f"step-{STEPS}"],
+        "cursor": cursors[f"step-{steps}"],
     }
 
 
@@ -86,16 +86,22 @@ def nth(calls: list[str], name: str, count: int) -> int:
 
 
 def check_interruptions(
-    emulator: Emulator, recipe: ModuleType, name: str, configured: Callable[..., Any], count: int, seed: int
+    emulator: Emulator,
+    recipe: ModuleType,
+    name: str,
+    configured: Callable[..., Any],
+    count: int,
+    seed: int,
+    steps: int = STEPS,
 ) -> dict[str, Any]:
     """Runs interrupted at `count` random moments and started again leave what an uninterrupted one leaves."""
     quiet = configured("quiet")
     chosen = moments(calls_of(recipe, quiet), count, seed)
-    expected = remains(emulator, name, quiet)
+    expected = remains(emulator, name, quiet, steps)
     for number, (at, after) in enumerate(chosen):
         config = configured(f"interrupted-{number}")
         interrupt(recipe.main, config, at, after=after)
         recipe.main(config)
-        assert remains(emulator, name, config) == expected, (at, after)
+        assert remains(emulator, name, config, steps) == expected, (at, after)
         assert not running(emulator), (at, after)
     return expected

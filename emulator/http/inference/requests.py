@@ -19,6 +19,7 @@ from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, spellings
 from emulator.http.inference.live import ChoiceFinished, Live
 from emulator.http.listener import nobody_else
 from emulator.http.web import Reply, at_end, caller, platform_of, request_id
+from emulator.journal.journal import CURRENT
 from emulator.platform.deployments.completions import Target
 from emulator.quirks import deployments
 
@@ -148,12 +149,14 @@ class Sampling(SnakeBody):
 
 
 def tell_unread(request: Request, sent: Sampling, more: Iterable[str] = ()) -> None:
-    """Name in a header of the answer what was sent and nothing reads: a misspelt setting changes nothing, unnoticed."""
+    """Name in a header and in the journal what nothing reads: a misspelt setting changes nothing, unnoticed."""
     known = {spelling for name in (*sent.ignored, *sent.refused) for spelling in spellings(name)}
     names = [*(name for name in sent.model_extra or {} if name not in known), *more]
     if names:
         said = ", ".join(dict.fromkeys(names))[:400]
         request.state.unread = {"debug-unread-fields": said.encode("ascii", "backslashreplace").decode()}
+        if (exchange := CURRENT.get()) is not None:
+            exchange.unread = said.encode("utf-8", "backslashreplace").decode()
 
 
 def streamed_name(request: Request, on: Target, model: str) -> str:

@@ -121,8 +121,16 @@ class TorchReplica:
         tools: Sequence[Mapping[str, Any]] = (),
         settings: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """Prompt tokens of a conversation through the model's chat template; raises `BackendError` when it refuses."""
+        """Prompt tokens of a conversation through the model's chat template; raises `BackendError` when it refuses.
+
+        A template that writes the same with the tools and without them is refused too: the model would not know them.
+        """
         text = self._templates.render(messages, tools, settings or {})
+        if tools and text == self._templates.render(messages, (), settings or {}):
+            raise BackendError(
+                "the model's chat template leaves out the tools of a request: send none, or promote a model whose "
+                "tokenizer has a template with tools"
+            )
         return self._tokens(text, add_special_tokens=False)
 
     def _tokens(self, text: str, **settings: bool) -> list[int]:

@@ -148,3 +148,14 @@ def test_empirical_frequencies_follow_the_sampling_distribution(shared: TorchRep
     for token, probability in expected.items():
         share = sum(one.token_id == token for one in drawn) / len(drawn)
         assert abs(share - probability) < 4 * (probability * (1 - probability) / len(drawn)) ** 0.5
+
+
+def test_tools_that_the_template_leaves_out_are_refused(shared: TorchReplica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that does not read them would answer as if there were none, and nobody would know why."""
+    messages, tools = [{"role": "user", "content": "Use tide."}], [{"type": "function", "function": {"name": "tide"}}]
+    assert "tide" in shared.decode(shared.render_chat(messages, tools))
+    whole = shared._templates.render
+    monkeypatch.setattr(shared._templates, "render", lambda messages, tools, settings: whole(messages, (), settings))
+    with pytest.raises(BackendError, match="the model's chat template leaves out the tools of a request: send none"):
+        shared.render_chat(messages, tools)
+    assert shared.render_chat(messages)

@@ -20,6 +20,7 @@ TAGS = ("<think>", "</think>", "<|im_", "<tool_call>")
 def asked(history: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[int]:
     """The prompt that the chat endpoint makes of a history."""
     replica = SimpleNamespace(
+        _templates=SimpleNamespace(render=lambda messages, tools, settings: rendered(messages, tokenizer)),
         _tokenizer=tokenizer,
         chat_template=tokenizer.chat_template,
         _tokens=lambda text, **settings: list(tokenizer.encode(text, **settings)),
@@ -29,6 +30,12 @@ def asked(history: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False))
     messages = [one.for_template(tokenizer.chat_template) for one in served.read_messages(history)]
     return TorchReplica.render_chat(replica, messages)  # type: ignore[arg-type]
+
+
+def rendered(messages: Sequence[Mapping[str, Any]], tokenizer: Any) -> str:
+    """The template's text, as the process renders it that computes the templates of folders."""
+    said = [{key: value for key, value in one.items() if value is not None} for one in messages]
+    return str(tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False))
 
 
 def weighed(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
