@@ -218,14 +218,14 @@ def test_a_message_that_the_template_would_leave_out_is_refused(
     assert (answer.status_code, says in answer.json()["message"]) == (400, True)
 
 
-def test_what_nothing_reads_is_named_in_a_header_and_in_the_journal(http: httpx.Client, emu: Emulator) -> None:
+def test_what_nothing_reads_is_named_in_a_header_and_in_the_journal(http: httpx.Client, emulator: Emulator) -> None:
     path, body = (
         PATHS[0].replace("/completions", "/chat/completions"),
         {"model": BASE, "messages": CHAT, "max_tokens": 1},
     )
     answer = http.post(path, json={**body, "temprature": 0, "user": "ann", "messages": [{**CHAT[0], "wieght": 1}]})
     assert answer.headers["fireworks-debug-unread-fields"] == "temprature, wieght"
-    assert emu.journal.of("chat_completions")[-1].unread == "temprature, wieght"
+    assert list(emulator.journal)[-1].unread == "temprature, wieght"
     assert "fireworks-debug-unread-fields" not in http.post(path, json=body).headers
     with http.stream("POST", path, json={**body, "stream": True, "top_pp": 1}) as streamed:
         assert streamed.headers["fireworks-debug-unread-fields"] == "top_pp"
