@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -68,6 +69,7 @@ class Table(Generic[E]):
         self._collection = collection
         self._rows: dict[str, E] = {}
         self._children: dict[str, dict[str, E]] = {}
+        self._versions = Counter[str]()
 
     def get(self, name: str) -> E | None:
         return self._rows.get(name)
@@ -93,6 +95,10 @@ class Table(Generic[E]):
         """Count what `of` would give."""
         return len(self._children.get(parent, {}))
 
+    def version(self, parent: str) -> int:
+        """A number that is another one whenever an entity of this owner was put or removed since."""
+        return self._versions[parent]
+
     def put(self, entity: E) -> E:
         """Add or change an entity; it reaches the store when the change ends."""
         self._world._dirty.setdefault((self._kind, entity.name), entity.name in self._rows)
@@ -104,16 +110,19 @@ class Table(Generic[E]):
         self._drop(name)
 
     def clear(self) -> None:
+        self._versions.update(self._children.keys())
         self._rows.clear()
         self._children.clear()
 
     def _keep(self, entity: E) -> None:
         self._rows[entity.name] = entity
         self._children.setdefault(_parent(entity), {})[entity.name] = entity
+        self._versions[_parent(entity)] += 1
 
     def _drop(self, name: str) -> None:
         if (entity := self._rows.pop(name, None)) is not None:
             self._children[_parent(entity)].pop(name, None)
+            self._versions[_parent(entity)] += 1
 
     def _load(self, store: Store) -> None:
         self.clear()
@@ -137,9 +146,9 @@ class Table(Generic[E]):
             self._drop(name)
             return
         entity = self._decode(body)
-        self._keep(entity)
-        siblings = self._children[_parent(entity)]
+        siblings = self._children.get(_parent(entity), {}) | {name: entity}
         self._children[_parent(entity)] = {row.name: row for row in sorted(siblings.values(), key=_birth)}
+        self._keep(entity)
 
     def _encode(self, name: str) -> dict[str, Any] | None:
         entity = self._rows.get(name)

@@ -47,6 +47,7 @@ class Checkpoints:
         self._world = world
         self._blobs = blobs
         self._owners = owners
+        self._plain: dict[str, tuple[int, Sequence[Checkpoint] | None]] = {}
         self._lifecycle = Lifecycle(world.clock, world.settling, _show)
         owners.on_purge(lambda owner: self.forget(owner.name))
 
@@ -129,10 +130,25 @@ class Checkpoints:
     def list(self, owner: OwnerName, *, page_size: int = 50, page_token: str = "") -> Page[Checkpoint]:
         """Visible rows after `page_token`, oldest first; raises NotFound, and InvalidArgument for a foreign token."""
         lister = self._owners.get(owner)
-        rows = self.rows(lister.name)
-        visible = [row for row in rows if row.pending is None or (not page_token and self._seen(row))]
+        rows = self._plain_rows(lister.name)
+        if rows is None:
+            found = self.rows(lister.name)
+            rows = [row for row in found if row.pending is None or (not page_token and self._seen(row))]
         cap = self._world.quirks.value(row_quirks.PAGE_SIZE_CAP, lister.subject)
-        return page(visible, page_size, page_token, _birth, cap)
+        return page(rows, page_size, page_token, _birth, cap)
+
+    def _plain_rows(self, owner: str) -> Sequence[Checkpoint] | None:
+        """All rows of an owner, oldest first, if none is hidden or will change; else None.
+
+        They are gone through when one of them changed, not for every page.
+        """
+        version = self._world.checkpoints.version(owner)
+        known = self._plain.get(owner)
+        if known is None or known[0] != version:
+            rows = self._world.checkpoints.of(owner)
+            settled = all(row.pending is None and not row.renames_to and not row.expires for row in rows)
+            known = self._plain[owner] = (version, rows if settled else None)
+        return known[1]
 
     def rows(self, owner: str) -> Sequence[Checkpoint]:
         """All rows of a job or session, visible or not, oldest first."""
@@ -148,6 +164,7 @@ class Checkpoints:
             rows = self._world.checkpoints.of(owner)
             for row in rows:
                 self._world.checkpoints.remove(row.name)
+        self._plain.pop(owner, None)
         references.delete(self._world, self._blobs, [row.blob for row in rows])
 
     def at(self, scope: CheckpointScope, name: str) -> Checkpoint | None:
