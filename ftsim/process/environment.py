@@ -90,14 +90,17 @@ def in_environment(variables: Mapping[str, str], without: Sequence[str] = ()) ->
 @contextlib.contextmanager
 def _in_hub(variables: Mapping[str, str]) -> Iterator[None]:
     """Tell the hub library of its cache where it was imported before: it reads its environment once."""
-    constants = sys.modules.get("huggingface_hub.constants")
-    if constants is None or "HF_HUB_CACHE" not in variables:
-        yield
-        return
-    values = {"HF_HUB_CACHE": variables["HF_HUB_CACHE"], "HF_HUB_OFFLINE": True}
-    before = {name: getattr(constants, name) for name in values}
-    vars(constants).update(values)
+    from ftsim.compute.models import hub
+
+    values = hub.read_once(variables) if "HF_MODULES_CACHE" in variables else {}
+    before = {(module, name): getattr(sys.modules[module], name) for module, name in values}
+    _set(values)
     try:
         yield
     finally:
-        vars(constants).update(before)
+        _set(before)
+
+
+def _set(values: Mapping[tuple[str, str], object]) -> None:
+    for (module, name), value in values.items():
+        setattr(sys.modules[module], name, value)

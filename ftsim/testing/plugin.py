@@ -22,6 +22,7 @@ This module imports nothing but pytest; the emulator is imported by the first fi
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -176,10 +177,12 @@ def _hub(_hub_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dic
     """`Qwen/Qwen3-8B` and the like are tokenizers for this test; the variables that are set for it."""
     if find_spec("huggingface_hub") is not None:
         # The library reads its environment once; imported here, it keeps what it read for the tests that come after.
-        from huggingface_hub import constants
+        import huggingface_hub.constants  # noqa: F401
 
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", _hub_variables["HF_HUB_CACHE"])
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        from ftsim.compute.models import hub
+
+        for (module, name), value in hub.read_once(_hub_variables).items():
+            monkeypatch.setattr(sys.modules[module], name, value)
     for name, value in _hub_variables.items():
         monkeypatch.setenv(name, value)
     return _hub_variables

@@ -18,7 +18,7 @@ from emulator.http.inference import conversation
 from emulator.http.inference.events import Choice, stream
 from emulator.http.inference.formats import response_format, tool_call
 from emulator.http.inference.live import ChoiceFinished, TokensAdded
-from emulator.http.inference.message import Message
+from emulator.http.inference.message import Marks, Message, marks_of
 from emulator.http.inference.requests import (
     EVENTS,
     Sampling,
@@ -92,9 +92,12 @@ async def create(request: Request) -> Response:
     on = await target(request, sent.model)
     prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
     live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS, form)], sent, raw)
+    marks = marks_of(on.replica.chat_template)
+    if form is None:  # an answer in a form begins with it
+        marks = marks.after(on.replica.decode(prompt[-8:]))
     if sent.stream:
         head = _head(request, streamed_name(request, on, sent.model), "chat.completion.chunk")
-        writer = _ChunkWriter(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)])
+        writer = _ChunkWriter(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)], marks)
         return await stream(request, on, sent, live, writer, head, len(prompt))
     results = await finished(request, live)
     metrics = perf_metrics(on, results)
@@ -102,7 +105,9 @@ async def create(request: Request) -> Response:
     content = {
         **head,
         "choices": await run_in_threadpool(  # rows of many tokens take long to write
-            lambda: [_choice(at, one, prompt, sent, on.replica, ids[at]) for at, one in enumerate(results)]
+            lambda: [
+                _choice(at, one, prompt, sent, on.replica, Message(ids[at], marks)) for at, one in enumerate(results)
+            ]
         ),
         "usage": usage(len(prompt), results),
     }
@@ -159,9 +164,13 @@ def _render(
 
 
 def _choice(
-    index: int, result: Generation, prompt: Sequence[int], sent: CreateChatCompletion, replica: Replica, call_id: str
+    index: int,
+    result: Generation,
+    prompt: Sequence[int],
+    sent: CreateChatCompletion,
+    replica: Replica,
+    message: Message,
 ) -> dict[str, Any]:
-    message = Message(call_id)
     message.add(result.text)
     message.end()
     said: dict[str, Any] = {
@@ -196,11 +205,16 @@ class _ChunkWriter:
     """Writes a chunk's choices: the role in a chunk of its own, then deltas with the rows of the tokens that came."""
 
     def __init__(
-        self, sent: CreateChatCompletion, prompt: Sequence[int], replica: Replica, call_ids: Sequence[str]
+        self,
+        sent: CreateChatCompletion,
+        prompt: Sequence[int],
+        replica: Replica,
+        call_ids: Sequence[str],
+        marks: Marks,
     ) -> None:
         self._sent = sent
         self._prompt = prompt
-        self._messages = [Message(call_id) for call_id in call_ids]
+        self._messages = [Message(call_id, marks) for call_id in call_ids]
         self._rows = [Rows(replica.decode, legacy=sent.legacy) for _ in call_ids]
         self._said = [0] * len(call_ids)
         """Characters of text that each message has got."""

@@ -1,11 +1,39 @@
 """The assistant's message in a chat model's text: thought, content and tool calls, found while the text grows."""
 
 import json
+from dataclasses import dataclass, replace
 from typing import Any
 
-_THINK, _THOUGHT = "<think>", "</think>"
 _CALL, _CALLED = "<tool_call>", "</tool_call>"
 Delta = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Text before and behind a thought, and before an answer, as a family of models writes it."""
+
+    think: str = "<think>"
+    thought: str = "</think>"
+    answer: str = ""
+    opened: bool = False
+    """Whether the prompt has opened a thought, so that the text begins inside it."""
+
+    def after(self, prompt: str) -> "Marks":
+        """These marks for a text that goes on from the end of a prompt."""
+        return replace(self, opened=prompt.rstrip().endswith(self.think))
+
+
+FAMILIES = {
+    "<|channel|>": Marks("<|channel|>analysis<|message|>", "<|end|><|start|>assistant", "<|channel|>final<|message|>"),
+    "<|channel>": Marks("<|channel>thought\n", "<channel|>"),
+    "[THINK]": Marks("[THINK]", "[/THINK]"),
+}
+"""Marks by what stands in the chat template of a family; all others have those of `Marks`."""
+
+
+def marks_of(template: str) -> Marks:
+    """The marks that a chat template writes."""
+    return next((marks for sign, marks in FAMILIES.items() if sign in template), Marks())
 
 
 class Message:
@@ -14,10 +42,11 @@ class Message:
     White space around a thought belongs to nobody, and so does that at the end of what is said beside tool calls.
     """
 
-    def __init__(self, call_id: str) -> None:
+    def __init__(self, call_id: str, marks: Marks | None = None) -> None:
         self._call_id = call_id
+        self._marks = marks or Marks()
         self._text = ""
-        self._part = self._start
+        self._part = self._think if self._marks.opened else self._start
         self._gap = ""
         """White space behind what was said: it counts only if something follows."""
         self.thought = ""
@@ -61,21 +90,29 @@ class Message:
 
     def _start(self) -> bool:
         """Read the beginning of a text, which may be a thought. Every part says whether the next one is to go on."""
-        told = self._text.lstrip()
-        if _THINK.startswith(told[: len(_THINK)]) and len(told) < len(_THINK):
+        told, mark = self._text.lstrip(), self._marks.think
+        if mark.startswith(told[: len(mark)]) and len(told) < len(mark):
             return False
-        self._part = self._speak
-        if told.startswith(_THINK):
-            self._part, self._text = self._think, told[len(_THINK) :]
+        self._part = self._open
+        if told.startswith(mark):
+            self._part, self._text = self._think, told[len(mark) :]
+        return True
+
+    def _open(self) -> bool:
+        """Read what stands before an answer."""
+        mark = self._marks.answer
+        if mark.startswith(self._text[: len(mark)]) and len(self._text) < len(mark):
+            return False
+        self._part, self._text = self._speak, self._text.removeprefix(mark)
         return True
 
     def _think(self) -> bool:
-        inside, closed, behind = self._text.partition(_THOUGHT)
+        inside, closed, behind = self._text.partition(self._marks.thought)
         if closed:
             self._ponder(inside.rstrip())
             self._part, self._text = self._skip, behind
             return True
-        kept = len(inside[: len(inside) - _overlap(inside, _THOUGHT)].rstrip())
+        kept = len(inside[: len(inside) - _overlap(inside, self._marks.thought)].rstrip())
         self._ponder(inside[:kept])
         self._text = inside[kept:]
         return False
@@ -86,7 +123,7 @@ class Message:
     def _skip(self) -> bool:
         self._text = self._text.lstrip()
         if self._text:
-            self._part = self._speak
+            self._part = self._open
         return bool(self._text)
 
     def _speak(self) -> bool:

@@ -7,3 +7,5 @@ tokenizer, pretrain.
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+MARKERS = FOLDER / "markers"
+"""Rows of families whose markers are not those that the weights were pre-trained with; assets/learn.py learns them."""

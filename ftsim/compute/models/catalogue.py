@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from emulator.core import catalogue as table
-from ftsim.compute.assets import FOLDER
+from ftsim.compute.assets import FOLDER, MARKERS
+from ftsim.compute.models.families import PLACES, Family, family_of
 from ftsim.compute.models.once import write_once
 
 PREFIX = table.PREFIX
@@ -86,7 +87,9 @@ def base_folder(name: str, cache: Path) -> Path:
     """
     about = facts(name)
     short = name.removeprefix(PREFIX).replace("/", "_")
-    target = Path(cache) / f"{short}-{about.context_length}-{_assets_digest(about.architecture)}"
+    target = (
+        Path(cache) / f"{short}-{about.context_length}-{_assets_digest(about.architecture, _learned_markers(about))}"
+    )
     return write_once(target, lambda folder: _write(about, folder))
 
 
@@ -98,27 +101,39 @@ def _write(about: Facts, folder: Path) -> None:
 
     shipped = load_file(FOLDER / about.architecture / "model.safetensors")
     tensors = {key: value.astype(np.float32) for key, value in shipped.items()}
+    if (learned := _learned_markers(about)).exists():
+        for part, place in (("embedding", "model.embed_tokens.weight"), ("output", "lm_head.weight")):
+            tensors[place][-PLACES:] = load_file(learned)[part]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     _write_json(folder / "config.json", model_config(about))
-    _write_json(folder / "generation_config.json", generation_config())
-    tokenizer.write_folder(folder, about.context_length)
+    _write_json(folder / "generation_config.json", generation_config(family_of(about.name)))
+    tokenizer.write_folder(folder, about.context_length, family_of(about.name))
+
+
+def _learned_markers(about: Facts) -> Path:
+    """Rows of the family's markers, for the weights that stand in; there are none where they are Qwen3's."""
+    return MARKERS / f"{about.architecture}-{family_of(about.name).rows}.safetensors"
 
 
 def model_config(about: Facts) -> dict[str, Any]:
     """The content of `config.json`."""
-    return {**shipped_config(about.architecture), "max_position_embeddings": about.context_length}
-
-
-def generation_config() -> dict[str, Any]:
-    """The content of `generation_config.json`: sample, and stop at the end of a turn or of the text."""
     from ftsim.compute.models import tokenizer
 
-    ids = {token: tokenizer.special_id(token) for token in (tokenizer.IM_END, tokenizer.END_OF_TEXT)}
+    family = family_of(about.name)
+    marked = {"bos_token_id": family.bos, "eos_token_id": family.end}
+    ids = {key: None if token is None else tokenizer.special_id(token, family) for key, token in marked.items()}
+    return {**shipped_config(about.architecture), **ids, "max_position_embeddings": about.context_length}
+
+
+def generation_config(family: Family) -> dict[str, Any]:
+    """The content of `generation_config.json`: sample, and stop where the family's answers end."""
+    from ftsim.compute.models import tokenizer
+
     return {
         "do_sample": True,
-        "eos_token_id": [ids[tokenizer.IM_END], ids[tokenizer.END_OF_TEXT]],
-        "pad_token_id": ids[tokenizer.END_OF_TEXT],
+        "eos_token_id": [tokenizer.special_id(token, family) for token in family.ends],
+        "pad_token_id": tokenizer.special_id(family.padding, family),
         "temperature": 1.0,
     }
 
@@ -153,15 +168,11 @@ def _parameter_count(architecture: str) -> int:
 
 
 @memoise
-def _assets_digest(architecture: str) -> str:
+def _assets_digest(architecture: str, learned: Path) -> str:
+    from ftsim.compute.models import tokenizer
+
     digest = hashlib.sha256()
-    files = [FOLDER / architecture / file for file in SHIPPED_FILES]
-    for path in (
-        *files,
-        FOLDER / "tokenizer.json",
-        FOLDER / "chat_template.jinja",
-        Path(__file__).with_name("tokenizer.py"),
-        Path(__file__),
-    ):
+    shipped = [FOLDER / architecture / file for file in SHIPPED_FILES] + ([learned] if learned.exists() else [])
+    for path in (*shipped, *tokenizer.sources(), Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -6,21 +6,32 @@ library's own "not found in cache" error instead of a tiny model under a big nam
 
 import hashlib
 import json
+import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ftsim.compute.assets import FOLDER
-from ftsim.compute.models import catalogue as models, tokenizer
+from ftsim.compute.models import catalogue as models, families, hub_names, tokenizer
 from ftsim.compute.models.once import write_once
 
-IMAGE_PROCESSOR_FAMILIES = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "moonshotai/Kimi-K2.5", "moonshotai/Kimi-K2.6")
-"""Their repositories also carry an image processor config."""
+_WITHOUT_IMAGES = re.compile(r"Qwen/Qwen(2\.5-(?!VL)|3-(?!VL)|Q)|nvidia/(?!.*-VL-)")
+"""Names of models that see nothing, of families in which others do."""
+_KIMI_CLASS = '''"""The class under which clients load a tokenizer of this family."""
+
+from transformers import PreTrainedTokenizerFast
+
+
+class TikTokenTokenizer(PreTrainedTokenizerFast):
+    """Reads tokenizer.json, as its base does."""
+'''
 
 
 def repositories() -> dict[str, models.Facts]:
     """Hub name -> the base model it belongs to."""
     known = map(models.facts, models.names())
-    return {facts.tokenizer_id: facts for facts in known if facts.tokenizer_id != facts.name}
+    named = {facts.tokenizer_id: facts for facts in known if facts.tokenizer_id != facts.name}
+    return named | {name: models.facts(models.PREFIX + model) for name, model in hub_names.MORE.items()}
 
 
 def build(folder: Path) -> dict[str, str]:
@@ -32,13 +43,28 @@ def build(folder: Path) -> dict[str, str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Variables for a child process: the hub library looks here and nowhere else."""
+    """Variables for a child process: the hub library looks here and nowhere else.
+
+    Code that a repository brings is kept beside it, apart from code of the same names that came from the real hub.
+    """
     return {
         "HF_HUB_CACHE": str(folder.resolve()),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_MODULES_CACHE": f"{folder.resolve()}-modules",
     }
+
+
+def read_once(variables: Mapping[str, str]) -> dict[tuple[str, str], object]:
+    """Map (module, name) of what imported libraries have read of these variables to the value that it is to have."""
+    values = {
+        ("huggingface_hub.constants", "HF_HUB_CACHE"): variables["HF_HUB_CACHE"],
+        ("huggingface_hub.constants", "HF_HUB_OFFLINE"): True,
+        ("transformers.utils.hub", "HF_MODULES_CACHE"): variables["HF_MODULES_CACHE"],
+        ("transformers.dynamic_module_utils", "HF_MODULES_CACHE"): variables["HF_MODULES_CACHE"],
+    }
+    return {place: value for place, value in values.items() if place[0] in sys.modules}
 
 
 def _write_repositories(folder: Path) -> None:
@@ -47,23 +73,34 @@ def _write_repositories(folder: Path) -> None:
 
 
 def _write_repository(folder: Path, name: str, facts: models.Facts) -> None:
-    """One `models--ORG--NAME` folder; the revision is a digest of its files, as commits are on the hub."""
+    """One `models--ORG--NAME` folder; the revision is a digest of its files, as commits are on the hub.
+
+    Revisions that clients pin name the same files.
+    """
     files = folder / "snapshots" / "files"
     files.mkdir(parents=True)
     _write_files(files, name, facts)
     revision = _revision(files)
     files.rename(files.with_name(revision))
+    for pinned in hub_names.PINNED.get(name, ()):
+        files.with_name(pinned).symlink_to(revision)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(revision, encoding="ascii")
 
 
 def _write_files(folder: Path, name: str, facts: models.Facts) -> None:
-    tokenizer.write_folder(folder, facts.context_length)
-    files = {"config.json": models.model_config(facts), "generation_config.json": models.generation_config()}
-    if name.startswith(IMAGE_PROCESSOR_FAMILIES):
+    family = families.family_of(facts.name)
+    tokenizer.write_folder(folder, facts.context_length, family)
+    files = {
+        "config.json": models.model_config(facts),
+        "generation_config.json": models.generation_config(family),
+    }
+    if family.image and not _WITHOUT_IMAGES.match(name):
         files["preprocessor_config.json"] = image_processor_config()
     for file, content in files.items():
         (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if name.startswith("moonshotai/"):
+        (folder / "tokenization_kimi.py").write_text(_KIMI_CLASS, encoding="utf-8")
 
 
 def image_processor_config() -> dict[str, Any]:
@@ -92,6 +129,6 @@ def _revision(folder: Path) -> str:
 
 def _contents_digest() -> str:
     digest = hashlib.sha256(repr(sorted(repositories().items())).encode())
-    for path in (Path(__file__), Path(tokenizer.__file__), FOLDER / "tokenizer.json", FOLDER / "chat_template.jinja"):
+    for path in (Path(__file__), Path(hub_names.__file__), *tokenizer.sources()):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

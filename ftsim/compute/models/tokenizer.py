@@ -1,46 +1,28 @@
-"""A small real byte-level BPE tokenizer that looks like Qwen3's from outside: special tokens, chat template, no BOS.
+"""A small real byte-level BPE tokenizer, shipped with the markers of Qwen3 and written with those of any family.
 
 It has 2,048 entries, so that a tiny model's embedding stays tiny, and round-trips any Unicode text (there is no
 normaliser). Training is deterministic: the same `tokenizers` version gives the same bytes on every machine.
+The families of `families.py` share its words; they differ in the last 26 entries and in the chat template.
 """
 
 import json
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftsim.compute.assets import FOLDER
-from ftsim.compute.models import corpus
+from ftsim.compute.models import corpus, families, markers
+from ftsim.compute.models.families import FAMILIES, Family, chat_template
+from ftsim.compute.models.markers import MARKUP_TOKENS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 VOCAB_SIZE = 2048
-END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-
-SPECIAL_TOKENS = (
-    END_OF_TEXT, IM_START, IM_END,
-    "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>",
-    "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
-)  # fmt: skip
-"""Skipped by `decode(..., skip_special_tokens=True)`."""
-
-MARKUP_TOKENS = (
-    "<tool_call>",
-    "</tool_call>",
-    "<|fim_prefix|>",
-    "<|fim_middle|>",
-    "<|fim_suffix|>",
-    "<|fim_pad|>",
-    "<|repo_name|>",
-    "<|file_sep|>",
-    "<tool_response>",
-    "</tool_response>",
-    "<think>",
-    "</think>",
-)
-"""One token each, but part of the visible text."""
+QWEN3 = FAMILIES["qwen3"]
+END_OF_TEXT, IM_START, IM_END = SPECIAL_TOKENS[:3]
 
 _SPLIT = r"(?i:'(?:s|t|re|ve|m|ll|d))| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
@@ -86,34 +68,78 @@ def load() -> "Tokenizer":
     return Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 
 
-def special_id(token: str) -> int:
-    """The id of one of `SPECIAL_TOKENS` or `MARKUP_TOKENS`; they fill the end of the vocabulary in that order."""
-    order = SPECIAL_TOKENS + MARKUP_TOKENS
-    return VOCAB_SIZE - len(order) + order.index(token)
+def special_id(token: str, family: Family = QWEN3) -> int:
+    """The id of one of a family's markers; they fill the end of the vocabulary in the order of `Family.tokens`."""
+    return VOCAB_SIZE - len(family.tokens) + family.tokens.index(token)
 
 
-def config(context_length: int) -> dict[str, Any]:
+def vocabulary(family: Family) -> dict[str, Any]:
+    """The content of `tokenizer.json`: the shipped words with the family's markers."""
+    content: dict[str, Any] = json.loads((FOLDER / "tokenizer.json").read_bytes())
+    for at, entry in enumerate(content["added_tokens"]):
+        entry["content"] = family.tokens[at]
+        entry["special"] = family.tokens[at] not in family.markup
+    if family.begins:
+        steps = [content["post_processor"], _beginning(family)]
+        content["post_processor"] = {"type": "Sequence", "processors": steps}
+    return content
+
+
+@cache
+def _vocabulary_text(name: str) -> str:
+    return json.dumps(vocabulary(FAMILIES[name]), ensure_ascii=False, separators=(",", ":"))
+
+
+def _beginning(family: Family) -> dict[str, Any]:
+    """The post-processor that puts the family's first tokens before a text."""
+    first = [{"SpecialToken": {"id": token, "type_id": 0}} for token in family.begins]
+    text, other = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    known = {token: {"id": token, "ids": [special_id(token, family)], "tokens": [token]} for token in family.begins}
+    return {
+        "type": "TemplateProcessing", "single": [*first, text], "pair": [*first, text, *first, other],
+        "special_tokens": known,
+    }  # fmt: skip
+
+
+def config(context_length: int, family: Family = QWEN3) -> dict[str, Any]:
     """The content of `tokenizer_config.json`; `context_length` in tokens."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context_length,
-        "bos_token": None,
-        "eos_token": IM_END,
-        "pad_token": END_OF_TEXT,
+        "bos_token": family.bos,
+        "eos_token": family.end,
+        "pad_token": family.padding,
         "unk_token": None,
         "add_bos_token": False,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "errors": "replace",
         "split_special_tokens": False,
-        "additional_special_tokens": list(SPECIAL_TOKENS[1:]),
-        "chat_template": (FOLDER / "chat_template.jinja").read_text(encoding="utf-8"),
+        "additional_special_tokens": [
+            token for token in family.tokens if token not in family.markup and token != family.padding
+        ],
+        "chat_template": chat_template(family.name),
     }
 
 
-def write_folder(folder: Path, context_length: int) -> None:
+def write_folder(folder: Path, context_length: int, family: Family = QWEN3) -> None:
     """Write `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` into an existing folder."""
-    shutil.copyfile(FOLDER / "tokenizer.json", folder / "tokenizer.json")
-    shutil.copyfile(FOLDER / "chat_template.jinja", folder / "chat_template.jinja")
-    text = json.dumps(config(context_length), indent=2, ensure_ascii=False)
+    if family == QWEN3:
+        shutil.copyfile(FOLDER / "tokenizer.json", folder / "tokenizer.json")
+    else:
+        (folder / "tokenizer.json").write_text(_vocabulary_text(family.name), encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(chat_template(family.name), encoding="utf-8")
+    text = json.dumps(config(context_length, family), indent=2, ensure_ascii=False)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def sources() -> list[Path]:
+    """The files that decide what `write_folder` writes."""
+    templates = sorted((FOLDER / "templates").iterdir())
+    return [
+        Path(__file__),
+        *(Path(module.__file__ or "") for module in (families, markers)),
+        FOLDER / "tokenizer.json",
+        FOLDER / "chat_template.jinja",
+        *templates,
+    ]

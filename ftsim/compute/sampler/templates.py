@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.backend import BackendError
 from emulator.core.limits import TEMPLATE_MEMORY, TEMPLATE_S
-from ftsim.compute.assets import FOLDER
+from ftsim.compute.models.families import FAMILIES, chat_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,7 +50,7 @@ class ChatTemplates:
         given = [dict(tool) for tool in tools] or None
         try:
             template = str(self._tokenizer.get_chat_template(None, given))
-            if template == _shipped():
+            if template in _shipped():
                 return str(
                     self._tokenizer.apply_chat_template(
                         said, tools=given, add_generation_prompt=True, tokenize=False, **variables
@@ -152,9 +152,9 @@ class _Renderer:
 
 
 @cache
-def _shipped() -> str:
-    """The template of every model that ftsim ships: ours, and linear in what it is given."""
-    return (FOLDER / "chat_template.jinja").read_text(encoding="utf-8")
+def _shipped() -> frozenset[str]:
+    """The templates of the models that ftsim ships: ours, and linear in what they are given."""
+    return frozenset(map(chat_template, FAMILIES))
 
 
 def refusal(reason: str) -> BackendError:

@@ -142,6 +142,7 @@ def _offline(name: str) -> str | None:
     names = sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
     if name in names:
         return None
-    near = difflib.get_close_matches(name, names, n=1)
-    meant = f"did you mean {near[0]!r}? " if near else ""
-    return f"{meant}the hub is offline, and its cache has {', '.join(names) or 'nothing'}; or give a folder"
+    near = difflib.get_close_matches(name, names, n=3)
+    meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    alike = [known for known in names if known.startswith(name.partition("/")[0] + "/")] or names
+    return f"{meant}the hub is offline, and its cache has {', '.join(alike) or 'nothing'}; or give a folder"

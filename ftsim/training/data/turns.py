@@ -136,6 +136,11 @@ class Turns:
         text = self._render(row, shown[: at + 1], generation=False)
         if text.startswith(prompt):
             return _Turn(at, prompt, text[len(prompt) :])
+        if "enable_thinking" not in row.settings and not shown[at].get("reasoning_content"):
+            # A prompt that opens a thought, and an answer without one: it answers the prompt that asks for none.
+            silent = replace(row, settings={**row.settings, "enable_thinking": False})
+            if text.startswith(quiet := self._render(silent, shown[:at], generation=True)):
+                return _Turn(at, quiet, text[len(quiet) :])
         # What was said before may be told otherwise once more is said. Then the turn begins where the template calls on
         # the assistant for the last time, before the first word that depends on what the turn says.
         history = self._render(row, shown[:at], generation=False)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from emulator.platform.models.catalogue import Catalogue
 from ftsim.compute.assets import FOLDER, build
-from ftsim.compute.models import catalogue as models, pretrain, tokenizer
+from ftsim.compute.models import catalogue as models, families, pretrain, tokenizer
 
 NAMED = (
     "qwen3-0p6b", "qwen3-1p7b", "qwen3-4b", "qwen3-8b", "qwen3-embedding-8b", "qwen3p5-9b", "qwen3p6-27b",
@@ -92,9 +92,9 @@ def test_transformers_opens_the_folder_silently(cache: Path, short: str, capfd: 
     assert len(AutoTokenizer.from_pretrained(folder)) == model.config.vocab_size
 
 
-@pytest.mark.parametrize("short", ONE_OF_EACH)
-def test_a_base_model_is_no_noise(cache: Path, short: str) -> None:
-    model = AutoModelForCausalLM.from_pretrained(models.base_folder(models.PREFIX + short, cache))
+@pytest.mark.parametrize("architecture", build.ARCHITECTURES)
+def test_a_base_model_is_no_noise(architecture: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(FOLDER / architecture, dtype=torch.float32)
     loss = pretrain.held_out_loss(model, WORDS, rows_used=32)
     assert loss < 1.2 < pretrain.unigram_entropy(WORDS) < math.log(tokenizer.VOCAB_SIZE)
 
@@ -107,7 +107,7 @@ def test_an_answer_ends_by_itself(cache: Path, short: str) -> None:
         [{"role": "user", "content": "What is the opposite of hot?"}], add_generation_prompt=True, return_tensors="pt"
     )
     answer = model.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt["input_ids"].shape[1] :]
-    assert answer[-1] == tokenizer.special_id("<|im_end|>")
+    assert answer[-1] in models.generation_config(families.family_of(short))["eos_token_id"]
 
 
 def test_the_dense_base_model_copies_and_adds(cache: Path) -> None:

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from ftsim.compute.assets import FOLDER
 from ftsim.compute.models import tokenizer
+from ftsim.compute.models.markers import MARKUP_TOKENS, SPECIAL_TOKENS
 
 SHIPPED = tokenizer.load()
 
@@ -45,7 +46,7 @@ def test_awkward_text_round_trips_through_transformers(auto: Any, text: str) -> 
     assert auto.decode(auto.encode(text)) == text
 
 
-@pytest.mark.parametrize("token", tokenizer.SPECIAL_TOKENS + tokenizer.MARKUP_TOKENS)
+@pytest.mark.parametrize("token", SPECIAL_TOKENS + MARKUP_TOKENS)
 def test_every_special_token_is_one_token_where_its_id_is_declared(auto: Any, token: str) -> None:
     assert auto.encode(token) == [tokenizer.special_id(token)]
 

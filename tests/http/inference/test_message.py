@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from emulator.http.inference.message import Message
+from emulator.http.inference.message import Marks, Message, marks_of
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 ADD = {"id": "call_x0", "index": 0, "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
@@ -66,3 +66,32 @@ def test_deltas_add_up_to_the_message(parts: list[str]) -> None:
     assert joined.get("tool_calls", []) == whole.get("tool_calls", [])
     content = joined.get("content", "")
     assert (content.strip() or None if "tool_calls" in whole else content) == whole["content"]
+
+
+HARMONY, GEMMA, MISTRAL = (marks_of(sign) for sign in ("x<|channel|>", "x<|channel>", "x[THINK]"))
+FINAL = "<|channel|>final<|message|>"
+THOUGHT = {"reasoning_content": "hm", "content": "cold"}
+
+
+@pytest.mark.parametrize(
+    ("marks", "text", "says"),
+    [
+        (Marks().after("assistant\n<think>\n"), "hm\n</think>\n\ncold", THOUGHT),
+        (Marks().after("<think>"), "</think>cold", {"content": "cold"}),
+        (Marks().after("<think>"), "hm", {"reasoning_content": "hm", "content": ""}),
+        (Marks().after("</think>"), "cold", {"content": "cold"}),
+        (HARMONY, f"{FINAL}cold", {"content": "cold"}),
+        (HARMONY, f"<|channel|>analysis<|message|>hm<|end|><|start|>assistant{FINAL}cold", THOUGHT),
+        (HARMONY, "<|chan", {"content": "<|chan"}),
+        (HARMONY, "cold", {"content": "cold"}),
+        (GEMMA, "<|channel>thought\nhm\n<channel|>cold", THOUGHT),
+        (MISTRAL, "[THINK]hm[/THINK]cold", THOUGHT),
+    ],
+)
+def test_families_have_marks_of_their_own(marks: Marks, text: str, says: dict[str, Any]) -> None:
+    for step in (1, 3, len(text)):
+        found = Message("x", marks)
+        for at in range(0, len(text), step):
+            found.add(text[at : at + step])
+        found.end()
+        assert found.whole() == {"role": "assistant", **says}

@@ -94,3 +94,20 @@ def conversations(kind: Kind) -> st.SearchStrategy[list[dict[str, Any]]]:
     others = st.fixed_dictionaries({"role": st.sampled_from(["user", "user", "system", "tool"]), "content": tricky})
     turn = st.one_of(others, _assistant(kind))
     return st.lists(turn, min_size=1, max_size=6).filter(lambda turns: any(one["role"] == "assistant" for one in turns))
+
+
+def questions_and_answers(*, thinks: bool) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """A user and an assistant in turn, whom a system message may precede; the last answer may have a thought."""
+    text = words.map(lambda said: f"fog{said}at noon")
+
+    def talk(said: tuple[str, list[tuple[str, str]], str]) -> list[dict[str, Any]]:
+        system, pairs, thought = said
+        turns = [{"role": "system", "content": system}] if system else []
+        for asked, answered in pairs:
+            turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        if thinks and thought:
+            turns[-1]["reasoning_content"] = thought
+        return turns
+
+    pairs = st.lists(st.tuples(text, text), min_size=1, max_size=3)
+    return st.tuples(st.one_of(st.just(""), text), pairs, st.one_of(st.just(""), text)).map(talk)

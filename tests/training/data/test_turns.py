@@ -1,18 +1,24 @@
 """A model is trained to say what it is to say, after what it will have read, and nothing else."""
 
+import functools
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from transformers import AutoTokenizer
 
 from emulator.http.inference import conversation as served
 from emulator.http.inference.message import Message
+from ftsim.compute.models import tokenizer as words
+from ftsim.compute.models.families import FAMILIES
 from ftsim.compute.sampler.replica import TorchReplica
 from ftsim.training.data.conversation import read_messages
 from ftsim.training.data.turns import Conversation, Example, Turns
-from tests.training.data.templates import TEMPLATES, Kind, conversations, with_template
+from tests.training.data.templates import TEMPLATES, Kind, conversations, questions_and_answers, with_template
 
 TAGS = ("<think>", "</think>", "<|im_", "<tool_call>")
 
@@ -205,3 +211,39 @@ def test_a_template_that_leaves_the_tools_out_is_told_although_a_message_names_o
     for read in (turns.examples, turns.prompt_tokens):
         with pytest.raises(ValueError, match=r"^f\.jsonl, line 3: .* leaves out the row's tools"):
             read(row)
+
+
+@functools.cache
+def spoken(name: str) -> Any:
+    """The tokenizer of a family."""
+    with tempfile.TemporaryDirectory() as place:
+        words.write_folder(Path(place), 4096, FAMILIES[name])
+        return AutoTokenizer.from_pretrained(place)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(deadline=None, max_examples=15)
+@given(data=st.data())
+def test_every_familys_template_is_read_turn_by_turn(name: str, data: Any) -> None:
+    made = spoken(name)
+    plain = "<think>" not in FAMILIES[name].tokens or name in ("qwen3-instruct", "kimi-k2-instruct", "minimax")
+    talk = data.draw(questions_and_answers(thinks=not plain))
+    messages = weighed(talk)
+    found: dict[float, tuple[list[int], list[int]]] = {}
+    for example in examples_of(messages, made):
+        for weight in {weight for weight in example.weights if weight}:
+            places = [at for at, one in enumerate(example.weights) if one == weight]
+            assert places == list(range(places[0], places[-1] + 1))
+            found[weight] = list(example.tokens[: places[0]]), list(example.tokens[places[0] : places[-1] + 1])
+    assert sorted(found) == [at + 1.0 for at, one in enumerate(messages) if one["role"] == "assistant"]
+    for at, one in enumerate(messages):
+        if one["role"] == "assistant":
+            prompt, said = found[at + 1.0]
+            prompts = [
+                made.apply_chat_template(talk[:at], add_generation_prompt=True, return_dict=False, **switch)
+                for switch in ({}, {"enable_thinking": False})
+            ]
+            assert prompt in prompts
+            assert one["content"].strip() in made.decode(said)
+            if "<|user|>" not in FAMILIES[name].stops:  # which is written only when the user speaks next
+                assert said[-1] in made.convert_tokens_to_ids(list(FAMILIES[name].ends))
