@@ -7,10 +7,10 @@ memory. A journal that is complete can be replayed (`emulator.journal.file` writ
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -90,6 +90,8 @@ class Event:
     began: int
     detail: dict[str, Any]
 
+
+Entry = TypeVar("Entry", Exchange, Exchange | Event)
 
 CURRENT: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
@@ -270,6 +272,24 @@ class Journal:
     def _by_hand(self, what: str, detail: dict[str, Any]) -> None:
         with self._lock:
             self._keep(Event(what, self._clock.now(), next(self._numbers), detail))
+
+
+def groups(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """The entries as people read them: equal failures in a row are one group, every other entry is its own."""
+    found: list[list[Entry]] = []
+    for entry in entries:
+        if found and isinstance(entry, Exchange) and entry.status >= 400 and _equal(found[-1][0], entry):
+            found[-1].append(entry)
+        else:
+            found.append([entry])
+    return found
+
+
+def _equal(one: Exchange | Event, other: Exchange) -> bool:
+    return isinstance(one, Exchange) and all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("method", "path", "query", "status", "request", "response", "account", "changes", "quirks")
+    )
 
 
 def _weight(entry: Exchange | Event) -> int:

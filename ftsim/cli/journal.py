@@ -28,7 +28,9 @@ def journal(
         str | None, typer.Option(help="Only this status; 4xx and 5xx are classes.", show_default=False)
     ] = None,
     quirked: Annotated[bool, typer.Option("--quirked", help="Only exchanges that a quirk touched.")] = False,
-    tail: Annotated[int, typer.Option(metavar="N", help="The newest N; 0 is all.")] = SHOWN,
+    tail: Annotated[
+        int, typer.Option(metavar="N", help="The newest N, equal failures in a row as one; 0 is all.")
+    ] = SHOWN,
     har: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write them as an HTTP archive.", show_default=False)
     ] = None,
@@ -52,7 +54,7 @@ def journal(
 
     Each exchange with its time, the world changes it caused and the quirks that touched it. Of an emulator that runs,
     else what the last ones on the state folder left, else a file."""
-    from emulator.journal.journal import Exchange
+    from emulator.journal.journal import Exchange, groups
 
     if follow:
         if file or har or save or replay or as_json:
@@ -77,7 +79,8 @@ def journal(
             else not filtering
         )
     ]
-    chosen = chosen[-tail:] if tail else chosen
+    if tail:
+        chosen = [entry for group in groups(chosen)[-tail:] for entry in group]
     if har is not None:
         from emulator.journal.har import har as archive
 
@@ -190,9 +193,10 @@ def _replay(saved: "Saved", began: Path | None) -> int:
 
 def _show(entries: Sequence["Exchange | Event"]) -> None:
     from emulator.core.clock import rfc3339
-    from emulator.journal.journal import Event
+    from emulator.journal.journal import Event, groups
 
-    for entry in entries:
+    for group in groups(entries):
+        entry, last = group[0], group[-1]
         stamp = rfc3339(entry.at, 3)[11:-1]
         if isinstance(entry, Event):
             print(f"{stamp}  by hand: {entry.what} {_brief(entry.detail)}")
@@ -200,6 +204,7 @@ def _show(entries: Sequence["Exchange | Event"]) -> None:
         print(
             f"{stamp}  {entry.status or '---'}  {1000 * entry.seconds:7.1f} ms  {entry.method:6} {entry.path}"
             + (f"  [{entry.error}]" if entry.error else "")
+            + (f"  ×{len(group)}, until {rfc3339(last.at, 3)[11:-1]}" if last is not entry else "")
         )
         if entry.unread:
             print(f"{'':14}fields that nothing reads: {entry.unread}")

@@ -23,7 +23,7 @@ This module imports nothing but pytest; the emulator is imported by the first fi
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from emulator.journal.journal import Exchange
     from emulator.server import Emulator
 
 SHOWN_EXCHANGES = 20
@@ -230,13 +231,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     server = getattr(item, "funcargs", {}).get(_EMULATOR)
     if report.failed and server is not None:
-        exchanges = list(server.journal)[-SHOWN_EXCHANGES:]
-        lines = [f"{e.status} {e.method} {e.path} ({1000 * e.seconds:.0f} ms)" for e in exchanges]
+        from emulator.journal.journal import groups
+
+        lines = [_line(group) for group in groups(server.journal)[-SHOWN_EXCHANGES:]]
         report.sections.append(("fireworks emulator, last exchanges", "\n".join(lines) or "none"))
         if folder := item.config.getoption("--ftsim-bundle"):
             told = _leave_bundle(server, item.nodeid, f"{item.nodeid} ({report.when})\n\n{report.longreprtext}", folder)
             report.sections.append(("fireworks emulator, bundle", told))
     return report
+
+
+def _line(group: "Sequence[Exchange]") -> str:
+    """One line for equal failures in a row, and for anything else."""
+    shown, more = group[0], f" ×{len(group)}" if len(group) > 1 else ""
+    return f"{shown.status} {shown.method} {shown.path} ({1000 * shown.seconds:.0f} ms){more}"
 
 
 def _leave_bundle(server: "Emulator", test: str, failure: str, folder: str) -> str:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from emulator.core.errors import InvalidArgument
 from emulator.journal import file as journal_file
-from emulator.journal.journal import Event, Journal
+from emulator.journal.journal import Event, Journal, groups
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
 from ftsim.cli.main import app
@@ -154,6 +154,20 @@ def test_a_body_over_the_limit_is_cut_and_counted(emu: Emulator) -> None:
     for _ in range(3):
         journal.asked(exchange, b"1234567")
     assert (exchange.request, exchange.request_size, exchange.whole) == (b"1234567123", 21, False)
+
+
+def test_equal_failures_in_a_row_are_shown_once(emu: Emulator, http: httpx.Client, tmp_path: Path) -> None:
+    asked = ["nowhere", "nowhere", "nowhere", "elsewhere", "nowhere"]
+    for name in asked:
+        http.get(f"{JOBS}/{name}")
+    for _ in range(2):
+        http.get(JOBS)
+    assert [len(group) for group in groups(emu.journal)] == [3, 1, 1, 1, 1]
+    assert len(emu.journal.of("get_job")) == len(asked)
+    (tmp_path / "journal.jsonl").write_bytes(b"".join(lines(emu)))
+    shown = CliRunner().invoke(app, ["journal", str(tmp_path / "journal.jsonl"), "--tail", "5"]).stdout.splitlines()
+    assert len(shown) == 5
+    assert re.search(r"404 .*nowhere  ×3, until \d\d:\d\d:\d\d", shown[0])
 
 
 def test_a_journal_survives_its_file(emu: Emulator, http: httpx.Client) -> None:
