@@ -102,6 +102,16 @@ class BareTrainer:
         save_file(self.weights(), file, {"format": "pt"})
         _sync(file)
 
+    def save_folder(self, folder: Path, base: Path) -> None:
+        """The weights beside the small files of `base`; written aside, synced, renamed."""
+        aside = folder.with_name(f".{folder.name}")
+        aside.mkdir()
+        save_file(self.weights(), aside / "model.safetensors", {"format": "pt"})
+        for file in base.iterdir():
+            if file.suffix != ".safetensors":
+                shutil.copyfile(file, aside / file.name)
+        _settle(aside, folder)
+
     def compress_delta(self, old: dict[str, torch.Tensor], file: Path) -> None:
         """Write the delta that the vendor's codec makes of `old` and the weights now, not synced."""
         from fireworks_delta_compression import delta_compress_dicts_to_file
