@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from ftsim.process.environment import PACKAGE_ROOT, joined, program_environment
 START_TIMEOUT = 60.0
 """Seconds a server may take to announce itself."""
 HEALTH_TIMEOUT = 5.0
+_LEAVING_S = 6.0
+"""By then an emulator that nobody uses has left, unless it was started to stay."""
+_LOOK_S = 0.2
 """Seconds after which a server that accepts connections counts as busy, not as gone."""
 
 
@@ -171,22 +175,27 @@ def join_server(
     Raises RunError when it cannot be started, and when there are `options` and it runs already.
     """
     wanted = options.words() if options else []
-    with attendance.exclusively():
-        client = attendance.join()
-        record = attendance.server()
-        try:
-            if record is None or not _answers(record):
-                command = list(server_command or default_server_command(attendance.state_dir))
-                record = _start(attendance, [*command, *wanted])
-            elif wanted:
-                raise RunError(
-                    f"ftsim: the emulator of {attendance.state_dir} runs already, and {' '.join(wanted)} would change "
-                    "it for others too: give another --state-dir, or use `ftsim quirk on`"
-                )
-        except BaseException:
+    deadline = time.monotonic() + _LEAVING_S
+    while True:
+        with attendance.exclusively():
+            client = attendance.join()
+            record = attendance.server()
+            try:
+                if record is None or not _answers(record):
+                    command = list(server_command or default_server_command(attendance.state_dir))
+                    return _start(attendance, [*command, *wanted]), client
+                if not wanted:
+                    return record, client
+                if attendance.present() > 1 or time.monotonic() > deadline:
+                    raise RunError(
+                        f"ftsim: the emulator of {attendance.state_dir} runs already, and {' '.join(wanted)} would "
+                        "change it for others too: give another --state-dir, or use `ftsim quirk on`"
+                    )
+            except BaseException:
+                client.leave()
+                raise
             client.leave()
-            raise
-    return record, client
+        time.sleep(_LOOK_S)  # nobody is there: the emulator of an earlier run is about to leave
 
 
 def default_server_command(state_dir: Path) -> list[str]:

@@ -73,7 +73,7 @@ class Pool:
         return found
 
     def _as_over(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What is over cannot be promoted any more; it still is what the run ended with when that has been done."""
+        """The row of a run that is over: not to be promoted any more, but what the run ended with if that was done."""
         done = self._config.output_model_id is None or row["name"] in self._noted["promoted"]
         return row | {"promotable": bool(row.get("promotable") and done)}
 

@@ -43,13 +43,29 @@ def test_options_say_how_the_emulator_is_and_nothing_is_left_of_it(program: str)
 
 
 def test_an_emulator_that_runs_is_not_changed_by_another_program(program: str, tmp_path: Path) -> None:
+    waiting = tmp_path / "waiting.py"
+    waiting.write_text("print('here', flush=True); input()")
     state = ["--state-dir", str(tmp_path / "state")]
-    assert run(*state, "--light", program).returncode == 0
-    refused = run(*state, "--quirk", "rows.visible_after_s=8", program)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "ftsim", "run", *state, "--light", str(waiting)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "here\n"
+        refused = run(*state, "--quirk", "rows.visible_after_s=8", program)
     assert refused.returncode == 2
     assert "runs already" in refused.stderr
     assert "rows.visible_after_s=8" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_next_program_may_change_what_nobody_uses_any_more(program: str, tmp_path: Path) -> None:
+    state = ["--state-dir", str(tmp_path / "state")]
+    assert run(*state, "--light", program).returncode == 0
+    done = run(*state, "--light", "--quirk", "rows.visible_after_s=8", program)
+    assert done.returncode == 0, done.stderr
+    assert "rows.visible_after_s" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def remains(emulator: Emulator, config: Any) -> dict[str, Any]:
 
 
 def open_sessions(emulator: Emulator) -> int:
-    """How many of the account's places are taken."""
+    """The number of the account's places are taken."""
     return sum(session.state == "READY" for session in emulator.world.sessions)
 
 

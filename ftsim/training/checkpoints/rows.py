@@ -34,7 +34,7 @@ class Row:
 
     @property
     def path(self) -> str:
-        """What loads the row: its id on its own job, and account, run and name on the serverless pool."""
+        """Name what loads the row: its id on its own job, and account, run and name on the serverless pool."""
         match = _OF_SESSION.fullmatch(self.name)
         return "/".join(match.groups()) if match else self.id
 
