@@ -282,7 +282,7 @@ async def console(request: Request) -> Response:
 @router.serve("read_openapi")
 async def openapi(request: Request) -> Response:
     """Describe every endpoint."""
-    return Reply(request.app.openapi())
+    return Reply(request.app.openapi)
 
 
 async def unknown(request: Request) -> Response:

@@ -1,10 +1,10 @@
 """The HTTP application: every router over one platform, and the vendor's envelope around every error."""
 
 from collections.abc import Collection, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -23,19 +23,19 @@ from emulator.journal.journal import Journal
 from emulator.platform.platform import Platform
 from emulator.quirks import calls
 
-_UNOBSERVED: Any = {"tracing": False, "metrics": False, "logs": False}
-"""Requests are the journal's business, not that of an OpenTelemetry provider which the program around may have set."""
 
+class Application(Starlette):
+    """Handlers that parse for themselves; FastAPI is imported when somebody asks what they declare.
 
-class Application(FastAPI):
-    """FastAPI around handlers that parse for themselves; `emulator.http.openapi` describes what they declare."""
+    Its import takes a third of a start, and its reading of parameters as long as all the rest of a GET.
+    """
 
+    @cached_property
     def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            from emulator.http.openapi import document
+        """The OpenAPI document of what the routers declare (`emulator.http.openapi`)."""
+        from emulator.http.openapi import document
 
-            self.openapi_schema = document(self.state.declared)
-        return self.openapi_schema
+        return document(self.state.declared)
 
 
 def create_app(
@@ -45,7 +45,7 @@ def create_app(
     journal: Journal | None = None,
     body_limit: int | None = None,
     hosts: Collection[str] = (),
-) -> FastAPI:
+) -> Application:
     """Build the app. `keys` maps API keys to accounts; `body_limit` is in bytes, BODY if not given.
 
     `hosts` are names under which it is reached, besides addresses and localhost.
@@ -68,10 +68,6 @@ def create_app(
         routes=routes,
         middleware=[Middleware(Layers, journal=journal, guard=guard, faults=faults)],
         exception_handlers=handlers,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        telemetry=_UNOBSERVED,
     )
     app.state.platform = platform
     app.state.journal = journal

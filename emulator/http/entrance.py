@@ -1,7 +1,7 @@
 """The layers that every request passes, in and out, in this order: journal, guard, faults, application.
 
 `Entrance` is the server's first ASGI app: healthy as soon as the platform is there, open when the application is.
-Importing the application (FastAPI, the routes, their models) takes longer than all the rest of a start. Meanwhile a
+Importing the application (Starlette, the routes, their models) takes longer than all the rest of a start. Meanwhile a
 client already learns that somebody is here, and what it asks waits instead of being refused. So this module imports
 neither of them.
 """

@@ -14,6 +14,7 @@ import stat
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -39,21 +40,24 @@ _RESTORED = "restored-"
 _JOURNAL = "journal.jsonl"
 """Members that every archive may have beside state; `texts` of its manifest names it and what else a bundle has."""
 _DIGESTED = ("checkpoint", "model")
-_ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
-    kind: TypeAdapter(cls)
-    for kind, cls in (
-        ("job", entities.Job),
-        ("checkpoint", entities.Checkpoint),
-        ("model", entities.Model),
-        ("operation", entities.Operation),
-        ("deployment", entities.Deployment),
-        ("snapshot_load", entities.SnapshotLoad),
-        ("session", entities.Session),
-        ("run", entities.Run),
-        ("sampling_route", entities.SamplingRoute),
-        ("curve", curves.Curve),
-    )
+_KINDS: Mapping[str, type] = {
+    "job": entities.Job,
+    "checkpoint": entities.Checkpoint,
+    "model": entities.Model,
+    "operation": entities.Operation,
+    "deployment": entities.Deployment,
+    "snapshot_load": entities.SnapshotLoad,
+    "session": entities.Session,
+    "run": entities.Run,
+    "sampling_route": entities.SamplingRoute,
+    "curve": curves.Curve,
 }
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    """The check of an entity; made when an archive is read, since it takes long."""
+    return TypeAdapter(_KINDS[kind])
 
 
 def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | None = None) -> Path:
@@ -318,7 +322,7 @@ def _copy(source: IO[bytes], out: IO[bytes], size: int, digest: str) -> None:
 
 def _entities(world: Any, files: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """Bodies by kind and name; raises ValueError for one of a wrong shape or without its blob."""
-    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _ADAPTERS}
+    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _KINDS}
     for kind, bodies in world.items():
         for body in bodies:
             entity = _decode(kind, body)
@@ -332,7 +336,7 @@ def _entities(world: Any, files: Mapping[str, Any]) -> dict[str, dict[str, dict[
 
 def _decode(kind: str, body: Any) -> Any:
     try:
-        return _ADAPTERS[kind].validate_python(body)
+        return _adapter(kind).validate_python(body)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"a {kind} has a wrong {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -7,33 +7,13 @@ from typing import Annotated
 import typer
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
-from ftsim.cli import (
-    bench,
-    checkpoints,
-    console,
-    contract,
-    control,
-    data,
-    demo,
-    doctor,
-    explain,
-    jobs,
-    journal,
-    models,
-    open as open_command,
-    promote,
-    reproduce,
-    run,
-    serve,
-    state,
-    torture,
-    train,
-)
+from ftsim.cli import console
+from ftsim.cli.commands import CommandGroup
 from ftsim.cli.console import fail
-from ftsim.cli.program import SETTINGS, ProgramCommand
 
 app = typer.Typer(
     name="ftsim",
+    cls=CommandGroup,
     help="A local emulator and test harness for the Fireworks Training API.",
     no_args_is_help=True,
     add_completion=True,
@@ -62,30 +42,6 @@ def _options(
     ] = False,
 ) -> None:
     console.show_tracebacks(debug)
-
-
-app.command("serve")(serve.serve)
-app.command("open")(open_command.open_console)
-app.command("run", cls=ProgramCommand, context_settings=SETTINGS)(run.run)
-app.command("train")(train.train)
-app.add_typer(data.app, name="data")
-app.command("demo")(demo.demo)
-app.command("jobs")(jobs.jobs)
-app.command("job")(jobs.job)
-app.command("checkpoints")(checkpoints.checkpoints)
-app.command("doctor")(doctor.doctor)
-app.command("explain")(explain.explain)
-app.command("promote")(promote.promote)
-app.add_typer(models.app, name="models")
-app.command("journal")(journal.journal)
-app.add_typer(state.app, name="state")
-app.add_typer(control.app, name="quirk")
-app.command("clock")(control.clock)
-app.command("preempt")(jobs.preempt)
-app.command("contract")(contract.contract)
-app.command("torture", cls=ProgramCommand, context_settings=SETTINGS)(torture.torture)
-app.command("bench")(bench.bench)
-app.command("reproduce")(reproduce.reproduce)
 
 
 def main() -> None:
