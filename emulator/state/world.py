@@ -69,7 +69,8 @@ class Table(Generic[E]):
         self._collection = collection
         self._rows: dict[str, E] = {}
         self._children: dict[str, dict[str, E]] = {}
-        self._versions = Counter[str]()
+        self.versions = Counter[str]()
+        """Of each owner: how often one of its entities was put or removed."""
 
     def get(self, name: str) -> E | None:
         return self._rows.get(name)
@@ -95,10 +96,6 @@ class Table(Generic[E]):
         """Count what `of` would give."""
         return len(self._children.get(parent, {}))
 
-    def version(self, parent: str) -> int:
-        """A number that is another one whenever an entity of this owner was put or removed since."""
-        return self._versions[parent]
-
     def put(self, entity: E) -> E:
         """Add or change an entity; it reaches the store when the change ends."""
         self._world._dirty.setdefault((self._kind, entity.name), entity.name in self._rows)
@@ -110,19 +107,19 @@ class Table(Generic[E]):
         self._drop(name)
 
     def clear(self) -> None:
-        self._versions.update(self._children.keys())
+        self.versions.update(self._children.keys())
         self._rows.clear()
         self._children.clear()
 
     def _keep(self, entity: E) -> None:
         self._rows[entity.name] = entity
         self._children.setdefault(_parent(entity), {})[entity.name] = entity
-        self._versions[_parent(entity)] += 1
+        self.versions[_parent(entity)] += 1
 
     def _drop(self, name: str) -> None:
         if (entity := self._rows.pop(name, None)) is not None:
             self._children[_parent(entity)].pop(name, None)
-            self._versions[_parent(entity)] += 1
+            self.versions[_parent(entity)] += 1
 
     def _load(self, store: Store) -> None:
         self.clear()

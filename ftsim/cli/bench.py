@@ -1,5 +1,8 @@
 """`ftsim bench`."""
 
+import os
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,10 +16,60 @@ def bench(
         list[str] | None, typer.Option(metavar="NAME", help="Only this measurement; may be repeated.")
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Name the measurements and leave.")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="Measure what people wait for, by turns with the wheel of another commit."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="With --against: how many turns.")] = 5,
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="With --against: write the page too.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Say where the time of one measurement of --against goes.")
+    ] = None,
 ) -> None:
     """Measure what the emulator costs.
 
-    Ratios to the same work done without it, all in one run."""
+    Ratios to the same work done without it, all in one run; with --against, to another commit of it."""
     from ftsim.tools.bench import show
 
-    raise SystemExit(show(only or [], as_json=as_json, listing=listing))
+    if profile is None and against is None:
+        raise SystemExit(show(only or [], as_json=as_json, listing=listing))
+    from ftsim.process.environment import PACKAGE_ROOT
+    from ftsim.tools.bench import against as other
+
+    names = list(other.TARGETS) if profile is None else [profile]
+    if listing:
+        print("\n".join(names))
+        raise SystemExit(0)
+    wanted = [profile] if profile is not None else only or names
+    if unknown := [name for name in wanted if name not in other.TARGETS]:
+        print(f"ftsim: there is no measurement {unknown[0]!r}; there are {', '.join(other.TARGETS)}", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        if profile is not None:
+            other.measured(Path(sys.executable), profile, PACKAGE_ROOT, profile=True)
+            return
+        assert against is not None
+        raise SystemExit(_compare(against, wanted, rounds, page, as_json=as_json))
+    except other.CannotCompareError as error:
+        print(f"ftsim: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _compare(ref: str, names: list[str], rounds: int, page: Path | None, *, as_json: bool) -> int:
+    """Print a row for each measurement, and the machine's load; 0 when every target is met."""
+    import json
+    from dataclasses import asdict
+
+    from ftsim.tools.bench import against as other
+
+    rows, load = [], [os.getloadavg()[0]]
+    for row in other.compare(ref, names, rounds):
+        rows.append(row)
+        load.append(os.getloadavg()[0])
+        if not as_json:
+            print(f"{other.line(row)}  load {load[-1]:.1f}", flush=True)
+    if as_json:
+        print(json.dumps({"load": load, "rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}, indent=1))
+    if page is not None:
+        page.write_text(other.page(rows, ref, load), encoding="utf-8")
+    return 0 if all(row.target is None or row.ratio <= row.target for row in rows) else 1

@@ -142,7 +142,7 @@ class Checkpoints:
 
         They are gone through when one of them changed, not for every page.
         """
-        version = self._world.checkpoints.version(owner)
+        version = self._world.checkpoints.versions[owner]
         known = self._plain.get(owner)
         if known is None or known[0] != version:
             rows = self._world.checkpoints.of(owner)

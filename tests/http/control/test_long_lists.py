@@ -17,10 +17,19 @@ JOB = "accounts/local/rlorTrainerJobs/j1"
 
 def add(emu: Emulator, number: int, **more: object) -> Checkpoint:
     fields = {
-        "owner": JOB, "id": f"step-{number}", "created": number * 10**6, "updated": number * 10**6,
-        "kind": CheckpointKind.INFERENCE_LORA, "blob": f"b{number}", "size": 1, "base_model": "m", "lora_rank": 4,
-        "step": number, "saved_as": "x", **more,
-    }  # fmt: skip
+        "owner": JOB,
+        "id": f"step-{number}",
+        "created": number * 10**6,
+        "updated": number * 10**6,
+        "kind": CheckpointKind.INFERENCE_LORA,
+        "blob": f"b{number}",
+        "size": 1,
+        "base_model": "m",
+        "lora_rank": 4,
+        "step": number,
+        "saved_as": "x",
+        **more,
+    }
     with emu.world.change():
         return emu.world.checkpoints.put(Checkpoint(**fields))  # type: ignore[arg-type]
 
