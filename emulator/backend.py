@@ -179,6 +179,8 @@ class GenerateRequest:
     whole: bool = False
     routing: bool = False
     """Tell with each token which experts the position chose that it follows from."""
+    prefix: str = ""
+    """The scope under which computed positions are kept, for prompts that begin with them; "" keeps none."""
 
 
 @dataclass(frozen=True)

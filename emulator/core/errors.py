@@ -26,6 +26,18 @@ class InvalidArgument(PlatformError):
     http, code = 400, 3
 
 
+class UnknownField(InvalidArgument):
+    """A field that a completions endpoint does not know: clients go by these words and by the form of the answer."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Extra inputs are not permitted, field: '{name}'")
+
+    def body(self) -> dict[str, Any]:
+        """The answer as usual, and as OpenAI's API writes one beside it."""
+        kind = "invalid_request_error"
+        return {**self.envelope(), "error": {"object": "error", "type": kind, "code": kind, "message": self.message}}
+
+
 class FailedPrecondition(PlatformError):
     """The request is well formed, the state forbids it."""
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from emulator.core import limits
-from emulator.core.errors import SERVERLESS, NotFound, PlatformError
+from emulator.core.errors import SERVERLESS, NotFound, PlatformError, UnknownField
 from emulator.http import admin, control, gateway, health, inference
 from emulator.http.console import gate
 from emulator.http.console.access import Access
@@ -91,6 +91,8 @@ def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> R
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, PlatformError)
+    if isinstance(error, UnknownField):
+        return Reply(error.body(), error.http, request_id(request.scope))
     return error_reply(request, error.http, error.envelope())
 
 

@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel, to_snake
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
-from emulator.core.errors import InvalidArgument
+from emulator.core.errors import InvalidArgument, UnknownField
 from emulator.core.settings import Setting, settings
 
 M = TypeVar("M", bound="Body")
@@ -29,12 +29,16 @@ class Refusal(NamedTuple):
 
     why: str
     neutral: tuple[Any, ...] = ()
+    unknown: bool = False
+    """True where the service says that it does not know the field, and clients go by that."""
 
     def check(self, name: str, value: Any) -> None:
         """Raises InvalidArgument unless the value changes nothing."""
         if value in self.neutral if self.neutral else not value:
             return
         instead = f", or send {orjson.dumps(self.neutral[0]).decode()}" if self.neutral else ""
+        if self.unknown:
+            raise UnknownField(name)
         raise InvalidArgument(f"{name} is not supported: leave it out{instead}; {self.why}")
 
 

@@ -36,7 +36,15 @@ ROLL_S = Quirk(
     DEPLOYMENT,
     0.0,
     "How long old replicas still answer after a re-attach.",
-    failures=("E17",),
+    failures=("E17", "E36"),
+)
+STATE_DURING_ROLL = Quirk(
+    "deployments.state_during_roll",
+    DEPLOYMENT,
+    "UPDATING",
+    "The state that a deployment shows while its replicas are replaced (READY is inferred).",
+    failures=("E36",),
+    choices=("UPDATING", "READY"),
 )
 PATCH_DURING_LOAD = Quirk(
     "deployments.patch_during_load",
@@ -68,6 +76,29 @@ PRIVATE_SHAPES = Quirk(
     "Deployment shapes are private: they need forTraining.",
     failures=("E22",),
 )
+TAG_RULE = Quirk(
+    "deployments.tag_rule",
+    ACCOUNT,
+    "any",
+    "Annotations that a client may write: any, or those whose key begins with custom/.",
+    failures=("E26",),
+    choices=("any", "custom_only"),
+)
+DELETE_CHECK = Quirk(
+    "deployments.delete_check",
+    DEPLOYMENT,
+    "off",
+    "A deployment that answered within the last hour is deleted, or only with ignoreChecks.",
+    failures=("E38",),
+    choices=("off", "recent_traffic"),
+)
+QUOTA = Quirk(
+    "deployments.quota",
+    ACCOUNT,
+    0,
+    "How many replicas the deployments of an account may have, each counted by its maximum; 0 is no limit.",
+    failures=("E38",),
+)
 VALIDATION_SKIP = Quirk(
     "validation.skip",
     DEPLOYMENT,
@@ -79,9 +110,9 @@ HOTLOAD_RESET_PROMPT_CACHE = Quirk(
     "hotload.reset_prompt_cache",
     DEPLOYMENT,
     "accept",
-    "The reset_prompt_cache field of a hot load.",
-    failures=("E1",),
-    choices=("accept", "reject"),
+    "The reset_prompt_cache field of a hot load: taken, unknown, or taken as a boolean or a word alone.",
+    failures=("E1", "E27"),
+    choices=("accept", "reject", "bool_only", "string_only"),
 )
 HOTLOAD_VALIDATION = Quirk(
     "hotload.validation",
@@ -149,6 +180,28 @@ HOTLOAD_DELTA_APPLY = Quirk(
     failures=("E11",),
     choices=("copy", "inplace"),
 )
+HOTLOAD_STALE_CACHE = Quirk(
+    "hotload.stale_cache",
+    DEPLOYMENT,
+    False,
+    "A snapshot under the name of the one that is served is acknowledged and not read.",
+    failures=("E37",),
+)
+HOTLOAD_ADAPTER_KEYS = Quirk(
+    "hotload.adapter_keys",
+    DEPLOYMENT,
+    "refuse",
+    "Tensors of an adapter that have no place in the model: the load fails, or they are dropped in silence.",
+    failures=("D20",),
+    choices=("refuse", "drop"),
+)
+HOTLOAD_REPLICA_RESTARTS_S = Quirk(
+    "hotload.replica_restarts_s",
+    DEPLOYMENT,
+    0.0,
+    "A load makes the replicas restart for so long; their status is 503, what they served is lost.",
+    failures=("E35",),
+)
 HOTLOAD_UNKNOWN_IDENTITY = Quirk(
     "hotload.unknown_identity",
     DEPLOYMENT,
@@ -175,17 +228,19 @@ INFERENCE_DURING_LOAD = Quirk(
     "inference.during_load",
     DEPLOYMENT,
     "serve",
-    "A completion while a snapshot loads.",
-    failures=("E23",),
-    choices=("serve", "425", "404", "hang"),
+    "A completion while a snapshot loads: answered, refused, put off for as long as the load takes, or for as long as "
+    "its header x-fireworks-hot-load-drain-timeout says (90 s without) and then refused with 425.",
+    failures=("E23", "E31"),
+    choices=("serve", "425", "404", "hang", "drain"),
 )
 INFERENCE_STREAM_MODEL = Quirk(
     "inference.stream_model",
     DEPLOYMENT,
     "snapshot",
-    "What the chunks of a stream call the model of a hot-loaded deployment: model@snapshot, or as it was asked for.",
-    failures=("E25",),
-    choices=("snapshot", "deployment"),
+    "What the chunks of a stream call the model of a hot-loaded deployment: model@snapshot, or as it was asked for; "
+    "everywhere: whole answers say the snapshot too.",
+    failures=("E32", "E33"),
+    choices=("snapshot", "deployment", "everywhere"),
 )
 INFERENCE_TRUNCATE_STREAM = Quirk(
     "inference.truncate_stream",

@@ -59,12 +59,26 @@ CANCEL_S = Quirk(
     "How long a cancelled job stays in CANCELLING.",
     failures=("F1",),
 )
+DELETE_S = Quirk(
+    "jobs.delete_s",
+    JOB,
+    0.0,
+    "How long a deleted job stays in DELETING (inferred).",
+    failures=("F24",),
+)
+CREATE_VISIBLE_AFTER_S = Quirk(
+    "jobs.create_visible_after_s",
+    JOB,
+    0.0,
+    "How long a new job is not found and not listed, although it runs (inferred).",
+    failures=("F24",),
+)
 INACTIVITY_S = Quirk(
     "jobs.inactivity_s",
     JOB,
     600.0,
     "Stop a job after so long without a request, where the job does not say; 0 never.",
-    failures=("F9",),
+    failures=("F9", "F21"),
 )
 INACTIVITY_SETTLES_IN = Quirk(
     "jobs.inactivity_settles_in",

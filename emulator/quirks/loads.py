@@ -38,3 +38,19 @@ FIRST_REQUEST_ONLY = Quirk(
     "A load is allowed as a model's first request only.",
     failures=("C9",),
 )
+MISSING = Quirk(
+    "load.missing",
+    JOB,
+    "error",
+    "A load of a checkpoint that is not there: refused, or answered as done without loading anything.",
+    failures=("C27",),
+    choices=("error", "ignored"),
+)
+RESOLVES = Quirk(
+    "load.resolves",
+    JOB,
+    "asked",
+    "What a load from another job brings in: the state that was asked for, or that job's newest.",
+    failures=("C28",),
+    choices=("asked", "newest"),
+)

@@ -49,6 +49,23 @@ BASE_MODEL = Quirk(
     failures=("D11",),
     choices=("required", "inferred"),
 )
+SERVE_FORM = Quirk(
+    "models.serve_form",
+    ACCOUNT,
+    "any",
+    "How a promoted model is asked: also by its own id, or through a deployment alone, by full paths.",
+    failures=("D19",),
+    choices=("any", "deployed"),
+)
+ZERO_DELTA = Quirk(
+    "promote.zero_delta",
+    PROMOTION,
+    "accept",
+    "Weights that no optimizer step has changed: promoted, promoted with a word in the description, or refused "
+    "(what the service does is inferred).",
+    failures=("H1",),
+    choices=("accept", "warn", "reject"),
+)
 PROMOTABLE_FLIPS = Quirk(
     "rows.promotable_flips",
     PROMOTION,

@@ -10,6 +10,14 @@ ON_DUPLICATE = Quirk(
     failures=("B1", "B2"),
     choices=("conflict", "overwrite", "strict"),
 )
+SAMPLER_ON_DUPLICATE = Quirk(
+    "sampler.on_duplicate",
+    JOB,
+    "overwrite",
+    "A sampler save under a taken name: takes its place and its path, or is refused (inferred).",
+    failures=("B14",),
+    choices=("overwrite", "conflict"),
+)
 DCP_RENAME = Quirk(
     "dcp.rename",
     ROW,
@@ -88,8 +96,8 @@ TTL = Quirk(
     "save.ttl",
     JOB,
     "reject",
-    "ttl_seconds on a save: refused, taken, or refused below an hour.",
-    failures=("B5",),
+    "ttl_seconds on a save: refused (ignored on a sampler save), taken, or refused below an hour.",
+    failures=("B5", "B16"),
     choices=("reject", "accept", "min_3600"),
 )
 PATH_STYLE = Quirk(
@@ -105,7 +113,7 @@ DURATION_S = Quirk(
     JOB,
     0.0,
     "Real seconds that a save takes longer.",
-    failures=("B13",),
+    failures=("B13", "B15"),
 )
 SAMPLER_RETURN_NULL_PATH = Quirk(
     "sampler.return_null_path",
@@ -120,4 +128,12 @@ DCP_DURABLE_AFTER_S = Quirk(
     0.0,
     "cross_job:// finds a training state only after so many seconds.",
     failures=("C3",),
+)
+EXPORT_ADAPTER_KEYS = Quirk(
+    "export.adapter_keys",
+    JOB,
+    "exact",
+    "The tensors of an exported adapter: its own, with factors of a head that is not served, or under another prefix.",
+    failures=("D20",),
+    choices=("exact", "extra_head", "other_prefix"),
 )

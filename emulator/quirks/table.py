@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.quirks import calls, deployments, jobs, loads, promotion, rows, saves, trainers
+from emulator.quirks import calls, deployments, inference, jobs, loads, promotion, rows, saves, trainers
 from emulator.quirks.engine import Quirk
 
 _MODULES = {
@@ -15,6 +15,7 @@ _MODULES = {
     "Any call": calls,
     "Promotion and models": promotion,
     "Deployments and hot-loads": deployments,
+    "Answers of a deployment": inference,
 }
 GROUPS: Mapping[str, tuple[Quirk[Any], ...]] = {
     title: tuple(quirk for quirk in vars(module).values() if isinstance(quirk, Quirk))

@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 from ftsim.scenarios import scenario
+from ftsim.scenarios.support import promotions
 from ftsim.scenarios.support.report import SDK_1_2_28, Report, ScenarioFailed, claim, refusal, still_upstream
 from ftsim.scenarios.support.stage import BASE, Stage, short, train
 
@@ -189,4 +190,30 @@ def a_full_name_where_an_id_is_wanted(stage: Stage) -> Report:
         sees=[f"list_checkpoints({job!r}): {str(error).splitlines()[0][:120]}", "the job exists and runs"],
         exchanges=[asked],
         right=["TrainingCheckpoints takes either form and asks with the last part of the name"],
+    )
+
+
+@scenario("A17", "the documented snippet takes the first row of the list, which is the oldest")
+def the_first_row_is_the_oldest(stage: Stage) -> Report:
+    """Lists come oldest first; code that takes the first promotable row promotes the beginning of the run."""
+    client = stage.client()
+    checkpoints = stage.checkpoints(client)
+    for step in (1, 2, 3):
+        train(client, step)
+        checkpoints.save(f"step-{step}", resumable=False, promotable=True)
+    rows = stage.manager.list_checkpoints("job-1")
+    first = next(row for row in rows if row["promotable"])
+    stage.manager.promote_checkpoint(name=first["name"], output_model_id="snippet", base_model=BASE)
+    taken = promotions.step_of(stage, "snippet")
+    claim(taken == 1 and first is rows[0], f"the snippet promoted step {taken}")
+    checkpoints.promote_latest("right", BASE)
+    right = promotions.step_of(stage, "right")
+    claim(right == 3, f"promote_latest promoted step {right}")
+    return Report(
+        sees=[
+            f"three saves, oldest first: {', '.join(short(row['name']) for row in rows)}",
+            f"the first promotable row is of step {taken}, and it becomes the model without a word",
+        ],
+        exchanges=stage.exchanges("list_checkpoints", "promote")[-2:],
+        right=[f"TrainingCheckpoints.promote_latest() compares times and the names it saved: step {right}"],
     )

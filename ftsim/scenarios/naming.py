@@ -257,3 +257,34 @@ def a_name_is_too_long_with_its_suffix(stage: Stage) -> Report:
         exchanges=stage.exchanges("save_weights_for_sampler")[:2],
         right=[f"TrainingCheckpoints refuses before saving: {ours}", f"names.max_len=63: {str(told)[:140]}"],
     )
+
+
+@scenario("A18", "a name that is looked for as a part of another one: another checkpoint is promoted")
+def a_name_is_matched_as_a_part_of_another(stage: Stage) -> Report:
+    """Session rows hold the run's id, the name and a suffix; code looks whether the name is somewhere in them."""
+    service = stage.serverless()
+    mine, sibling = (service.create_lora_training_client(BASE, rank=rank) for rank in (4, 8))
+    for client in (mine, sibling):
+        train(client, 0)
+    saved = mine.save_weights_for_sampler_ext("final").snapshot_name
+    mine.save_weights_for_sampler_ext("not-final-2")
+    sibling.save_weights_for_sampler_ext("final")
+    rows = stage.manager.list_training_session_checkpoints(service.training_session_name)
+    matched = [short(row["name"]) for row in rows if "-final-" in short(row["name"])]
+    claim(len(matched) == 3, f"the part is in {matched}")
+    stage.manager.promote_session_checkpoint(rows[-1]["name"], "naive", BASE)
+    wrong = _sources(stage, "naive")
+    claim(wrong.startswith(sibling.run_id), f"naively promoted {wrong}")
+    own = [row["name"] for row in rows if _logical(short(row["name"]), mine.run_id) == "final"]
+    claim([short(name) for name in own] == [f"{mine.run_id}-{saved}"], f"equality finds {own}")
+    stage.manager.promote_session_checkpoint(own[0], "right", BASE)
+    return Report(
+        sees=[f"'-final-' is in {', '.join(matched)}", f"the newest of them is the sibling run's, {wrong}"],
+        exchanges=stage.exchanges("list_checkpoints", "promote"),
+        right=[f"strips its own run's id and the suffix, and compares what is left: {_sources(stage, 'right')}"],
+    )
+
+
+def _logical(row: str, run: str) -> str:
+    """The name that a run saved under, without its id and the suffix of eight digits; "" for another run's row."""
+    return row.removeprefix(f"{run}-")[:-9] if row.startswith(f"{run}-") else ""

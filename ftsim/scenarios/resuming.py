@@ -1,11 +1,13 @@
 """Failures of going on with a run: the wrong checkpoint, a torn one, or none."""
 
+import json
+import re
 from typing import Any
 
 from ftsim.scenarios import scenario
-from ftsim.scenarios.support import trainers
+from ftsim.scenarios.support import deployments, trainers
 from ftsim.scenarios.support.report import Report, claim, refusal
-from ftsim.scenarios.support.stage import BASE, Stage, newest_as_text, train
+from ftsim.scenarios.support.stage import BASE, Stage, count_steps, newest_as_text, train
 
 
 @scenario("C13", "the same log_path with a new trainer: a silent fresh start beside the old job's cursor file")
@@ -194,4 +196,112 @@ def states_become_unreadable_for_other_jobs(stage: Stage) -> Report:
         sees=[f"load_state({reference!r}) worked; after the unload: {trainers.first_line(error)}"],
         exchanges=[*stage.exchanges("unload_model")[:1], *stage.exchanges("load_weights")[1:2]],
         right=["unloads LoRA models only: their checkpoints, and those of a model left loaded, are found"],
+    )
+
+
+@scenario("C25", "the server's half of a checkpoint is there, the client's half is not")
+def half_a_checkpoint(stage: Stage) -> Report:
+    """The process dies between the visible row and the write of its cursor."""
+    client = stage.client()
+    train(client, 0)
+    stage.checkpoints(client, run="naive").save("step-1", data_consumed=8)
+    train(client, 1)
+    client.save_state("step-2").result()  # and here the naive program dies, before it writes dataloader.json
+    cursors = json.loads((stage.folder / "naive" / "dataloader.json").read_text())
+    newest = newest_as_text(stage.manager.list_checkpoints("job-1"))
+    claim(newest == "step-2" not in cursors, f"the newest row is {newest}, the file knows {cursors}")
+
+    ours = stage.client("job-2")
+    checkpoints = stage.checkpoints(ours, "job-2", run="ours")
+    train(ours, 0)
+    checkpoints.save("step-1", data_consumed=8)
+    train(ours, 1)
+    _killed_after_the_save(checkpoints)
+    refusal(checkpoints.save, "step-2", data_consumed=16)
+    again = stage.client("job-2")
+    resumed = stage.checkpoints(again, "job-2", run="ours").resume()
+    claim(resumed and (resumed.source, resumed.data_consumed) == ("step-2", 16), f"resumed {resumed}")
+    return Report(
+        sees=[
+            f"the list ends with {newest}, dataloader.json knows {', '.join(cursors)}: naive code loads step-2 and "
+            "reads the data from the beginning, careful code goes back to step-1"
+        ],
+        exchanges=stage.exchanges("save_weights")[1:2],
+        right=["TrainingCheckpoints writes the cursor before the save and confirms it afterwards: step-2, 16 rows"],
+    )
+
+
+def _killed_after_the_save(checkpoints: Any) -> None:
+    """Let the process die when the save was made and nothing was looked at yet."""
+
+    class Dead(Exception):
+        pass
+
+    class Control:
+        def list_checkpoints(self, job: str) -> Any:
+            if self.calls:
+                raise Dead
+            self.calls += 1
+            return real.list_checkpoints(job)
+
+        calls = 0
+
+    real, checkpoints.fw_client = checkpoints.fw_client, Control()
+
+
+@scenario("C29", "after a resume the sampler still holds old weights: a batch of rollouts by another policy")
+def the_sampler_is_not_resumed(stage: Stage) -> Report:
+    """The trainer goes on from its checkpoint; the deployment has what the last life loaded, or nothing."""
+    client = stage.client()
+    deployments.deploy(stage)
+    train(client, 0)
+    claim(deployments.load(stage, deployments.save(client, "sync-1")), deployments.first_error(stage))
+    train(client, 1, 2)
+    stage.checkpoints(client).save("step-3", data_consumed=24)
+    again = stage.client()
+    resumed = stage.checkpoints(again).resume()
+    policy, sampler = stage.weights(again), deployments.served(stage)
+    old = deployments.weights(stage)
+    claim(resumed and sampler[0] and sampler[0].startswith("sync-1"), f"resumed {resumed}, served {sampler}")
+    weights = deployments.syncer(stage, again)
+    name = deployments.sync(stage, weights, "resumed-3")
+    claim(deployments.served(stage) == [name] and deployments.weights(stage) != old, "the sync changed nothing")
+    return Report(
+        sees=[
+            f"the trainer is at step {resumed.step}, the deployment serves {sampler[0]} and answers without an error",
+            f"its rollouts are not of the policy that is trained ({policy[:8]})",
+        ],
+        exchanges=stage.exchanges("load_weights", "hot_load_status")[-1:],
+        right=[f"one full sync before the first rollout, under a name that was never used: {name}"],
+    )
+
+
+@scenario("C31", "the step is read out of the checkpoint's name: a resumed run counts from 0")
+def the_step_is_read_out_of_the_name(stage: Stage) -> Report:
+    """Weights and optimizer are those of step 3; the name does not say so in the form that is looked for."""
+    client = stage.client()
+    train(client, 0, 1, 2)
+    steps = {}
+    for name in ("s000003", "dpo-step-3", "step-3"):
+        client.save_state(name).result()
+        match = re.fullmatch(r"step-(\d+)", name)
+        steps[name] = int(match[1]) if match else 0
+    claim(steps == {"s000003": 0, "dpo-step-3": 0, "step-3": 3}, f"naive parsing gives {steps}")
+    rows = stage.rows("job-1")
+    claim([row.step for row in rows] == [3, 3, 3], f"the states are of steps {[row.step for row in rows]}")
+    again = stage.client()
+    again.load_state_with_optimizer("s000003").result()
+    counted = count_steps(again, 3)
+    checkpoints = stage.checkpoints(stage.client("job-2"), "job-2", run="ours", phase="dpo")
+    train(checkpoints.client, 0, 1, 2)
+    checkpoints.save_step(3, 24)
+    resumed = stage.checkpoints(stage.client("job-2"), "job-2", run="ours", phase="dpo").resume()
+    claim(counted == 4 and resumed and resumed.step == 3, f"the optimizer counts {counted}, resumed {resumed}")
+    return Report(
+        sees=[f"{name} is taken for step {step}, its schedule starts anew" for name, step in steps.items() if not step],
+        exchanges=stage.exchanges("load_weights")[:1],
+        right=[
+            f"asks the optimizer, which counts {counted - 1} steps before this one, or stores the step",
+            f"TrainingCheckpoints reads what its names have in common, phase or not: step {resumed.step}",
+        ],
     )

@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+Config = dict[str, Any]
 NAME = "accounts/fireworks/models/tiny"
-CONFIG: dict[str, Any] = {
+CONFIG: Config = {
     "architectures": ["Qwen3ForCausalLM"],
     "model_type": "qwen3",
     "vocab_size": 128,
@@ -21,6 +22,16 @@ CONFIG: dict[str, Any] = {
     "tie_word_embeddings": False,
     "dtype": "float32",
 }
+EXPERTS: Config = {
+    **CONFIG,
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "decoder_sparse_step": 1,
+    "norm_topk_prob": True,
+}
 _BASIC = range(126)
 
 
@@ -29,41 +40,50 @@ def tiny_model(folder: Path | None = None) -> Path:
 
     `folder` defaults to one in the system's temporary folder that later runs use again.
     """
-    target = folder or Path(tempfile.gettempdir()) / f"ftsim-tiny-{_digest()}"
+    return _written(folder, CONFIG)
+
+
+def _written(folder: Path | None, config: Config) -> Path:
+    target = folder or Path(tempfile.gettempdir()) / f"ftsim-tiny-{_digest(config)}"
     target.mkdir(parents=True, exist_ok=True)
     with (target / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (target / "model.safetensors").exists():
-            _write(target)
+            _write(target, config)
     return target
 
 
-def _digest() -> str:
+def tiny_experts(folder: Path | None = None) -> Path:
+    """As `tiny_model`, a mixture of four experts of which each position chooses two."""
+    return _written(folder, EXPERTS)
+
+
+def _digest(config: Config) -> str:
     import hashlib
     import os
 
     owner = str(os.getuid()) if hasattr(os, "getuid") else ""
-    return hashlib.sha256(f"{owner}{json.dumps(CONFIG)}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{owner}{json.dumps(config)}".encode()).hexdigest()[:12]
 
 
-def _write(folder: Path) -> None:
+def _write(folder: Path, config: Config) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
     rng = np.random.default_rng(0)
     tensors = {
         name: np.ones(shape, np.float32) if "norm" in name else rng.normal(0, 0.2, shape).astype(np.float32)
-        for name, shape in _shapes().items()
+        for name, shape in _shapes(config).items()
     }
     _write_tokenizer(folder)
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2))
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
     save_file(tensors, folder / ".model", metadata={"format": "pt"})
     (folder / ".model").rename(folder / "model.safetensors")
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
-    hidden, inner, head = CONFIG["hidden_size"], CONFIG["intermediate_size"], CONFIG["head_dim"]
-    queries, keys = CONFIG["num_attention_heads"] * head, CONFIG["num_key_value_heads"] * head
+def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    hidden, inner, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
     layer = {
         "self_attn.q_proj": (queries, hidden),
         "self_attn.k_proj": (keys, hidden),
@@ -71,17 +91,22 @@ def _shapes() -> dict[str, tuple[int, ...]]:
         "self_attn.o_proj": (hidden, queries),
         "self_attn.q_norm": (head,),
         "self_attn.k_norm": (head,),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
         "input_layernorm": (hidden,),
         "post_attention_layernorm": (hidden,),
     }
+    mlp = {"gate_proj": (inner, hidden), "up_proj": (inner, hidden), "down_proj": (hidden, inner)}
+    if "num_experts" in config:
+        small = config["moe_intermediate_size"]
+        mlp = {"gate": (config["num_experts"], hidden)}
+        for expert in range(config["num_experts"]):
+            mlp |= {f"experts.{expert}.{name}_proj": (small, hidden) for name in ("gate", "up")}
+            mlp |= {f"experts.{expert}.down_proj": (hidden, small)}
+    layer |= {f"mlp.{name}": shape for name, shape in mlp.items()}
     return {
-        "model.embed_tokens.weight": (CONFIG["vocab_size"], hidden),
+        "model.embed_tokens.weight": (config["vocab_size"], hidden),
         **{f"model.layers.0.{name}.weight": shape for name, shape in layer.items()},
         "model.norm.weight": (hidden,),
-        "lm_head.weight": (CONFIG["vocab_size"], hidden),
+        "lm_head.weight": (config["vocab_size"], hidden),
     }
 
 

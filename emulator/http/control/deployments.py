@@ -144,12 +144,13 @@ async def patch(request: Request) -> Response:
 
 @router.serve(
     "delete_deployment",
-    query={"hard": ACTS, "ignoreChecks": "one in use is deleted too"},
+    query={"hard": ACTS, "ignoreChecks": ACTS},
 )
 async def delete(request: Request) -> Response:
     """Stop a deployment; `hard` forgets it, otherwise it can be undeleted."""
-    hard = request.query_params.get("hard") == "true"
-    await run_in_threadpool(platform_of(request).deployments.delete, *_target(request), hard=hard)
+    hard, checked = (request.query_params.get("hard") == "true", request.query_params.get("ignoreChecks") != "true")
+    deployments = platform_of(request).deployments
+    await run_in_threadpool(deployments.delete, *_target(request), hard=hard, checked=checked)
     return Reply({})
 
 

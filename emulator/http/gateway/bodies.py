@@ -169,10 +169,10 @@ class SaveSamplerWeights(Numbered):
     path: str
     checkpoint_type: str = Field("base", description="base, delta or merged_base")
     export_precision: str | None = None
+    ttl_seconds: int | None = Field(None, description="acts where the switch save.ttl lets it; else they stay")
 
     ignored: ClassVar[Ignored] = {
         **_TYPE,
-        "ttl_seconds": "weights for a sampler stay with their job",
         "sampling_session_seq_id": "no sampling session stands behind a save",
         "metadata": "a checkpoint is listed without what its client notes down",
     }

@@ -16,7 +16,7 @@ from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.trainer import Trainer
 from emulator.state.entities import Checkpoint
 
-_UNSERVED = frozenset({"create_sampling_session", "asample", "sample", "create_sampling_route", "weight_sync"})
+_UNSERVED = frozenset({"create_sampling_session", "asample", "sample", "create_sampling_route"})
 
 router = Endpoints()
 router.declared += VERBS.declared(DEDICATED)

@@ -22,11 +22,11 @@ from emulator.http.inference.message import Marks, Message, marks_of
 from emulator.http.inference.requests import (
     EVENTS,
     Sampling,
+    answered_name,
     begin,
     finished,
     perf_metrics,
     reply,
-    streamed_name,
     target,
     tell_unread,
     usage,
@@ -96,7 +96,7 @@ async def create(request: Request) -> Response:
     if form is None:  # an answer in a form begins with it
         marks = marks.after(on.replica.decode(prompt[-8:]))
     if sent.stream:
-        head = _head(request, streamed_name(request, on, sent.model), "chat.completion.chunk")
+        head = _head(request, sent.model, "chat.completion.chunk")
         writer = _ChunkWriter(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)], marks)
         return await stream(request, on, sent, live, writer, head, len(prompt))
     results = await finished(request, live)
@@ -104,6 +104,7 @@ async def create(request: Request) -> Response:
     head, ids = _head(request, sent.model, "chat.completion"), [_call_id(request) for _ in results]
     content = {
         **head,
+        "model": answered_name(request, on, sent.model),
         "choices": await run_in_threadpool(  # rows of many tokens take long to write
             lambda: [
                 _choice(at, one, prompt, sent, on.replica, Message(ids[at], marks)) for at, one in enumerate(results)
@@ -180,7 +181,7 @@ def _choice(
         "logprobs": None,
     }
     if sent.rows:
-        said["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of(result.tokens)
+        said["logprobs"] = Rows(replica.decode, legacy=sent.legacy, told=sent._told).of(result.tokens)
     if sent.raw_output:
         said["raw_output"] = _raw(result, prompt)
     if sent.return_token_ids:
@@ -215,7 +216,7 @@ class _ChunkWriter:
         self._sent = sent
         self._prompt = prompt
         self._messages = [Message(call_id, marks) for call_id in call_ids]
-        self._rows = [Rows(replica.decode, legacy=sent.legacy) for _ in call_ids]
+        self._rows = [Rows(replica.decode, legacy=sent.legacy, told=sent._told) for _ in call_ids]
         self._said = [0] * len(call_ids)
         """Characters of text that each message has got."""
 

@@ -21,11 +21,11 @@ from emulator.http.inference.live import ChoiceFinished, TokensAdded
 from emulator.http.inference.requests import (
     EVENTS,
     Sampling,
+    answered_name,
     begin,
     finished,
     perf_metrics,
     reply,
-    streamed_name,
     target,
     usage,
 )
@@ -72,15 +72,17 @@ async def create(request: Request) -> Response:
     live, tokens = begin(request, on, asked, sent, raw), sum(len(prompt) for prompt in prompts)
     if sent.stream:
         writer = _ChunkWriter(sent, prompts, on.replica)
-        return await stream(
-            request, on, sent, live, writer, _head(request, streamed_name(request, on, sent.model)), tokens
-        )
+        return await stream(request, on, sent, live, writer, _head(request, sent.model), tokens)
     results = await finished(request, live)
     choices = await run_in_threadpool(  # rows of many tokens take long to write
         lambda: [choice(at, result, prompts[at // sent.n], sent, on.replica) for at, result in enumerate(results)]
     )
     metrics = perf_metrics(on, results)
-    content = {**_head(request, sent.model), "choices": choices, "usage": usage(tokens, results)}
+    content = {
+        **_head(request, answered_name(request, on, sent.model)),
+        "choices": choices,
+        "usage": usage(tokens, results),
+    }
     if sent.perf_metrics_in_response:
         content["perf_metrics"] = metrics
     return reply(request, content, metrics)
@@ -103,7 +105,7 @@ class _ChunkWriter:
         self._sent = sent
         self._prompts = prompts
         self._replica = replica
-        self._rows = [Rows(replica.decode, legacy=sent.legacy) for _ in prompts for _ in range(sent.n)]
+        self._rows = [Rows(replica.decode, legacy=sent.legacy, told=sent._told) for _ in prompts for _ in range(sent.n)]
         self._said: dict[int, int] = {}
         """Characters that each choice has got."""
 
@@ -151,7 +153,9 @@ def choice(
         "prompt_token_ids": list(prompt),
     }
     if sent.rows:
-        said["logprobs"] = Rows(replica.decode, legacy=sent.legacy).of([*result.prompt_tokens, *result.tokens])
+        said["logprobs"] = Rows(replica.decode, legacy=sent.legacy, told=sent._told).of(
+            [*result.prompt_tokens, *result.tokens]
+        )
     if sent.raw_output:
         said["raw_output"] = {
             "completion_token_ids": ids,

@@ -12,7 +12,15 @@ from emulator.backend import Generation
 from emulator.core.clock import Clock
 from emulator.core.errors import PlatformError
 from emulator.http.inference.live import ChoiceFinished, Live, TokensAdded
-from emulator.http.inference.requests import Sampling, attended, correlated, named, perf_metrics, usage
+from emulator.http.inference.requests import (
+    Sampling,
+    attended,
+    correlated,
+    named,
+    perf_metrics,
+    streamed_name,
+    usage,
+)
 from emulator.http.web import platform_of
 from emulator.platform.deployments.completions import Target
 from emulator.quirks import deployments
@@ -55,6 +63,8 @@ async def stream(
 ) -> EventStream:
     """Begin an answer with the first token; `head` stands in every chunk, `prompts` is tokens of all prompts.
 
+    Each chunk names the model as it is when the chunk is written: a load may have come in between (FAILURES E32).
+
     A choice that fails before any token fails the request (raises Internal), a client that leaves before any ends it
     (raises Cancelled); later a failure ends the stream with an error.
     """
@@ -68,10 +78,11 @@ async def stream(
     cut = platform_of(request).world.quirks.spend(deployments.INFERENCE_TRUNCATE_STREAM, on.subject)
     measured = {"prompt-tokens": str(prompts), "server-time-to-first-token": f"{Clock.elapsed() - began:.6f}"}
     headers = correlated(request, {**measured, **named(on)})  # the rest is known at the end, and stands there
-    return EventStream(live, _body(on, sent, live, first, writer, head, prompts, cut), headers)
+    return EventStream(live, _body(request, on, sent, live, first, writer, head, prompts, cut), headers)
 
 
 async def _body(
+    request: Request,
     on: Target,
     sent: Sampling,
     live: Live,
@@ -84,7 +95,8 @@ async def _body(
     """Yield events; what came at once leaves at once. With `cut` the stream breaks off before a choice is finished."""
 
     def event(choices: Sequence[Choice], **more: Any) -> bytes:
-        return b"data: " + orjson.dumps({**head, "choices": choices, **more}) + b"\n\n"
+        model = streamed_name(request, on, sent.model)
+        return b"data: " + orjson.dumps({**head, "model": model, "choices": choices, **more}) + b"\n\n"
 
     results: list[Generation] = []
     opening = writer.opening()

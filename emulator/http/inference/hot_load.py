@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,9 +14,10 @@ from emulator.http import schemas
 from emulator.http.bodies import Ignored, SnakeBody, body
 from emulator.http.declare import Endpoints
 from emulator.http.web import Reply, caller, platform_of
-from emulator.platform.deployments.hotload import CHECKSUM, Incremental
+from emulator.platform.deployments.plans import CHECKSUM, Incremental
+from emulator.platform.deployments.prompt_caches import RESETS
 from emulator.platform.platform import Platform
-from emulator.quirks import deployments
+from emulator.quirks import deployments, inference
 from emulator.state.entities import Deployment, Pod
 
 router = Endpoints()
@@ -27,7 +29,6 @@ _FIELDS = {
 }
 _METADATA = dict.fromkeys(("previous_snapshot_identity", "compression_format", "checksum_format"), (str,))
 _VALIDATION = {"extra_fields_ignore": (list,)}
-RESETS = ("all", "new_session", "none")
 
 
 class Metadata(SnakeBody):
@@ -43,9 +44,9 @@ class HotLoad(SnakeBody):
 
     identity: str
     incremental_snapshot_metadata: Metadata | None = None
+    reset_prompt_cache: bool | str = Field(True, description="all, new_session, none or a boolean: true is all")
 
     ignored: ClassVar[Ignored] = {
-        "reset_prompt_cache": "no prompt is computed from a cache: all, new_session, none or a boolean",
         "validation": "configurations are not compared at the signal: {extra_fields_ignore: [field, ...]}",
     }
 
@@ -62,15 +63,13 @@ async def start(request: Request) -> Response:
         raise InvalidArgument("reset_prompt_cache: Extra inputs are not permitted")
     if "validation" in sent and platform.world.quirks.value(deployments.HOTLOAD_VALIDATION, subject) == "reject":
         raise InvalidArgument("validation: Extra inputs are not permitted")
-    reset = sent.get("reset_prompt_cache", True)
-    if isinstance(reset, str) and reset not in RESETS:
-        raise InvalidArgument(f"reset_prompt_cache is {reset[:40]!r}: use one of {', '.join(RESETS)}, or a boolean")
+    reset = _reset(sent.get("reset_prompt_cache", True), rule, said="reset_prompt_cache" in sent)
     _check_validation(sent.get("validation", {}))
     identity = sent.get("identity")
     if not identity:
         raise InvalidArgument("identity is required: the snapshot name that save_weights_for_sampler gave")
     await run_in_threadpool(
-        platform.hotload.start, caller(request), deployment_id, base_model, identity, _incremental(sent)
+        platform.hotload.start, caller(request), deployment_id, base_model, identity, _incremental(sent), reset
     )
     return Reply({"identity": identity, "status": "accepted"})
 
@@ -92,13 +91,16 @@ def report(platform: Platform, deployment: Deployment) -> dict[str, Any]:
     if shape == "legacy":  # FAILURES E6
         return {"current_snapshot_identity": first and first.current, "stage": first.stage if first else "pending"}
     pods = deployment.pods if shape != "empty" and platform.hotload.manager_ready(deployment) else []
-    replicas = [_replica(pod, adapters=shape == "adapters") for pod in pods]
+    direct = quirks.value(inference.RDMA) == "on"
+    replicas = [_replica(pod, adapters=shape == "adapters", direct=direct) for pod in pods]
     for replica in replicas:
         state = replica["loading_state"]
         if state["stage"] == "error" and quirks.value(deployments.HOTLOAD_ERROR_OMITS_TARGET, subject):
             del state["target_snapshot_identity"]
         if quirks.value(deployments.HOTLOAD_NULL_LOADING_STATE, subject):
             replica["loading_state"] = None
+    if direct:  # those that take weights directly do not tell their distribution (FAILURES E34)
+        return {"replicas": replicas}
     return {
         "replicas": replicas,
         "replica_distribution": {
@@ -108,7 +110,7 @@ def report(platform: Platform, deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _replica(pod: Pod, *, adapters: bool) -> dict[str, Any]:
+def _replica(pod: Pod, *, adapters: bool, direct: bool) -> dict[str, Any]:
     loading: dict[str, Any] = {"stage": pod.stage, "target_snapshot_identity": pod.target}
     if pod.message:
         loading["error"] = pod.message
@@ -122,8 +124,8 @@ def _replica(pod: Pod, *, adapters: bool) -> dict[str, Any]:
         "current_snapshot_identity": None if adapters else pod.current,
         "loading_state": loading,
         "loaded_adapters": loaded,
-        "supports_rdma_weight_sync": False,
-        "rdma_weight_sync_enabled": False,
+        "supports_rdma_weight_sync": direct,
+        "rdma_weight_sync_enabled": direct,
     }
 
 
@@ -136,6 +138,17 @@ def _addressed(request: Request) -> tuple[str, str]:
     if account != caller(request):
         raise InvalidArgument(f"{deployment[:200]} belongs to another account")
     return deployment_id, model
+
+
+def _reset(value: bool | str, rule: str, *, said: bool) -> str:
+    """Which computed prompts the load makes void; raises InvalidArgument for what this server does not take (E27)."""
+    if said and (wanted := {"bool_only": bool, "string_only": str}.get(rule)) and type(value) is not wanted:
+        raise InvalidArgument(f"reset_prompt_cache: Input should be a valid {wanted.__name__.replace('str', 'string')}")
+    if isinstance(value, bool):
+        return "all" if value else "none"
+    if value not in RESETS:
+        raise InvalidArgument(f"reset_prompt_cache is {value[:40]!r}: use one of {', '.join(RESETS)}, or a boolean")
+    return value
 
 
 def _check_validation(sent: dict[str, Any]) -> None:

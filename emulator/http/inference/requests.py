@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.backend import Format, GenerateRequest, Generation
 from emulator.core import limits
+from emulator.core.clock import Clock
 from emulator.core.errors import InvalidArgument, NotFound, PlatformError
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, spellings
 from emulator.http.inference.live import ChoiceFinished, Live
@@ -21,13 +22,14 @@ from emulator.http.listener import nobody_else
 from emulator.http.web import Reply, at_end, caller, platform_of, request_id
 from emulator.journal.journal import CURRENT
 from emulator.platform.deployments.completions import Target
-from emulator.quirks import deployments
+from emulator.quirks import deployments, inference
 
 MOST_CHOICES = limits.CHOICES.value
 MOST_TOPS = limits.TOPS.value
 Stop = Annotated[str, Field(max_length=limits.STOP_LENGTH.value)]
 Stops = Annotated[list[Stop | int], Field(max_length=limits.STOPS.value, fail_fast=True)]
 EVENTS = ("text/event-stream",)
+DRAIN_HEADER, DRAIN_S, LONGEST_DRAIN_S = "x-fireworks-hot-load-drain-timeout", 90.0, 3600.0
 _SAMPLED = "it would change what is sampled"
 
 
@@ -67,6 +69,8 @@ class Sampling(SnakeBody):
     return_token_ids: bool = False
     raw_output: bool = False
     perf_metrics_in_response: bool = False
+    _told: str = PrivateAttr("both")
+    """Which log-probabilities rows hold: the switch inference.logprobs of the deployment that answers."""
 
     ignored: ClassVar[Ignored] = {
         **dict.fromkeys(
@@ -82,7 +86,7 @@ class Sampling(SnakeBody):
         "mirostat_lr": "it goes with mirostat_target alone",
     }
     refused: ClassVar[Refused] = {
-        "routing_matrix_format": Refusal("routes are given inline", ("base64_inline",)),
+        "routing_matrix_format": Refusal("routes are given inline", ("base64_inline",), unknown=True),
         **dict.fromkeys(
             ("top_sampling_logprobs", "top_sampling_format", "sampling_mask"),
             Refusal("there are no sampling references here"),
@@ -161,10 +165,19 @@ def tell_unread(request: Request, sent: Sampling, more: Iterable[str] = ()) -> N
 
 def streamed_name(request: Request, on: Target, model: str) -> str:
     """Name the model as a stream's chunks do: on a hot-loaded deployment, with the snapshot that answers."""
+    return _tagged(request, on, model, ("snapshot", "everywhere"))
+
+
+def answered_name(request: Request, on: Target, model: str) -> str:
+    """Name the model as a whole answer does: as it was asked for, unless a switch has it say the snapshot (E32)."""
+    return _tagged(request, on, model, ("everywhere",))
+
+
+def _tagged(request: Request, on: Target, model: str, when: Sequence[str]) -> str:
     if on.deployment is None or on.pod is None or not on.pod.current:
         return model
     quirks = platform_of(request).world.quirks
-    if quirks.value(deployments.INFERENCE_STREAM_MODEL, on.subject) == "deployment":
+    if quirks.value(deployments.INFERENCE_STREAM_MODEL, on.subject) not in when:
         return model
     return f"{on.deployment.base_model}@{on.pod.current}"
 
@@ -177,6 +190,7 @@ async def target(request: Request, model: str) -> Target:
     quirks = platform.world.quirks
     if quirks.any_of((deployments.INFERENCE_DURING_LOAD,)):
         found = platform.completions.deployment(account, model)
+        began, patience = Clock.elapsed(), _drain_s(request)
         while found is not None and await run_in_threadpool(platform.completions.loading, found):
             match quirks.value(deployments.INFERENCE_DURING_LOAD, found.subject):
                 case "425":
@@ -185,10 +199,24 @@ async def target(request: Request, model: str) -> Target:
                     raise NotFound(f"{found.name} is loading a snapshot")
                 case "serve":
                     break
+                case "drain" if Clock.elapsed() - began >= patience:
+                    raise TooEarly(f"{found.name} is still loading a snapshot after {patience:g} s")
             await asyncio.sleep(0.05)
     found_target = await run_in_threadpool(platform.completions.resolve, account, model)
     at_end(request, found_target.release)
     return found_target
+
+
+def _drain_s(request: Request) -> float:
+    """Real seconds that a request waits for a load where it is put off (FAILURES E31); raises InvalidArgument."""
+    said = request.headers.get(DRAIN_HEADER)
+    try:
+        seconds = DRAIN_S if said is None else float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_DRAIN_S:
+        raise InvalidArgument(f"{DRAIN_HEADER} is {str(said)[:40]!r}: give seconds from 0 to {LONGEST_DRAIN_S:g}")
+    return seconds
 
 
 def begin(
@@ -207,8 +235,13 @@ def begin(
             "in a request, ask for fewer choices or fewer top_logprobs"
         )
     key = hashlib.sha256(orjson.dumps([caller(request), raw], option=orjson.OPT_SORT_KEYS)).digest()
-    each = [one for one in asked for _ in range(sent.n)]
-    return Live(platform_of(request).completions, on, each, key, told=sent.stream, alone=lambda: _alone(request))
+    platform = platform_of(request)
+    completions = platform.completions
+    if on.deployment is not None:
+        sent._told = platform.world.quirks.value(inference.LOGPROBS, on.subject)
+    session = request.headers.get("x-multi-turn-session-id") or request.headers.get("x-session-affinity") or ""
+    each = [one for one in completions.shaped(on, asked, session) for _ in range(sent.n)]
+    return Live(completions, on, each, key, told=sent.stream, alone=lambda: _alone(request))
 
 
 def _alone(request: Request) -> bool:

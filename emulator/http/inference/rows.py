@@ -16,9 +16,11 @@ class Rows:
     `legacy` is the form that a number in `logprobs` asks for: a list for each field instead of a row for each token.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], *, legacy: bool = False) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str], *, legacy: bool = False, told: str = "both") -> None:
+        """`told` is a value of the switch inference.logprobs: some servers know raw log-probabilities alone."""
         self._decode = decode
         self._legacy = legacy
+        self._told = told
         self._begun = 0
         self._texts: dict[int, str] = {}
 
@@ -39,11 +41,12 @@ class Rows:
     def _row(self, token: GeneratedToken) -> dict[str, Any]:
         raw = token.text.encode() if token.raw is None else token.raw
         within = bool(raw) and raw[0] & _FOLLOWS == _FOLLOWING  # the token goes on with a character begun before it
+        sampled = token.sampling_logprob if self._told == "both" else None  # FAILURES E42
         body: dict[str, Any] = {
             "token": token.text,
             "token_id": token.token_id,
             "logprob": token.logprob,
-            "sampling_logprob": token.sampling_logprob,
+            **({} if self._told == "raw_only" else {"sampling_logprob": sampled}),
             "bytes": list(raw),
             "text_offset": max(0, self._begun - within),
         }

@@ -15,6 +15,7 @@ from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgum
 from emulator.core.kinds import PROMOTABLE, CheckpointKind, detect, promotable
 from emulator.core.lifecycle import Progression
 from emulator.core.names import OwnerName, Subject, split_output, split_resource
+from emulator.platform.checkpoints import exports
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.checkpoints.judgement import HOW_TO_SAVE, what_it_is
 from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
@@ -149,11 +150,13 @@ class Promotion:
         staged, digests = self._blobs.staged_copy(self._source(request, row))
         try:
             described = self._open(staged, row)
+            note = self._note_untouched(request, row, staged)
         except BaseException:
             self._blobs.discard(staged)
             raise
         key = f"{request.account}/models/{model_id}~{self._world.ids.hex_aside(8)}"
         model = self._made(request, model_id, row, key, described, digests)
+        model.description = note
         self._blobs.commit(staged, key, model.digests, record_for("model", model))
         try:
             with self._world.change():
@@ -203,6 +206,19 @@ class Promotion:
             lora_rank=found.lora_rank, target_modules=list(found.target_modules), display_name=model_id,
             source_checkpoint=row.name, source_step=row.step, root=self._models.root(row.base_model), digests=digests,
         )  # fmt: skip
+
+    def _note_untouched(self, request: PromoteRequest, row: Checkpoint, staged: Path) -> str:
+        """Say of weights that equal their base model's that they do (FAILURES H1); raises FailedPrecondition."""
+        rule = self._world.quirks.value(promotion.ZERO_DELTA, request.subject)
+        if rule == "accept":
+            return ""
+        base = self._models.folder(self._models.get(row.base_model))
+        if not exports.is_zero(staged) and not exports.is_same(staged, base):
+            return ""
+        said = f"checkpoint {row.id!r} equals {row.base_model}: no optimizer step has changed its weights"
+        if rule == "reject":
+            raise FailedPrecondition(f"{said}: train before you promote")
+        return said
 
     def _orphan(self, request: PromoteRequest) -> None:
         """A bad model id loses the blob for every later promotion too (FAILURES D3, case c)."""

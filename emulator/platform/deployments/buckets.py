@@ -65,11 +65,13 @@ def check_trainer(world: World, account: str, deployment_id: str) -> None:
 
 def find(world: World, deployment: Deployment, identity: str) -> Checkpoint | None:
     """The row behind a snapshot identity, in the bucket that the deployment reads."""
-    if deployment.hot_load_trainer_job:
-        return world.checkpoints.get(f"{deployment.hot_load_trainer_job}/checkpoints/{identity}")
-    jobs = [job for job in world.jobs.of(deployment.account) if job.hot_load_deployment == deployment.id]
-    rows = (world.checkpoints.get(f"{job.name}/checkpoints/{identity}") for job in reversed(jobs))
-    return next((row for row in rows if row is not None), None)
+    jobs = [deployment.hot_load_trainer_job]
+    if not deployment.hot_load_trainer_job:
+        mine = [job.name for job in world.jobs.of(deployment.account) if job.hot_load_deployment == deployment.id]
+        jobs = mine[::-1]
+    rows = (world.checkpoints.get(f"{job}/checkpoints/{identity}") for job in jobs)
+    now = world.clock.now()
+    return next((row for row in rows if row is not None and not (row.expires and now >= row.expires)), None)
 
 
 def missing(world: World, deployment: Deployment, identity: str) -> str:

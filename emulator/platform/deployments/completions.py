@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from emulator.core.errors import (
     PermissionDenied,
     PlatformError,
     Unavailable,
+    UnknownField,
 )
 from emulator.core.names import Subject, split_resource
 from emulator.platform.deployments.deployments import DELETED, FAILED, Deployments
@@ -24,6 +25,7 @@ from emulator.platform.deployments.hotload import HotLoad
 from emulator.platform.deployments.replicas import Lease, Replicas
 from emulator.platform.deployments.samplers import Samplers, is_sampler
 from emulator.platform.models.models import Models
+from emulator.quirks import inference, promotion
 from emulator.state.entities import Deployment, Pod
 from emulator.state.world import World
 
@@ -70,6 +72,8 @@ class Completions:
         self._samplers = samplers
         self._turn = 0
         self._running: dict[bytes, list[int]] = {}
+        self._spoken: set[tuple[str, str]] = set()
+        """Deployments and sessions that have had an answer, while only the first one tells routes."""
         self._lock = threading.Lock()
 
     def deployment(self, account: str, model: str) -> Deployment | None:
@@ -78,6 +82,8 @@ class Completions:
             return None
         named, _, name = model.rpartition("#")
         parts = name.split("/")
+        if self._must_be_deployed(account, model, named):
+            raise NotFound(f"model {model[:200]!r} not found, inaccessible, or not deployed")
         if len(parts) != 4 or parts[0] != "accounts" or parts[2] not in ("deployments", "models"):
             raise InvalidArgument(
                 f"unknown model {model[:200]!r}: give accounts/<account>/deployments/<id> or "
@@ -111,6 +117,7 @@ class Completions:
             if found is None:
                 return Target.leased(self._replicas.of_model(self._model(account, model)))
             self._hotload.settle(found)
+            self._deployments.used(found)
             pod = self._pod(found)
             replica = self._replicas.of_pod(found, pod)
             if self._hotload.stands(found, pod):
@@ -126,6 +133,28 @@ class Completions:
         """Say whether the deployment is loading a snapshot, after carrying out what is due."""
         self._hotload.settle(deployment)
         return self._hotload.loading(deployment)
+
+    def shaped(self, target: Target, asked: Sequence[GenerateRequest], session: str) -> list[GenerateRequest]:
+        """The requests as this deployment carries them out: which routes it tells, which prompts it remembers.
+
+        `session` is what the caller's header says, or "". Raises InvalidArgument for routes where they are refused.
+        """
+        found = target.deployment
+        if found is None:
+            return list(asked)
+        routing, scope = self._routing(found, session), self._hotload.prompts.scope(found, session)
+        if routing == "refused" and any(one.routing for one in asked):  # FAILURES E41
+            raise UnknownField("include_routing_matrix")
+        return [dataclasses.replace(one, prefix=scope, routing=one.routing and routing == "all") for one in asked]
+
+    def _routing(self, deployment: Deployment, session: str) -> str:
+        """Say whether routes are told: all, none or refused (FAILURES E39)."""
+        rule = self._world.quirks.value(inference.ROUTING, deployment.subject)
+        if rule != "first_turn":
+            return rule
+        later = (deployment.name, session) in self._spoken
+        self._spoken.add((deployment.name, session))
+        return "none" if later else "all"
 
     def submit(
         self, target: Target, request: GenerateRequest, key: bytes, tell: Tell | None = None
@@ -174,9 +203,16 @@ class Completions:
         self._models.visible(account, name)
         return name
 
+    def _must_be_deployed(self, account: str, model: str, named: str) -> bool:
+        """Say whether a promoted model is named in a form under which nothing is served (FAILURES D19)."""
+        if self._world.quirks.value(promotion.SERVE_FORM, Subject(account=account)) == "any":
+            return False
+        return (named or model) in self._world.models and not (named and "/deployments/" in model)
+
     def _pod(self, deployment: Deployment) -> Pod:
         """The next healthy replica, in turn; several may hold different snapshots for a while (FAILURES E7)."""
-        pods = [pod for pod in deployment.pods if pod.healthy]
+        now = self._world.clock.now()
+        pods = [pod for pod in deployment.pods if pod.healthy and pod.started <= now]
         if not pods:
             raise Unavailable(f"DEPLOYMENT_SCALING_UP: {deployment.name} has no replicas: scale it up")
         self._turn += 1

@@ -4,9 +4,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from emulator.core.clock import SECOND
+from emulator.core.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    error_info,
+)
 from emulator.core.lifecycle import Lifecycle, Pending, Progression
-from emulator.core.names import check_dns_label, resource
+from emulator.core.names import Subject, check_dns_label, resource
 from emulator.core.settings import settings, values
 from emulator.platform.deployments import buckets, spec as deployment_spec
 from emulator.platform.deployments.spec import DeploymentSpec
@@ -20,6 +28,8 @@ from emulator.state.world import World
 
 HOSTED = "FW_HOSTED"
 CREATING, READY, UPDATING, FAILED, DELETED = "CREATING", "READY", "UPDATING", "FAILED", "DELETED"
+TRAFFIC_S = 3600
+"""For so long after a request a deployment counts as in use."""
 MUTABLE = {name: one for name, one in settings(DeploymentSettings).items() if one.changeable}
 """Fields that PATCH may change; each knows what it is when it was never given."""
 
@@ -37,6 +47,7 @@ class Deployments:
         self._lifecycle = Lifecycle(world.clock, lambda: self._change(synced=False), self._enter)
         self._on_pod_gone: list[Listener] = []
         self._gone: list[tuple[Pod, list[str]]] = []
+        self._used: dict[str, int] = {}
         self.loading: Callable[[Deployment], bool] = lambda deployment: False
 
     def on_pod_gone(self, listener: Listener) -> None:
@@ -52,6 +63,7 @@ class Deployments:
         with self._change():
             if (known := world.deployments.get(resource(account, "deployments", deployment_id))) is not None:
                 raise AlreadyExists(f"{known.name} already exists ({known.state}): get it, or choose another id")
+            self._check_quota(account, spec.max_replica_count)
             now = world.clock.now()
             made = Deployment(
                 account=account,
@@ -119,9 +131,14 @@ class Deployments:
             self._resize(found, replicas)
             return self._world.deployments.put(found)
 
-    def delete(self, account: str, deployment_id: str, *, hard: bool = False) -> None:
-        """Stop the replicas; `hard` forgets the deployment, otherwise it can be undeleted. Raises NotFound."""
+    def delete(self, account: str, deployment_id: str, *, hard: bool = False, checked: bool = True) -> None:
+        """Stop the replicas; `hard` forgets the deployment, otherwise it can be undeleted.
+
+        Raises NotFound, FailedPrecondition for one that is in use, unless it is not `checked` (FAILURES E38).
+        """
         found = self.get(account, deployment_id)
+        if checked and self._world.quirks.value(deployments.DELETE_CHECK, found.subject) == "recent_traffic":
+            self._refuse_busy(found)
         with self._change():
             self._resize(found, 0)
             if hard:
@@ -143,6 +160,33 @@ class Deployments:
             self._start(found)
             return self._world.deployments.put(found)
 
+    def used(self, deployment: Deployment) -> None:
+        """Note that a deployment was asked for something."""
+        self._used[deployment.name] = self._world.clock.now()
+
+    def _refuse_busy(self, deployment: Deployment) -> None:
+        used = self._used.get(deployment.name)
+        if used is not None and self._world.clock.now() < used + TRAFFIC_S * SECOND:
+            raise FailedPrecondition(
+                f"{deployment.name} received traffic within the last hour: delete it with ignoreChecks=true "
+                "(in the command-line client, pass --ignore-checks to skip)"
+            )
+
+    def _check_quota(self, account: str, replicas: int) -> None:
+        """Refuse replicas beyond the quota, which counts maxima, also of deployments without any (FAILURES E38)."""
+        most = self._world.quirks.value(deployments.QUOTA, Subject(account=account))
+        taken = sum(one.max_replica_count for one in self._world.deployments.of(account) if one.deleted is None)
+        if most and taken + replicas > most:
+            raise PermissionDenied(
+                f"account {account} may have {most} replicas, its deployments may grow to {taken}: delete one, "
+                "or lower its maxReplicaCount",
+                details=[
+                    error_info(
+                        "QUOTA_EXCEEDED", quota_required=str(replicas), quota_available=str(max(0, most - taken))
+                    )
+                ],
+            )
+
     def _alive(self, account: str, deployment_id: str) -> Deployment:
         found = self.get(account, deployment_id)
         if found.state in (DELETED, FAILED):
@@ -163,7 +207,7 @@ class Deployments:
             self._enter(deployment, into)
 
     def _enter(self, deployment: Deployment, state: str) -> None:
-        rolled = deployment.state == UPDATING
+        rolled = deployment.state != CREATING
         deployment.state, deployment.pending, deployment.updated = state, None, self._world.clock.now()
         if state == READY:
             self._roll(deployment) if rolled else self._resize(deployment, deployment.replicas)
@@ -173,6 +217,7 @@ class Deployments:
         counts = (deployment.min_replica_count, deployment.max_replica_count)
         attached = (deployment.hot_load_trainer_job, deployment.hot_load_transition_type or "ASYNC")
         bucket = deployment.hot_load_bucket_url
+        deployment_spec.check_tags(changes.get("annotations", {}), self._world.quirks, deployment.account)
         for name, value in changes.items():
             setattr(deployment, name, value)
         asked = changes.get("hot_load_bucket_url", "")
@@ -200,7 +245,8 @@ class Deployments:
         if pending is None:
             self._roll(deployment)
         else:
-            deployment.state, deployment.pending = UPDATING, pending
+            shown = self._world.quirks.value(deployments.STATE_DURING_ROLL, deployment.subject)
+            deployment.state, deployment.pending = shown, pending
 
     def _roll(self, deployment: Deployment) -> None:
         old, count = deployment.pods, deployment.replicas

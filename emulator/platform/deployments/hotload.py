@@ -2,46 +2,21 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from emulator.backend import BackendError
 from emulator.core.clock import SECOND
-from emulator.core.errors import Damaged, FailedPrecondition, InvalidArgument, NotFound
-from emulator.core.kinds import CheckpointKind, resumable
+from emulator.core.errors import Damaged, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.platform.deployments import buckets
 from emulator.platform.deployments.deployments import FAILED, Deployments
+from emulator.platform.deployments.plans import Incremental, Refused
+from emulator.platform.deployments.prompt_caches import PromptCaches
 from emulator.platform.deployments.replicas import Load, Replicas
 from emulator.platform.models.models import Models
 from emulator.quirks import deployments
 from emulator.state import references
 from emulator.state.entities import Checkpoint, Deployment, Pod, SnapshotLoad
 from emulator.state.world import World
-
-FORMATS = ("arc_v1", "arc_v2", "arc_v3")
-CHECKSUM = "alder32"
-_HOW = {
-    CheckpointKind.INFERENCE_BASE: "base",
-    CheckpointKind.INFERENCE_ARC_V2: "delta",
-    CheckpointKind.INFERENCE_LORA: "adapter",
-}
-
-
-@dataclass(frozen=True)
-class Incremental:
-    """Says what a delta is to be applied to, as the client says it."""
-
-    previous: str
-    form: str = "arc_v2"
-    checksum: str = CHECKSUM
-
-
-class Refused(Exception):
-    """A snapshot that a replica did not take; `crash` when the attempt killed it."""
-
-    def __init__(self, message: str, *, crash: bool = False) -> None:
-        super().__init__(message)
-        self.crash = crash
 
 
 class HotLoad:
@@ -52,6 +27,7 @@ class HotLoad:
         self._deployments = deployments
         self._replicas = replicas
         self._models = models
+        self.prompts = PromptCaches(world)
         self._on_unload: list[Callable[[Sequence[str]], None]] = []
         self._busy: dict[str, int] = {}
         self._locks: dict[str, threading.RLock] = {}
@@ -62,11 +38,18 @@ class HotLoad:
         self._on_unload.append(listener)
 
     def start(
-        self, account: str, deployment_id: str, base_model: str, identity: str, incremental: Incremental | None
+        self,
+        account: str,
+        deployment_id: str,
+        base_model: str,
+        identity: str,
+        incremental: Incremental | None,
+        reset: str = "all",
     ) -> Deployment:
         """Ask every replica to load a snapshot; what is wrong with the snapshot itself shows in the status.
 
-        Raises NotFound, InvalidArgument, FailedPrecondition for what is wrong with the request.
+        `reset` says which computed prompts it makes void. Raises NotFound, InvalidArgument, FailedPrecondition for what
+        is wrong with the request, Unavailable while replicas restart.
         """
         found = self._enabled(account, deployment_id, base_model)
         if self._world.quirks.value(deployments.HOTLOAD_UNKNOWN_IDENTITY, found.subject) == "404":
@@ -75,6 +58,12 @@ class HotLoad:
             self._settle(found)
             if not found.pods:
                 raise FailedPrecondition(f"{found.name} has no replicas to load onto: scale it up first")
+            self._refuse_restarting(found)
+            restart_s = self._world.quirks.spend(deployments.HOTLOAD_REPLICA_RESTARTS_S, found.subject)
+            if restart_s > 0:
+                self._restart(found, restart_s)
+                return found
+            self.prompts.reset(found, reset)
             if self._world.clock.now() < self._manager_ready(found):  # too early kills the replica (FAILURES E8)
                 self._crash_early(found, identity)
                 return found
@@ -97,6 +86,7 @@ class HotLoad:
     def status(self, account: str, deployment_id: str, base_model: str) -> Deployment:
         """The deployment with its replicas as they are now, counting one look; raises as `start`."""
         found = self._enabled(account, deployment_id, base_model)
+        self._refuse_restarting(found)
         if not any(pod.coming for pod in found.pods):
             return found
         self._settle_unless_busy(found, look=True)
@@ -181,13 +171,11 @@ class HotLoad:
         row: Checkpoint | None = None
         try:
             row = self._row(deployment, identity)
-            load = self._plan(deployment, pod, row, incremental)
-            replica = self._replicas.of_pod(deployment, pod)
-            quirks = self._world.quirks
-            in_place = quirks.value(deployments.HOTLOAD_DELTA_APPLY, deployment.subject) == "inplace"
-            self._replicas.apply(
-                replica, load, "SYNC" if deployment.hot_load_transition_type == "SYNC" else "ASYNC", in_place=in_place
-            )
+            load = plan(self._world, self._models, deployment, pod, row, incremental)
+            if self._stale(deployment, pod, identity):
+                load = None
+            else:
+                self._apply(deployment, pod, load)
         except (Refused, BackendError, NotFound, Damaged) as refusal:
             error = str(refusal) or "the load failed"
             crash = isinstance(refusal, Refused) and refusal.crash
@@ -211,6 +199,44 @@ class HotLoad:
             self._note(deployment, pod, identity, row, incremental, load, error)
         for listener in self._on_unload:
             listener(freed)
+
+    def _apply(self, deployment: Deployment, pod: Pod, load: Load) -> None:
+        """Let a replica take a snapshot in; raises NotFound, Damaged, BackendError."""
+        replica = self._replicas.of_pod(deployment, pod)
+        quirks = self._world.quirks
+        self._replicas.apply(
+            replica,
+            load,
+            "SYNC" if deployment.hot_load_transition_type == "SYNC" else "ASYNC",
+            in_place=quirks.value(deployments.HOTLOAD_DELTA_APPLY, deployment.subject) == "inplace",
+            drop=quirks.value(deployments.HOTLOAD_ADAPTER_KEYS, deployment.subject) == "drop",
+        )
+
+    def _stale(self, deployment: Deployment, pod: Pod, identity: str) -> bool:
+        """Say whether a replica takes a snapshot for the one that it serves, by its name alone (FAILURES E37)."""
+        cached = self._world.quirks.value(deployments.HOTLOAD_STALE_CACHE, deployment.subject)
+        return cached and pod.current == identity
+
+    def _restart(self, deployment: Deployment, seconds: float) -> None:
+        """Start all replicas anew, which takes time; nothing that they had loaded is left (FAILURES E35)."""
+        up = self._world.clock.now() + int(seconds * SECOND)
+        freed: list[str] = []
+        for pod in deployment.pods:
+            self._replicas.close(pod.identity)
+        with self._world.change():
+            self._world.deployments.put(deployment)
+            for pod in deployment.pods:
+                freed += self._release(deployment, pod, "")
+            deployment.pods = [self._deployments.new_pod(deployment) for _ in deployment.pods]
+            for pod in deployment.pods:
+                pod.started = up
+        for listener in self._on_unload:
+            listener(freed)
+
+    def _refuse_restarting(self, deployment: Deployment) -> None:
+        """Raises Unavailable while no replica answers, since all of them start anew."""
+        if deployment.pods and all(pod.started > self._world.clock.now() for pod in deployment.pods):
+            raise Unavailable(f"{deployment.name}: its replicas restart, No space left on device")
 
     def _release(self, deployment: Deployment, pod: Pod, how: str) -> list[str]:
         """Let go of what a replica is made of: an adapter or delta takes an adapter's place, the rest everything's."""
@@ -253,45 +279,6 @@ class HotLoad:
         if row is None:
             raise NotFound(buckets.missing(self._world, deployment, identity))
         return row
-
-    def _plan(self, deployment: Deployment, pod: Pod, row: Checkpoint, incremental: Incremental | None) -> Load:
-        """Decide what to do with a row; raises Refused."""
-        subject = deployment.subject._replace(checkpoint=row.id)
-        if self._world.quirks.spend(deployments.HOTLOAD_FAIL_NEXT, subject):  # others may load it (FAILURES E9)
-            raise Refused(f"loading {row.id} failed (quirk hotload.fail_next)")
-        if resumable(row.kind):
-            raise Refused(f"{row.id} is a training state ({row.kind.value}): load what save_weights_for_sampler wrote")
-        if self._models.root(row.base_model) != self._models.root(deployment.base_model):
-            raise Refused(f"{row.id} is of {row.base_model}, {deployment.name} serves {deployment.base_model}")
-        how = _HOW[row.kind]
-        if how == "adapter" and row.base_model != self._models.beneath(deployment.base_model):
-            raise Refused(
-                f"{row.id} is an adapter on {row.base_model}, {deployment.name} serves {deployment.base_model}: "
-                f"on other weights it is another policy, deploy {row.base_model}"
-            )
-        if incremental is not None and how == "adapter":  # adapters have no deltas (FAILURES E12)
-            raise Refused(
-                f"the replica crashed: KeyError, {row.id} is an adapter without per-tensor checksums", crash=True
-            )
-        if incremental is None:
-            if how == "delta":  # FAILURES E9, E13
-                raise Refused(
-                    f"{row.id} is a delta and came without incremental_snapshot_metadata: "
-                    "save checkpoint_type base again"
-                )
-            return Load(how, row.blob, row.id)
-        if how != "delta":
-            raise Refused(f"{row.id} is a full snapshot and came with incremental_snapshot_metadata")
-        if incremental.form.lower() not in FORMATS or incremental.checksum != CHECKSUM:
-            raise Refused(
-                f"unknown compression_format {incremental.form!r} or checksum_format {incremental.checksum!r}"
-            )
-        if incremental.previous != pod.current:  # the chain is broken (FAILURES E10)
-            raise Refused(
-                f"previous_snapshot_identity is {incremental.previous!r}, the replica holds {pod.current!r}: "
-                "send a full snapshot (checkpoint_type base)"
-            )
-        return Load(how, row.blob, row.id, incremental.form.lower())
 
     def _manager_ready(self, deployment: Deployment) -> int:
         wait = self._world.quirks.value(deployments.HOTLOAD_MANAGER_READY_AFTER_S, deployment.subject)

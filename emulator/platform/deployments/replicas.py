@@ -1,5 +1,6 @@
 """The replicas that really hold weights: opened when first needed, brought to where their pod is, closed with it."""
 
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -8,7 +9,9 @@ from pathlib import Path
 
 from emulator.backend import Backend, BackendError, BaseModel, Replica, Transition
 from emulator.core.errors import Damaged, NotFound
+from emulator.platform.checkpoints import exports
 from emulator.platform.models.models import ADDON, Models
+from emulator.quirks import deployments
 from emulator.state import references
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Deployment, Pod
@@ -68,7 +71,8 @@ class Replicas:
                 Load(one.how, one.blob, one.identity, one.form)
                 for one in references.loads_of(self._world, deployment, pod)
             ]
-            replica = self._open[pod.identity] = self._loaded(deployment.base_model, loads)
+            drop = self._world.quirks.value(deployments.HOTLOAD_ADAPTER_KEYS, deployment.subject) == "drop"
+            replica = self._open[pod.identity] = self._loaded(deployment.base_model, loads, drop=drop)
             return replica
 
     def of_model(self, name: str, *loads: Load) -> Lease:
@@ -111,13 +115,22 @@ class Replicas:
     def is_open(self, key: str) -> bool:
         return key in self._open
 
-    def apply(self, replica: Replica, load: Load, transition: Transition, *, in_place: bool = False) -> None:
-        """Apply a blob to an open replica; raises NotFound, Damaged, BackendError when it does not apply."""
+    def apply(
+        self, replica: Replica, load: Load, transition: Transition, *, in_place: bool = False, drop: bool = False
+    ) -> None:
+        """Apply a blob to an open replica; raises NotFound, Damaged, BackendError when it does not apply.
+
+        With `drop` tensors of an adapter that have no place are left out, in silence (FAILURES D20).
+        """
         gone = f'checkpoint "{load.identity}" not found in GCS'
         folder = references.checked(self._world, self._blobs, load.blob, f"checkpoint {load.identity!r}", gone)
         match load.how:
             case "base":
                 replica.load_base(folder, load.identity, transition)
+            case "adapter" if drop:
+                with tempfile.TemporaryDirectory(prefix="adapter-") as kept:
+                    if exports.without_strangers(folder, Path(kept)):
+                        replica.load_adapter(Path(kept), load.identity, transition)
             case "adapter":
                 replica.load_adapter(folder, load.identity, transition)
             case _:
@@ -144,11 +157,11 @@ class Replicas:
         base = self._models.get(model.base_model)
         return Served(self._models.base(model.base_model), self._models.folder(model), base.context_length)
 
-    def _loaded(self, name: str, loads: Sequence[Load]) -> Replica:
+    def _loaded(self, name: str, loads: Sequence[Load], *, drop: bool = False) -> Replica:
         replica = self._start(name)
         try:
             for load in loads:
-                self.apply(replica, load, "ASYNC")
+                self.apply(replica, load, "ASYNC", drop=drop)
         except (BackendError, NotFound, Damaged):
             replica.close()
             raise

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.core.errors import InvalidArgument
+from emulator.core.errors import InvalidArgument, PermissionDenied
 from emulator.core.names import Subject
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.facts import versioned
@@ -41,6 +41,7 @@ def check(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Qu
     check_bucket(spec.enable_hot_load, spec.hot_load_trainer_job, spec.hot_load_bucket_url)
     if not spec.description and quirks.value(deployments.REQUIRE_DESCRIPTION, Subject(account=account)):
         raise InvalidArgument("description is required")
+    check_tags(spec.annotations, quirks, account)
     if not spec.deployment_shape:
         if not spec.accelerator_type or spec.accelerator_type == "ACCELERATOR_TYPE_UNSPECIFIED":
             raise InvalidArgument("give a deploymentShape, or an acceleratorType for a deployment without a shape")
@@ -68,6 +69,13 @@ def _shape(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Q
             f"{shape.name} is for {shape.base_model}, the deployment's baseModel is {spec.base_model}"
         )
     return versioned(shape, version)
+
+
+def check_tags(annotations: Mapping[str, str], quirks: Quirks, account: str) -> None:
+    """Raises PermissionDenied for a tag that customers may not write (FAILURES E26)."""
+    own = [key for key in annotations if not key.startswith("custom/")]
+    if own and quirks.value(deployments.TAG_RULE, Subject(account=account)) == "custom_only":
+        raise PermissionDenied(f'tag key "{own[0][:120]}" is not customer-writable: begin it with custom/')
 
 
 def check_bucket(enabled: bool, trainer_job: str, bucket_url: str) -> None:

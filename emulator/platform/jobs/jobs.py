@@ -7,6 +7,7 @@ count and deceive; `get` is the truth, for the emulator's own use.
 import dataclasses
 from operator import attrgetter
 
+from emulator.core.clock import SECOND
 from emulator.core.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -89,10 +90,7 @@ class Jobs:
         """The job as it is, a deleted one for 30 days too (FAILURES D17); raises NotFound."""
         job = self._world.jobs.find(account, job_id)
         if job is None or not self.life.settle(job):
-            raise NotFound(
-                f"rlor trainer job {job_id[:128]!r} not found in account {account}: give the short id of a job that "
-                "was created there and not deleted more than 30 days ago"
-            )
+            raise _not_found(account, job_id)
         return job
 
     def read(self, account: str, job_id: str) -> Job:
@@ -100,6 +98,8 @@ class Jobs:
         job = self.get(account, job_id)
         if job.pending is None and not job.stale_reads and not self._world.quirks.active():
             return job
+        if self._hidden(job):
+            raise _not_found(account, job_id)
         self.life.settle(job, look=True)
         return self._shown(job)
 
@@ -124,17 +124,20 @@ class Jobs:
     def list(self, account: str, query: Query[Job] = Query()) -> Page[Job]:
         """Jobs that are not deleted (FAILURES D17); raises InvalidArgument for a foreign page token."""
         alive = [job for job in self._world.jobs.of(account) if self.life.settle(job) and job.state != DELETED]
-        return query.page(alive, lambda job: job.created)
+        return query.page([job for job in alive if not self._hidden(job)], lambda job: job.created)
 
     def delete(self, account: str, job_id: str) -> Job:
         """Leave a tombstone; deleting it again changes nothing and does not prolong its 30 days (FAILURES D17)."""
         job = self.get(account, job_id)
-        if job.state == DELETED:
+        if job.deleted is not None:
             return job
+        wait = Progression(after_s=self._world.quirks.value(jobs.DELETE_S, job.subject))
         with self._world.change():
             job.deleted = self._world.clock.now()
             job.stale_reads = 0
-            self._enter(job, DELETED)
+            self._enter(job, DELETED if wait.immediate else DELETING)
+            if not wait.immediate:  # FAILURES F24
+                job.pending = Pending.start(DELETED, wait, self._world.clock.now())
         self.life.stopped(job)
         return job
 
@@ -203,6 +206,11 @@ class Jobs:
         self._stop(job, FAILED, "trainer was preempted: resume the job and load its last resumable checkpoint")
         return job
 
+    def _hidden(self, job: Job) -> bool:
+        """Say whether a new job does not show yet (FAILURES F24)."""
+        lag = self._world.quirks.value(jobs.CREATE_VISIBLE_AFTER_S, job.subject)
+        return lag > 0 and self._world.clock.now() < job.created + int(lag * SECOND)
+
     def _refuse_taken(self, account: str, job_id: str) -> None:
         known = self._world.jobs.find(account, job_id)
         if known is not None and self.life.settle(known):
@@ -260,6 +268,13 @@ class Jobs:
             return job
         self._scripts[job.name] = (script, at + 1)
         return dataclasses.replace(job, state=script[at])
+
+
+def _not_found(account: str, job_id: str) -> NotFound:
+    return NotFound(
+        f"rlor trainer job {job_id[:128]!r} not found in account {account}: give the short id of a job that "
+        "was created there and not deleted more than 30 days ago"
+    )
 
 
 def bucket_url(account: str, job_id: str) -> str:

@@ -17,7 +17,7 @@ from emulator.platform.trainers.futures import Futures, Promise
 from emulator.platform.trainers.owners import Owner, Owners
 from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer
 from emulator.platform.trainers.training_sessions import TrainingSessions
-from emulator.quirks import jobs, trainers
+from emulator.quirks import inference, jobs, trainers
 from emulator.state.entities import Session
 from emulator.state.world import World
 
@@ -141,7 +141,16 @@ class Trainers:
         spec = self.spec(model_id, trainer.owner, request)
         capabilities = trainer.backend.create_model(spec)
         trainer.models[model_id] = LiveModel(spec, trainer.backend.info(model_id), session_id, scope)
-        return {"model_id": model_id, "type": "create_model", **capabilities}
+        return {"model_id": model_id, "type": "create_model", **capabilities, **self._offered(trainer.owner)}
+
+    def _offered(self, owner: Owner) -> Answer:
+        """What a trainer says that it can do beside training, as switches have it say (FAILURES E34, E40)."""
+        quirks, offered = self._world.quirks, dict[str, object]()
+        if quirks.value(inference.RDMA) != "off":
+            offered |= {"supports_rdma_weight_sync": True, "rdma_weight_sync_enabled": True}
+        if quirks.value(inference.ROUTING_FORMAT) == "parquet_v1":
+            offered |= {"routing_matrix_format": "parquet_v1", "r3_store_id": f"store-{owner.id}"}
+        return offered
 
     def _check_room(self, model_id: str, owner: Owner) -> None:
         most = self._world.quirks.value(trainers.SESSIONS_MAX_GPU, owner.subject)

@@ -9,6 +9,7 @@ from emulator.core.clock import SECOND
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope
+from emulator.platform.checkpoints import exports
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.models.models import ADDON, Models
 from emulator.platform.trainers.curves import Curves
@@ -138,18 +139,21 @@ class Training:
         self._checkpoints.check_name(trainer.owner.subject, stem, serverless=bool(model.scope.run), sampler=True)
         name = self._suffixed(trainer, asked)
         self._checkpoints.check_name(trainer.owner.subject, name)
-        self._check_not_resumable(model.scope, name)
+        self._check_free_of_samplers(trainer, model.scope, name)
+        ttl_s = self._sampler_ttl(trainer, request)
         how = self._sampler_type(trainer, model, request)
         precision = request.get("export_precision")
         if precision is not None and how != "merged_base":
             raise InvalidArgument("save_weights_for_sampler: export_precision goes with merged_base only")
 
         def write(folder: Any) -> SavedState:
-            return trainer.backend.save_sampler(
+            state = trainer.backend.save_sampler(
                 model.id, folder, identity=name, checkpoint_type=how, export_precision=precision
             )
+            exports.change(folder, self._world.quirks.spend(saves.EXPORT_ADAPTER_KEYS, trainer.owner.subject))
+            return state
 
-        self._save(trainer, model, name, how, write)
+        self._save(trainer, model, name, how, write, ttl_s)
         model.snapshots.append(name)
         null = self._world.quirks.spend(saves.SAMPLER_RETURN_NULL_PATH, trainer.owner.subject)
         return {"path": None if null else model.scope.path(name), "type": "save_weights_for_sampler"}
@@ -159,8 +163,15 @@ class Training:
         quirks, subject = self._world.quirks, trainer.owner.subject
         if quirks.value(loads.FIRST_REQUEST_ONLY, subject) and request.get("seq_id") != 1:
             raise InvalidArgument(f"LoadWeights is not permitted with seq_id {request.get('seq_id')}")
-        row = self._resolve(trainer, model.scope, path)
+        try:
+            row = self._resolve(trainer, model.scope, path)
+        except NotFound:
+            if quirks.spend(loads.MISSING, subject) == "ignored":  # FAILURES C27
+                return {"path": path, "type": "load_weights"}
+            raise
         self._check_durable(path, row)
+        if row.owner != model.scope.owner and quirks.spend(loads.RESOLVES, subject) == "newest":  # FAILURES C28
+            row = next(one for one in reversed(self._checkpoints.rows(row.owner)) if resumable(one.kind))
         _check_fits(row, model)
         optimizer = request.get("optimizer")
         if optimizer is None:
@@ -231,11 +242,20 @@ class Training:
         stem = _SESSION_SUFFIX.sub("", name)
         return {"session": name, "none": stem}.get(rule) or f"{stem}-{self._world.ids.hex(8)}"
 
-    def _check_not_resumable(self, scope: CheckpointScope, name: str) -> None:
-        """Sampler weights never take the place of a training state."""
+    def _check_free_of_samplers(self, trainer: Trainer, scope: CheckpointScope, name: str) -> None:
+        """Sampler weights never take the place of a training state; of others of their name they do (FAILURES B14)."""
         row = self._checkpoints.at(scope, name)
-        if row is not None and resumable(row.kind):
+        if row is None:
+            return
+        if resumable(row.kind):
             raise AlreadyExists(f"checkpoint {name!r} already exists and holds a training state: choose another name")
+        if self._world.quirks.value(saves.SAMPLER_ON_DUPLICATE, trainer.owner.subject) == "conflict":
+            raise AlreadyExists(f"checkpoint {name!r} already exists (step {row.step}): choose another name")
+
+    def _sampler_ttl(self, trainer: Trainer, request: Request) -> float:
+        """Seconds until a sampler save expires, 0 where the service keeps it with its job (FAILURES B16)."""
+        kept = self._world.quirks.value(saves.TTL, trainer.owner.subject) == "reject"
+        return 0.0 if kept else self._ttl(trainer, request)
 
     def _ttl(self, trainer: Trainer, request: Request) -> float:
         """Seconds until the row to be saved expires, 0 never (FAILURES B5); raises InvalidArgument."""
@@ -247,7 +267,7 @@ class Training:
             raise InvalidArgument("save_weights: ttl_seconds is not supported; checkpoints are kept with their job")
         least = 3600 if rule == "min_3600" else 1
         if type(ttl) not in (int, float) or ttl < least:
-            raise InvalidArgument(f"save_weights: ttl_seconds is {str(ttl)[:40]!r}, use at least {least}")
+            raise InvalidArgument(f"ttl_seconds is {str(ttl)[:40]!r}, use at least {least}")
         return float(ttl)
 
     def _resolve(self, trainer: Trainer, scope: CheckpointScope, path: str) -> Checkpoint:

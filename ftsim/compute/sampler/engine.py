@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,21 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, ReplicaClosed, Tell, Transition
 from ftsim.compute.sampler.forward import Batch, Forward
-from ftsim.compute.sampler.row import Row, check, echo, prompt_groups, routed, settings_of, shape
-from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
+from ftsim.compute.sampler.prefixes import KeptPrefixes
+from ftsim.compute.sampler.row import (
+    Row,
+    Running,
+    Swap,
+    check,
+    echo,
+    generation,
+    prompt_groups,
+    routed,
+    settings_of,
+    shape,
+    why_ended,
+)
+from ftsim.compute.sampler.sampling import choose, likeliest, wide
 from ftsim.compute.sampler.shaping import Formats, shaper
 from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
 
@@ -31,25 +43,6 @@ if TYPE_CHECKING:
 MAX_ROWS = 256
 CACHE_POSITIONS = 1 << 21
 """Positions (rows times the longest row) beyond which requests wait."""
-
-
-@dataclass
-class _Swap:
-    """`model` None keeps the model and gives its weights other `values`."""
-
-    model: "PreTrainedModel | None"
-    values: Sequence[tuple[Tensor, Tensor]]
-    done: "Future[None]"
-    drain: bool
-
-
-@dataclass(eq=False)
-class _Running:
-    """Rows that are stepped together, in the order of their batch."""
-
-    batch: Batch
-    rows: list[Row]
-    settings: Settings
 
 
 class Sampler:
@@ -66,12 +59,13 @@ class Sampler:
         self._context = context
         self._changed = threading.Condition()
         self._waiting: deque[Row] = deque()
-        self._swaps: deque[_Swap] = deque()
+        self._swaps: deque[Swap] = deque()
         self._closed = False
         self._served = 0
+        self._kept = KeptPrefixes()
         self._joining: list[Row] = []
         """Neither waiting nor running: a prefill that fails must still answer them."""
-        self._running: list[_Running] = []
+        self._running: list[Running] = []
         """One for families that are computed together, else one per row."""
         self._thread = threading.Thread(target=self._run, name="ftsim-sampler", daemon=True)
         self._thread.start()
@@ -113,13 +107,13 @@ class Sampler:
 
         ASYNC swaps between two decoding steps and keeps the cache; SYNC lets running requests finish (FAILURES E24).
         """
-        self._exchange(_Swap(model, (), Future(), transition == "SYNC"))
+        self._exchange(Swap(model, (), Future(), transition == "SYNC"))
 
     def refill(self, values: Sequence[tuple[Tensor, Tensor]], transition: Transition) -> None:
         """As `swap`, with other values for the weights of the same model: pairs alike in shape, type and device."""
-        self._exchange(_Swap(None, values, Future(), transition == "SYNC"))
+        self._exchange(Swap(None, values, Future(), transition == "SYNC"))
 
-    def _exchange(self, swap: _Swap) -> None:
+    def _exchange(self, swap: Swap) -> None:
         with self._changed:
             if self._closed:
                 raise ReplicaClosed()
@@ -159,7 +153,7 @@ class Sampler:
     def _fail(self, error: BackendError) -> None:
         with self._changed:
             rows = [*(row for running in self._running for row in running.rows), *self._joining]
-            swaps = list[_Swap]()
+            swaps = list[Swap]()
             self._joining, self._running = [], []
             if self._closed:
                 rows, swaps = [*rows, *self._waiting], list(self._swaps)
@@ -198,7 +192,10 @@ class Sampler:
                 joined.append(self._waiting.popleft())
         self._joining = joined
         together = count + len(joined) > 1 and self._forward.together
-        for group in prompt_groups(joined, together=together):
+        for row in joined:
+            if row.request.prefix:
+                self._prefill_kept(row)
+        for group in prompt_groups([row for row in joined if not row.request.prefix], together=together):
             self._prefill(group)
         self._joining = []
 
@@ -234,6 +231,22 @@ class Sampler:
             one = copy.deepcopy(batch) if len(joined) > 1 else batch
             self._start(one, [row], first[at : at + 1], None if chosen is None else chosen[at : at + 1])
 
+    def _prefill_kept(self, row: Row) -> None:
+        """Run what a prompt has beyond the positions that are kept under its scope, by whatever weights these are."""
+        found, prompt = self._kept.find(row.request.prefix, row.request.prompt), row.request.prompt
+        if found is None or row.limit < 1:
+            self._prefill([[row]])
+            return
+        row.prefill_started = time.perf_counter()
+        batch, row.cached = found
+        self._forward.noting = row.request.routing
+        for token in prompt[row.cached :]:
+            logits = self._forward.step(batch, torch.tensor([token]))
+        row.prefilled = time.perf_counter()
+        routes = self._forward.routes if self._forward.noting else None
+        self._echo(row, logits, routes if routes is None else routes[0])
+        self._start(batch, [row], logits, None if routes is None else routes[:, -1])
+
     def _echo(self, row: Row, logits: Tensor, routes: Tensor | None) -> None:
         """Tell of prompt tokens; `logits` (K, V) of the last positions are enough, or the prompt is computed again.
 
@@ -254,7 +267,7 @@ class Sampler:
 
     def _start(self, batch: Batch, rows: list[Row], logits: Tensor, routes: Tensor | None) -> None:
         """Draw the first tokens of `rows`, and let those that go on take steps."""
-        running = _Running(batch, rows, settings_of(rows))
+        running = Running(batch, rows, settings_of(rows))
         self._running.append(running)
         self._accept(running, logits, routes)
         if running in self._running[1:] and self._forward.together:
@@ -273,7 +286,7 @@ class Sampler:
             routes = self._forward.routes if self._forward.noting else None
             self._accept(running, logits, None if routes is None else routes[:, -1])
 
-    def _accept(self, running: _Running, logits: Tensor, routes: Tensor | None) -> None:
+    def _accept(self, running: Running, logits: Tensor, routes: Tensor | None) -> None:
         """Draw a token for each row from `logits` (B, V), and let go of the rows that are finished.
 
         `routes` (B, layers, chosen) are the experts of the positions that the logits are of.
@@ -304,6 +317,9 @@ class Sampler:
                 row.tell([self._decoder.named(row.tokens[-1])], row.text.add(token))
             if row.future.cancelled() or reason:
                 finished.add(index)
+                if row.request.prefix:
+                    known = [*row.request.prompt, *(one.token_id for one in row.tokens[:-1])]
+                    self._kept.keep(row.request.prefix, known, running.batch, index)
                 self._finish(row, reason or "stop")
         if len(finished) == len(rows):
             self._running.remove(running)
@@ -314,23 +330,8 @@ class Sampler:
             running.settings = settings_of(running.rows)
 
     def _ended(self, row: Row, token: int) -> str:
-        complete = row.shaper is not None and row.shaper.take(token)
-        if complete or (token in self._ends and not row.request.ignore_eos) or token in row.request.stop_tokens:
-            return "stop"
-        if row.request.stop:
-            text = self._decoder.text([token.token_id for token in row.tokens[-row.tail :]])
-            if any(stop in text for stop in row.request.stop):
-                return "stop"
-        return "length" if len(row.tokens) >= row.limit else ""  # also when the context is full
+        return why_ended(row, token, self._decoder, self._ends)
 
     def _finish(self, row: Row, reason: str) -> None:
-        if not row.future.set_running_or_notify_cancel():
-            return
-        ids = [token.token_id for token in row.tokens]
-        spoken = ids[:-1] if ids and (ids[-1] in self._ends or ids[-1] in row.request.stop_tokens) else ids
-        text = self._decoder.text(spoken)
-        for stop in row.request.stop:
-            text = text.partition(stop)[0]
-        tokens = [self._decoder.named(token) for token in row.tokens]
-        result = Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
-        row.future.set_result(result)
+        if row.future.set_running_or_notify_cancel():
+            row.future.set_result(generation(row, reason, self._decoder, self._ends))

@@ -1,19 +1,24 @@
-"""A request on its way through the engine: what is known of it, which prompts go together, what is told of a prompt."""
+"""A request on its way through the engine: what is known of it, who it shares steps with, what is told in the end."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell
 from ftsim.compute.models.routing import Routers
+from ftsim.compute.sampler.forward import Batch
 from ftsim.compute.sampler.sampling import Settings, likeliest, wide
 from ftsim.compute.sampler.shaping import Shaper
-from ftsim.compute.sampler.text import IncrementalText
+from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MAX_PREFILL = 8192
 """Padded positions of prompts that are computed together."""
@@ -36,6 +41,8 @@ class Row:
     tokens: list[GeneratedToken] = field(default_factory=list)
     prompt_rows: list[GeneratedToken] = field(default_factory=list)
     shared: bool = False
+    cached: int = 0
+    """Positions of the prompt that were kept from an earlier request."""
     prefill_started: float = 0.0
     prefilled: float = 0.0
     first: float = 0.0
@@ -64,8 +71,27 @@ class Row:
             "server-time-to-first-token": (self.first or now) - self.arrived,
             "server-processing-time": now - self.arrived,
             "prompt-tokens": len(self.request.prompt),
-            "cached-prompt-tokens": len(self.request.prompt) if self.shared else 0,
+            "cached-prompt-tokens": len(self.request.prompt) if self.shared else self.cached,
         }
+
+
+@dataclass
+class Swap:
+    """Another model to serve; `model` None keeps the one there is and gives its weights other `values`."""
+
+    model: "PreTrainedModel | None"
+    values: Sequence[tuple[Tensor, Tensor]]
+    done: "Future[None]"
+    drain: bool
+
+
+@dataclass(eq=False)
+class Running:
+    """Rows that are stepped together, in the order of their batch."""
+
+    batch: Batch
+    rows: list[Row]
+    settings: Settings
 
 
 def prompt_groups(rows: Sequence[Row], *, together: bool) -> list[list[list[Row]]]:
@@ -126,6 +152,29 @@ def routed(tokens: Sequence[GeneratedToken], routes: Sequence[Tensor | None], ro
         token if route is None or routers.shape is None else replace(token, routing=routers.shape.pack(route))
         for token, route in zip(tokens, routes, strict=True)
     ]
+
+
+def why_ended(row: Row, token: int, decoder: TokenDecoder, ends: Collection[int]) -> str:
+    """Say why the row ends with the token that was just drawn, "" if it does not."""
+    complete = row.shaper is not None and row.shaper.take(token)
+    if complete or (token in ends and not row.request.ignore_eos) or token in row.request.stop_tokens:
+        return "stop"
+    if row.request.stop:
+        text = decoder.text([token.token_id for token in row.tokens[-row.tail :]])
+        if any(stop in text for stop in row.request.stop):
+            return "stop"
+    return "length" if len(row.tokens) >= row.limit else ""  # also when the context is full
+
+
+def generation(row: Row, reason: str, decoder: TokenDecoder, ends: Collection[int]) -> Generation:
+    """What a finished row answers; its text ends before what stopped it."""
+    ids = [token.token_id for token in row.tokens]
+    spoken = ids[:-1] if ids and (ids[-1] in ends or ids[-1] in row.request.stop_tokens) else ids
+    text = decoder.text(spoken)
+    for stop in row.request.stop:
+        text = text.partition(stop)[0]
+    tokens = [decoder.named(token) for token in row.tokens]
+    return Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
 
 
 def settings_of(rows: Sequence[Row]) -> Settings:

@@ -17,10 +17,11 @@ from emulator.state.entities import Job
 from ftsim.scenarios.support.fake_time import FakeTime, fake_time
 from ftsim.testing import stage as testing
 from ftsim.testing.clients import RATE, batch, number_of
-from ftsim.testing.tiny import NAME, tiny_model
+from ftsim.testing.tiny import NAME, tiny_experts, tiny_model
 
 BASE = NAME
 OTHER_BASE = "accounts/fireworks/models/tiny-other"
+EXPERTS = "accounts/fireworks/models/tiny-experts"
 
 
 class Stage(testing.Stage):
@@ -95,10 +96,10 @@ class Stage(testing.Stage):
 
 @contextlib.contextmanager
 def open_stage(backend: Any) -> Iterator[Stage]:
-    """A stage on a new emulator with two tiny models; everything is taken away again at the end."""
+    """A stage on a new emulator with tiny models; everything is taken away again at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="ftsim-scenario-", ignore_cleanup_errors=True) as folder,
-        Emulator(backend, models={BASE: tiny_model(), OTHER_BASE: tiny_model()}) as emulator,
+        Emulator(backend, models={BASE: tiny_model(), OTHER_BASE: tiny_model(), EXPERTS: tiny_experts()}) as emulator,
         _quiet(),
         contextlib.closing(Stage(emulator, Path(folder))) as stage,
     ):
