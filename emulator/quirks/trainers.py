@@ -59,6 +59,14 @@ RPC_DEDUPE = Quirk(
     "A resent (model_id, seq_id) answers with the first one's result.",
     failures=("F13", "B2"),
 )
+RPC_ORDER = Quirk(
+    "rpc.order",
+    JOB,
+    "sequence",
+    "The order of a model's calls: by their numbers, which waits for those that are late, or by their arrival.",
+    failures=("F23",),
+    choices=("sequence", "arrival"),
+)
 FUTURES_TTL_S = Quirk(
     "futures.ttl_s",
     JOB,

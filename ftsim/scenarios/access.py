@@ -92,6 +92,14 @@ def what_a_key_may_do(stage: Stage) -> Report:
         disabled = refusal(stage.manager.create, shaped)
     claim(getattr(disabled, "status_code", None) == 412, f"{disabled!r}")
     seen.append(f"412: {trainers.first_line(disabled)}")
+    length = {"baseModel": "accounts/fireworks/models/qwen3-4b", "maxContextLength": 4001}
+    odd = stage.http.post(
+        f"/v1/accounts/{stage.account}/rlorTrainerJobs",
+        params={"trainingShape": "accounts/fireworks/trainingShapes/qwen3-4b-minimum"},
+        json={"trainingConfig": length},
+    )
+    claim(odd.status_code == 400 and "must be divisible by 16" in odd.text, odd.text)
+    seen.append(f"400: {odd.json()['message']}")
     stage.manager.create(stage.job_config("job-2"))
     stage.quirks.set("jobs.quota", 1)
     stage.quirks.set("jobs.quota_answer", "429")

@@ -1,13 +1,14 @@
 """Failures of a single call: lost replies, results that do not come, errors of every shape."""
 
 import json
+import time
 from typing import Any
 
 from ftsim.scenarios import scenario
 from ftsim.scenarios.support import trainers
 from ftsim.scenarios.support.report import Report, claim, refusal
 from ftsim.scenarios.support.stage import BASE, Stage, train
-from ftsim.testing.clients import batch
+from ftsim.testing.clients import RATE, batch
 from ftsim.testing.wire import Wire
 
 
@@ -212,3 +213,94 @@ def errors_have_four_shapes(stage: Stage) -> Report:
             "frees a job, creates again"
         ],
     )
+
+
+@scenario("F22", "the headers of a result come and its body does not: a step hangs though the result is ready")
+def a_body_does_not_come(stage: Stage) -> Report:
+    """The answer to a poll begins and stalls; without a deadline for bodies a client waits for as long as it lasts."""
+    from fireworks.training.sdk._core.lib import api_future_impl
+
+    client = stage.client()
+    client.forward_backward(batch(), "cross_entropy").result()
+    wire = Wire(stage.http, "job-1", account=stage.account, base_model=BASE)
+    request = wire.submit("optim_step", 1)
+    wire.result(request)
+    path = f"/training/v1/rlorTrainerJobs/{stage.account}/job-1/api/v1/retrieve_future"
+    stage.quirks.set("http.slow_body_s", _STALL_S, times=2, endpoint="retrieve_future")
+    began = time.perf_counter()
+    with stage.http.stream("POST", path, json={"request_id": request}) as answer:
+        headers = time.perf_counter() - began
+        answer.read()
+    body = time.perf_counter() - began
+    claim(headers < body / 2 and body > _STALL_S / 2, f"headers after {headers:.2f} s, the body after {body:.2f} s")
+    before = len(stage.exchanges("retrieve_future"))
+    patience = api_future_impl._RETRIEVE_FUTURE_BODY_TIMEOUT_SECONDS
+    api_future_impl._RETRIEVE_FUTURE_BODY_TIMEOUT_SECONDS = 0.05
+    try:
+        result = client.optim_step(trainers.adam()).result()
+    finally:
+        api_future_impl._RETRIEVE_FUTURE_BODY_TIMEOUT_SECONDS = patience
+    asked = [exchange.json["request_id"] for exchange in stage.exchanges("retrieve_future")[before:]]
+    claim(len(asked) == 2 and len(set(asked)) == 1, f"asked for {asked}")
+    claim(trainers.steps(stage, client) == 1 and result.metrics, "one step should have been taken")
+    stage.quirks.set("http.cut_body", 5, times=1, endpoint="retrieve_future")
+    with trainers.patient(stage):
+        client.optim_step(trainers.adam()).result()
+    return Report(
+        sees=[f"headers after {headers:.3f} s, the body {_STALL_S:g} s later, or never: the result is ready all along"],
+        exchanges=stage.exchanges("retrieve_future")[:1],
+        right=[
+            f"a deadline for headers and another for the body ({patience:g} s in the SDK), and the same future again: "
+            f"asked {len(asked)} times, one step"
+        ],
+    )
+
+
+_STALL_S = 0.2
+
+
+@scenario("F23", "the pieces of one call arrive out of order: a step is taken on half a batch")
+def pieces_arrive_out_of_order(stage: Stage) -> Report:
+    """A big call is split, and its first piece comes last; the order is that of the numbers, not of the arrival."""
+    from fireworks.training.sdk._core.lib.public_interfaces import training_client
+
+    client = stage.client()
+    most, training_client.MAX_CHUNK_LEN = training_client.MAX_CHUNK_LEN, 1
+    try:
+        client.forward([*batch(0), *batch(1), *batch(2)], "cross_entropy").result()
+        sent = [exchange.json["seq_id"] for exchange in stage.exchanges("forward")]
+        client.forward_backward([*batch(0), *batch(1), *batch(2)], "cross_entropy").result()
+    finally:
+        training_client.MAX_CHUNK_LEN = most
+    claim(sorted(sent) == [1, 2, 3], f"the pieces came as {sent}")
+    bodies = [exchange.json["forward_backward_input"] for exchange in stage.exchanges("forward_backward")]
+    client.optim_step(trainers.adam()).result()
+    whole = stage.weights(client)
+    digests = {}
+    for rule in ("sequence", "arrival"):
+        stage.job(rule)
+        stage.quirks.set("rpc.order", rule, job=rule)
+        wire = Wire(stage.http, rule, account=stage.account, base_model=BASE)
+        waiting = [wire.submit("forward_backward", seq, forward_backward_input=bodies[seq - 1]) for seq in (2, 3)]
+        waiting.append(wire.submit("optim_step", 4, adam_params={"learning_rate": RATE}))
+        waiting.append(wire.submit("forward_backward", 1, forward_backward_input=bodies[0]))
+        for request in waiting:
+            wire.result(request)
+        digests[rule] = _digest(stage, wire)
+    claim(digests["sequence"] == whole != digests["arrival"], f"{digests}, whole {whole}")
+    return Report(
+        sees=[
+            f"the SDK sends the pieces of one call as {sent}",
+            "a server that goes by arrival takes the step before the first piece has come: other weights, no error",
+        ],
+        exchanges=stage.exchanges("forward_backward")[:3],
+        right=["a server that holds a call back until all before it are there: the weights of the whole batch"],
+    )
+
+
+def _digest(stage: Stage, wire: Wire) -> str:
+    from ftsim.compute.sampler.weights import digest
+    from ftsim.testing.trainer_state import live_model
+
+    live = live_model(stage.emulator, wire.model_id)
+    return digest({name: value.detach() for name, value in live.trained.items()})

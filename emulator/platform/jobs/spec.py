@@ -39,6 +39,10 @@ class JobSpec:
     request: Mapping[str, Any] = field(default_factory=dict)
 
 
+CONTEXT_STEP = 16
+"""What the context length of a job with a training shape is a multiple of."""
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A spec whose names were looked up: the weights to start from, the pinned shape version, the context in tokens."""
@@ -94,6 +98,10 @@ def _shape(spec: JobSpec, base: str, models: Models, catalogue: Catalogue) -> tu
         raise InvalidArgument(
             f"training shape {shape.name} is for {shape.base_model}, the job's baseModel is {base}: choose a shape of "
             "that model, or the shape's model"
+        )
+    if spec.max_context_length % CONTEXT_STEP:  # FAILURES F18
+        raise InvalidArgument(
+            f"trainingConfig.maxContextLength is {spec.max_context_length}: it must be divisible by {CONTEXT_STEP}"
         )
     if spec.max_context_length > shape.max_context_length:
         raise FailedPrecondition(

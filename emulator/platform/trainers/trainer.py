@@ -138,6 +138,8 @@ class Trainer:
                 return self._refuse(verb, model_id, reused)
             if known is not None:
                 return known
+        if self._world.quirks.value(trainers.RPC_ORDER, self.owner.subject) == "arrival":  # FAILURES F23
+            seq = None
         promise = self._futures.open(self.owner.name, self.owner.subject, model_id, verb)
         if self._world.quirks.spend(trainers.FUTURES_NEVER_RESOLVE, subject):
             self._sequencer.submit(promise, _nothing, seq=seq, fingerprint=fingerprint)
