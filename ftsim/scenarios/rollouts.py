@@ -138,7 +138,7 @@ _ROUTED: dict[str, Any] = {
 
 @scenario("E39", "router replay is switched on, and later turns come without routes: training as if it were off")
 def routes_are_lost_on_later_turns(stage: Stage) -> Report:
-    """What stands between client and server gives routes for the first turn of an episode alone."""
+    """A gateway between client and server gives routes for the first turn of an episode alone."""
     model = deployments.deploy(stage, None, base_model=EXPERTS)
     whole = _routes(stage, model)
     claim(all(whole), f"{whole}")
@@ -214,7 +214,7 @@ def routes_as_files(stage: Stage) -> Report:
 
 
 def _mixed(inline: list[str]) -> None:
-    """What a trajectory does that got inline routes for one turn and files for another."""
+    """Put inline routes of one turn and files of another into one trajectory."""
     from fireworks.training.sdk.routing import RoutingReferences, concat_routing
 
     file = {"store_id": "s", "format": "parquet_v1", "row_count": 1}

@@ -171,7 +171,7 @@ class HotLoad:
         row: Checkpoint | None = None
         try:
             row = self._row(deployment, identity)
-            load = plan(self._world, self._models, deployment, pod, row, incremental)
+            load = plan_of(self._world, self._models, deployment, pod, row, incremental)
             if self._stale(deployment, pod, identity):
                 load = None
             else:

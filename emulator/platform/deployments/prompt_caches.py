@@ -1,4 +1,4 @@
-"""Which computed prompts a replica may go on from after a load: the meaning of reset_prompt_cache (FAILURES E28).
+"""Keeps track of which computed prompts a replica may go on from after a load: reset_prompt_cache (FAILURES E28).
 
 A replica keeps computed positions under a scope; a request finds what stands under its own. `all` gives every later
 request another scope, `new_session` those of sessions that were not heard of before, `none` nobody.

@@ -144,7 +144,7 @@ class Trainers:
         return {"model_id": model_id, "type": "create_model", **capabilities, **self._offered(trainer.owner)}
 
     def _offered(self, owner: Owner) -> Answer:
-        """What a trainer says that it can do beside training, as switches have it say (FAILURES E34, E40)."""
+        """Tell what a trainer says that it can do beside training, as switches have it say (FAILURES E34, E40)."""
         quirks, offered = self._world.quirks, dict[str, object]()
         if quirks.value(inference.RDMA) != "off":
             offered |= {"supports_rdma_weight_sync": True, "rdma_weight_sync_enabled": True}

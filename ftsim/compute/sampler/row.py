@@ -167,7 +167,7 @@ def why_ended(row: Row, token: int, decoder: TokenDecoder, ends: Collection[int]
 
 
 def generation(row: Row, reason: str, decoder: TokenDecoder, ends: Collection[int]) -> Generation:
-    """What a finished row answers; its text ends before what stopped it."""
+    """Give what a finished row answers; its text ends before what stopped it."""
     ids = [token.token_id for token in row.tokens]
     spoken = ids[:-1] if ids and (ids[-1] in ends or ids[-1] in row.request.stop_tokens) else ids
     text = decoder.text(spoken)
