@@ -141,7 +141,7 @@ def _addressed(request: Request) -> tuple[str, str]:
 
 
 def _reset(value: bool | str, rule: str, *, said: bool) -> str:
-    """Say which computed prompts the load makes void; raises InvalidArgument for what this server does not take (E27)."""
+    """Say which computed prompts the load makes void; raises InvalidArgument for a form that is not taken (E27)."""
     if said and (wanted := {"bool_only": bool, "string_only": str}.get(rule)) and type(value) is not wanted:
         raise InvalidArgument(f"reset_prompt_cache: Input should be a valid {wanted.__name__.replace('str', 'string')}")
     if isinstance(value, bool):

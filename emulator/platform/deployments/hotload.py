@@ -9,7 +9,7 @@ from emulator.core.clock import SECOND
 from emulator.core.errors import Damaged, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.platform.deployments import buckets
 from emulator.platform.deployments.deployments import FAILED, Deployments
-from emulator.platform.deployments.plans import Incremental, Refused
+from emulator.platform.deployments.plans import Incremental, Refused, plan as plan_of
 from emulator.platform.deployments.prompt_caches import PromptCaches
 from emulator.platform.deployments.replicas import Load, Replicas
 from emulator.platform.models.models import Models
