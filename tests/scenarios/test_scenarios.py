@@ -37,7 +37,7 @@ def test_a_scenario_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "made_up.py").write_text(
         "from ftsim.scenarios import scenario\n"
         "from ftsim.scenarios.support.report import Report\n\n\n"
-        '@scenario("F99", "a made-up failure")\n'
+        '@scenario("H99", "a made-up failure")\n'
         "def something_made_up(stage):\n"
         '    return Report(sees=["it"], right=["nothing"])\n'
     )
@@ -45,8 +45,8 @@ def test_a_scenario_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.Mon
     known = scenarios()
     scenarios.cache_clear()
     try:
-        assert [scenario.id for scenario in scenarios()] == [*(scenario.id for scenario in known), "F99"]
-        added = find("f99")
+        assert [scenario.id for scenario in scenarios()] == [*(scenario.id for scenario in known), "H99"]
+        added = find("h99")
         assert added is not None
         assert added.title == "a made-up failure"
         assert added.run().sees == ["it"]
