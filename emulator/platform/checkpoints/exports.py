@@ -50,8 +50,8 @@ def is_zero(folder: Path) -> bool:
 
 def is_same(folder: Path, base: Path) -> bool:
     """Say whether full weights equal those of `base`, tensor by tensor."""
-    found, wanted = ({k: v for f in sorted(at.glob("*.safetensors")) for k, v in _tensors(f).items()}
-                     for at in (folder, base))  # fmt: skip
+    found = {name: one for file in sorted(folder.glob("*.safetensors")) for name, one in _tensors(file).items()}
+    wanted = {name: one for file in sorted(base.glob("*.safetensors")) for name, one in _tensors(file).items()}
     return bool(found) and found == wanted
 
 
