@@ -140,7 +140,7 @@ def test_only_http_knows_http(room: str) -> None:
 @pytest.mark.parametrize("path", [p for p in FTSIM if "training" in p.parts])
 def test_the_client_side_would_run_against_the_real_service(path: Path) -> None:
     # torch is for losses computed on the client's side alone.
-    torch = () if path.name == "preference_losses.py" else ("torch",)
+    torch = () if path.name == "losses.py" else ("torch",)
     assert not reach(path, *torch)
 
 

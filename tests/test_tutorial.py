@@ -41,9 +41,13 @@ def test_the_tutorial_ends_with_the_answer_that_it_shows(tmp_path: Path, environ
         run(command)
     first = subprocess.Popen(
         [sys.executable, "-m", "ftsim", "run", "train.py"],
-        cwd=tmp_path, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
-    )  # fmt: skip
+    )
     assert first.stderr is not None
     for line in first.stderr:
         if "checkpoint step-40 is saved" in line:

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from emulator.core.catalogue import NEWEST, platform_of
 from emulator.core.clock import Clock
@@ -31,13 +31,6 @@ from emulator.state.entities import (
 )
 from emulator.state.migrations import FORMAT, check_format
 from emulator.state.store import Key, Store
-
-
-class Entity(Protocol):
-    """An entry of a table: a dataclass with a resource name."""
-
-    @property
-    def name(self) -> str: ...
 
 
 class Change(NamedTuple):
@@ -229,7 +222,7 @@ class World:
         )
         return {table._kind: table for table in tables}
 
-    def put(self, entity: Entity) -> None:
+    def put(self, entity: Any) -> None:
         """Add or change an entity of whatever kind, inside `change()`."""
         next(table for table in self._tables.values() if table._cls is type(entity)).put(entity)
 

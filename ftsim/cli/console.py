@@ -42,6 +42,18 @@ ApiKey = Annotated[
     str | None,
     typer.Option("--api-key", envvar="FIREWORKS_API_KEY", help="Key for --url.", show_default=False),
 ]
+QuirkOptions = Annotated[
+    list[str] | None,
+    typer.Option(help="name=value[@selector=id][,times=n]: a failure of production, see docs/quirks.md."),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
+]
+ModelFolders = Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: a Hugging Face folder behind a model name.")]
+CatalogueFiles = Annotated[
+    list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")
+]
 JobArgument = Annotated[
     str | None,
     typer.Argument(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ftsim.cli.console import StateDir, fail
+from ftsim.cli.console import CatalogueFiles, ModelFolders, Profile, QuirkOptions, StateDir, fail
 from ftsim.cli.program import Program
 
 
@@ -19,24 +19,14 @@ def run(
     seed: Annotated[
         int | None, typer.Option(help="Fixes ids, and what is derived from ids.", show_default=False)
     ] = None,
-    quirk: Annotated[
-        list[str] | None,
-        typer.Option(help="name=value[@selector=id][,times=n]: a failure of production, see docs/quirks.md."),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
-    ] = None,
+    quirk: QuirkOptions = None,
+    profile: Profile = None,
     platform: Annotated[
         str | None,
         typer.Option(help="The service as it was on a date: 2026-04, 2026-08 or 2026-11.", show_default=False),
     ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER: a Hugging Face folder behind a model name.")
-    ] = None,
-    catalogue: Annotated[
-        list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")
-    ] = None,
+    model: ModelFolders = None,
+    catalogue: CatalogueFiles = None,
 ) -> None:
     """Run a program against the emulator.
 

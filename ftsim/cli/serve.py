@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ftsim.cli.console import StateDir, fail
+from ftsim.cli.console import CatalogueFiles, ModelFolders, Profile, QuirkOptions, StateDir, fail
 
 
 def serve(
@@ -24,17 +24,10 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A name under which it may be reached, besides addresses and localhost.")
     ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER: a Hugging Face folder behind a model name.")
-    ] = None,
-    catalogue: Annotated[
-        list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")
-    ] = None,
+    model: ModelFolders = None,
+    catalogue: CatalogueFiles = None,
     warm: Annotated[bool, typer.Option("--warm", help="Import torch at once, not with the first trainer.")] = False,
-    quirk: Annotated[
-        list[str] | None,
-        typer.Option(help="name=value[@selector=id][,times=n]: a failure of production, see docs/quirks.md."),
-    ] = None,
+    quirk: QuirkOptions = None,
     platform: Annotated[
         str | None,
         typer.Option(
@@ -43,10 +36,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
-    ] = None,
+    profile: Profile = None,
     print_env: Annotated[
         Literal["sh", "fish", "docker", "github"],
         typer.Option("--print-env", help="Print the variables of a client as these read them."),

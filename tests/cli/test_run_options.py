@@ -48,8 +48,10 @@ def test_an_emulator_that_runs_is_not_changed_by_another_program(program: str, t
     state = ["--state-dir", str(tmp_path / "state")]
     first = subprocess.Popen(
         [sys.executable, "-m", "ftsim", "run", *state, "--light", str(waiting)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     with first:
         assert first.stdout is not None
         assert first.stdout.readline() == "here\n"

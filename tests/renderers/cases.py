@@ -64,9 +64,10 @@ CASES = {
     "answer after two results": Case([ASKED, BOTH, result(0, "5"), result(1, "y"), SAID], tools=True),
     "answer after a thoughtful call": Case(
         [ASKED, thought("I add.", "", tool_calls=CALL["tool_calls"]), result(0, "5"), thought("So.", "Five.")],
-        tools=True, thinks=True,
+        tools=True,
+        thinks=True,
     ),
-}  # fmt: skip
+}
 VARIABLES: dict[str, dict[str, Any]] = {
     "qwen3_disable_thinking": {"enable_thinking": False},
     "qwen3_5_disable_thinking": {"enable_thinking": False},

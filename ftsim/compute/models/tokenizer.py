@@ -96,9 +96,11 @@ def _beginning(family: Family) -> dict[str, Any]:
     text, other = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
     known = {token: {"id": token, "ids": [special_id(token, family)], "tokens": [token]} for token in family.begins}
     return {
-        "type": "TemplateProcessing", "single": [*first, text], "pair": [*first, text, *first, other],
+        "type": "TemplateProcessing",
+        "single": [*first, text],
+        "pair": [*first, text, *first, other],
         "special_tokens": known,
-    }  # fmt: skip
+    }
 
 
 def config(context_length: int, family: Family = QWEN3) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What it costs that nothing acknowledged is lost: saves against the same files written as durably, digests, starts."""
+"""The cost of losing nothing acknowledged: saves against the same files written as durably, digests, starts."""
 
 import shutil
 import sqlite3
@@ -76,7 +76,7 @@ def digest_overhead(stand: Stand) -> Iterator[Result]:
 
 
 def fixture_reset(stand: Stand) -> Iterator[Result]:
-    """What a test with `fireworks_emulator` waits for after one that trained and saved."""
+    """The wait of a test with `fireworks_emulator` after one that trained and saved."""
     import httpx
 
     from emulator.server import Emulator

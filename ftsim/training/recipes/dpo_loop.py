@@ -11,7 +11,7 @@ from ftsim.training.config import BatchConfig
 from ftsim.training.data.preferences import Pair
 from ftsim.training.errors import ConfigError
 from ftsim.training.loop import Data, Learner, Recipe, Result, Run, run
-from ftsim.training.preference_losses import PICTURES, dpo_loss, load_pairs, pair_learner
+from ftsim.training.losses import PICTURES, dpo_loss, load_pairs, pair_learner
 from ftsim.training.reference import REFERENCES, add_reference
 
 METRICS = ("loss", "accuracy", "margin", "chosen", "rejected")

@@ -10,7 +10,7 @@ from ftsim.training.clients import CustomLoss
 from ftsim.training.config import BatchConfig
 from ftsim.training.data.preferences import Pair
 from ftsim.training.loop import Data, Learner, Recipe, Result, Run, run
-from ftsim.training.preference_losses import PICTURES, load_pairs, orpo_loss, pair_learner
+from ftsim.training.losses import PICTURES, load_pairs, orpo_loss, pair_learner
 
 METRICS = ("loss", "nll", "odds_loss", "accuracy", "margin", "chosen", "rejected")
 

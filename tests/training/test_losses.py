@@ -10,7 +10,7 @@ from torch import Tensor
 from ftsim.training.data.preferences import Pair, as_data
 from ftsim.training.data.store import datum
 from ftsim.training.data.turns import Example
-from ftsim.training.preference_losses import dpo_loss, orpo_loss
+from ftsim.training.losses import dpo_loss, orpo_loss
 
 PROMPT = 3
 
