@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,59 @@ def test_reinforcement_learning_with_a_reference_model(tmp_path: Path, base: str
     assert told["routed"] == (told["samples"] if replay else 0)
     assert told["rewards"][-1] > told["rewards"][0] + 0.2
     assert told["distance"] < 1e-5 if replay else told["distance"] < 1e-4
+
+
+@pytest.mark.slow
+def test_a_run_with_alpha_64_goes_on_after_a_resume(tmp_path: Path) -> None:
+    told = run(tmp_path / "state", "alpha_resume.py", MODELS + "qwen3-4b", "4")
+    assert told["losses"][-1] < told["losses"][0] * 0.7
+    assert told["difference"] == 0
+
+
+FAMILIES = (
+    "qwen3-4b=Qwen/Qwen3-4B",
+    "qwen3-4b-instruct-2507=Qwen/Qwen3-4B-Instruct-2507",
+    "qwen3p5-9b=Qwen/Qwen3.5-9B",
+    "qwen3p8-27b=Qwen/Qwen3.8-27B",
+    "deepseek-v3p1=deepseek-ai/DeepSeek-V3.1",
+    "deepseek-v4p1-flash=deepseek-ai/DeepSeek-V4.1-Flash",
+    "kimi-k2-thinking=moonshotai/Kimi-K2-Thinking",
+    "kimi-k2p6=moonshotai/Kimi-K2.6",
+    "glm-5p1=zai-org/GLM-5.1",
+    "glm-5p3=zai-org/GLM-5.3",
+    "gpt-oss-20b=openai/gpt-oss-20b",
+    "llama-v3p1-8b-instruct=meta-llama/Llama-3.1-8B-Instruct",
+    "gemma-4-31b-it=google/gemma-4-31B-it",
+    "minimax-m3=MiniMaxAI/MiniMax-M3",
+    "mistral-small-24b-instruct-2501=mistralai/Mistral-Small-24B-Instruct-2501",
+    "nemotron-3-ultra-bf16=nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16",
+)
+"""Base model = name of its tokenizer, one or two of each family."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("half", [FAMILIES[:8], FAMILIES[8:]])  # the pool takes eight runs at a time
+def test_every_family_is_trained_in_its_own_form(tmp_path: Path, half: tuple[str, ...]) -> None:
+    told = run(tmp_path / "state", "supervised_families.py", "8", *half)
+    assert len(told) == len(half)
+    for name, about in told.items():
+        assert about["losses"][-1] < about["losses"][0] * 0.8, name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("tinker") is None, reason="the SDK brings its own types: tox -e sdk-110a64,sdk-1224")
+def test_plain_tinker_trains_saves_and_goes_on(tmp_path: Path) -> None:
+    told = run(tmp_path / "state", "plain_tinker.py", MODELS + "qwen3-4b", "6")
+    assert told["losses"][-1] < told["losses"][0] * 0.3
+    assert told["difference"] == 0
+    assert told["path"].endswith("/end")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("openai") is None, reason="needs the package openai: tox -e programs")
+def test_the_client_of_openai_chats(tmp_path: Path) -> None:
+    told = run(tmp_path / "state", "openai_client.py", MODELS + "qwen3-4b")
+    assert told["said"] == told["streamed"] == "5"
+    assert told["tokens"] == 2
+    assert told["called"] == "add"
+    assert json.loads(told["arguments"])["a"] in (2, 3)
