@@ -59,6 +59,11 @@ class Clock:
             self._last = max(self._last, moment)
             self._offset = max(self._offset, moment - self._wall_ns() // 1000)
 
+    def start_anew(self) -> None:
+        """Show the present again, for a world that has been emptied: what was stamped before may lie ahead of it."""
+        with self._lock:
+            self._last = self._offset = 0
+
     elapsed = staticmethod(time.perf_counter)
     """Seconds of a timer that no test moves, for measured durations only."""
 

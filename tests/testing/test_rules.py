@@ -12,6 +12,7 @@ from ftsim.testing import ManagerFault, check_checkpoint_manager
 from ftsim.testing.histories import KNOWN_TO_HURT, LATE_ROWS, OPTIONAL
 from ftsim.testing.rules import BY_ID, RULES, chosen, named
 from ftsim.testing.search import play
+from ftsim.testing.stage import stage
 from ftsim.testing.strategies import Crash, Event, Promote, Save, ServiceSwitch, Train
 from ftsim.training.checkpoints.manager import TrainingCheckpoints
 from tests.testing import zoo
@@ -42,6 +43,15 @@ def test_a_right_manager_is_left_alone(manager: type) -> None:
 @_slow
 def test_the_full_search_leaves_our_manager_alone() -> None:
     check_checkpoint_manager(TrainingCheckpoints, runs=60)
+
+
+def test_what_another_manager_has_slept_hides_nothing() -> None:
+    """The stage is kept from search to search, and the clock of its platform with it."""
+    skewed = (ServiceSwitch("clock.skew_s", -300.0), Train(1), Save(True, False), Crash())
+    stage().emulator.clock.advance(3600)
+    found = play(zoo.LocalClock, 0, skewed)
+    assert found is not None
+    assert named(found.rule.id, found.events) == "clock"
 
 
 def test_a_fault_says_why_in_words() -> None:
