@@ -42,7 +42,8 @@ class Resumed:
 class Evidence:
     """Histories of the promoted models by id and of the newest resumable state, and what was never cleaned up.
 
-    `resumed` are the loads of states that were saved before, in order; `saves` counts the resumable saves.
+    `weights` are digests of the promoted models' tensors by id; `resumed` are the loads of states that were saved
+    before, in order; `saves` counts the resumable saves.
     """
 
     promoted: dict[str, History] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Evidence:
     gaps: list[str] = field(default_factory=list)
     resumed: list[Resumed] = field(default_factory=list)
     saves: int = 0
+    weights: dict[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> Counter[str]:
@@ -95,6 +97,8 @@ def gather(emulator: Emulator) -> Evidence:
     for promoted in emulator.world.models:
         owner, _, row = promoted.source_checkpoint.partition("/checkpoints/")
         found.promoted[promoted.id] = histories.get((owner.rsplit("/", 1)[-1], row), ())
+        tensors = {name: one for name, one in promoted.digests.items() if name.endswith(".safetensors")}
+        found.weights[promoted.id] = _digest(tensors)
     found.trainers = [job.id for job in emulator.world.jobs if job.deleted is None and job.state in _LIVE]
     found.deployments = [one.id for one in emulator.world.deployments if one.deleted is None and one.replicas]
     return found

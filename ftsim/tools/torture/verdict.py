@@ -41,6 +41,12 @@ def _promotions(quiet: Evidence, rough: Evidence) -> list[str]:
                 f"{len(history)} steps"
                 + ("" if len(rough.promoted[name]) != len(history) else " on the same rows in the same order")
             )
+        elif rough.resumed and rough.weights.get(name) != quiet.weights.get(name):
+            problems.append(
+                f"promoted other weights as {name} than without disturbance, though they were trained on the same rows "
+                "in the same order: what was resumed was not all of the state that was saved, or the program draws by "
+                "chance without a seed"
+            )
     return problems + [
         f"promoted {name}, which is not promoted without disturbance"
         for name in rough.promoted.keys() - quiet.promoted.keys()

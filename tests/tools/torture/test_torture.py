@@ -78,6 +78,8 @@ def test_whatever_the_seed_a_fault_of_resuming_is_found(
     judge: Callable[..., Verdict], kind: str, problem: str, seed: int
 ) -> None:
     verdict = judge(kind, seed=seed, kills=1, failures=0)
+    if kind == "weights":
+        assert any("promoted other weights as out" in found for found in verdict.problems), verdict.problems
     assert any(problem in found for found in verdict.problems), (verdict.problems, verdict.struck)
     assert verdict.resumed
     assert "came back to s" in verdict.resumed[0]
@@ -160,6 +162,10 @@ A, B, C = ("a",), ("b",), ("c",)
             "without the optimizer's state: it loaded s1",
         ),
         (Evidence({"m": (A, B)}, (A, B), resumed=[Resumed("j", "s1", 1, True)]), None),
+        (
+            Evidence({"m": (A, B)}, (A, B), weights={"m": "other"}, resumed=[Resumed("j", "s1", 1, True)]),
+            "promoted other weights as m",
+        ),
         (Evidence({"m": (A, B)}, (A, B), trainers=["t"]), "leaked 1 trainer, left running: t"),
         (Evidence({"m": (A, B)}, (A, B), deployments=["d"]), "leaked 1 deployment, left running: d"),
         (Evidence({"m": (A, B)}, (A, B), trainers=["t", "u"]), "leaked 2 trainers, left running: t, u"),
