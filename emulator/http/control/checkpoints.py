@@ -13,8 +13,9 @@ from emulator.http.bodies import Body, read_body
 from emulator.http.control import rows, wire
 from emulator.http.control.requests import page_size
 from emulator.http.declare import PAGE, Endpoints
-from emulator.http.web import Reply, platform_of
+from emulator.http.web import Reply
 from emulator.platform.checkpoints.promotion import PromoteRequest
+from emulator.platform.platform import Platform
 from emulator.quirks import promotion
 from emulator.state.entities import Model
 
@@ -40,7 +41,7 @@ class Promote(Body):
 
 async def list_checkpoints(request: Request) -> Response:
     """List the checkpoints of a job or session, those that are ready."""
-    platform = platform_of(request)
+    platform: Platform = request.app.state.platform
     owner, asked = _owner(request), request.query_params
     token = rows.token(asked["pageToken"], platform.world.quirks, owner) if "pageToken" in asked else ""
     size = page_size(request) if "pageSize" in asked else 0
@@ -69,7 +70,7 @@ async def promote_of_owner(request: Request) -> Response:
 async def _promote(request: Request, sent: Promote, raw: dict[str, Any], owner: OwnerName) -> Response:
     if sent.hot_load_deployment_id:
         split_resource(sent.hot_load_deployment_id, "deployments")
-    platform = platform_of(request)
+    platform: Platform = request.app.state.platform
     asked = PromoteRequest(
         account=request.path_params["account"],
         owner=owner,

@@ -10,7 +10,6 @@ from emulator.core.endpoints import DEDICATED
 from emulator.core.names import CheckpointScope
 from emulator.http.declare import Endpoints
 from emulator.http.gateway.routes import VERBS, answer
-from emulator.http.web import platform_of
 from emulator.platform.platform import Platform
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.trainer import Trainer
@@ -70,8 +69,8 @@ class JobTarget:
 
 async def gateway(request: Request) -> Response:
     """Answer every verb of a job's trainer."""
-    parameters = request.path_params
-    return await answer(JobTarget(platform_of(request), parameters["account"], parameters["job"]), request)
+    parameters, platform = request.path_params, request.app.state.platform
+    return await answer(JobTarget(platform, parameters["account"], parameters["job"]), request)
 
 
 router.add_route(DEDICATED + "{verb:path}", gateway, methods=["GET", "POST"])
