@@ -72,6 +72,12 @@ class AlreadyExists(PlatformError):
     http, code = 409, 6
 
 
+class Conflict(PlatformError):
+    """Something has ended that a request wants to go on with."""
+
+    http, code = 409, 10
+
+
 class Gone(PlatformError):
     """It was there and is kept no longer (FAILURES F14)."""
 

@@ -45,6 +45,14 @@ SESSIONS_INACTIVITY_S = Quirk(
     "Stop a training session after so long without a sign of life; 0 never.",
     failures=("F9",),
 )
+SESSIONS_ENDED_RUN = Quirk(
+    "sessions.ended_run",
+    JOB,
+    "404",
+    "A call for a run whose session has expired: not found, or a conflict that names the run's state.",
+    failures=("G5",),
+    choices=("404", "409"),
+)
 UNLOAD_CLEARS_REQUEST_STATE = Quirk(
     "unload.clears_request_state",
     JOB,

@@ -64,6 +64,28 @@ def the_pool_is_full(stage: Stage) -> Report:
     )
 
 
+@scenario("G5", "an ended run cannot be resumed: 409, run state is EXPIRED")
+def an_ended_run_is_not_resumed(stage: Stage) -> Report:
+    """A laptop sleeps, a container stands still: nobody gave a sign of life, and the run is over."""
+    stage.quirks.set("sessions.ended_run", "409")
+    client = stage.serverless().create_lora_training_client(BASE, rank=4)
+    train(client, 0)
+    saved = client.save_state("before-pause").result().path
+    stage.clock.advance(1801)
+    with trainers.patient(stage):
+        error = refusal(train, client, 1)
+    last = stage.exchanges("forward_backward")[-1]
+    claim(last.status == 409 and "run state is EXPIRED" in str(last.answer), f"{last.status}: {error}")
+    again = stage.serverless().create_training_client_from_state_with_optimizer(saved)
+    claim(stage.live(again).step == 1, f"the new run is at step {stage.live(again).step}")
+    train(again, 1)
+    return Report(
+        sees=[f"after half an hour without a sign of life: {last.status} {last.answer['error']['message'][:160]}"],
+        exchanges=[last],
+        right=[f"saves before every long pause, and begins a new run from {saved.rsplit('/', 1)[1]}"],
+    )
+
+
 @scenario("G6", "which 409 may be retried: one run dies of a passing shortage", upstream=SDK_1_2_28)
 def a_conflict_that_passes(stage: Stage) -> Report:
     """A shortage and a real conflict have one status; who asks again for which depends on words and on an opt-in."""

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from emulator.backend import Backend, LoraSpec, ModelSpec, Trainer as BackendTrainer
-from emulator.core.errors import InvalidArgument, NotFound, PlatformError, ResourceExhausted
-from emulator.core.names import CheckpointScope
+from emulator.core.errors import Conflict, InvalidArgument, NotFound, PlatformError, ResourceExhausted
+from emulator.core.names import CheckpointScope, resource
 from emulator.platform.models.models import Models
 from emulator.platform.trainers.futures import Futures, Promise
 from emulator.platform.trainers.owners import Owner, Owners
@@ -182,7 +182,20 @@ class Pool:
             session = self._sessions.run(account, owner).session_id if owner.startswith("run-") else owner
             return self._of(self._sessions.running(account, session))
         except NotFound as error:
+            self._refuse_ended(account, owner)
             raise NotFound(f"No session found for model_id {model_id[:80]!r}: {error.message}") from None
+
+    def _refuse_ended(self, account: str, run_id: str) -> None:
+        """Raises Conflict for a run whose session has expired, where the service says so (FAILURES G5)."""
+        run = self._world.runs.get(resource(account, "trainingRuns", run_id))
+        session = None if run is None else self._world.sessions.get(run.session)
+        if session is None or not session.state.endswith("_EXPIRED"):
+            return
+        if self._world.quirks.value(trainers.SESSIONS_ENDED_RUN, session.subject) == "409":
+            raise Conflict(
+                f"cannot resume training run {run_id}: run state is EXPIRED, not READY or legacy UNSPECIFIED: begin "
+                "another run from its last training checkpoint"
+            )
 
     def create_model(self, account: str, request: Mapping[str, Any], fingerprint: bytes) -> Promise:
         """Accept a create_model: a run of its own, or a frozen reference named after its session; raises NotFound."""
