@@ -29,7 +29,7 @@ NAVIGATION = (
 """The pages by path, title, and the key that leads there after `g`."""
 NOTES = 64
 """Notes that wait for the page on which they are shown."""
-EVERY_S = 2
+EVERY_S = 3
 """Seconds between two looks at a part of a page that is live."""
 
 

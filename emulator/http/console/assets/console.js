@@ -57,6 +57,8 @@
 
   function short(value) {
     if (value === null || value === undefined) return "–";
+    var size = Math.abs(value);
+    if (size && (size < 1e-3 || size >= 1e6)) return value.toExponential(2).replace(/\.?0+e/, "e");
     return Number(value.toPrecision(4)).toString();
   }
 
@@ -85,7 +87,7 @@
       cursor: { sync: { key: "run" }, points: { size: 5 } },
       axes: [
         Object.assign({ size: 26, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000] }, axis),
-        Object.assign({ size: 54, values: function (_, ticks) { return ticks.map(short); } }, axis),
+        Object.assign({ size: 64, values: function (_, ticks) { return ticks.map(short); } }, axis),
       ],
       series: [{ label: "step" }].concat(figure.lines.map(function (line, index) {
         return { label: line.label, stroke: palette(index), width: 1.5, spanGaps: true,
@@ -134,7 +136,7 @@
 
   if (curves) {
     look("");
-    setInterval(function () { look(curves.dataset.version); }, 3000);
+    setInterval(function () { look(curves.dataset.version); }, 4000);
     var waiting = null;
     addEventListener("resize", function () { clearTimeout(waiting); waiting = setTimeout(drawAll, 150); });
   }

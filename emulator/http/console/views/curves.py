@@ -99,7 +99,7 @@ def _figure(name: str, found: Sequence[Session]) -> Figure | None:
     if not lines:
         return None
     everything = [value for line in lines for _, value in line.points]
-    title = _TITLES.get(name, name.replace("_", " "))
+    title = _TITLES.get(name, name.replace("_", " ").capitalize())
     return Figure(
         name,
         title,

@@ -76,17 +76,16 @@ def run(platform: Platform, name: str) -> RunPage:
     rows = platform.checkpoints.rows(owner.name)
     good = [(row, judge(row)) for row in rows[-200:]]
     facts = [
-        ("base model", owner.base_model or "not bound yet"),
+        ("base model", short_model(owner.base_model) if owner.base_model else "not bound yet"),
         ("trains", f"LoRA, rank {owner.lora_rank}" if owner.lora_rank else "all parameters"),
         ("context", f"{owner.max_context_length:,} tokens" if owner.max_context_length else "–"),
         ("created", f"{rfc3339(owner.created, 0)}, {age(owner.created, now)} ago"),
         ("last request", f"{age(owner.last_activity, now)} ago" if owner.last_activity else "–"),
     ]
+    if job is not None and job.shape:
+        facts.append(("shape", job.shape.rpartition("/trainingShapes/")[2]))
     if job is not None:
-        facts += [
-            ("shape", job.shape or "–"),
-            ("stops when idle", f"after {job.inactivity_s:g} s" if job.inactivity_s else "never"),
-        ]
+        facts.append(("stops when idle", f"after {job.inactivity_s:g} s" if job.inactivity_s else "never"))
     live = platform.trainers.live_models(owner.name)
     facts.append(("models on the trainer", ", ".join(live) or "none"))
     return RunPage(
@@ -96,7 +95,7 @@ def run(platform: Platform, name: str) -> RunPage:
         title=(job.display_name if job else "") or owner.id,
         state=short_state(owner.state),
         tone=tone(owner.state),
-        message=job.message if job else "",
+        message=job.message if job and job.message.upper() != short_state(job.state) else "",
         running=owner.running,
         step=step_of(platform, owner.name),
         facts=facts,

@@ -9,7 +9,7 @@ from emulator.state.entities import Checkpoint
 
 LANES, NODES = 24, 160
 """Sessions and saves that are drawn: the newest."""
-LANE, LEFT, WIDTH, TOP = 30, 104, 760, 12
+LANE, LEFT, WIDTH, TOP, BESIDE = 30, 104, 740, 12, 14
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def _drawn(lanes: list[Lane], rows: Sequence[Checkpoint], placed: dict[str, tupl
             can = CAPABILITIES[row.kind]
             good = "resumable" if can.resumable else "promotable" if can.promotable else "neither"
             short = row.kind.value.removeprefix("CHECKPOINT_TYPE_")
-            lane.nodes.append(Node(row.id, step, short, good, at(step), lane.y))
+            beside = sum(node.step == step for node in lane.nodes)  # a step that was saved in two forms
+            lane.nodes.append(Node(row.id, step, short, good, at(step) + BESIDE * beside, lane.y))
     ticks = [(at(step), step) for step in sorted({low, (low + high) // 2, high})]
     return Tree(lanes, TOP + LANE * len(lanes) + 22, ticks, told, left_out)
 
