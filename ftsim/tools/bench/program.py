@@ -155,7 +155,7 @@ def twenty_tests() -> Times:
 
 def cold_run() -> Times:
     """`ftsim run` of a supervised run of ten steps on an empty state folder; the server's CPU is not counted."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "train.py").write_text(SFT)
         row = {"messages": [{"role": "user", "content": "Say A."}, {"role": "assistant", "content": "A"}]}
