@@ -110,8 +110,16 @@ def freeze(process: "subprocess.Popen[str]") -> None:
     """Stop it, and wait until none of its threads runs: the signal does not."""
     process.send_signal(signal.SIGSTOP)
     tasks = Path(f"/proc/{process.pid}/task")
-    while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in tasks.glob("*/stat")):
+    while any(_runs(stat) for stat in tasks.glob("*/stat")):
         time.sleep(0.001)
+
+
+def _runs(stat: Path) -> bool:
+    """False for a thread that was stopped, and for one that ended between the listing and this look."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "T"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def what_is_lost(folder: Path, promised: Acknowledged, scratch: Path) -> list[str]:
