@@ -32,7 +32,13 @@ def test_a_day_of_realistic_rows_has_one_bad_one(check) -> None:  # type: ignore
         "kind": "empty",
     }
     assert (result.exit_code, found["rows"], found["bad"], found["cut"]) == (1, 59, [bad], 1)
-    assert found["notes"] == ["fields that nothing reads: lang (1)"]
+    notes: Any = found["notes"]
+    *said, unread = notes
+    assert [one.partition(" (1 times, ")[0] for one in said] == [
+        "the assistant says nothing, which is trained as the end of its turn",
+        "a message spells a special token, which is read as one, as it is when served",
+    ]
+    assert unread == "fields that nothing reads: lang (1)"
     assert isinstance(found["lengths"], dict)
     assert sum(found["lengths"].values()) == 38 + 2 * 12 + 3 * 8
 

@@ -23,8 +23,9 @@ def configure(recipe: ModuleType, folder: Path, tokenizer_folder: Path, name: st
     folder.mkdir(exist_ok=True)
     dataset = folder / "pairs.jsonl"
     lines = data.path("preference-train").read_text("utf-8").splitlines()[:12]
-    long = {"messages": [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "No. " * 60}]}
-    lines.insert(5, json.dumps({**json.loads(lines[0]), "rejected": long}))
+    first = json.loads(lines[0])
+    long = {"messages": [*first["chosen"]["messages"][:-1], {"role": "assistant", "content": "No. " * 60}]}
+    lines.insert(5, json.dumps({**first, "rejected": long}))
     dataset.write_text("\n".join(lines) + "\n")
     fields: dict[str, Any] = {
         "log_path": str(folder / name),

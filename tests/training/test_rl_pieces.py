@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ftsim.training.data.conversation import Message
+from ftsim.training.data.notes import Notes
 from ftsim.training.data.turns import Conversation
 from ftsim.training.errors import ConfigError, DataError
 from ftsim.training.sampling.advantages import Scored, check_loss, discounted, kl_estimate, normalised, policy_data
@@ -177,3 +178,19 @@ def test_a_turn_gains_what_its_reply_adds_to_the_belief_in_the_answer(tokenizer:
     assert long_gains == pytest.approx([beliefs[1] - beliefs[0], beliefs[2] - beliefs[1]])
     assert short_gains == []
     assert client.asked == 3  # equal contexts are asked once
+
+
+def test_rows_of_a_table_and_a_weight_that_does_nothing(tmp_path: Path, tokenizer: Any) -> None:
+    asked = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "[1]?"}]
+    rows = [
+        {"messages": asked, "ground_truth": "x"},
+        {"prompt": json.dumps(asked), "ground_truth": "x", "weight": 2},
+        {"system": "Be kind.", "prompt": "[1]?", "ground_truth": "x"},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes = Notes()
+    prompts = load_prompts(str(path), tokenizer, 100, notes=notes)
+    assert len({tuple(prompt.tokens) for prompt in prompts}) == 1
+    (said,) = notes.lines()
+    assert said.startswith("weight acts on the rows of sft, dpo and orpo; ")

@@ -110,8 +110,9 @@ class Message(BaseModel):
         elif thoughts:
             _refuse(f"content has a part of type 'thinking': only the assistant thinks, not {role}")
         silent = role == "tool" or message.get("tool_calls") or message.get("reasoning_content")
-        if parts is None and not silent:
-            _refuse(f"content is {kind(message.get('content'))}, not text ({role})")
+        if parts is None and ("content" in message or not silent):
+            cure = ": write it as JSON text" if role == "tool" and "content" in message else ""
+            _refuse(f"content is {kind(message.get('content'))}, not text ({role}){cure}")
         message["content"] = parts or ""
         return message
 
@@ -176,7 +177,8 @@ def read_tools(given: object, field: str = "tools") -> list[dict[str, Any]]:
         function = tool.get("function", tool) if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise ConversationError(f"{field}.{at} has no function with a name")
-        tools.append({"type": "function", "function": dict(function)} if "function" not in tool else dict(tool))
+        bare = {key: value for key, value in function.items() if key != "type"}
+        tools.append({"type": "function", "function": bare} if "function" not in tool else dict(tool))
     return tools
 
 
@@ -199,6 +201,13 @@ def without_nulls(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
+def weight_cure(value: object) -> str | None:
+    """Say what to write for a value that cannot scale a loss: a float32 holds it as nothing, or as no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return "write a finite number"
+    return None if value == 0 or 1e-18 <= abs(value) <= 1e18 else "write 0, or a number between 1e-18 and 1e18"
+
+
 def kind(value: object) -> str:
     """Name the type of a value in JSON's words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
@@ -206,9 +215,8 @@ def kind(value: object) -> str:
 
 
 def _check_number(message: Mapping[str, Any], name: str) -> None:
-    value = message.get(name, 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        _refuse(f"{name} is {value!r}: write a finite number")
+    if cure := weight_cure(value := message.get(name, 1.0)):
+        _refuse(f"{name} is {value!r}: {cure}")
 
 
 def _arguments(given: object) -> Any:

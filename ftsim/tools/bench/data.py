@@ -1,13 +1,18 @@
 """Rows before they are trained: judged, and made into tokens, against the chat template and the tokenizer alone."""
 
+import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ftsim.tools.bench.measure import Result, milliseconds, paired
 from ftsim.tools.bench.stand import Stand
 
+ROWS = (10_000, 100_000)
 TURNS = (100, 400)
 """Messages of a conversation, the user's and the assistant's in turn."""
 
@@ -49,6 +54,56 @@ def sft_prepare(stand: Stand) -> Iterator[Result]:
     yield Result("sft_prepare", max(parts[f"turns_{turns}_x"] for turns in TURNS), "x", 1.5, parts=parts)
 
 
+def data_tokens(stand: Stand) -> Iterator[Result]:
+    """Tokens that are encoded for a conversation, against those that its datums hold; the worst of two lengths."""
+    from ftsim.training.data.forms import read_supervised
+    from ftsim.training.data.notes import Notes
+    from ftsim.training.data.turns import Turns
+
+    parts: dict[str, float] = {}
+    for turns in TURNS:
+        made = Turns(_tokenizer(stand))
+        examples = made.examples(read_supervised({"messages": conversation(turns)}, "row 1", Notes()))
+        parts[f"turns_{turns}_x"] = made.encoded / sum(len(one.tokens) for one in examples)
+    yield Result("data_tokens", max(parts.values()), "x", 2, parts=parts)
+
+
+def data_memory(stand: Stand) -> Iterator[Result]:
+    """Peak memory of 100,000 rows of 300 tokens above that of 10,000, a process each; the worse of sft and rl."""
+    _tokenizer(stand)
+    parts: dict[str, float] = {}
+    for recipe in ("sft", "rl"):
+        for rows in ROWS:
+            command = [sys.executable, "-m", "ftsim.tools.bench.data", recipe, str(rows), str(stand.folder)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            parts[f"{recipe}_{rows}_mb"] = float(done.stdout.splitlines()[-1])
+    grown = [parts[f"{recipe}_{ROWS[1]}_mb"] - parts[f"{recipe}_{ROWS[0]}_mb"] for recipe in ("sft", "rl")]
+    yield Result("data_memory", max(grown), "MB", 50, parts=parts)
+
+
+def _peak(recipe: str, rows: int, folder: Path) -> float:
+    """Read rows as a recipe does, work out its plan, and return the process's peak of resident memory in MB."""
+    from ftsim.training.data.batches import build_plan
+    from ftsim.training.data.supervised import load_supervised, load_tokenizer
+    from ftsim.training.sampling.rollouts import load_prompts
+
+    path, words = folder / f"{recipe}-{rows}.jsonl", "fog at noon " * 99
+    with path.open("w") as file:
+        for at in range(rows):
+            row = {"prompt": f"Pier {at}: {words}"} | ({"completion": "Yes."} if recipe == "sft" else {})
+            file.write(json.dumps(row) + "\n")
+    tokenizer = load_tokenizer(str(folder / "tokenizer"))
+    if recipe == "sft":
+        usable = load_supervised(str(path), tokenizer, 4096, truncate=True).data.usable
+    else:
+        usable = load_prompts(str(path), tokenizer, 4096).usable
+    build_plan(usable, epochs=1, batch_size=8, accumulation=1, seed=0)
+    path.unlink()
+    # What getrusage calls the peak of a process begins with that of the process that started it.
+    (peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(peak.split()[1]) / 1024
+
+
 def conversation(turns: int) -> list[dict[str, str]]:
     """Returns `turns` messages, the last of them the assistant's."""
     return [
@@ -73,3 +128,7 @@ def _tokenizer(stand: Stand) -> Any:
     folder.mkdir()
     write_folder(folder, 4096)
     return load_tokenizer(str(folder))
+
+
+if __name__ == "__main__":
+    print(_peak(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))

@@ -27,7 +27,7 @@ GROUPS = {
     "control": ("start_up", "list_10000_rows", "control_plane_get"),
     "console": ("console_page", "console_step"),
     "serving": ("hot_load_delta", "hot_load_delta_40mb", "hot_load_delta_open", "concurrent_completions"),
-    "data": ("data_check", "sft_prepare"),
+    "data": ("data_check", "sft_prepare", "data_tokens", "data_memory"),
     "runs": ("rl_step", "sft_run"),
     "sizes": ("loss_head", "loss_head_memory"),
 }

@@ -1,7 +1,6 @@
 """Published forms of rows, read into conversations and texts; a field that nothing reads is noted."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ from ftsim.training.data.conversation import (
     read_settings,
     read_tools,
     unread,
+    weight_cure,
     without_nulls,
 )
 from ftsim.training.data.files import BadRow, Row
@@ -43,7 +43,7 @@ FORMS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("instruction", ("instruction", "output")),
 )
 """Forms of supervised rows and the fields that tell them apart; the first that fits is taken."""
-_OPTIONAL = {"ShareGPT": ("system",), "instruction": ("input", "system")}
+_OPTIONAL = {"chat": ("system",), "ShareGPT": ("system",), "instruction": ("input", "system")}
 ALL = "all_assistant_messages"
 TRAIN_ON_WHAT: Mapping[str, str] = {
     ALL: "every message of the assistant",
@@ -67,7 +67,7 @@ def read_supervised(row: Row, where: str, notes: Notes, train_on_what: str = ALL
         elif form == "instruction":
             read = chat(_instruction(row), row, where)
         else:
-            messages = row["messages"] if form == "chat" else share_gpt(row["conversations"], row.get("system"))
+            messages = said(row) if form == "chat" else share_gpt(listed(row["conversations"]), row.get("system"))
             read = chat(read_messages(messages), row, where)
     except ConversationError as error:
         raise BadRow(where, str(error), "message") from error
@@ -84,6 +84,35 @@ def narrowed(row: Conversation, train_on_what: str) -> Conversation:
         last = max((at for at, one in enumerate(row.messages) if one.role == wanted), default=0)
         return replace(row, train_from=max(row.train_from, last))
     return replace(row, marked_only=train_on_what == "customized")
+
+
+def listed(value: object) -> object:
+    """A list that a table holds as its JSON text, as the list; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ConversationError(f"messages are text that is not JSON ({error})") from None
+    return value
+
+
+def spells_messages(text: str) -> bool:
+    """Tell whether a text is the JSON of messages, as a table holds them, and not what somebody asks."""
+    try:
+        found = json.loads(text) if text.lstrip().startswith("[") else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, list) and bool(found) and all(isinstance(one, dict) and "role" in one for one in found)
+
+
+def said(row: Row, field: str = "messages") -> object:
+    """The messages of a row, after those words of the system that stand beside them."""
+    messages, system = listed(row[field]), row.get("system")
+    if not system or not isinstance(messages, list):
+        return messages
+    if any(isinstance(one, Mapping) and one.get("role") in ("system", "developer") for one in messages[:1]):
+        raise ConversationError("system stands beside messages that begin with the system: keep one")
+    return [{"role": "system", "content": system}, *messages]
 
 
 def _completion(row: Row, where: str) -> TextRow:
@@ -141,19 +170,24 @@ def chat(messages: Sequence[Message], row: Row, where: str) -> Conversation:
     """Messages with the tools, the template's settings and the weight of their row; raises `BadRow`."""
     try:
         settings = read_settings(row.get("chat_template_kwargs", {}))
-        tools = read_tools(row.get("tools")) or read_tools(row.get("functions"), "functions")
+        tools, functions = read_tools(row.get("tools")), read_tools(row.get("functions"), "functions")
     except ConversationError as error:
         raise BadRow(where, str(error), "tools") from error
+    if tools and functions and tools != functions:
+        raise BadRow(where, "tools and functions are one thing, and they hold different ones: keep tools", "tools")
+    tools = tools or functions
     if "enable_thinking" in row:
         settings["enable_thinking"] = row["enable_thinking"]
+    if not isinstance(settings.get("enable_thinking", True), bool):
+        raise BadRow(where, f"enable_thinking is {settings['enable_thinking']!r}: write true or false", "message")
     return Conversation(where, messages, tools, settings, weight=weight_of(row, where))
 
 
 def weight_of(row: Row, where: str) -> float:
     """The factor of a row's loss, 1 when it does not say; raises `BadRow` for what is no finite number."""
     value = row.get("weight", 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadRow(where, f"weight is {value!r}: write a finite number", "weight")
+    if cure := weight_cure(value):
+        raise BadRow(where, f"weight is {value!r}: {cure}", "weight")
     return float(value)
 
 
@@ -167,6 +201,8 @@ def check_trained(row: Conversation, notes: Notes, field: str = "") -> None:
     if not row.chosen:
         more = ": none is marked trainable" if row.marked_only else ""
         raise BadRow(row.where, f"{field}no assistant message to train on{more}", "empty")
+    if any(not one.content and not one.tool_calls and one.factor for one in row.messages[row.train_from :]):
+        notes.add("the assistant says nothing, which is trained as the end of its turn", row.where)
     if not row.weight:
         notes.add("rows are left out because their weight is 0", row.where)
 

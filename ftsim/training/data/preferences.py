@@ -11,7 +11,7 @@ from ftsim.training.config import BatchConfig
 from ftsim.training.data.batches import split
 from ftsim.training.data.conversation import ConversationError, Message, read_messages, without_nulls
 from ftsim.training.data.files import BadRow, Row
-from ftsim.training.data.forms import chat, check_trained, note_fields, text_of, weight_of
+from ftsim.training.data.forms import chat, check_trained, note_fields, said, text_of, weight_of
 from ftsim.training.data.notes import Notes
 from ftsim.training.data.store import Data, Store, fit
 from ftsim.training.data.supervised import load_tokenizer, read_objects
@@ -160,8 +160,11 @@ def _chosen(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow]:
     for field in ("chosen", "rejected"):
         if field not in row:
             raise BadRow(where, f"{field!r} is missing; the row has {sorted(row)}")
-    note_fields(row, ("prompt", "chosen", "rejected"), notes)
+    note_fields(row, ("prompt", "chosen", "rejected", "system"), notes)
     chosen, rejected, prompt = row["chosen"], row["rejected"], row.get("prompt")
+    if row.get("system"):
+        asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt or []
+        prompt = said({**row, "messages": asked})
     if chosen == rejected:
         raise BadRow(where, "chosen and rejected are the same, so nothing is preferred")
     if isinstance(chosen, str) and isinstance(rejected, str) and not isinstance(prompt, list):
@@ -255,6 +258,12 @@ def _compared(sides: Sequence[list[Message]], row: Row, where: str, notes: Notes
     chosen, rejected = sides
     shared = next((at for at, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other), None)
     shared = min(len(chosen), len(rejected)) if shared is None else shared
+    for one in (chosen[shared : shared + 1], rejected[shared : shared + 1]):
+        if one and one[0].role != "assistant":
+            raise BadRow(
+                where,
+                f"the sides differ in message {shared}, which is the {one[0].role}'s: compare answers to one prompt",
+            )
     read = []
     for messages, field in zip(sides, ("chosen", "rejected"), strict=True):
         side = replace(chat(messages, row, where), train_from=shared)

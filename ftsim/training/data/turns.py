@@ -93,6 +93,8 @@ class Turns:
         self._special = {token for token, one in added.items() if one.special} | set(
             getattr(tokenizer, "all_special_ids", ())
         )
+        special = sorted({str(one) for one in added.values() if one.special}, key=len, reverse=True)
+        self._marks = re.compile("|".join(map(re.escape, special))) if special else None
         self.encoded = 0
 
     def examples(self, row: TextRow) -> list[Example]:
@@ -192,7 +194,7 @@ class Turns:
         both = self._encode(row.prompt + row.completion, special=True)
         fits = both[: len(prompt)] == prompt and (both[len(prompt) :] or [0])[-1] not in self._special
         said = both[len(prompt) :] if fits else self._encode(row.completion)
-        if self._tokenizer.eos_token_id is not None:
+        if self._tokenizer.eos_token_id is not None and said[-1:] != [self._tokenizer.eos_token_id]:
             said.append(self._tokenizer.eos_token_id)
         return Example(prompt + said, [0.0] * len(prompt) + [row.weight] * len(said))
 
@@ -254,6 +256,8 @@ class Turns:
                     f"{row.where}: the tokenizer's chat template leaves out the tool {name!r}: use a tokenizer whose "
                     "template has tools, or leave out the row's"
                 )
+        if self._marks and any(self._marks.search(message.content) for message in row.messages):
+            self._notes.add("a message spells a special token, which is read as one, as it is when served", row.where)
         for at, message in enumerate(row.messages):
             missing = [call.function.name for call in message.tool_calls if call.function.name not in text]
             said = message.content.strip()

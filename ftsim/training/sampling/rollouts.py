@@ -16,7 +16,7 @@ from typing import Any, overload
 from ftsim.training.clients import SamplingClient, Tokenizer
 from ftsim.training.data.conversation import ConversationError, read_messages, unread, without_nulls
 from ftsim.training.data.files import BadRow, Row
-from ftsim.training.data.forms import chat
+from ftsim.training.data.forms import chat, said, spells_messages
 from ftsim.training.data.notes import Notes
 from ftsim.training.data.store import IN_MEMORY
 from ftsim.training.data.supervised import read_objects
@@ -150,16 +150,18 @@ def read_prompt(row: Row, where: str, notes: Notes, ground_truth_key: str | None
     The truth is put into the row's `ground_truth`, where rewards look for it. Raises `BadRow`.
     """
     row = without_nulls(row)
-    given = row.get("messages", row.get("prompt"))
-    if isinstance(given, str):
-        given = [{"role": "user", "content": given}]
-    if given is None:
+    field = "messages" if "messages" in row else "prompt"
+    if field not in row:
         raise BadRow(where, f"neither 'messages' nor a 'prompt' to answer; the row has {sorted(row)}")
     try:
+        text = field == "prompt" and isinstance(row[field], str) and not spells_messages(row[field])
+        given = said({**row, field: [{"role": "user", "content": row[field]}]} if text else row, field)
         conversation = chat(read_messages(given), {name: row[name] for name in row if name != "weight"}, where)
     except ConversationError as error:
         raise BadRow(where, str(error), "message") from error
     notes.unread(unread(conversation.messages))
+    if row.get("weight", 1) != 1:
+        notes.add("weight acts on the rows of sft, dpo and orpo; here the reward says what a sample is worth", where)
     if conversation.messages[-1].role == "assistant":
         raise BadRow(where, "the last message is the assistant's, so there is nothing to answer", "empty")
     truth = _found(row, ground_truth_key or "ground_truth")

@@ -174,7 +174,11 @@ def test_a_day_of_realistic_rows_runs_but_for_the_one_without_an_answer(tokenize
     loaded = load_supervised(path, tokenizer, 4096, truncate=True, on_bad_row="skip")
     assert (len(loaded.data), loaded.dropped, loaded.truncated) == (59, 1, 1)
     assert loaded.data[58] is None
-    skipped, unread = loaded.notes.lines()
+    empty, spelt, skipped, unread = loaded.notes.lines()
+    assert empty.startswith("the assistant says nothing, ")
+    assert empty.endswith("line 51)")
+    assert spelt.startswith("a message spells a special token, ")
+    assert spelt.endswith("line 55)")
     assert "line 59: no assistant message to train on" in skipped
     assert unread == "fields that nothing reads: lang (1)"
     turns = Counter(len(row) for row in loaded.data if row is not None)

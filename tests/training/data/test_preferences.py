@@ -55,6 +55,10 @@ def test_turns_both_sides_share_are_the_prompt(tmp_path: Path, tokenizer: Any) -
     ("row", "reason"),
     [
         ({"chosen": [USER, GOOD]}, "'rejected' is missing"),
+        (
+            {"chosen": [USER, GOOD], "rejected": [{"role": "user", "content": "Where?"}, BAD]},
+            "the sides differ in message 0, which is the user's: compare answers to one prompt",
+        ),
         ({"messages": [USER, GOOD]}, "'chosen' is missing"),
         ({"chosen": [USER, GOOD], "rejected": [USER, GOOD]}, "are the same"),
         ({"chosen": "yes", "rejected": "no"}, "'prompt' must be there, as text or as messages"),
@@ -100,3 +104,19 @@ def test_a_pair_cut_to_the_same_tokens_is_left_out(tmp_path: Path, tokenizer: An
 def test_the_shipped_pairs_load_whole(tokenizer: Any, name: str, count: int) -> None:
     loaded = load_preferences(str(data.path(name)), tokenizer, 512, truncate=False)
     assert (len(loaded.pairs), loaded.dropped) == (count, 0)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": USER["content"], "chosen": GOOD["content"], "rejected": BAD["content"]},
+        {"prompt": [USER], "chosen": [GOOD], "rejected": BAD},
+        {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+    ],
+)
+def test_words_of_the_system_beside_a_pair_begin_its_prompt(tmp_path: Path, tokenizer: Any, row: Any) -> None:
+    system = {"role": "system", "content": "Be kind."}
+    whole = {"chosen": [system, USER, GOOD], "rejected": [system, USER, BAD]}
+    beside, expected = load(tmp_path, tokenizer, {"system": "Be kind.", **row}, whole).pairs
+    tokens = [[side[0].model_input.to_ints() for side in (pair.chosen, pair.rejected)] for pair in (beside, expected)]
+    assert tokens[0] == tokens[1]

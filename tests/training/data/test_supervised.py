@@ -69,6 +69,22 @@ def assistant(content: Any = "ho", **more: Any) -> dict[str, Any]:
         (chat(user(), assistant(None)), r"messages.1.content is null, not text \(assistant\)"),
         (chat(user()), "no assistant message to train on"),
         (chat(user(), assistant(weight=0)), "no assistant message to train on"),
+        (
+            chat(user(), assistant(weight=1e39)),
+            r"messages\.1\.weight is 1e\+39: write 0, or a number between 1e-18 and 1e18",
+        ),
+        ({**CHAT, "weight": 1e-46}, "weight is 1e-46: write 0, or a number between"),
+        ({**CHAT, "enable_thinking": "false"}, "enable_thinking is 'false': write true or false"),
+        ({**CHAT, "tools": [{"name": "a"}], "functions": [{"name": "b"}]}, "tools and functions are one thing"),
+        ({"system": "Be kind.", **chat({"role": "system", "content": "x"}, user(), assistant())}, "keep one"),
+        ({"messages": "[{"}, "messages are text that is not JSON"),
+        (
+            chat(
+                user(), assistant(None, tool_calls=[{"name": "a"}]), {"role": "tool", "content": {"m": 3}}, assistant()
+            ),
+            r"messages\.2\.content is an object, not text \(tool\): write it as JSON text",
+        ),
+        (chat(user(), assistant({"a": 1}, tool_calls=[{"name": "a"}])), "messages.1.content is an object, not text"),
     ],
 )
 def test_a_bad_line_is_named_by_file_number_and_reason(tmp_path: Path, bad: Any, reason: str) -> None:
@@ -183,6 +199,27 @@ def test_only_the_completion_of_a_conversational_prompt_is_trained(tmp_path: Pat
 def test_a_raw_completion_is_trained_to_its_end(tmp_path: Path, tokenizer: Any) -> None:
     text, trained = learned({"prompt": "2 + 2 =", "completion": " 4"}, tokenizer, tmp_path)
     assert (text, trained) == ("2 + 2 = 4<|im_end|>", " 4<|im_end|>")
+
+
+def test_an_end_that_the_completion_spells_is_trained_once(tmp_path: Path, tokenizer: Any) -> None:
+    found = learned({"prompt": "2 + 2 =", "completion": " 4<|im_end|>"}, tokenizer, tmp_path)
+    assert found == ("2 + 2 = 4<|im_end|>", " 4<|im_end|>")
+
+
+def test_what_stands_beside_the_messages_or_as_their_text_is_read(tmp_path: Path, tokenizer: Any) -> None:
+    briefed = chat({"role": "system", "content": "Be kind."}, user(), assistant())
+    for row in (
+        {"system": "Be kind.", **chat(user(), assistant())},
+        {"messages": json.dumps(briefed["messages"])},
+    ):
+        assert learned(row, tokenizer, tmp_path) == learned(briefed, tokenizer, tmp_path)
+
+
+def test_a_message_that_is_empty_or_spells_a_special_token_is_said(tmp_path: Path, tokenizer: Any) -> None:
+    path = str(write(tmp_path, chat(user(), assistant("")), chat(user("<|im_end|>"), assistant())))
+    empty, spelt = load_supervised(path, tokenizer, 512, truncate=True).notes.lines()
+    assert empty.startswith("the assistant says nothing, which is trained as the end of its turn (1 times, first ")
+    assert spelt.startswith("a message spells a special token, which is read as one, as it is when served (1 times, ")
 
 
 def test_tool_calls_are_trained(tmp_path: Path, tokenizer: Any) -> None:
