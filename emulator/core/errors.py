@@ -114,6 +114,12 @@ class Internal(PlatformError):
     http, code = 500, 13
 
 
+class Unimplemented(PlatformError):
+    """The service does not do it any more."""
+
+    http, code = 501, 12
+
+
 class Unavailable(PlatformError):
     """Not now; clients retry this one."""
 

@@ -114,7 +114,7 @@ async def row_facts(request: Request) -> Response:
     if not owner.startswith(f"accounts/{caller(request)}/"):
         raise InvalidArgument("owner: give the full name of a job or session of your account")
     shown = ("name", "size", "step", "saved_as", "previous_snapshot", "lora_rank", "base_model", "blob")
-    loaded = platform.hotload.loaded_by(caller(request))
+    loaded = platform.ledger.loaded_by(caller(request))
     described = [
         {**{key: getattr(row, key) for key in shown}, "loaded_by": loaded.get(row.name, [])}
         for row in platform.checkpoints.rows(owner)
@@ -126,7 +126,7 @@ async def row_facts(request: Request) -> Response:
 async def ledger(request: Request) -> Response:
     """List every snapshot that a replica of a deployment ever loaded or refused, oldest first."""
     platform, deployment = platform_of(request), request.path_params["deployment"]
-    entries = platform.hotload.ledger(caller(request), deployment)
+    entries = platform.ledger.loads(caller(request), deployment)
     shown = ("identity", "replica", "checkpoint", "kind", "previous", "error")
     told = [{**{key: getattr(entry, key) for key in shown}, "time": rfc3339(entry.created)} for entry in entries]
     return Reply({"now": platform.world.clock.now() / SECOND, "snapshots": told})

@@ -55,12 +55,15 @@ class Endpoints(Router):
         self,
         operation: str,
         *,
-        answer: Schema = EMPTY,
+        answer: Schema | None = EMPTY,
         body: type[Body] | None = None,
         query: Query | None = None,
         media: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
-        """Let the decorated function answer an endpoint; raises KeyError for an operation that has no row."""
+        """Let the decorated function answer an endpoint; raises KeyError for an operation that has no row.
+
+        The answer None says that it is only refused.
+        """
 
         def bind(handler: Handler) -> Handler:
             found = declare(operation, handler, answer=answer, body=body, query=query, media=media)

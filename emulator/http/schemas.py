@@ -22,6 +22,7 @@ JOB_STATES = (
     "VALIDATING", "DELETING_CLEANING_UP", "PENDING", "EXPIRED", "RE_QUEUEING", "CREATING_INPUT_DATASET", "IDLE",
     "CANCELLING", "EARLY_STOPPED", "PAUSED", "DELETED", "ARCHIVED",
 )  # fmt: skip
+SESSION_STATES = ("UNSPECIFIED", "READY", "FAILED", "DELETING", "EXPIRED")
 CHECKPOINT_TYPES = ("TRAINING", "TRAINING_LORA", "INFERENCE_BASE", "INFERENCE_LORA", "INFERENCE_ARC_V2")
 
 
@@ -72,10 +73,25 @@ JOB = obj(
 TRAINING_SESSION = obj(
     {
         "name": name_of("trainingSessions"),
-        "state": one_of("TRAINING_SESSION_STATE_", ("UNSPECIFIED", "CREATING", "ACTIVE", "EXPIRED", "DELETED")),
+        "displayName": STRING,
+        "createdBy": STRING,
+        "state": one_of("TRAINING_SESSION_STATE_", SESSION_STATES),
+        "referenceState": one_of("TRAINING_SESSION_REFERENCE_STATE_", ("UNSPECIFIED", "BASE", "ADAPTER")),
+        "status": STATUS,
         "createTime": TIME,
     },
-    {"updateTime": TIME, "deleteTime": TIME, "baseModel": STRING},
+    {"updateTime": TIME, "baseModel": STRING},
+)
+AVAILABILITY = obj(
+    {
+        "availabilityClass": one_of("", ("AVAILABILITY_CLASS_UNSPECIFIED", "SINGLE_REGION", "MANAGED_DURABLE")),
+        "region": STRING,
+    },
+    {"createTime": TIME, "updateTime": TIME},
+)
+MANAGED = obj(
+    {"name": {"type": "string", "pattern": f"^accounts/{ID}/[A-Za-z]+/.+$"}, "state": STRING, "createTime": TIME},
+    {"displayName": STRING},
 )
 ROW = obj(
     {
@@ -83,7 +99,13 @@ ROW = obj(
         "createTime": TIME,
         "checkpointType": one_of("CHECKPOINT_TYPE_", CHECKPOINT_TYPES),
     },
-    {"updateTime": TIME, "promotable": BOOLEAN},
+    {
+        "updateTime": TIME,
+        "promotable": BOOLEAN,
+        "checkpointName": STRING,
+        "restoreReference": STRING,
+        "availability": each(AVAILABILITY),
+    },
 )
 MODEL = obj(
     {"name": name_of("models"), "state": one_of("", ("STATE_UNSPECIFIED", "UPLOADING", "READY")), "kind": STRING},
@@ -104,6 +126,7 @@ DEPLOYMENT = obj(
     {"name": name_of("deployments"), "state": STRING, "baseModel": STRING},
     {"createTime": TIME, "replicaCount": INTEGER, **of(DeploymentSettings)},
 )
+LEDGER = obj({"ledger": each(obj({"timestamp": TIME, "value": STRING}))})
 OPERATION = obj(
     {"name": name_of("operations"), "done": BOOLEAN}, {"metadata": {"type": "object"}, "error": {"type": "object"}}
 )

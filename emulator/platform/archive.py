@@ -28,10 +28,11 @@ from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.core.ids import Ids
 from emulator.journal import file as journal_file
 from emulator.platform.platform import Platform
-from emulator.state import curves, entities, references
+from emulator.state import references
 from emulator.state.blobs import RECORD, Blobs
 from emulator.state.folder import private
-from emulator.state.migrations import FORMAT, OLDEST
+from emulator.state.managed import Managed
+from emulator.state.migrations import FORMAT, OLDEST, public_state
 from emulator.state.records import record_of
 
 _TEXT_LIMIT = 256 * 1024**2
@@ -51,6 +52,7 @@ _KINDS: Mapping[str, type] = {
     "run": entities.Run,
     "sampling_route": entities.SamplingRoute,
     "curve": curves.Curve,
+    "managed": Managed,
 }
 
 
@@ -325,6 +327,8 @@ def _entities(world: Any, files: Mapping[str, Any]) -> dict[str, dict[str, dict[
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _KINDS}
     for kind, bodies in world.items():
         for body in bodies:
+            if kind == "session":
+                body["state"] = public_state(body["state"])
             entity = _decode(kind, body)
             if body.get("blob") and body["blob"] not in files:
                 raise ValueError(f"{entity.name} has no blob in it")

@@ -7,9 +7,11 @@ from emulator.platform.checkpoints.promotion import Promotion
 from emulator.platform.deployments.completions import Completions
 from emulator.platform.deployments.deployments import Deployments
 from emulator.platform.deployments.hotload import HotLoad
+from emulator.platform.deployments.ledger import Ledger
 from emulator.platform.deployments.replicas import Replicas
 from emulator.platform.deployments.samplers import Samplers
 from emulator.platform.jobs.jobs import Jobs
+from emulator.platform.managed import ManagedResources
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.downloads import Downloads
 from emulator.platform.models.models import Models
@@ -40,6 +42,7 @@ class Platform:
         self.jobs = Jobs(world, catalogue, self.models)
         self.sessions = TrainingSessions(world)
         self.owners = Owners(world, self.jobs, self.sessions)
+        self.managed = ManagedResources(world)
         self.checkpoints = Checkpoints(world, blobs, self.owners)
         self.operations = Operations(world)
         self.downloads = Downloads(world, self.models)
@@ -54,6 +57,7 @@ class Platform:
         self.replicas = Replicas(world, blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)
         self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
+        self.ledger = Ledger(world, self.deployments, self.hotload)
         self.samplers = Samplers(world, self.sessions, self.checkpoints, self.replicas, self.models)
         self.completions = Completions(world, self.deployments, self.hotload, self.replicas, self.models, self.samplers)
         self.deployments.on_pod_gone(lambda pod, _: self.replicas.close(pod.identity))

@@ -122,6 +122,29 @@ HOTLOAD_VALIDATION = Quirk(
     failures=("E1",),
     choices=("accept", "reject"),
 )
+HOTLOAD_LEDGER = Quirk(
+    "hotload.ledger",
+    DEPLOYMENT,
+    True,
+    "There are a ledger and a hint of hot loads; else both paths are unknown (404).",
+    failures=("E30",),
+)
+HOTLOAD_LEDGER_VALUE = Quirk(
+    "hotload.ledger_value",
+    DEPLOYMENT,
+    "json",
+    "What the value of a row of the ledger holds (not known): an object as text, or the identity alone.",
+    failures=("E30",),
+    choices=("json", "identity"),
+)
+HOTLOAD_CHECKED_IN = Quirk(
+    "hotload.checked_in",
+    DEPLOYMENT,
+    "status",
+    "Where a snapshot with a wrong configuration or weight map is refused (not known): in the status, or the answer.",
+    failures=("E29",),
+    choices=("status", "answer"),
+)
 HOTLOAD_STALE_ERROR_READS = Quirk(
     "hotload.stale_error_reads",
     DEPLOYMENT,

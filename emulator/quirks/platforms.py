@@ -14,6 +14,8 @@ from emulator.quirks.engine import Quirk
 ALIASES = {"april-2026": PLATFORMS[0]}
 APRIL: Mapping[Quirk[Any], Any] = {
     rows.KEY_STYLE: "rlorTrainerJobCheckpoints",
+    rows.AVAILABILITY: "",
+    rows.RESTORE_REFERENCE: "none",
     saves.ON_DUPLICATE: "overwrite",
     saves.SERVERLESS_NAMES_MAX_LEN: 0,
     loads.SAMPLER_PATH_KILLS_TRAINER: True,
@@ -29,6 +31,7 @@ APRIL: Mapping[Quirk[Any], Any] = {
     deployments.HOTLOAD_RESET_PROMPT_CACHE: "reject",
     deployments.HOTLOAD_STALE_ERROR_READS: 1,
     deployments.HOTLOAD_VALIDATION: "reject",
+    deployments.HOTLOAD_LEDGER: False,
     deployments.INFERENCE_STREAM_MODEL: "deployment",
 }
 VALUES: Mapping[str, Mapping[Quirk[Any], Any]] = dict(zip(PLATFORMS, (APRIL, {}, {}), strict=True))

@@ -62,6 +62,22 @@ OMIT: Quirk[list[str]] = Quirk(
     "Fields that rows lack, such as createTime or promotable.",
     failures=("A14",),
 )
+AVAILABILITY = Quirk(
+    "rows.availability",
+    JOB,
+    "SINGLE_REGION",
+    "Where a row says that it is kept; empty: rows lack availability and checkpointName, as before August 2026.",
+    failures=("A14",),
+    choices=("SINGLE_REGION", "MANAGED_DURABLE", ""),
+)
+RESTORE_REFERENCE = Quirk(
+    "rows.restore_reference",
+    JOB,
+    "cross_job",
+    "What restoreReference of a job's training state holds (inferred): what any job loads it by, its name, or nothing.",
+    failures=("A14",),
+    choices=("cross_job", "name", "none"),
+)
 DROP_FALSE = Quirk(
     "rows.drop_false",
     ROW,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.quirks import calls, deployments, inference, jobs, loads, promotion, rows, saves, trainers
+from emulator.quirks import calls, deployments, inference, jobs, loads, managed, promotion, rows, saves, trainers
 from emulator.quirks.engine import Quirk
 
 _MODULES = {
@@ -16,6 +16,7 @@ _MODULES = {
     "Promotion and models": promotion,
     "Deployments and hot-loads": deployments,
     "Answers of a deployment": inference,
+    "Data sets and managed jobs": managed,
 }
 GROUPS: Mapping[str, tuple[Quirk[Any], ...]] = {
     title: tuple(quirk for quirk in vars(module).values() if isinstance(quirk, Quirk))

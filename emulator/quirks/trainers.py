@@ -53,6 +53,13 @@ SESSIONS_ENDED_RUN = Quirk(
     failures=("G5",),
     choices=("404", "409"),
 )
+SESSIONS_ROWS_OUTLIVE = Quirk(
+    "sessions.rows_outlive",
+    JOB,
+    False,
+    "Rows of a session that was deleted or has expired are still listed and promoted, for 30 days.",
+    failures=("F19",),
+)
 UNLOAD_CLEARS_REQUEST_STATE = Quirk(
     "unload.clears_request_state",
     JOB,

@@ -269,7 +269,10 @@ class SnapshotLoad:
 
 @dataclass
 class Session:
-    """A training session of the serverless pool (WIRE 2.12). Its first model binds it to a base model."""
+    """A training session of the serverless pool (WIRE 2.12). Its first model binds it to a base model.
+
+    `message` says why it ended. Nobody is told a state but those of the public schema.
+    """
 
     pending: ClassVar[None] = None
     """A session changes at once, or when it has idled out."""
@@ -278,7 +281,8 @@ class Session:
     id: str
     created: int
     updated: int
-    state: str = "TRAINING_SESSION_STATE_CREATING"
+    state: str = "TRAINING_SESSION_STATE_READY"
+    message: str = ""
     base_model: str = ""
     lora_rank: int = 0
     max_context_length: int = 0
@@ -298,7 +302,7 @@ class Session:
 
     @property
     def running(self) -> bool:
-        return self.state in ("TRAINING_SESSION_STATE_CREATING", "TRAINING_SESSION_STATE_ACTIVE")
+        return self.state == "TRAINING_SESSION_STATE_READY"
 
     @property
     def machine(self) -> str:

@@ -4,6 +4,7 @@
 3     as 4, without the digests of files and without a record in each blob
 4     digests in rows and models, `.ftsim.json` in each blob
 5     what a client sets of a deployment is a field of it under its own name, no longer an echo or an abbreviation
+6     the states of a session are those of the public schema; there may be resources of managed jobs and data sets
 """
 
 import re
@@ -15,7 +16,7 @@ from emulator.state.blobs import Blobs, digests_of
 from emulator.state.records import record_of, write_record
 from emulator.state.store import Key, Store
 
-FORMAT = 5
+FORMAT = 6
 """Of what is stored; it counts up when entities change their fields."""
 OLDEST = 3
 BOOT: Key = ("meta", "boot")
@@ -31,6 +32,7 @@ KINDS = (
     "run",
     "sampling_route",
     "curve",
+    "managed",
 )
 
 
@@ -116,4 +118,28 @@ def _snake(name: str) -> str:
     return re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name)
 
 
-STEPS: Mapping[int, Callable[[Bodies, Blobs], Bodies]] = {3: _with_digests, 4: _with_settings}
+def public_state(state: str) -> str:
+    """A session's state in the words of the public schema: before format 6 it had others."""
+    return _FORMER_STATES.get(state, state)
+
+
+_FORMER_STATES = {
+    "TRAINING_SESSION_STATE_CREATING": "TRAINING_SESSION_STATE_READY",
+    "TRAINING_SESSION_STATE_ACTIVE": "TRAINING_SESSION_STATE_READY",
+    "TRAINING_SESSION_STATE_DELETED": "TRAINING_SESSION_STATE_DELETING",
+}
+
+
+def _with_public_states(bodies: Bodies, _blobs: Blobs) -> Bodies:
+    """From 5 to 6."""
+    for (kind, _), body in bodies.items():
+        if kind == "session":
+            body["state"] = public_state(body["state"])
+    return bodies
+
+
+STEPS: Mapping[int, Callable[[Bodies, Blobs], Bodies]] = {
+    3: _with_digests,
+    4: _with_settings,
+    5: _with_public_states,
+}

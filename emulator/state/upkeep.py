@@ -13,7 +13,7 @@ from emulator.state import migrations, references
 from emulator.state.blobs import LOST, RECORD, Blobs
 from emulator.state.database import Database
 from emulator.state.folder import BLOBS, METADATA, blobs_there, locked
-from emulator.state.migrations import BOOT, FORMAT, Bodies
+from emulator.state.migrations import BOOT, FORMAT, Bodies, public_state
 from emulator.state.records import Record
 from emulator.state.world import World
 
@@ -106,6 +106,8 @@ def _take(bodies: Bodies, folder: Path, blobs: Path) -> None:
     for at, (kind, name, fields) in enumerate(record.entities):
         if at == 0:
             fields["blob"] = folder.relative_to(blobs).as_posix()
+        if kind == "session":
+            fields["state"] = public_state(fields["state"])
         known = bodies.get((kind, name))
         if known is None or _age(fields) >= _age(known):
             bodies[kind, name] = fields

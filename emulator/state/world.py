@@ -29,6 +29,7 @@ from emulator.state.entities import (
     Session,
     SnapshotLoad,
 )
+from emulator.state.managed import Managed
 from emulator.state.migrations import FORMAT, check_format
 from emulator.state.store import Key, Store
 
@@ -44,6 +45,20 @@ class Change(NamedTuple):
 Watcher = Callable[[list[Change], list[dict[str, Any] | None]], None]
 """Told of every stored change, and of each entity's fields after it, None when it is gone."""
 
+ENTITIES: Mapping[str, type[Any]] = {
+    "job": Job,
+    "checkpoint": Checkpoint,
+    "model": Model,
+    "operation": Operation,
+    "deployment": Deployment,
+    "snapshot_load": SnapshotLoad,
+    "session": Session,
+    "run": Run,
+    "sampling_route": SamplingRoute,
+    "curve": Curve,
+    "managed": Managed,
+}
+"""What a world holds, by the name of its kind."""
 _BOOT: Key = ("meta", "boot")
 _PLATFORM: Key = ("meta", "platform")
 E = TypeVar("E", bound=Any)
@@ -195,6 +210,7 @@ class World:
         self.runs: Table[Run] = Table(self, "run", Run)
         self.routes: Table[SamplingRoute] = Table(self, "sampling_route", SamplingRoute)
         self.curves: Table[Curve] = Table(self, "curve", Curve)
+        self.managed: Table[Managed] = Table(self, "managed", Managed)
         self.quirks = Quirks(self.clock, QUIRKS, lambda: self.ids.uniform())
         self.platform = NEWEST
         """The date of the platform: what is on, and what is in the catalogue."""
@@ -208,19 +224,7 @@ class World:
 
     @property
     def _tables(self) -> dict[str, Table[Any]]:
-        tables: tuple[Table[Any], ...] = (
-            self.jobs,
-            self.checkpoints,
-            self.models,
-            self.operations,
-            self.deployments,
-            self.loads,
-            self.sessions,
-            self.runs,
-            self.routes,
-            self.curves,
-        )
-        return {table._kind: table for table in tables}
+        return {table._kind: table for table in vars(self).values() if isinstance(table, Table)}
 
     def put(self, entity: Any) -> None:
         """Add or change an entity of whatever kind, inside `change()`."""

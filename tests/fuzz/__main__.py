@@ -61,6 +61,8 @@ def main(seconds: int, seed: int) -> int:
 def furnish(http: httpx.Client) -> str:
     """A job with a model, rows, a promoted model and a deployment."""
     train(http)
+    said = {"name": "datasets.writes", "value": "400"}  # a 501 on purpose is no failure to be found
+    assert http.post("/_ftsim/quirks", json=said).status_code == 200
     body = {
         "baseModel": BASE,
         "acceleratorType": "NVIDIA_H200_141GB",

@@ -15,6 +15,7 @@ import httpx
 
 from emulator.core.clock import SECOND, Clock
 from emulator.core.endpoints import row
+from emulator.http.control.managed import router as declared
 from emulator.server import Emulator
 from tests.doubles import BASE, DictBackend
 from tests.http.gateway.conftest import plain
@@ -84,10 +85,12 @@ def tell(http: httpx.Client) -> dict[str, dict[str, Any]]:
     """The whole story, by operation id."""
     story = Story(http)
     _catalogue(story)
+    _managed(story)
     _train(story)
     _serve(story)
     _pool(story)
     _promote(story)
+    _forget(story)
     _control(story)
     _end(story)
     return story.told
@@ -117,6 +120,14 @@ def _catalogue(story: Story) -> None:
     found = story.call("list_deployment_shape_versions", query=latest, account="fireworks", shape=deployment_shape)
     version = found["deploymentShapeVersions"][0]["name"].rpartition("/")[2]
     story.call("get_deployment_shape_version", account="fireworks", shape=deployment_shape, version=version)
+
+
+def _managed(story: Story) -> None:
+    """Data sets and managed jobs: none is there, and none is made."""
+    sent = {"displayName": "mine", "dataset": "accounts/local/datasets/d9", "baseModel": BASE}
+    for one in declared.declared:
+        known: dict[str, Any] = {"managed": "x9"} if "managed" in one.row.parameters else {}
+        story.call(one.row.operation, sent if one.body is not None else None, **known)
 
 
 def _train(story: Story) -> None:
@@ -194,6 +205,7 @@ def _serve(story: Story) -> None:
     headers = {"fireworks-model": BASE, "fireworks-deployment": DEPLOYMENT}
     story.call("hot_load", {"identity": "step-1-0123abcd", "reset_prompt_cache": True}, headers=headers)
     story.call("hot_load_status", headers=headers)
+    story.call("hot_load_hint", {"identity": "step-1-0123abcd"}, headers=headers)
     asked = {"model": DEPLOYMENT, "prompt": [1, 2, 3], "max_tokens": 2, "temperature": 0.0}
     chat = {
         "model": DEPLOYMENT,
@@ -244,6 +256,12 @@ def _promote(story: Story) -> None:
     signed = httpx.URL(links["config.json"])
     story.call("download_model_file", query=dict(signed.params), model="m1", file="config.json")
     story.call("delete_model", model="m2")
+
+
+def _forget(story: Story) -> None:
+    """The ledger of hot loads, read and reset."""
+    story.call("get_ledger", deployment="d1")
+    story.call("reset_ledger", deployment="d1")
 
 
 def _control(story: Story) -> None:

@@ -284,6 +284,20 @@ def test_the_folder_is_its_users_alone(trained: Path) -> None:
     assert os.stat(trained / "lock").st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("CREATING", "READY"), ("ACTIVE", "READY"), ("DELETED", "DELETING"), ("EXPIRED", "EXPIRED")]
+)
+def test_a_session_of_format_5_has_a_public_state(tmp_path: Path, before: str, after: str) -> None:
+    store, name = Database(tmp_path / "metadata.sqlite"), "accounts/a/trainingSessions/ts-1"
+    body = {"account": "a", "id": "ts-1", "created": 1, "updated": 2, "state": f"TRAINING_SESSION_STATE_{before}"}
+    store.write({("session", name): body, BOOT: {"format": 5, "count": 0}})
+    assert migrate(store, Blobs(tmp_path / "blobs")) == [5, 6]
+    found = World(store=store).sessions.get(name)
+    assert found is not None
+    assert found.state == f"TRAINING_SESSION_STATE_{after}"
+    store.close()
+
+
 def test_a_deployment_of_format_4_keeps_what_was_set(tmp_path: Path) -> None:
     store, account = Database(tmp_path / "metadata.sqlite"), "accounts/a"
     body = {
@@ -295,7 +309,7 @@ def test_a_deployment_of_format_4_keeps_what_was_set(tmp_path: Path) -> None:
         "pods": [],
     }  # fmt: skip
     store.write({("deployment", f"{account}/deployments/d1"): body, BOOT: {"format": 4, "count": 0}})
-    assert migrate(store, Blobs(tmp_path / "blobs")) == [4, 5]
+    assert migrate(store, Blobs(tmp_path / "blobs")) == [4, 5, 6]
     found = World(store=store).deployments.get(f"{account}/deployments/d1")
     assert found is not None
     assert (found.hot_load_bucket_url, found.hot_load_trainer_job, found.deployment_shape) == ("gs://b/", "j", "s")

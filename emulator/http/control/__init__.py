@@ -1,7 +1,19 @@
 """The control plane, `/v1/...`: parse, one service call, serialise."""
 
-from emulator.http.control import accounts, checkpoints, deployments, jobs, models, operations, sessions, shapes
+from emulator.http.control import (
+    accounts,
+    checkpoints,
+    deployments,
+    jobs,
+    ledger,
+    managed,
+    models,
+    operations,
+    sessions,
+    shapes,
+)
 
 routers = tuple(
-    part.router for part in (jobs, sessions, deployments, checkpoints, models, operations, shapes, accounts)
+    part.router
+    for part in (jobs, sessions, deployments, ledger, checkpoints, models, operations, shapes, managed, accounts)
 )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from emulator.core.clock import SECOND, each_rfc3339, rfc3339
-from emulator.core.kinds import PROMOTABLE
+from emulator.core.kinds import PROMOTABLE, resumable
 from emulator.core.names import OwnerName
 from emulator.platform.queries.paging import Page
 from emulator.quirks import rows
@@ -11,6 +11,7 @@ from emulator.quirks.engine import Quirks
 from emulator.state.entities import Checkpoint
 
 _AGAIN = "again"
+_POOLED, _TRAINED = "trainingSessions", "rlorTrainerJobs"
 _DIGITS = {"seconds": 0, "millis": 3, "micros": 6, "nanos": 9}
 _SHAPING = (
     rows.TIME_PRECISION,
@@ -20,6 +21,8 @@ _SHAPING = (
     rows.KEY_STYLE,
     rows.ENDLESS_TOKEN,
     rows.CLOCK_SKEW_S,
+    rows.AVAILABILITY,
+    rows.RESTORE_REFERENCE,
 )
 
 
@@ -33,35 +36,62 @@ def listing(page: Page[Checkpoint], quirks: Quirks, key: str, owner: OwnerName) 
     if quirks.quiet or not quirks.any_of(_SHAPING):
         created = each_rfc3339([entity.created for entity in page.rows])
         shown = [row(entity, created=text) for entity, text in zip(page.rows, created, strict=True)]
-        return {key: shown, "nextPageToken": page.next_token}
+        return {key: shown, "nextPageToken": page.next_token, "totalSize": page.total}
     shown = [_bent(entity, page.start + at, quirks) for at, entity in enumerate(page.rows)]
     shown += _extra(page, quirks, owner)
     following = _AGAIN if quirks.value(rows.ENDLESS_TOKEN, owner.subject) else page.next_token
     match quirks.value(rows.KEY_STYLE, owner.subject):
         case "snake_case":
-            return {"checkpoints": shown, "next_page_token": following}
+            return {"checkpoints": shown, "next_page_token": following, "total_size": page.total}
         case "rlorTrainerJobCheckpoints":
-            return {"rlorTrainerJobCheckpoints": shown, "nextPageToken": following}
-    return {key: shown, "nextPageToken": following}
+            key = "rlorTrainerJobCheckpoints"
+    return {key: shown, "nextPageToken": following, "totalSize": page.total}
 
 
-def row(entity: Checkpoint, digits: int = 6, skew: int = 0, created: str = "") -> dict[str, Any]:
-    """One row; `skew` in microseconds, `created` if that is written already."""
+def row(
+    entity: Checkpoint,
+    digits: int = 6,
+    skew: int = 0,
+    created: str = "",
+    *,
+    kept: str = rows.AVAILABILITY.default,
+    reference: str = rows.RESTORE_REFERENCE.default,
+) -> dict[str, Any]:
+    """One row; `skew` in microseconds, `created` if that is written already, the rest as the switches say.
+
+    There are no regions here, and the row says so.
+    """
     created = created or rfc3339(entity.created + skew, digits)
-    same = entity.updated == entity.created
-    return {
+    updated = created if entity.updated == entity.created else rfc3339(entity.updated + skew, digits)
+    body: dict[str, Any] = {
         "name": entity.name,
         "createTime": created,
-        "updateTime": created if same else rfc3339(entity.updated + skew, digits),
+        "updateTime": updated,
         "checkpointType": entity.kind.value,
         "promotable": entity.kind in PROMOTABLE,
     }
+    _, _, collection, owner_id = entity.owner.split("/", 3)
+    if kept:
+        body["availability"] = [
+            {"availabilityClass": kept, "region": "REGION_UNSPECIFIED", "createTime": created, "updateTime": updated}
+        ]
+        if collection == _POOLED:
+            body["checkpointName"] = entity.id.replace(":", "-", 1)
+    if reference != "none" and collection == _TRAINED and resumable(entity.kind):
+        body["restoreReference"] = entity.id if reference == "name" else f"cross_job://{owner_id}/{entity.id}"
+    return body
 
 
 def _bent(entity: Checkpoint, index: int, quirks: Quirks) -> dict[str, Any]:
     precision = quirks.value(rows.TIME_PRECISION, entity.subject)
     digits = _DIGITS.get(precision, 6 * (index % 2))  # FAILURES A1: mixed begins with a coarse stamp
-    body = row(entity, digits, int(quirks.value(rows.CLOCK_SKEW_S, entity.subject) * SECOND))
+    body = row(
+        entity,
+        digits,
+        int(quirks.value(rows.CLOCK_SKEW_S, entity.subject) * SECOND),
+        kept=quirks.value(rows.AVAILABILITY, entity.subject),
+        reference=quirks.value(rows.RESTORE_REFERENCE, entity.subject),
+    )
     if quirks.value(rows.DROP_FALSE, entity.subject) and not body["promotable"]:
         del body["promotable"]
     omitted = quirks.value(rows.OMIT, entity.subject)

@@ -14,7 +14,7 @@ router = Endpoints()
 
 @router.serve("get_session", answer=schemas.TRAINING_SESSION, query=READ_MASK)
 async def get(request: Request) -> Response:
-    """Show a training session, a deleted one for 30 days too."""
+    """Show a training session that is not deleted."""
     return Reply(wire.session(platform_of(request).sessions.get(*_target(request))))
 
 

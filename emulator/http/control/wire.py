@@ -33,7 +33,7 @@ def account(account_id: str) -> dict[str, Any]:
     return {
         "name": f"accounts/{account_id}",
         "displayName": account_id,
-        "email": f"{account_id}@localhost",
+        "email": email(account_id),
         "state": "READY",
         "status": {"code": "OK", "message": ""},
         "accountType": "ENTERPRISE",
@@ -46,6 +46,11 @@ def _times(entity: Job | Session | Model) -> dict[str, str]:
     created = rfc3339(entity.created)
     same = entity.updated == entity.created
     return {"createTime": created, "updateTime": created if same else rfc3339(entity.updated)}
+
+
+def email(account_id: str) -> str:
+    """The address of an account, under which it also is shown to have created what it has."""
+    return f"{account_id}@localhost"
 
 
 def job(entity: Job) -> dict[str, Any]:
@@ -82,14 +87,14 @@ def session(entity: Session) -> dict[str, Any]:
     """A training session; it has a base model once a model was created on it."""
     body = {
         "name": entity.name,
+        "displayName": "",
+        "createdBy": email(entity.account),
         "state": entity.state,
+        "referenceState": "TRAINING_SESSION_REFERENCE_STATE_UNSPECIFIED",
+        "status": {"code": "OK", "message": entity.message},
         **_times(entity),
     }
-    optional = {
-        "baseModel": entity.base_model,
-        "deleteTime": rfc3339(entity.deleted) if entity.deleted is not None else "",
-    }
-    return body | {key: value for key, value in optional.items() if value}
+    return body | ({"baseModel": entity.base_model} if entity.base_model else {})
 
 
 def model(entity: Model, known: CatalogueModel | None = None) -> dict[str, Any]:

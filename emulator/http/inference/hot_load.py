@@ -39,16 +39,25 @@ class Metadata(SnakeBody):
     checksum_format: str = CHECKSUM
 
 
+class Validation(SnakeBody):
+    """Fields of the configuration that the snapshot alone may have, or the base model alone."""
+
+    extra_fields_ignore: list[str] = Field(default_factory=list)
+
+
+class Hint(SnakeBody):
+    """Files that will be loaded; what a client writes into it is not known."""
+
+    ignored: ClassVar[Ignored] = {"body": "files are on the replica's own disk: a hint makes nothing faster"}
+
+
 class HotLoad(SnakeBody):
     """The snapshot to load. Unknown fields are refused."""
 
     identity: str
     incremental_snapshot_metadata: Metadata | None = None
     reset_prompt_cache: bool | str = Field(True, description="all, new_session, none or a boolean: true is all")
-
-    ignored: ClassVar[Ignored] = {
-        "validation": "configurations are not compared at the signal: {extra_fields_ignore: [field, ...]}",
-    }
+    validation: Validation | None = None
 
 
 @router.serve("hot_load", answer=schemas.HOT_LOAD, body=HotLoad)
@@ -64,12 +73,21 @@ async def start(request: Request) -> Response:
     if "validation" in sent and platform.world.quirks.value(deployments.HOTLOAD_VALIDATION, subject) == "reject":
         raise InvalidArgument("validation: Extra inputs are not permitted")
     reset = _reset(sent.get("reset_prompt_cache", True), rule, said="reset_prompt_cache" in sent)
-    _check_validation(sent.get("validation", {}))
+    ignore = _fields_to_ignore(sent.get("validation", {}))
     identity = sent.get("identity")
     if not identity:
         raise InvalidArgument("identity is required: the snapshot name that save_weights_for_sampler gave")
+    if "/" in identity:
+        raise InvalidArgument(f"identity {identity[:120]!r} must not contain a slash: it is one name in the bucket")
     await run_in_threadpool(
-        platform.hotload.start, caller(request), deployment_id, base_model, identity, _incremental(sent), reset
+        platform.hotload.start,
+        caller(request),
+        deployment_id,
+        base_model,
+        identity,
+        _incremental(sent),
+        reset,
+        ignore=ignore,
     )
     return Reply({"identity": identity, "status": "accepted"})
 
@@ -81,6 +99,17 @@ async def status(request: Request) -> Response:
     deployment_id, base_model = _addressed(request)
     found = await run_in_threadpool(platform.hotload.status, caller(request), deployment_id, base_model)
     return Reply(report(platform, found))
+
+
+@router.serve("hot_load_hint", body=Hint)
+async def hint(request: Request) -> Response:
+    """Take note of files that will be loaded: it never takes the place of the signal."""
+    platform = platform_of(request)
+    deployment_id, _ = _addressed(request)
+    platform.deployments.get(caller(request), deployment_id)
+    platform.ledger.check_there(deployment_id)
+    await body(request)
+    return Reply({})
 
 
 def report(platform: Platform, deployment: Deployment) -> dict[str, Any]:
@@ -151,11 +180,12 @@ def _reset(value: bool | str, rule: str, *, said: bool) -> str:
     return value
 
 
-def _check_validation(sent: dict[str, Any]) -> None:
-    """Raises InvalidArgument unless `validation` holds names of fields alone."""
-    names = _checked(sent, _VALIDATION).get("extra_fields_ignore", [])
+def _fields_to_ignore(sent: dict[str, Any]) -> list[str]:
+    """The fields that `validation` names; raises InvalidArgument unless it holds names of fields alone."""
+    names: list[str] = _checked(sent, _VALIDATION).get("extra_fields_ignore", [])
     if not all(isinstance(name, str) for name in names):
         raise InvalidArgument("validation.extra_fields_ignore: expected names of fields")
+    return names
 
 
 def _incremental(sent: dict[str, Any]) -> Incremental | None:

@@ -12,6 +12,7 @@ from emulator.platform.deployments.deployments import FAILED, Deployments
 from emulator.platform.deployments.plans import Incremental, Refused, plan as plan_of
 from emulator.platform.deployments.prompt_caches import PromptCaches
 from emulator.platform.deployments.replicas import Load, Replicas
+from emulator.platform.deployments.snapshot_checks import SnapshotChecks
 from emulator.platform.models.models import Models
 from emulator.quirks import deployments
 from emulator.state import references
@@ -28,6 +29,7 @@ class HotLoad:
         self._replicas = replicas
         self._models = models
         self.prompts = PromptCaches(world)
+        self._checks = SnapshotChecks(world, replicas)
         self._on_unload: list[Callable[[Sequence[str]], None]] = []
         self._busy: dict[str, int] = {}
         self._locks: dict[str, threading.RLock] = {}
@@ -45,11 +47,14 @@ class HotLoad:
         identity: str,
         incremental: Incremental | None,
         reset: str = "all",
+        *,
+        ignore: Sequence[str] = (),
     ) -> Deployment:
         """Ask every replica to load a snapshot; what is wrong with the snapshot itself shows in the status.
 
-        `reset` says which computed prompts it makes void. Raises NotFound, InvalidArgument, FailedPrecondition for what
-        is wrong with the request, Unavailable while replicas restart.
+        `reset` says which computed prompts it makes void, `ignore` which fields the configuration may have, or lack,
+        beside the base model's. Raises NotFound, InvalidArgument, FailedPrecondition for what is wrong with the
+        request, Unavailable while replicas restart.
         """
         found = self._enabled(account, deployment_id, base_model)
         if self._world.quirks.value(deployments.HOTLOAD_UNKNOWN_IDENTITY, found.subject) == "404":
@@ -68,6 +73,7 @@ class HotLoad:
                 self._crash_early(found, identity)
                 return found
             quirks, subject = self._world.quirks, found.subject._replace(checkpoint=identity)
+            self._checks.at_the_signal(found, identity, incremental.previous if incremental else None, ignore)
             wait_s = quirks.spend(deployments.HOTLOAD_DURATION_S, subject)
             reads = quirks.spend(deployments.HOTLOAD_DURATION_READS, subject)
             lag_s = quirks.value(deployments.HOTLOAD_LAG_S, subject)
@@ -79,6 +85,7 @@ class HotLoad:
                         None if incremental is None else [incremental.previous, incremental.form, incremental.checksum]
                     )
                     pod.coming = {"identity": identity, "incremental": plan, "due": due, "reads": reads}
+                    pod.coming |= {"ignore": list(ignore)}
                     pod.stage, pod.target, pod.message = "loading", identity, ""
             self._settle(found)
         return found
@@ -109,19 +116,20 @@ class HotLoad:
         """Say whether a replica still is one of a deployment that is there."""
         return self._world.deployments.get(deployment.name) is deployment and any(one is pod for one in deployment.pods)
 
-    def ledger(self, account: str, deployment_id: str) -> list[SnapshotLoad]:
-        """Every snapshot that a replica of the deployment ever loaded or refused, oldest first; raises NotFound."""
-        return self._world.loads.of(self._deployments.get(account, deployment_id).name)
-
-    def loaded_by(self, account: str) -> dict[str, list[str]]:
-        """Ids of the deployments that ever loaded a row, by the row's full name."""
-        found: dict[str, list[str]] = {}
-        for deployment in self._world.deployments.of(account):
+    def forget(self, deployment: Deployment) -> None:
+        """Let every replica serve the base model again, and empty the ledger (FAILURES E30)."""
+        freed: list[str] = []
+        with self._lock_of(deployment), self._world.change():
             for load in self._world.loads.of(deployment.name):
-                known = found.setdefault(load.checkpoint, [])
-                if not load.error and deployment.id not in known:
-                    known.append(deployment.id)
-        return found
+                freed += [load.blob] if load.blob else []
+                self._world.loads.remove(load.name)
+            for pod in deployment.pods:
+                self._replicas.close(pod.identity)
+                pod.current, pod.adapter, pod.coming = None, False, None
+                pod.stage, pod.target, pod.message = "done", None, ""
+            self._world.deployments.put(deployment)
+        for listener in self._on_unload:
+            listener(freed)
 
     def _enabled(self, account: str, deployment_id: str, base_model: str) -> Deployment:
         found = self._deployments.get(account, deployment_id, look=False)
@@ -172,6 +180,9 @@ class HotLoad:
         try:
             row = self._row(deployment, identity)
             load = plan_of(self._world, self._models, deployment, pod, row, incremental)
+            before = incremental.previous if incremental else None
+            if fault := self._checks.fault(deployment, row, before, coming.get("ignore", ())):
+                raise Refused(fault)
             if self._stale(deployment, pod, identity):
                 load = None
             else:

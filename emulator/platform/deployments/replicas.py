@@ -136,6 +136,18 @@ class Replicas:
             case _:
                 replica.apply_delta(folder, load.identity, transition, compression_format=load.form, in_place=in_place)
 
+    def there(self, blob: str) -> bool:
+        """Say whether the files of a snapshot are still there."""
+        return self._blobs.exists(blob)
+
+    def folder(self, blob: str) -> Path:
+        """The files of a snapshot."""
+        return self._blobs.path(blob)
+
+    def base_folder(self, name: str) -> Path:
+        """The files of the base model that a deployment serves; raises NotFound, BackendError."""
+        return self._backend.folder(self._models.base(self._models.beneath(name)))
+
     def close(self, key: str) -> None:
         """Close a replica; closing one that is not open is a no-op."""
         with self._locked(key):

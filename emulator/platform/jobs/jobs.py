@@ -93,6 +93,10 @@ class Jobs:
             raise _not_found(account, job_id)
         return job
 
+    def lister(self, account: str, job_id: str) -> Job:
+        """The job of a list of checkpoints, a deleted one too; raises NotFound."""
+        return self.get(account, job_id)
+
     def read(self, account: str, job_id: str) -> Job:
         """The job as a client is shown it: counts one look, and tells what the quirks say; raises NotFound."""
         job = self.get(account, job_id)

@@ -49,6 +49,9 @@ class OwnerService(Protocol[O]):
     def get(self, account: str, identifier: str, /) -> O:
         """The owner as it is, a deleted one while it is retained; raises NotFound."""
 
+    def lister(self, account: str, identifier: str, /) -> O:
+        """The owner if its rows may be listed; raises NotFound."""
+
     def running(self, account: str, identifier: str, /) -> O:
         """The owner if its trainer runs, noting that it is in use; raises NotFound."""
 
@@ -73,8 +76,9 @@ class Owners:
         self._services: dict[str, OwnerService[Any]] = {"rlorTrainerJobs": jobs, "trainingSessions": sessions}
 
     def get(self, name: OwnerName) -> Owner:
-        """The owner of this name; raises NotFound when there is none, or none any more."""
-        owner: Owner = self._service(name).get(name.account, name.id)
+        """The owner of this name, whose rows may be listed; raises NotFound when there is none, or none any more."""
+        imported = self._world.managed.get(str(name))
+        owner: Owner = imported if imported is not None else self._service(name).lister(name.account, name.id)
         return owner
 
     def source(self, asking: CheckpointScope, reference: Reference) -> CheckpointScope:

@@ -1,7 +1,8 @@
 """Training sessions of the serverless pool, and the runs in them (WIRE 2.12; FAILURES F11, F19).
 
 A session is bound to a base model by its first model. From then on it holds a place in its account's quota until it is
-deleted, even when it has idled out; its rows stay for as long as those of a deleted job.
+deleted or has expired. Its rows are listed and promoted while it is there; by the path of a save they are loaded for as
+long as those of a deleted job.
 """
 
 from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted, error_info
@@ -13,11 +14,9 @@ from emulator.state.entities import Run, Session
 from emulator.state.world import World
 
 _PREFIX = "TRAINING_SESSION_STATE_"
-UNSPECIFIED = f"{_PREFIX}UNSPECIFIED"
-CREATING = f"{_PREFIX}CREATING"
-ACTIVE = f"{_PREFIX}ACTIVE"
-EXPIRED = f"{_PREFIX}EXPIRED"
-DELETED = f"{_PREFIX}DELETED"
+STATES = ("UNSPECIFIED", "READY", "FAILED", "DELETING", "EXPIRED")
+"""All that the public schema knows, without their prefix."""
+UNSPECIFIED, READY, FAILED, DELETING, EXPIRED = (f"{_PREFIX}{state}" for state in STATES)
 
 
 class TrainingSessions:
@@ -40,22 +39,42 @@ class TrainingSessions:
             self.life.settle(session)
         with self._world.change():
             now = self._world.clock.now()
-            session = Session(account, f"ts-{self._world.ids.hex(32)}", now, now, CREATING, last_activity=now)
+            session = Session(account, f"ts-{self._world.ids.hex(32)}", now, now, READY, last_activity=now)
             return self._world.sessions.put(session)
 
     def get(self, account: str, session_id: str) -> Session:
-        """The session as it is, a deleted one for 30 days too; raises NotFound."""
+        """The session as it is, also when it has expired; raises NotFound, for a deleted one too."""
+        return self._found(account, session_id, ended=False)
+
+    def lister(self, account: str, session_id: str) -> Session:
+        """The session of this id, whose trainer is there; raises NotFound.
+
+        Where `sessions.rows_outlive` is on, also one that has ended: lists and promotions of its rows then go on.
+        """
+        return self._found(account, session_id, ended=True)
+
+    def _found(self, account: str, session_id: str, *, ended: bool) -> Session:
         session = self._world.sessions.find(account, session_id)
         if session is None or not self.life.settle(session):
             raise NotFound(
                 f"training session {session_id[:80]!r} not found in account {account}: give the id (ts-...) of a "
-                "session that was created there and not deleted more than 30 days ago"
+                "session that was created there"
+            )
+        gone = session.deleted is not None or (ended and session.state in (EXPIRED, FAILED))
+        if gone and not self._world.quirks.value(trainers.SESSIONS_ROWS_OUTLIVE, session.subject):
+            why = "was deleted" if session.deleted is not None else f"is {session.state} {session.message}".rstrip()
+            raise NotFound(
+                f"training session {session_id[:80]!r} not found in account {account}: it {why}, and its checkpoints "
+                "are listed and promoted only while its trainer is there; any session still loads them, by "
+                "<account>/run-<32 hex digits>/<name>"
             )
         return session
 
     def running(self, account: str, session_id: str) -> Session:
         """The session if it is open, noting that it is in use; raises NotFound."""
-        session = self.get(account, session_id)
+        session = self._world.sessions.find(account, session_id)
+        if session is None or not self.life.settle(session):
+            session = self.get(account, session_id)
         if not session.running:
             raise NotFound(
                 f"training session not found or not running: {session.name} is {session.state}: open a new session "
@@ -70,12 +89,12 @@ class TrainingSessions:
         return query.page(alive, lambda session: session.created)
 
     def delete(self, account: str, session_id: str) -> Session:
-        """Close a session and free its place in the quota; deleting it again changes nothing."""
+        """Close a session and free its place in the quota; raises NotFound, also when that was done before."""
         session = self.get(account, session_id)
         if session.deleted is None:
             with self._world.change():
                 session.deleted = self._world.clock.now()
-                self._enter(session, DELETED)
+                self._enter(session, DELETING)
             self.life.stopped(session)
         return session
 
@@ -88,11 +107,13 @@ class TrainingSessions:
     def check_quota(self, session: Session) -> None:
         """Refuse a session its first model when others hold all places; raises ResourceExhausted (FAILURES F19)."""
         most = self._world.quirks.value(trainers.SESSIONS_QUOTA, session.subject)
-        everybody = self._world.sessions.of(session.account)
-        taken = sum(_takes_a_place(one) for one in everybody if one is not session and self.life.settle(one))
+        others = [one for one in self._world.sessions.of(session.account) if one is not session]
+        holders = [one for one in others if self.life.settle(one) and _takes_a_place(one)]
+        taken = len(holders)
         if most and taken >= most and not _takes_a_place(session):
             raise ResourceExhausted(
-                f"account {session.account} has {taken} training sessions and may have {most} at a time: delete one",
+                f"account {session.account} has {taken} training sessions and may have {most} at a time: delete one, "
+                f"for example with `ftsim end {holders[0].id}`; they are {', '.join(one.id for one in holders[:20])}",
                 details=[error_info("QUOTA_EXCEEDED", quota_required="1", quota_available="0")],
             )
 
@@ -101,7 +122,7 @@ class TrainingSessions:
         with self._world.change():
             session.base_model, session.lora_rank = bound.base_model, bound.lora_rank
             session.max_context_length = bound.max_context_length
-            self._enter(session, ACTIVE)
+            self._enter(session, READY)
 
     def failed(self, session: Session) -> None:
         """A model could not be created: on some planes the session leaks, and keeps its place (FAILURES F19)."""
@@ -156,10 +177,15 @@ class TrainingSessions:
             if run.session == session.name:
                 self._world.runs.remove(run.name)
 
-    def _stop_idle(self, session: Session) -> None:
+    def expire(self, session: Session, why: str) -> None:
+        """End a session that nobody uses any more: its place is free, its live models are lost."""
         with self._world.change():
+            session.message = why
             self._enter(session, EXPIRED)
         self.life.stopped(session)
+
+    def _stop_idle(self, session: Session) -> None:
+        self.expire(session, "(no sign of life from its client)")
 
     def _enter(self, session: Session, state: str) -> None:
         session.state, session.updated = state, self._world.clock.now()
@@ -168,4 +194,6 @@ class TrainingSessions:
 
 def _takes_a_place(session: Session) -> bool:
     """Say whether a session takes a place in its account's quota."""
-    return session.deleted is None and (session.base_model != "" or session.state == UNSPECIFIED)
+    if session.deleted is not None or session.state == EXPIRED:
+        return False
+    return session.base_model != "" or session.state == UNSPECIFIED

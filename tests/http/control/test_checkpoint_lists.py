@@ -148,7 +148,7 @@ def test_fields_can_be_missing_and_types_unheard_of(
     emu.quirks.set("rows.drop_false", True)
     emu.quirks.set("rows.extra_type", "CHECKPOINT_TYPE_X")
     lean, unknown = client.list_checkpoints("j1")
-    assert sorted(lean) == ["checkpointType", "name", "updateTime"]
+    assert sorted(lean) == ["availability", "checkpointType", "name", "restoreReference", "updateTime"]
     assert unknown["checkpointType"] == "CHECKPOINT_TYPE_X"
 
 

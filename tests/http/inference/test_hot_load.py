@@ -57,7 +57,7 @@ def test_the_syncer_loads_a_base_and_then_deltas(
         assert first == second
         held.add(first)
     assert len(held) == 3
-    kinds = [load.kind[-4:] for load in emulator.platform.hotload.ledger(emulator.account, "d1")]
+    kinds = [load.kind[-4:] for load in emulator.platform.ledger.loads(emulator.account, "d1")]
     assert kinds == ["BASE"] * 2 + ["C_V2"] * 4
 
 
@@ -79,7 +79,7 @@ def test_a_load_stores_no_more_after_a_long_history(
     first, *_, last = [sync(f"step-{number:02}") for number in range(20)]
     emulator.world.watchers.pop()
     assert last <= first + 40  # numbers have more digits
-    assert len(emulator.platform.hotload.ledger(emulator.account, "d1")) == 21
+    assert len(emulator.platform.ledger.loads(emulator.account, "d1")) == 21
 
 
 def test_files_last_as_long_as_a_row_or_a_replica_that_is_made_of_them(
@@ -207,7 +207,7 @@ def test_a_refused_snapshot_is_an_error_about_itself_and_leaves_what_was_served(
     assert says in pod["loading_state"]["error"]
     assert fingerprints(emulator) == before
     assert manager.warmup(model, max_retries=1)
-    assert emulator.platform.hotload.ledger(emulator.account, "d1")[-1].error
+    assert emulator.platform.ledger.loads(emulator.account, "d1")[-1].error
 
 
 def test_an_adapter_with_incremental_metadata_kills_the_replica(

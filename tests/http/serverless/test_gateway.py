@@ -32,7 +32,7 @@ def test_a_model_that_cannot_be_trained_here_leaves_the_session_free(
     refused = pool.create(**model)
     assert says in str(refused["error"])
     assert refused["category"] == "user"
-    assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_CREATING"
+    assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_READY"
     pool.create(1)
     assert http.get(f"{SESSIONS}/{pool.session}").json()["baseModel"] == BASE
 
@@ -235,7 +235,7 @@ def test_a_training_state_is_not_sampled(pool: Pool, http: httpx.Client) -> None
     assert "holds a training state" in answer.json()["error"]["message"]
 
 
-def test_a_deleted_session_answers_no_more_and_is_shown_for_thirty_days(
+def test_a_deleted_session_answers_no_more_and_its_saves_are_kept_for_thirty_days(
     pool: Pool, http: httpx.Client, emu: Emulator
 ) -> None:
     pool.create()
@@ -245,15 +245,21 @@ def test_a_deleted_session_answers_no_more_and_is_shown_for_thirty_days(
     assert [one["name"] for one in http.get(SESSIONS).json()["trainingSessions"]] == [
         f"accounts/local/trainingSessions/{pool.session}"
     ]
-    for _ in range(2):
-        assert http.delete(f"{SESSIONS}/{pool.session}").json() == {}
+    assert http.delete(f"{SESSIONS}/{pool.session}").json() == {}
+    assert http.delete(f"{SESSIONS}/{pool.session}").status_code == 404, "clients take it for done"
     assert http.get(SESSIONS).json()["trainingSessions"] == []
-    assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_DELETED"
+    assert "it was deleted" in http.get(f"{SESSIONS}/{pool.session}").json()["message"]
     late = pool.send("optim_step", {"model_id": pool.model_id, "seq_id": 3})
-    assert (late.status_code, "is TRAINING_SESSION_STATE_DELETED" in late.json()["error"]["message"]) == (404, True)
+    assert (late.status_code, "is TRAINING_SESSION_STATE_DELETING" in late.json()["error"]["message"]) == (404, True)
     assert pool.result(accepted) == {"metrics": IDLE_STEP}
+    assert http.get(f"{SESSIONS}/{pool.session}/checkpoints").status_code == 404
     kept = Pool(http)
     kept.create()
+    run = pool.model_id.partition(":")[0]
+    assert "error" not in kept.run("load_weights", 1, path=f"local/{run}/s")
+    with emu.quirks.set("sessions.rows_outlive", True):
+        assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_DELETING"
+        assert len(http.get(f"{SESSIONS}/{pool.session}/checkpoints").json()["trainingSessionCheckpoints"]) == 1
     emu.clock.advance(31 * 24 * 3600)
     assert http.get(f"{SESSIONS}/{pool.session}").status_code == 404
     assert http.get(f"{SESSIONS}/{pool.session}/checkpoints").status_code == 404
@@ -269,7 +275,7 @@ def test_an_idle_session_stops_and_one_that_says_so_lives(pool: Pool, http: http
     assert "error" not in pool.run("optim_step", 1)
     with emu.quirks.set("sessions.inactivity_s", 0.0):
         emu.clock.advance(1801)
-        assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_ACTIVE"
+        assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_READY"
     Pool(http)
     assert emu.platform.trainers.live_models(f"accounts/local/trainingSessions/{pool.session}") == []
     assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_EXPIRED"
@@ -286,10 +292,10 @@ def test_a_create_that_failed_may_keep_a_place(pool: Pool, http: httpx.Client, e
     http.delete(f"{SESSIONS}/{pool.session}")
     other.create(1)
     other.create(2, lora_config={"rank": 0})
-    assert http.get(f"{SESSIONS}/{other.session}").json()["state"] == "TRAINING_SESSION_STATE_ACTIVE"
+    assert http.get(f"{SESSIONS}/{other.session}").json()["state"] == "TRAINING_SESSION_STATE_READY"
 
 
-def test_sessions_hold_their_place_until_they_are_deleted(http: httpx.Client, emu: Emulator) -> None:
+def test_sessions_hold_their_place_until_they_are_deleted_or_have_expired(http: httpx.Client, emu: Emulator) -> None:
     emu.quirks.set("sessions.quota", 1)
     first, second = Pool(http), Pool(http)
     first.create()
@@ -297,10 +303,13 @@ def test_sessions_hold_their_place_until_they_are_deleted(http: httpx.Client, em
     assert "error" not in first.create(1)
     emu.clock.advance(1801)
     assert http.get(f"{SESSIONS}/{first.session}").json()["state"] == "TRAINING_SESSION_STATE_EXPIRED"
-    second = Pool(http)
-    assert "may have 1 at a time" in str(second.create()["error"])
-    http.delete(f"{SESSIONS}/{first.session}")
-    assert "error" not in second.create(1)
+    gone = http.get(f"{SESSIONS}/{first.session}/checkpoints")
+    assert (gone.status_code, "no sign of life from its client" in gone.text) == (404, True)
+    second, third = Pool(http), Pool(http)
+    assert "error" not in second.create()
+    assert "may have 1 at a time" in str(third.create()["error"])
+    http.delete(f"{SESSIONS}/{second.session}")
+    assert "error" not in third.create(1)
 
 
 def test_a_pooled_trainer_is_shared_by_the_sessions_of_its_base_model(http: httpx.Client, emu: Emulator) -> None:
@@ -308,7 +317,7 @@ def test_a_pooled_trainer_is_shared_by_the_sessions_of_its_base_model(http: http
     first, second = Pool(http), Pool(http)
     first.create()
     assert "maximum of 1 concurrent sessions reached" in str(second.create()["error"])
-    assert http.get(f"{SESSIONS}/{second.session}").json()["state"] == "TRAINING_SESSION_STATE_CREATING"
+    assert http.get(f"{SESSIONS}/{second.session}").json()["state"] == "TRAINING_SESSION_STATE_READY"
     assert "error" not in Pool(http).create(base_model="accounts/fireworks/models/qwen3-4b")
     first.result(first.post("unload_model", {"model_id": first.model_id}))
     assert "error" not in second.create(1)
@@ -344,7 +353,7 @@ def test_sessions_survive_a_restart_and_a_snapshot(
 
     http.delete(f"{SESSIONS}/{pool.session}")
     emu.restore(file)
-    assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_ACTIVE"
+    assert http.get(f"{SESSIONS}/{pool.session}").json()["state"] == "TRAINING_SESSION_STATE_READY"
     checks(http)
     emu.stop()
     with (

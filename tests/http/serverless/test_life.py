@@ -83,13 +83,22 @@ def test_a_sessions_row_becomes_a_model_that_opens_even_after_the_session_is_del
     path = training.save_state("step-1").result().path
     training.save_weights_for_sampler_ext("final")
     name = service.training_session_name
-    service.delete_training_session()
-    service.delete_training_session()
     state, sampler = client.list_training_session_checkpoints(name)
+    assert [row["checkpointName"] for row in (state, sampler)] == [
+        f"{training.run_id}-step-1",
+        f"{training.run_id}-final-{training.session_id}",
+    ]
+    assert [row["availability"][0]["availabilityClass"] for row in (state, sampler)] == ["SINGLE_REGION"] * 2
     model = client.promote_session_checkpoint(sampler["name"], "mine", BASE)
     assert (model["state"], model["kind"], model["peftDetails"]["r"]) == ("READY", "HF_PEFT_ADDON", 8)
     with pytest.raises(RuntimeError, match=r"session checkpoint(.|\n)*not promotable"):
         client.promote_session_checkpoint(state["name"], "other", BASE)
+    service.delete_training_session()
+    service.delete_training_session()
+    with pytest.raises(RuntimeError, match="checkpoints are listed and promoted only while its trainer is there"):
+        client.promote_session_checkpoint(sampler["name"], "other", BASE)
+    with emu.quirks.set("sessions.rows_outlive", True):
+        assert client.promote_session_checkpoint(sampler["name"], "later", BASE)["state"] == "READY"
     again = serve().create_lora_training_client(BASE, rank=8)
     again.load_adapter("accounts/local/models/mine").result()
     resumed = serve().create_training_client_from_state(path)

@@ -9,9 +9,10 @@ import pytest
 
 from emulator.core.catalogue import PLATFORMS
 from emulator.core.errors import InvalidArgument
+from emulator.core.kinds import CheckpointKind
 from emulator.quirks import profiles
 from emulator.server import Emulator
-from emulator.state.entities import Job
+from emulator.state.entities import Checkpoint, Job
 from tests.doubles import BASE
 from tests.http.serverless.conftest import Serve, step
 from tests.sdk import RequestFailedError
@@ -106,6 +107,47 @@ def test_idle_jobs_are_stopped(emu: Emulator, http: httpx.Client, new_job: Calla
     assert http.get("/v1/accounts/local/rlorTrainerJobs/j1").json()["state"] == "JOB_STATE_RUNNING"
     emu.clock.advance(10)
     assert http.get("/v1/accounts/local/rlorTrainerJobs/j1").json()["state"] == "JOB_STATE_PAUSED"
+
+
+def test_fields_of_a_row(emu: Emulator, http: httpx.Client, new_job: Callable[..., Job], platform: str) -> None:
+    owners = (new_job("j1").name, emu.platform.sessions.create("local").name)
+    with emu.world.change():
+        for owner in owners:
+            now = emu.clock.now()
+            row = Checkpoint(owner, f"run-{'0' * 32}-s", now, now, CheckpointKind.TRAINING_LORA, "gone", BASE)
+            emu.world.checkpoints.put(row)
+    body = http.get(f"/v1/{owners[0]}/checkpoints").json()
+    (of_job,) = body.get("checkpoints") or body["rlorTrainerJobCheckpoints"]
+    body = http.get(f"/v1/{owners[1]}/checkpoints").json()
+    (of_session,) = body.get("trainingSessionCheckpoints") or body["rlorTrainerJobCheckpoints"]
+    assert body["totalSize"] == 1
+    newer = {"availability", "checkpointName", "restoreReference"}
+    if platform == "2026-04":
+        assert not newer & (of_job.keys() | of_session.keys())
+        return
+    where = {"availabilityClass": "SINGLE_REGION", "region": "REGION_UNSPECIFIED"}
+    times = {name: of_job[name] for name in ("createTime", "updateTime")}
+    assert of_job["availability"] == [{**where, **times}]
+    assert of_job["restoreReference"] == f"cross_job://j1/run-{'0' * 32}-s"
+    assert "checkpointName" not in of_job
+    assert "restoreReference" not in of_session
+    assert of_session["checkpointName"] == f"run-{'0' * 32}-s"
+    with emu.quirks.set("rows.restore_reference", "name"), emu.quirks.set("rows.availability", "MANAGED_DURABLE"):
+        (bent,) = http.get(f"/v1/{owners[0]}/checkpoints").json()["checkpoints"]
+    assert bent["restoreReference"] == f"run-{'0' * 32}-s"
+    assert bent["availability"][0]["availabilityClass"] == "MANAGED_DURABLE"
+
+
+def test_fields_and_states_of_a_session(emu: Emulator, http: httpx.Client) -> None:
+    session = emu.platform.sessions.create("local")
+    shown = http.get(f"/v1/{session.name}").json()
+    assert shown.keys() >= {"name", "displayName", "createdBy", "status", "createTime", "updateTime"}
+    assert (shown["state"], shown["referenceState"]) == (
+        "TRAINING_SESSION_STATE_READY",
+        "TRAINING_SESSION_REFERENCE_STATE_UNSPECIFIED",
+    )
+    emu.clock.advance(1801)
+    assert http.get(f"/v1/{session.name}").json()["state"] == "TRAINING_SESSION_STATE_EXPIRED"
 
 
 def test_the_key_of_a_page_of_rows(http: httpx.Client, new_job: Callable[..., Job], platform: str) -> None:
