@@ -28,7 +28,7 @@ from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.core.ids import Ids
 from emulator.journal import file as journal_file
 from emulator.platform.platform import Platform
-from emulator.state import references
+from emulator.state import curves, entities, references
 from emulator.state.blobs import RECORD, Blobs
 from emulator.state.folder import private
 from emulator.state.managed import Managed

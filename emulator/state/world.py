@@ -45,20 +45,6 @@ class Change(NamedTuple):
 Watcher = Callable[[list[Change], list[dict[str, Any] | None]], None]
 """Told of every stored change, and of each entity's fields after it, None when it is gone."""
 
-ENTITIES: Mapping[str, type[Any]] = {
-    "job": Job,
-    "checkpoint": Checkpoint,
-    "model": Model,
-    "operation": Operation,
-    "deployment": Deployment,
-    "snapshot_load": SnapshotLoad,
-    "session": Session,
-    "run": Run,
-    "sampling_route": SamplingRoute,
-    "curve": Curve,
-    "managed": Managed,
-}
-"""What a world holds, by the name of its kind."""
 _BOOT: Key = ("meta", "boot")
 _PLATFORM: Key = ("meta", "platform")
 E = TypeVar("E", bound=Any)

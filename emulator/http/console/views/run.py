@@ -136,7 +136,7 @@ def run_rows(platform: Platform, name: str, asked: str = "") -> Slice[RowLine]:
     rows = platform.checkpoints.rows(owner.name)
     number, count, part = pages(len(rows), asked)
     shown = list(reversed(rows[max(0, len(rows) - part.stop) : len(rows) - part.start]))
-    loaded = platform.hotload.loaded_by(owner.account)
+    loaded = platform.ledger.loaded_by(owner.account)
     made: dict[str, list[str]] = {}
     for model in platform.world.models.of(owner.account):
         made.setdefault(model.source_checkpoint, []).append(model.name)
