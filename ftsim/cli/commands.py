@@ -29,6 +29,7 @@ COMMANDS = {
     "quirk": "control:app",
     "clock": "control:clock",
     "preempt": "jobs:preempt",
+    "end": "jobs:end",
     "contract": "contract:contract",
     "torture": "torture:torture",
     "bench": "bench:bench",

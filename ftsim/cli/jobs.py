@@ -1,10 +1,12 @@
-"""`ftsim jobs`, `ftsim job` and `ftsim preempt`."""
+"""`ftsim jobs`, `ftsim job`, `ftsim preempt` and `ftsim end`."""
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from ftsim.cli.console import ApiKey, AsJson, JobArgument, StateDir, Url, print_wide
+import typer
+
+from ftsim.cli.console import ApiKey, AsJson, JobArgument, StateDir, Url, fail, print_wide
 
 if TYPE_CHECKING:
     from ftsim.inspect.listing import ListedRow
@@ -102,11 +104,39 @@ def preempt(
     print(json.dumps(told, indent=1) if as_json else f"{told['name']}: {told['state']}")
 
 
+def end(
+    sessions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SESSION]...", help="Ids or beginnings; all by default."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    state_dir: StateDir = None,
+) -> None:
+    """End training sessions of programs that are gone: their places on the pool are free again.
+
+    Their live models are lost, and their rows are listed no more; any session still loads their saves by path."""
+    from ftsim.cli.service import connect
+    from ftsim.inspect.owners import find, owners
+
+    with connect(url, api_key, state_dir) as service:
+        names = [one.name for one in owners(service) if one.name.split("/")[2] == "trainingSessions"]
+        chosen = [find(service, text) for text in sessions] if sessions else names
+        for name in chosen:
+            if name not in names:
+                fail(f"there is no training session {name!r}; `ftsim jobs` lists them")
+        for name in chosen:
+            service.send("DELETE", f"/v1/{name}")
+    print(json.dumps({"ended": chosen}, indent=1) if as_json else "\n".join(chosen) or "there is no session")
+
+
 def described_with_rows(service: "Service", owner: "Owner") -> "tuple[dict[str, Any], list[ListedRow]]":
     """A job as plain data, and its rows."""
     from ftsim.inspect.owners import latest_step
 
-    rows, now = service.rows(owner.name)
+    # Of a session that has ended the service lists nothing any more; any session still loads its saves by path.
+    rows, now = ([], None) if owner.state == "TRAINING_SESSION_STATE_EXPIRED" else service.rows(owner.name)
     told = {
         "id": owner.id,
         "name": owner.name,

@@ -177,3 +177,14 @@ def test_without_a_terminal_nothing_is_wrapped_and_nothing_trails(
     )
     assert len(wide) == len(narrow) > 1
     assert all(line == line.rstrip() for line in wide + narrow)
+
+
+def test_sessions_are_ended_and_an_expired_one_is_shown(ftsim: Ftsim, on: list[str], emu: Emulator) -> None:
+    first, second = (emu.platform.sessions.create(emu.account) for _ in range(2))
+    emu.platform.sessions.expire(first, "(gone)")
+    states = {one["id"]: one["state"] for one in json.loads(ftsim("jobs", "--json", *on).stdout)["jobs"]}
+    assert states == {first.id: "EXPIRED", second.id: "READY"}
+    assert ftsim("end", second.id, *on).stdout == f"{second.name}\n"
+    assert "there is no training session" in ftsim("end", "ts-none", *on).output
+    assert json.loads(ftsim("end", "--json", *on).stdout) == {"ended": [first.name]}
+    assert ftsim("end", *on).stdout == "there is no session\n"
