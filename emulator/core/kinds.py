@@ -56,6 +56,7 @@ CAPABILITIES: Mapping[CheckpointKind, Capability] = {
     CheckpointKind.INFERENCE_LORA: Capability(resumable=False, promotable=True),
     CheckpointKind.INFERENCE_ARC_V2: Capability(resumable=False, promotable=False),
 }
+RESUMABLE = frozenset(kind for kind, capability in CAPABILITIES.items() if capability.resumable)
 PROMOTABLE = frozenset(kind for kind, capability in CAPABILITIES.items() if capability.promotable)
 
 

@@ -1,4 +1,4 @@
-"""What `ftsim models pull` fetches is opened at once by transformers and peft, as docs/cli.md shows it."""
+"""The folder that `ftsim models pull` fetches is opened at once by transformers and peft, as docs/cli.md shows it."""
 
 import re
 from pathlib import Path

@@ -115,7 +115,7 @@ def test_functions_that_settings_name_are_found_in_the_current_folder(
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     found: list[Any] = []
     monkeypatch.setattr(train, "run", lambda config, *_: (resolve(config.reward_fn, "reward_fn"), None))
-    monkeypatch.setattr(train, "report", lambda result, server: found.append(result))
+    monkeypatch.setattr(train, "report", lambda result, *_: found.append(result))
     train.train("rl", ["reward_fn=rewards_of_mine:price"], None, False, tmp_path / "state")
     assert [one.__name__ for one in found] == ["price"]
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from emulator.core.clock import SECOND, each_rfc3339, rfc3339
-from emulator.core.kinds import PROMOTABLE, resumable
+from emulator.core.kinds import PROMOTABLE, RESUMABLE
 from emulator.core.names import OwnerName
 from emulator.platform.queries.paging import Page
 from emulator.quirks import rows
@@ -77,7 +77,7 @@ def row(
         ]
         if collection == _POOLED:
             body["checkpointName"] = entity.id.replace(":", "-", 1)
-    if reference != "none" and collection == _TRAINED and resumable(entity.kind):
+    if reference != "none" and collection == _TRAINED and entity.kind in RESUMABLE:
         body["restoreReference"] = entity.id if reference == "name" else f"cross_job://{owner_id}/{entity.id}"
     return body
 

@@ -122,8 +122,7 @@ class Replicas:
 
         With `drop` tensors of an adapter that have no place are left out, in silence (FAILURES D20).
         """
-        gone = f'checkpoint "{load.identity}" not found in GCS'
-        folder = references.checked(self._world, self._blobs, load.blob, f"checkpoint {load.identity!r}", gone)
+        folder = self.checked(load.blob, load.identity)
         match load.how:
             case "base":
                 replica.load_base(folder, load.identity, transition)
@@ -139,6 +138,11 @@ class Replicas:
     def there(self, blob: str) -> bool:
         """Say whether the files of a snapshot are still there."""
         return self._blobs.exists(blob)
+
+    def checked(self, blob: str, identity: str) -> Path:
+        """The files of a snapshot, which are those that were saved; raises NotFound, Damaged."""
+        gone = f'checkpoint "{identity}" not found in GCS'
+        return references.checked(self._world, self._blobs, blob, f"checkpoint {identity!r}", gone)
 
     def folder(self, blob: str) -> Path:
         """The files of a snapshot."""

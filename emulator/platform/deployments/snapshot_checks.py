@@ -43,10 +43,13 @@ class SnapshotChecks:
     def fault(
         self, deployment: Deployment, row: Checkpoint, previous: str | None, ignore: Collection[str]
     ) -> str | None:
-        """Say why a snapshot is not served, None when it may be; `previous` is what a delta builds on."""
+        """Say why a snapshot is not served, None when it may be; `previous` is what a delta builds on.
+
+        Raises Damaged where its files are not what was saved.
+        """
         if row.kind is CheckpointKind.INFERENCE_LORA or not self._replicas.there(row.blob):
             return None
-        folder = self._replicas.folder(row.blob)
+        folder = self._replicas.checked(row.blob, row.id)
         before = None if previous is None else buckets.find(self._world, deployment, previous)
         parent = self._replicas.folder(before.blob) if before and self._replicas.there(before.blob) else None
         base = self._replicas.base_folder(deployment.base_model)

@@ -77,8 +77,9 @@ class Owners:
 
     def get(self, name: OwnerName) -> Owner:
         """The owner of this name, whose rows may be listed; raises NotFound when there is none, or none any more."""
-        imported = self._world.managed.get(str(name))
-        owner: Owner = imported if imported is not None else self._service(name).lister(name.account, name.id)
+        if name.collection not in self._services and (imported := self._world.managed.get(str(name))) is not None:
+            return imported
+        owner: Owner = self._service(name).lister(name.account, name.id)
         return owner
 
     def source(self, asking: CheckpointScope, reference: Reference) -> CheckpointScope:

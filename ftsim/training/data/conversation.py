@@ -18,11 +18,24 @@ THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 """Names of an assistant's thought; templates know the first."""
 RESERVED = frozenset(
     {
-        "conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt",
-        "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
-        "return_assistant_tokens_mask", "tokenizer_kwargs", "processor_kwargs",
+        "conversation",
+        "messages",
+        "tools",
+        "documents",
+        "chat_template",
+        "add_generation_prompt",
+        "continue_final_message",
+        "tokenize",
+        "padding",
+        "truncation",
+        "max_length",
+        "return_tensors",
+        "return_dict",
+        "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+        "processor_kwargs",
     }
-)  # fmt: skip
+)
 """The arguments of rendering itself, which no template_kwargs may change."""
 _THINK, _THOUGHT = "<think>", "</think>"
 HARMLESS = frozenset({"id", "refusal", "annotations", "audio", "index", "created_at", "timestamp", "metadata"})
