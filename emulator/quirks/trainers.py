@@ -58,7 +58,7 @@ SESSIONS_ROWS_OUTLIVE = Quirk(
     JOB,
     False,
     "Rows of a session that was deleted or has expired are still listed and promoted, for 30 days.",
-    failures=("F19",),
+    failures=("F19", "G2"),
 )
 UNLOAD_CLEARS_REQUEST_STATE = Quirk(
     "unload.clears_request_state",
