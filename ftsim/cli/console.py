@@ -50,6 +50,14 @@ Profile = Annotated[
     str | None,
     typer.Option(help="production-like, april-2026, chaos, or a YAML file: many quirks.", show_default=False),
 ]
+Platform = Annotated[
+    str | None,
+    typer.Option(
+        help="The service as it was on a date: 2026-04, 2026-08, 2026-11; without it as the state folder has it, "
+        "else the newest.",
+        show_default=False,
+    ),
+]
 ModelFolders = Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: a Hugging Face folder behind a model name.")]
 CatalogueFiles = Annotated[
     list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")

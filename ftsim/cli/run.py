@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ftsim.cli.console import CatalogueFiles, ModelFolders, Profile, QuirkOptions, StateDir, fail
+from ftsim.cli.console import CatalogueFiles, ModelFolders, Platform, Profile, QuirkOptions, StateDir, fail
 from ftsim.cli.program import Program
 
 
@@ -21,10 +21,7 @@ def run(
     ] = None,
     quirk: QuirkOptions = None,
     profile: Profile = None,
-    platform: Annotated[
-        str | None,
-        typer.Option(help="The service as it was on a date: 2026-04, 2026-08 or 2026-11.", show_default=False),
-    ] = None,
+    platform: Platform = None,
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ftsim.cli.console import CatalogueFiles, ModelFolders, Profile, QuirkOptions, StateDir, fail
+from ftsim.cli.console import CatalogueFiles, ModelFolders, Platform, Profile, QuirkOptions, StateDir, fail
 
 
 def serve(
@@ -28,14 +28,7 @@ def serve(
     catalogue: CatalogueFiles = None,
     warm: Annotated[bool, typer.Option("--warm", help="Import torch at once, not with the first trainer.")] = False,
     quirk: QuirkOptions = None,
-    platform: Annotated[
-        str | None,
-        typer.Option(
-            help="The service as it was on a date: 2026-04, 2026-08, 2026-11; without it as the state folder has it, "
-            "else the newest.",
-            show_default=False,
-        ),
-    ] = None,
+    platform: Platform = None,
     profile: Profile = None,
     print_env: Annotated[
         Literal["sh", "fish", "docker", "github"],

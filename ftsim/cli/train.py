@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftsim.cli.console import StateDir, fail
+from ftsim.cli.console import CatalogueFiles, ModelFolders, Platform, StateDir, fail
 
 if TYPE_CHECKING:
     from emulator.state.server_record import ServerRecord
+    from ftsim.process.run import ServerOptions
 
 RECIPES = "ftsim.training.recipes"
 BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
@@ -54,18 +55,23 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell steps, saves, rows and the model's id; start and write nothing.")
     ] = False,
+    platform: Platform = None,
+    model: ModelFolders = None,
+    catalogue: CatalogueFiles = None,
 ) -> None:
     """Train with a recipe.
 
     Without settings it trains a LoRA adapter of qwen3-8b on data that ships with ftsim, in ./runs/RECIPE, and promotes
     it. The same command goes on with a run that was interrupted. The emulator of the state folder is started when it
-    does not run. `dataset` and `eval_dataset` take files or names of shipped data sets.
+    does not run; options that say how it is to be are refused when it does. `dataset` and `eval_dataset` take files or
+    names of shipped data sets.
     """
     from ftsim.cli import overrides
     from ftsim.compute.models import hub
     from ftsim.extras import require
     from ftsim.process.attendance import default_state_dir
     from ftsim.process.environment import in_environment
+    from ftsim.process.run import ServerOptions
 
     require("train", "recipes")
     if plot:
@@ -93,7 +99,9 @@ def train(
         if not configured.serverless:
             print(f"job {configured.trainer_job_id or job_id_for(recipe, configured.log_path)}", flush=True)
         try:
-            result, server = run(configured, main, root)
+            files = tuple(file.resolve() for file in catalogue or ())
+            options = ServerOptions(platform=platform, models=tuple(model or ()), catalogues=files)
+            result, server = run(configured, main, root, options)
         except KeyboardInterrupt:
             fail(f"interrupted; to go on: {' '.join(map(shlex.quote, ['ftsim', *sys.argv[1:]]))}", 130)
     report(result, server, configured)
@@ -177,8 +185,11 @@ def foretell(recipe: str, config: Any, root: Path) -> None:
         fail(str(error))
 
 
-def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple[dict[str, Any], "ServerRecord"]:
+def run(
+    config: Any, main: Callable[[Any], dict[str, Any]], root: Path, options: "ServerOptions | None" = None
+) -> tuple[dict[str, Any], "ServerRecord"]:
     """Run the recipe against the emulator of a state folder, with what `ftsim run` gives a program."""
+    from ftsim.process import ending
     from ftsim.process.attendance import Attendance
     from ftsim.process.environment import OVERRIDING_VARIABLES, in_environment, program_environment
     from ftsim.process.run import RunError, join_server
@@ -187,9 +198,10 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
 
     try:
         # The registration lives as long as this process does.
-        server, _ = join_server(Attendance(root))
+        server, _ = join_server(Attendance(root), options=options)
     except (RunError, OSError) as error:
         fail(str(error))
+    since, message = ending.mark(server.url, server.api_key), ""
     try:
         with in_environment(program_environment(os.environ, server, {}), OVERRIDING_VARIABLES):
             return main(config), server
@@ -197,7 +209,12 @@ def run(config: Any, main: Callable[[Any], dict[str, Any]], root: Path) -> tuple
         ours = isinstance(error, ValueError | TrainerError | CheckpointError)
         if not (ours and type(error).__module__.startswith("ftsim.")) and not is_refusal(error):
             raise
-        fail(" ".join(str(error).split()))
+        message = " ".join(str(error).split())
+        fail(message)
+    finally:
+        said = ending.line(server.url, server.api_key, since)
+        if said and said.partition(": ")[2] not in message:
+            print(f"ftsim: {said}", file=sys.stderr)
 
 
 def report(result: dict[str, Any], server: "ServerRecord", config: Any) -> None:

@@ -22,6 +22,7 @@ import httpx
 
 from emulator.state.server_record import ServerRecord
 from ftsim.compute.models import hub
+from ftsim.process import ending
 from ftsim.process.attendance import Attendance, Client
 from ftsim.process.environment import PACKAGE_ROOT, joined, program_environment
 
@@ -112,6 +113,7 @@ def exec_program(
     prepared = prepare(argv, state_dir=state_dir, env=env, server_command=server_command, options=options)
     if link := console_link(prepared.server):
         print(f"ftsim: watch it at {link}", file=sys.stderr)
+    ending.watch(prepared.server.url, prepared.server.api_key, prepared.client.descriptor)
     os.set_inheritable(prepared.client.descriptor, True)
     sys.stdout.flush()
     sys.stderr.flush()

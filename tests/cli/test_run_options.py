@@ -84,3 +84,35 @@ def test_what_is_wrong_is_one_line_that_names_the_nearest(words: list[str], said
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
     assert done.stderr.startswith("ftsim: ")
     assert said in done.stderr
+
+
+ASKING = """
+import os, subprocess, sys, urllib.error, urllib.request
+for _ in range(int(sys.argv[1])):
+    asked = urllib.request.Request(
+        os.environ["FIREWORKS_BASE_URL"] + "/inference/v1/completions",
+        data=b'{"model": "accounts/fireworks/models/no-such-model", "prompt": [1, 2]}',
+        headers={"Authorization": "Bearer " + os.environ["FIREWORKS_API_KEY"], "Content-Type": "application/json"})
+    try:
+        urllib.request.urlopen(asked)
+    except urllib.error.HTTPError:
+        pass
+own = subprocess.run(["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True).stdout
+print("ending.py" in own, "-m ftsim" in own, flush=True)  # the emulator is its child, the watcher is not
+os.kill(os.getpid(), int(sys.argv[2])) if sys.argv[2] != "0" else sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("count", "number", "status"), [(3, 0, 3), (3, 9, -9), (0, 0, 3)])
+def test_a_program_that_was_refused_says_why_at_the_end_and_ends_as_it_did(
+    tmp_path: Path, count: int, number: int, status: int
+) -> None:
+    file = tmp_path / "asking.py"
+    file.write_text(ASKING)
+    done = run("--memory", "--light", str(file), str(count), str(number))
+    assert (done.returncode, done.stdout) == (status, "False True\n")
+    said = [line for line in done.stderr.splitlines() if "watch it at" not in line]
+    assert len(said) == (1 if count else 0), done.stderr
+    for line in said:
+        assert line.startswith("ftsim: 3 of 3 completions were refused: ")
+        assert "no-such-model" in line

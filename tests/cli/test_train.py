@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from emulator.server import Emulator
+from emulator.state.server_record import ServerRecord
 from ftsim.cli import overrides, train
 from ftsim.compute import data
 from ftsim.inspect import curves
@@ -195,7 +196,8 @@ def _mistake(config: Any) -> Any:
 @pytest.fixture
 def joined(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """`train.run` finds an emulator that runs already."""
-    monkeypatch.setattr("ftsim.process.run.join_server", lambda attendance: (None, None))
+    server = ServerRecord(emu.url, os.getpid(), emu.api_key, emu.account)
+    monkeypatch.setattr("ftsim.process.run.join_server", lambda *_, **options: (server, None))
     monkeypatch.setattr("ftsim.process.environment.program_environment", lambda *given: emu.env())
 
 
@@ -219,6 +221,44 @@ def test_what_the_service_refuses_is_said_in_one_line(
     assert said.startswith("ftsim: ")
     assert said.count("\n") == 1
     assert message in said
+
+
+def _asks_in_vain(config: Any) -> Any:
+    for _ in range(3):
+        httpx.post(os.environ["FIREWORKS_BASE_URL"] + "/inference/v1/completions", json=ASKED, headers=_key())
+    raise RuntimeError("no rewards")
+
+
+ASKED = {"model": "accounts/fireworks/models/no-such-model", "prompt": [1, 2]}
+
+
+def _key() -> dict[str, str]:
+    return {"Authorization": f"Bearer {os.environ['FIREWORKS_API_KEY']}"}
+
+
+@pytest.mark.usefixtures("joined")
+def test_what_was_mostly_refused_is_said_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="no rewards"):
+        train.run(None, _asks_in_vain, tmp_path)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("ftsim: 3 of 3 completions were refused: ")
+    assert "no-such-model" in said
+
+
+def test_options_that_run_has_reach_the_emulator_of_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ftsim: Ftsim
+) -> None:
+    given: list[Any] = []
+
+    def interrupted(config: Any, main: Any, root: Path, options: Any) -> None:
+        given.append(options.words())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ftsim.cli.train.run", interrupted)
+    more = tmp_path / "more.toml"
+    words = ["--platform", "2026-04", "--model", "own=folder", "--catalogue", str(more)]
+    assert ftsim("train", "sft", f"log_path={tmp_path / 'run'}", *words).exit_code == 130
+    assert given == [["--platform", "2026-04", "--model", "own=folder", "--catalogue", str(more)]]
 
 
 @pytest.mark.usefixtures("joined")

@@ -1,0 +1,141 @@
+"""Says at a program's end, in one line, what the emulator refused it most.
+
+`ftsim run` becomes the program, so this file is also a small process of its own beside it: it waits for the program's
+end, reads the journal and writes to the program's stderr. It imports nothing but Python's own library, starts fast, and
+is nobody's child, so that a program which waits for all its children does not wait for it.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+_TIMEOUT_S = 5.0
+_POLL_S = 0.1
+_SHOWN = 10_000
+"""Newest exchanges that are read; the journal keeps no more."""
+_WORDS = {"completions": "completions", "chat_completions": "chat completions"}
+_LONGEST = 300
+"""Characters of a reason that stay."""
+
+
+def mark(url: str, key: str) -> int:
+    """The number of the newest exchange of an emulator's journal; -1 where there is none to be read."""
+    try:
+        return max((int(one["began"]) for one in _exchanges(url, key, 1)), default=0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
+
+
+def line(url: str, key: str, since: int) -> str:
+    """Tell what was refused most since the exchange numbered `since`; "" when all went well or nothing can be read."""
+    if since < 0:
+        return ""
+    try:
+        found = [one for one in _exchanges(url, key, _SHOWN) if int(one["began"]) > since]
+        return told(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def told(exchanges: list[dict[str, Any]]) -> str:
+    """The line about exchanges, as the journal's JSON has them; "" when none of their endpoints was mostly refused.
+
+    An endpoint counts when more than half of its requests were refused, the last of them too: a retry that went well
+    is no reason. That something does not exist (404 to GET or DELETE) or exists already (409) is an answer.
+    """
+    by_endpoint: dict[str, list[dict[str, Any]]] = {}
+    for one in exchanges:
+        if one["status"] and not str(one["path"]).startswith("/_ftsim"):
+            by_endpoint.setdefault(str(one["endpoint"]), []).append(one)
+    worst, most = "", 0
+    for endpoint, all_of_it in by_endpoint.items():
+        refused = [one for one in all_of_it if _refused(one)]
+        if len(refused) > most and 2 * len(refused) > len(all_of_it) and _refused(all_of_it[-1]):
+            most = len(refused)
+            reason = Counter(map(_reason, refused)).most_common(1)[0][0]
+            name = _WORDS.get(endpoint, f"requests of {endpoint}")
+            worst = f"{most} of {len(all_of_it)} {name} were refused: {reason}"
+    return worst
+
+
+def watch(url: str, key: str, descriptor: int) -> None:
+    """Start the process that says the line when the process which calls this has ended, whatever it becomes.
+
+    `descriptor` is the registration at the emulator: holding it keeps the journal there until it has been read.
+    """
+    since = mark(url, key)
+    if since < 0 or os.getpid() == 1:  # whose end is that of all processes
+        return
+    command = [sys.executable, "-I", "-S", str(Path(__file__)), str(os.getpid()), url, str(since)]
+    subprocess.run(
+        command,
+        env={"FIREWORKS_API_KEY": key},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=(descriptor,),
+        check=False,
+    )
+
+
+def _exchanges(url: str, key: str, limit: int) -> list[dict[str, Any]]:
+    request = urllib.request.Request(f"{url}/_ftsim/journal?limit={limit}", headers={"X-Api-Key": key})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=_TIMEOUT_S) as answer:
+        return list(json.load(answer)["exchanges"])
+
+
+def _refused(one: dict[str, Any]) -> bool:
+    missing = one["status"] == 404 and one["method"] in ("GET", "HEAD", "DELETE")
+    return int(one["status"]) >= 400 and one["status"] != 409 and not missing
+
+
+def _reason(one: dict[str, Any]) -> str:
+    """The message of an answer, on one line; its status where it has none."""
+    try:
+        body = json.loads(one["response"])
+        error = body.get("error", body) if isinstance(body, dict) else body
+        said = (error.get("message") or error.get("detail")) if isinstance(error, dict) else error
+    except ValueError:
+        said = one["response"]
+    text = " ".join(str(said or "").split()) or f"HTTP {one['status']}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _wait_for(pid: int, parent: int) -> None:
+    """Wait for the end of a process; `parent` is a pidfd of it, or -1 where the system has none."""
+    if parent >= 0:
+        select.select([parent], [], [])
+        return
+    while True:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            pass
+        time.sleep(_POLL_S)
+
+
+def _main(pid: int, url: str, since: int) -> None:
+    """Leave the program's children and its terminal's signals, wait for its end, and say the line."""
+    try:
+        parent = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        parent = -1
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    _wait_for(pid, parent)
+    if said := line(url, os.environ["FIREWORKS_API_KEY"], since):
+        print(f"ftsim: {said}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
