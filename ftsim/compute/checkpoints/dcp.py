@@ -9,7 +9,6 @@ Nothing read from a folder is unpickled freely: a checkpoint may come from anoth
 import json
 import logging
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
@@ -19,12 +18,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
 from emulator.backend import BackendError
+from ftsim.compute.checkpoints.pieces import read_into
 from ftsim.compute.quiet import quiet
 from ftsim.compute.trainer.live import LiveModel
 
@@ -73,13 +73,9 @@ def load(model: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: boo
     """
     description = _describe(folder)
     _check_identity(model, description)
-    reader = _Reader(folder, description["files"])
-    wanted = _wanted(model, reader, optimizer=optimizer)
-    try:
-        with quiet():
-            state_dict_loader.load(cast("dict[str, Any]", wanted), storage_reader=reader, no_dist=True)
-    except (Exception, CheckpointException) as error:  # the latter is no Exception; bad bytes surface as many types
-        raise BackendError(f"{folder.name} is a torn checkpoint: its shards cannot be read") from error
+    metadata = _read_metadata(folder, description["files"])
+    wanted = _wanted(model, metadata, optimizer=optimizer)
+    read_into(wanted, folder, metadata)
     with torch.no_grad():
         for name, value in model.trained.items():
             value.copy_(wanted[f"model.{name}"])
@@ -173,9 +169,8 @@ def _check_identity(model: LiveModel, description: Mapping[str, Any]) -> None:
         raise BackendError(f"the checkpoint has LoRA rank {theirs.get('rank')}, this model has {mine['rank']}")
 
 
-def _wanted(model: LiveModel, reader: "_Reader", *, optimizer: bool) -> dict[str, Tensor]:
+def _wanted(model: LiveModel, metadata: Metadata, *, optimizer: bool) -> dict[str, Tensor]:
     """Empty tensors to read into, on the device of the weights; raises when the checkpoint holds others."""
-    metadata = reader.read_metadata()
     stored = metadata.state_dict_metadata
     wanted = {f"model.{name}": torch.empty_like(value.detach()) for name, value in model.trained.items()}
     if optimizer:
@@ -192,7 +187,6 @@ def _wanted(model: LiveModel, reader: "_Reader", *, optimizer: bool) -> dict[str
         found = stored.get(name)
         if name not in wanted or not isinstance(found, TensorStorageMetadata) or found.size != wanted[name].shape:
             raise BackendError(f"the checkpoint does not fit this model: {name} is missing or has another shape")
-    reader.check_sums(metadata)
     return wanted
 
 
@@ -203,46 +197,19 @@ class _Writer(FileSystemWriter):
         return StorageMeta(save_id="")
 
 
-class _Reader(FileSystemReader):
-    """Reads `.metadata` as data: only the classes it is made of, only tensors, only the files that were named."""
-
-    def __init__(self, folder: Path, files: Mapping[str, int]) -> None:
-        super().__init__(folder)
-        self._folder, self._files = folder, files
-
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        try:
-            metadata = _Unpickler(BytesIO((self._folder / ".metadata").read_bytes())).load()
-        except Exception as error:  # a pickle can fail in any way
-            raise BackendError(f"{self._folder.name} has unreadable metadata: {error}") from None
-        shards = {info.relative_path for info in metadata.storage_data.values()}
-        for name, entry in metadata.state_dict_metadata.items():
-            if not isinstance(entry, TensorStorageMetadata):
-                raise BackendError(
-                    f"{self._folder.name} holds {name}, which no training checkpoint of this trainer has"
-                )
-        if not shards <= set(self._files):
-            raise BackendError(f"{self._folder.name} has metadata that no training checkpoint has")
-        return cast(Metadata, metadata)
-
-    def check_sums(self, metadata: Metadata) -> None:
-        """Compare every stored piece with the sum beside it, which torch writes and never reads; raises `BackendError`.
-
-        A piece is a zip archive with one CRC-32 per record.
-        """
-        for index, place in metadata.storage_data.items():
-            with (self._folder / place.relative_path).open("rb") as file:
-                file.seek(place.offset)
-                piece = file.read(place.length)
-            try:
-                whole = zipfile.ZipFile(BytesIO(piece)).testzip() is None
-            except Exception:  # a damaged archive can fail in any way
-                whole = False
-            if not whole:
-                raise BackendError(
-                    f"{self._folder.name} is a torn checkpoint: {place.relative_path} is damaged at {index.fqn}; "
-                    "load an older one"
-                )
+def _read_metadata(folder: Path, files: Mapping[str, int]) -> Metadata:
+    """Read `.metadata` as data: only the classes it is made of, only tensors, only the files that were named."""
+    try:
+        metadata = _Unpickler(BytesIO((folder / ".metadata").read_bytes())).load()
+    except Exception as error:  # a pickle can fail in any way
+        raise BackendError(f"{folder.name} has unreadable metadata: {error}") from None
+    shards = {info.relative_path for info in metadata.storage_data.values()}
+    for name, entry in metadata.state_dict_metadata.items():
+        if not isinstance(entry, TensorStorageMetadata):
+            raise BackendError(f"{folder.name} holds {name}, which no training checkpoint of this trainer has")
+    if not shards <= set(files):
+        raise BackendError(f"{folder.name} has metadata that no training checkpoint has")
+    return cast(Metadata, metadata)
 
 
 class _Unpickler(pickle.Unpickler):

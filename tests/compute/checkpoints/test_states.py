@@ -1,15 +1,20 @@
 """Training states that other programs wrote: read exactly, or refused by the name of what does not fit."""
 
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_saver
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
 from emulator.backend import BackendError
@@ -126,3 +131,54 @@ def test_a_flipped_bit_of_a_shard_is_refused_with_tensor_and_file(start: Start, 
     with pytest.raises(BackendError, match=r"__0_0.distcp.*(model|optimizer|random)"):
         resumed.load_state("m", tmp_path / "state", optimizer=True)
     assert same(before, weights(resumed))
+
+
+def test_a_state_whose_pieces_leave_a_hole_is_refused_and_changes_nothing(start: Start, tmp_path: Path) -> None:
+    source = run(start("dense", 4))
+    folder = written(tmp_path / "state", source, dcp._state(source._model("m")))
+    path = folder / ".metadata"
+    name = next(iter(source._model("m").trained))
+    resumed = start("dense", 4, seed=5)
+    before = weights(resumed)
+    for hole in ("piece", "chunk", "overlap"):
+        metadata = FileSystemReader(folder).read_metadata()
+        entry = metadata.state_dict_metadata[f"model.{name}"]
+        assert isinstance(entry, TensorStorageMetadata)
+        (chunk,) = entry.chunks
+        half = replace(chunk, sizes=torch.Size([chunk.sizes[0] // 2, *chunk.sizes[1:]]))
+        if hole == "piece":
+            del metadata.storage_data[MetadataIndex(f"model.{name}", chunk.offsets)]
+        else:
+            entry.chunks[:] = [half] if hole == "chunk" else [half, half]
+        whole = path.read_bytes()
+        path.write_bytes(pickle.dumps(metadata))
+        (folder / dcp.STATE_FILE).unlink()
+        described(folder, source)
+        with pytest.raises(BackendError, match=rf"(lacks a piece|not hold all) of model\.{name}"):
+            resumed.load_state("m", folder, optimizer=True)
+        path.write_bytes(whole)
+    assert same(before, weights(resumed))
+
+
+def test_every_flipped_bit_that_reaches_the_numbers_of_a_shard_is_refused(start: Start, tmp_path: Path) -> None:
+    source = run(start("dense", 4))
+    folder = tmp_path / "state"
+    folder.mkdir()
+    source.save_state("m", folder)
+    shard = folder / "__0_0.distcp"
+    whole = shard.read_bytes()
+    resumed = start("dense", 4, seed=5)
+    before, refused = weights(resumed), 0
+    for place in range(3, len(whole), len(whole) // 12):
+        content = bytearray(whole)
+        content[place] ^= 0x10
+        shard.write_bytes(content)
+        try:
+            resumed.load_state("m", folder, optimizer=True)
+        except BackendError:
+            refused += 1
+            assert same(before, weights(resumed))
+        else:  # a byte of padding
+            assert same(weights(source), weights(resumed))
+            before = weights(resumed)
+    assert refused
