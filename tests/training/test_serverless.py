@@ -65,8 +65,8 @@ def remains(emulator: Emulator, config: Any) -> dict[str, Any]:
 
 
 def open_sessions(emulator: Emulator) -> int:
-    """The number of the account's places are taken."""
-    return sum(session.state == "READY" for session in emulator.world.sessions)
+    """The number of the account's places that are taken."""
+    return sum(session.running for session in emulator.world.sessions)
 
 
 @pytest.fixture
@@ -96,7 +96,12 @@ def test_a_run_interrupted_anywhere_ends_like_one_that_was_not(
         interrupt(recipe.main, config, at, after=after, watched=SAMPLING_CALLS)
         recipe.main(config)
         assert remains(emulator, config) == expected, (at, after, calls.made[at])
-        assert not open_sessions(emulator), (at, after, calls.made[at])
+        # A session that was opened and not noted yet is nobody's: it keeps its place until it idles out.
+        unknown = after and calls.made[at] == "create_training_client"
+        assert open_sessions(emulator) == unknown, (at, after, calls.made[at])
+        for session in list(emulator.world.sessions):
+            if session.running:
+                emulator.platform.sessions.delete(session.account, session.id)
 
 
 @pytest.mark.slow
