@@ -207,7 +207,7 @@ def _read_metadata(folder: Path, files: Mapping[str, int]) -> Metadata:
     for name, entry in metadata.state_dict_metadata.items():
         if not isinstance(entry, TensorStorageMetadata):
             raise BackendError(f"{folder.name} holds {name}, which no training checkpoint of this trainer has")
-    if not shards <= set(files):
+    if not shards <= set(files) or any(Path(shard).name != shard for shard in shards):
         raise BackendError(f"{folder.name} has metadata that no training checkpoint has")
     return cast(Metadata, metadata)
 

@@ -29,7 +29,7 @@ class _Damaged(Exception):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the numbers of a piece lie in its bytes."""
+    """The way in which the numbers of a piece lie in its bytes."""
 
     dtype: torch.dtype
     shape: torch.Size
@@ -76,7 +76,7 @@ def _places(wanted: Mapping[str, Tensor], metadata: Metadata) -> dict[tuple[str,
 
 
 def _covered(shape: torch.Size, chunks: Sequence[ChunkStorageMetadata]) -> bool:
-    """Whether the chunks fill a tensor of this shape, none on another: what nobody fills would be chance numbers."""
+    """Say whether the chunks fill a tensor of this shape, none on another; what nobody fills would be chance."""
     filled = torch.zeros(shape, dtype=torch.bool)
     try:
         for chunk in chunks:

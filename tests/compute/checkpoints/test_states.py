@@ -160,6 +160,21 @@ def test_a_state_whose_pieces_leave_a_hole_is_refused_and_changes_nothing(start:
     assert same(before, weights(resumed))
 
 
+def test_a_state_that_names_a_file_outside_its_folder_is_refused(start: Start, tmp_path: Path) -> None:
+    source = run(start("dense", 4))
+    folder = written(tmp_path / "state", source, dcp._state(source._model("m")))
+    metadata = FileSystemReader(folder).read_metadata()
+    first = next(iter(metadata.storage_data))
+    place = metadata.storage_data[first]
+    metadata.storage_data[first] = replace(place, relative_path=f"../state/{place.relative_path}")
+    told = json.loads((folder / dcp.STATE_FILE).read_text())
+    told["files"][f"../state/{place.relative_path}"] = told["files"][place.relative_path]
+    (folder / dcp.STATE_FILE).write_text(json.dumps(told))
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(BackendError, match="metadata that no training checkpoint has"):
+        start("dense", 4, seed=5).load_state("m", folder, optimizer=True)
+
+
 def test_every_flipped_bit_that_reaches_the_numbers_of_a_shard_is_refused(start: Start, tmp_path: Path) -> None:
     source = run(start("dense", 4))
     folder = tmp_path / "state"
