@@ -169,8 +169,9 @@ def test_a_state_that_names_a_file_outside_its_folder_is_refused(start: Start, t
     metadata.storage_data[first] = replace(place, relative_path=f"../state/{place.relative_path}")
     told = json.loads((folder / dcp.STATE_FILE).read_text())
     told["files"][f"../state/{place.relative_path}"] = told["files"][place.relative_path]
-    (folder / dcp.STATE_FILE).write_text(json.dumps(told))
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    told["files"][".metadata"] = (folder / ".metadata").stat().st_size
+    (folder / dcp.STATE_FILE).write_text(json.dumps(told))
     with pytest.raises(BackendError, match="metadata that no training checkpoint has"):
         start("dense", 4, seed=5).load_state("m", folder, optimizer=True)
 
