@@ -10,7 +10,7 @@ import typer
 from emulator.core.clock import parse_rfc3339
 from ftsim.cli.console import ApiKey, AsJson, JobArgument, StateDir, Url, fail, print_wide
 from ftsim.inspect.listing import oldest_first
-from ftsim.inspect.tables import describe, human_age, table
+from ftsim.inspect.tables import columns, describe, human_age, table
 
 
 def checkpoints(
@@ -56,12 +56,9 @@ def show_ledger(deployment: str, told: Mapping[str, Any], *, as_json: bool) -> N
     if not told["snapshots"]:
         print(f"{deployment} has loaded nothing")
         return
-    from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("snapshot", "kind", "replica", "age", "delta of", "refused because"):
-        drawn.add_column(heading, no_wrap=True)
+    drawn = columns("snapshot", "kind", "replica", "age", "delta of", "refused because")
     for entry in told["snapshots"]:
         age = told["now"] - parse_rfc3339(entry["time"]) / 1_000_000
         kind = entry["kind"].removeprefix("CHECKPOINT_TYPE_")

@@ -99,12 +99,11 @@ def _tell(active: list[dict[str, Any]], as_json: bool) -> None:
     if not active:
         print("no quirk is on")
         return
-    from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("quirk", "value", "where", "left", "until"):
-        drawn.add_column(heading, no_wrap=True)
+    from ftsim.inspect.tables import columns
+
+    drawn = columns("quirk", "value", "where", "left", "until")
     for one in active:
         where = " ".join(f"{key}={value}" for key, value in one["where"].items())
         left = "-" if one["left"] is None else str(one["left"])

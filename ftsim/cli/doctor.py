@@ -121,13 +121,10 @@ def _plain(found: "Diagnosis") -> dict[str, Any]:
 
 
 def _print(found: "Diagnosis") -> None:
-    from rich.table import Table
-
     from ftsim.cli.console import print_wide
+    from ftsim.inspect.tables import columns
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("checkpoint", "kind", "resumable", "promotable", "session", "branch"):
-        table.add_column(heading, no_wrap=True)
+    table = columns("checkpoint", "kind", "resumable", "promotable", "session", "branch")
     for verdict in found.verdicts:
         branch = f"{verdict.branch}, cut off" if verdict.cut_off else str(verdict.branch)
         row = verdict.row

@@ -21,11 +21,10 @@ def jobs(as_json: AsJson = False, url: Url = None, api_key: ApiKey = None, state
 
     State, base model, LoRA rank, the step of the highest checkpoint, how many checkpoints there are and how many of
     them can be promoted, where its log is (or its display name), age."""
-    from rich.table import Table
 
     from ftsim.cli.service import connect
     from ftsim.inspect.owners import owners
-    from ftsim.inspect.tables import human_age
+    from ftsim.inspect.tables import columns, human_age
 
     with connect(url, api_key, state_dir) as service:
         described = [described_with_rows(service, owner)[0] for owner in owners(service)]
@@ -35,9 +34,7 @@ def jobs(as_json: AsJson = False, url: Url = None, api_key: ApiKey = None, state
     if not described:
         print("no jobs yet: `ftsim train sft` or `ftsim run SCRIPT.py` makes one")
         return
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("job", "state", "base", "rank", "step", "rows", "promotable", "log_path", "age"):
-        drawn.add_column(heading, no_wrap=True, justify="right" if heading in _NUMBERS else "left")
+    drawn = columns("job", "state", "base", "rank", "step", "rows", "promotable", "log_path", "age", numbers=_NUMBERS)
     for one in described:
         drawn.add_row(
             one["id"],

@@ -42,11 +42,9 @@ def list_models(
 
 
 def _show(models: list[dict[str, Any]]) -> None:
-    from rich.table import Table
+    from ftsim.inspect.tables import columns
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("model", "kind", "state", "trained from"):
-        drawn.add_column(heading, no_wrap=True)
+    drawn = columns("model", "kind", "state", "trained from")
     for model in models:
         adapter = model.get("peftDetails") or {}
         source = adapter.get("baseModel") or model.get("importedFrom") or ""

@@ -1,6 +1,6 @@
 """Checkpoint rows as plain data and as a table in a terminal; sizes and ages with their units."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ftsim.inspect.listing import ListedRow
@@ -23,16 +23,21 @@ def describe(row: ListedRow, now: float) -> dict[str, Any]:
     }
 
 
-def table(described: Sequence[dict[str, Any]]) -> Any:
-    """A rich table of rows as `describe` makes them."""
+def columns(*headings: str, numbers: Collection[str] = ()) -> Any:
+    """An empty rich table as every command prints one; columns named in `numbers` are set to the right."""
     from rich.table import Table
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("checkpoint", "kind", "resumable", "promotable"):
-        drawn.add_column(heading, no_wrap=True)
-    for heading in ("size", "step", "age"):
-        drawn.add_column(heading, justify="right", no_wrap=True)
-    drawn.add_column("delta of")
+    for heading in headings:
+        drawn.add_column(heading, no_wrap=True, justify="right" if heading in numbers else "left")
+    return drawn
+
+
+def table(described: Sequence[dict[str, Any]]) -> Any:
+    """A rich table of rows as `describe` makes them."""
+    numbers = ("size", "step", "age")
+    drawn = columns("checkpoint", "kind", "resumable", "promotable", *numbers, numbers=numbers)
+    drawn.add_column("delta of")  # may be long: it is wrapped
     for row in described:
         drawn.add_row(
             row["id"],
