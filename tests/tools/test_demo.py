@@ -1,5 +1,6 @@
 """The demo: its programs, its checker, and the whole of it where a test can wait."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -82,22 +83,62 @@ def test_a_program_that_ends_too_early_is_no_killed_program(tmp_path: Path) -> N
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-c", "print('over already')"], stdout=output)
+    process.wait()
     with pytest.raises(DemoError, match="over already"):
-        Program(process, log, tmp_path).kill_after("run", 1, "step-1")
+        Program(process, log, tmp_path).reached("run", 1, "step-1")
+
+
+def asleep(folder: Path) -> Program:
+    """A program that would never end, which has logged no step yet."""
+    folder.mkdir(exist_ok=True)
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=output)
+    return Program(process, log, folder)
 
 
 def test_a_program_is_killed_once_it_got_far_enough(tmp_path: Path) -> None:
     folder = tmp_path / "run"
+    program = asleep(tmp_path)
     folder.mkdir()
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=output)
+    assert not program.reached("run", 2, "step-1")
     (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert not program.reached("run", 2, "step-1")
     (folder / "dataloader.json").write_text('{"step-1": 8}')
-    program = Program(process, log, tmp_path)
-    assert program.kill_after("run", 2, "step-1") == 2
+    assert program.reached("run", 2, "step-1")
+    assert program.kill("run") == 2
     assert program.killed
     assert (last_step(folder), cursors(folder)) == (2, {"step-1": 8})
+
+
+def test_a_run_is_killed_in_its_middle_also_while_another_has_not_begun(tmp_path: Path) -> None:
+    """Each run is watched by itself: the second of `MODES` is far ahead of the first, which starts late."""
+    late, early = MODES
+    demo = run.DemoRun(tmp_path)
+    killed: list[str] = []
+
+    def far_enough(mode: programs.Mode, step: int) -> None:
+        folder = tmp_path / mode.log_path
+        folder.mkdir()
+        (folder / "dataloader.json").write_text('{"step-10": 80}')
+        (folder / "metrics.jsonl").write_text(f'{{"step": {step}}}\n')
+
+    def start_again(demo: run.DemoRun, stack: contextlib.ExitStack, script: str, log: str) -> Program:
+        killed.append(script)
+        if script == early.script:
+            far_enough(late, run.KILL_AT)
+        return running[late]
+
+    far_enough(early, run.KILL_AT)
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        running = {mode: asleep(tmp_path) for mode in MODES}
+        for program in running.values():
+            stack.callback(program.stop)
+        patch.setattr(run, "_start", start_again)
+        patch.setattr("ftsim.tools.demo.processes.PATIENCE_S", 10.0)
+        again = run.interrupt(demo, stack, running)
+    assert (killed, demo.failed) == ([early.script, late.script], [])
+    assert set(again) == set(MODES)
 
 
 def test_what_a_program_resumed_from_is_read_off_its_log(tmp_path: Path) -> None:

@@ -52,19 +52,15 @@ class Program:
             )
         return cls(process, path, folder)
 
-    def kill_after(self, log_path: str, step: int, saved: str) -> int:
-        """SIGKILL once `step` steps are logged and a checkpoint is on record; returns the last step logged."""
+    def reached(self, log_path: str, step: int, saved: str) -> bool:
+        """True once `step` steps are logged and the checkpoint is on record; raises `DemoError` after the run's end."""
+        if self.process.poll() is not None:
+            raise DemoError(f"{self.log.name} ended before it could be killed; its end:\n{self.tail()}")
+        return last_step(self.folder / log_path) >= step and saved in cursors(self.folder / log_path)
 
-        def far_enough() -> bool:
-            if self.process.poll() is not None:
-                raise DemoError(f"{self.log.name} ended before it could be killed; its end:\n{self.tail()}")
-            return last_step(self.folder / log_path) >= step and saved in cursors(self.folder / log_path)
-
-        try:
-            wait_for(far_enough, f"{self.log.name} to reach step {step}")
-        finally:
-            self.process.kill()
-            self.process.wait()
+    def kill(self, log_path: str) -> int:
+        """SIGKILL; returns the last step logged."""
+        self.stop()
         return last_step(self.folder / log_path)
 
     def finish(self) -> None:
@@ -126,7 +122,7 @@ def cursors(log_path: Path) -> dict[str, int]:
         return {}
 
 
-def wait_for(look: Callable[[], T], what: str) -> T:
+def wait_for(look: Callable[[], T | None], what: str) -> T:
     """Poll until `look` returns something true; raises `DemoError` after a while."""
     deadline = time.monotonic() + PATIENCE_S
     while not (found := look()):

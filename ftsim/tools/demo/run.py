@@ -25,7 +25,7 @@ from ftsim.inspect.tables import describe, table
 from ftsim.process.attendance import Attendance
 from ftsim.process.environment import in_environment
 from ftsim.process.run import RunError, join_server
-from ftsim.tools.demo.processes import DemoError, Program, cursors, environment, metrics
+from ftsim.tools.demo.processes import DemoError, Program, cursors, environment, metrics, wait_for
 from ftsim.tools.demo.programs import BASE_MODEL, MODES, REFERENCE, SAVE_INTERVAL, STEPS, Mode, write
 
 CHECKER = Path(__file__).with_name("checker.py")
@@ -82,7 +82,7 @@ def run(demo: DemoRun, url: str, key: str) -> None:
     with contextlib.ExitStack() as stack:
         first = {mode: _start(demo, stack, mode.script, f"{mode.name}-1.log") for mode in MODES}
         reference = _start(demo, stack, REFERENCE, "uninterrupted.log")
-        again = {mode: interrupt(demo, stack, mode, program) for mode, program in first.items()}
+        again = interrupt(demo, stack, first)
         checker = stack.enter_context(_checker())
         for mode, program in again.items():
             resumed(demo, mode, program)
@@ -110,11 +110,25 @@ def _start(demo: DemoRun, stack: contextlib.ExitStack, script: str, log: str) ->
     return program
 
 
-def interrupt(demo: DemoRun, stack: contextlib.ExitStack, mode: Mode, program: Program) -> Program:
-    """Kill a run in the middle and run the same script again."""
-    last = program.kill_after(mode.log_path, KILL_AT, f"step-{SAVE_INTERVAL}")
-    demo.check(program.killed and last < STEPS, f"{mode.title}: killed with SIGKILL after step {last} of {STEPS}")
-    return _start(demo, stack, mode.script, f"{mode.name}-2.log")
+def interrupt(demo: DemoRun, stack: contextlib.ExitStack, running: dict[Mode, Program]) -> dict[Mode, Program]:
+    """Kill each run in its middle and run the same script again.
+
+    All are watched at once: a run that had to wait for the other's turn could end before it is killed.
+    """
+    again: dict[Mode, Program] = {}
+
+    def middle() -> Mode | None:
+        left = (mode for mode in running if mode not in again)
+        return next((one for one in left if running[one].reached(one.log_path, KILL_AT, f"step-{SAVE_INTERVAL}")), None)
+
+    while len(again) < len(running):
+        mode = wait_for(middle, f"a run to reach step {KILL_AT}")
+        last = running[mode].kill(mode.log_path)
+        demo.check(
+            running[mode].killed and last < STEPS, f"{mode.title}: killed with SIGKILL after step {last} of {STEPS}"
+        )
+        again[mode] = _start(demo, stack, mode.script, f"{mode.name}-2.log")
+    return again
 
 
 def resumed(demo: DemoRun, mode: Mode, program: Program) -> None:
