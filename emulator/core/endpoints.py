@@ -42,6 +42,8 @@ class Endpoint:
 
 DEDICATED = "/training/v1/rlorTrainerJobs/{account}/{job}/api/v1/"
 POOLED = f"{SERVERLESS}api/v1/"
+NATIVE = "/tinker/api/v1/"
+"""Where programs of tinker's own client find all that it asks for, with sampling (TINKER_BASE_URL=.../tinker)."""
 _PARAMETER = re.compile(r"{(\w+)(?::path)?}")
 _SELECTORS = {"job": "job", "owner": "job", "session": "job", "deployment": "deployment", "checkpoint": "checkpoint"}
 """Path parameters by which a switch selects, and the selector's name: a session counts as a job."""
@@ -194,6 +196,39 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     """),
     *_verbs(DEDICATED, Callers.ACCOUNT, ""),
     *_verbs(POOLED, Callers.KEY, "serverless_"),
+    *_rows(NATIVE, Callers.KEY, """
+        GET    healthz                                              tinker_healthz            healthz
+        GET    get_server_capabilities                              tinker_capabilities       get_server_capabilities
+        POST   client/config                                        tinker_config             client/config
+        POST   client/dynamic_config                                tinker_dynamic_config     client/config
+        POST   auth/token                                           tinker_token              auth/token
+        POST   create_session                                       tinker_create_session     create_session
+        POST   session_heartbeat                                    tinker_heartbeat          session_heartbeat
+        POST   telemetry                                            tinker_telemetry          telemetry
+        POST   create_model                                         tinker_create_model       create_model
+        POST   get_info                                             tinker_get_info           get_info
+        POST   unload_model                                         tinker_unload_model       unload_model
+        POST   weights_info                                         tinker_weights_info       weights_info
+        POST   retrieve_future                                      tinker_retrieve_future    retrieve_future
+        POST   cancel_future                                        tinker_cancel_future      cancel_future
+        POST   forward                                              tinker_forward            forward
+        POST   forward_backward                                     tinker_forward_backward   forward_backward
+        POST   optim_step                                           tinker_optim_step         optim_step
+        POST   save_weights                                         tinker_save_weights       save_weights
+        POST   save_weights_for_sampler                             tinker_save_sampler       save_weights_for_sampler
+        POST   load_weights                                         tinker_load_weights       load_weights
+        POST   create_sampling_session                              tinker_sampling_session   create_sampling_session
+        POST   asample                                              tinker_asample            asample
+        GET    training_runs                                        tinker_runs               list_runs
+        GET    training_runs/{run}                                  tinker_run                get_run
+        GET    training_runs/{run}/checkpoints                      tinker_run_checkpoints    list_checkpoints
+        DELETE training_runs/{run}/checkpoints/{form}/{name}        tinker_delete_checkpoint  delete_checkpoint
+        PUT    training_runs/{run}/checkpoints/{form}/{name}/ttl    tinker_keep_checkpoint    keep_checkpoint
+        GET    checkpoints                                          tinker_checkpoints        list_checkpoints
+        GET    sessions                                             tinker_sessions           list_sessions
+        GET    sessions/{client}                                    tinker_session            get_session
+        GET    samplers/{sampler}                                   tinker_sampler            get_sampler
+    """),
     *_rows("", Callers.INFERENCE, """
         POST   /inference/v1/completions                                completions
         POST   /v1/completions                                          completions_bare           completions
@@ -279,7 +314,7 @@ def _parts(path: str) -> Iterator[str]:
         yield re.escape(path[at : found.start()])
         at = found.end()
         # An id before a verb may hold a colon (older planes put one between run and checkpoint), the last one may not.
-        one = "[^/]+" if path[at : at + 1] in (":", "/") else "[^/:]+"
+        one = "[^/]+" if path[at : at + 1] in (":", "/") or path.startswith(NATIVE) else "[^/:]+"
         yield f"(?P<{found[1]}>{one})" if found[1] in _SELECTORS else one
     yield re.escape(path[at:])
 
@@ -289,6 +324,6 @@ def _patterns() -> Mapping[str, tuple[tuple[re.Pattern[str], Endpoint], ...]]:
     """Patterns by method, without the gateway's verbs, which `endpoint` reads off the path."""
     found: dict[str, list[tuple[re.Pattern[str], Endpoint]]] = {}
     for one in ENDPOINTS:
-        if "/api/v1/" not in one.path:
+        if not one.path.startswith((DEDICATED, POOLED)):
             found.setdefault(one.method, []).append((pattern(one.path), one))
     return {method: tuple(rows) for method, rows in found.items()}

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from emulator.core import limits
 from emulator.core.errors import SERVERLESS, NotFound, PlatformError, UnknownField
-from emulator.http import admin, control, gateway, health, inference
+from emulator.http import admin, control, gateway, health, inference, tinker
 from emulator.http.console import gate
 from emulator.http.console.access import Access
 from emulator.http.entrance import Layers
@@ -22,6 +22,16 @@ from emulator.http.web import Reply, refusal, request_id
 from emulator.journal.journal import Journal
 from emulator.platform.platform import Platform
 from emulator.quirks import calls
+
+ROUTERS = (
+    *gateway.routers,
+    *control.routers,
+    *inference.routers,
+    *tinker.routers,
+    *health.routers,
+    *admin.routers,
+)
+"""All that is served but the console, in the order in which a path is looked for."""
 
 
 class Application(Starlette):
@@ -62,8 +72,7 @@ def create_app(
         Exception: _crashed,
     }
     access = Access(keys, platform.world.clock)
-    routers = (*gateway.routers, *control.routers, *inference.routers, *health.routers, *admin.routers)
-    routes = [*gate.routes(access), *(route for router in routers for route in router.routes)]
+    routes = [*gate.routes(access), *(route for router in ROUTERS for route in router.routes)]
     app = Application(
         routes=routes,
         middleware=[Middleware(Layers, journal=journal, guard=guard, faults=faults)],
@@ -74,7 +83,7 @@ def create_app(
     app.state.access = access
     app.state.light = False
     app.state.hosts = frozenset(host.lower() for host in hosts)
-    app.state.declared = [one for router in routers for one in router.declared]
+    app.state.declared = [one for router in ROUTERS for one in router.declared]
     return app
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic.alias_generators import to_camel
 
-from emulator.http import admin, control, gateway, health, inference
+from emulator.http.app import ROUTERS
 from emulator.http.bodies import Body, Refusal, SnakeBody
 from emulator.http.declare import ACTS, Declared
 
@@ -32,8 +32,7 @@ trainer gateway a failed future). Others are accepted and change nothing; hot-lo
 
 def declared() -> list[Declared]:
     """Everything that is served, in the order of the routes."""
-    routers = (*gateway.routers, *control.routers, *inference.routers, *health.routers, *admin.routers)
-    return [one for router in routers for one in router.declared]
+    return [one for router in ROUTERS for one in router.declared]
 
 
 def fields(one: Declared) -> Iterator[tuple[str, str, str]]:

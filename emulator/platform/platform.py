@@ -18,6 +18,7 @@ from emulator.platform.models.models import Models
 from emulator.platform.operations import Operations
 from emulator.platform.trainers.curves import Curves
 from emulator.platform.trainers.futures import Futures
+from emulator.platform.trainers.native import NativeRuns, Sampling
 from emulator.platform.trainers.owners import Owners
 from emulator.platform.trainers.trainers import Pool, Trainers
 from emulator.platform.trainers.training import Training
@@ -53,6 +54,8 @@ class Platform:
         self.curves = Curves(world)
         self.owners.on_stop(lambda owner: self.curves.stopped(owner.name))
         self.owners.on_purge(lambda owner: self.curves.forget(owner.name))
+        self.native_runs = NativeRuns(world, self.sessions, self.checkpoints)
+        self.sampling = Sampling()
         self.training = Training(world, blobs, self.checkpoints, self.owners, self.models, self.curves)
         self.replicas = Replicas(world, blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)
@@ -84,6 +87,7 @@ class Platform:
         self.futures.clear(why)
         self.trainers.stop_all(why)
         self.curves.clear()
+        self.sampling.sessions.clear()
         self.replicas.close_all()
 
     def close(self) -> None:

@@ -319,10 +319,17 @@ class Run:
     session: str
     created: int
     base_model: str
+    number: int = 0
+    """The number that its client gave to its model."""
 
     @cached_property
     def name(self) -> str:
         return f"accounts/{self.account}/trainingRuns/{self.id}"
+
+    @property
+    def model_id(self) -> str:
+        """The id of its model for those who name a model after its session, as tinker does."""
+        return f"{self.session_id}:train:{self.number}"
 
     @property
     def session_id(self) -> str:

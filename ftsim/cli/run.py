@@ -24,6 +24,9 @@ def run(
     platform: Platform = None,
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
+    tinker: Annotated[
+        bool, typer.Option("--tinker", help="The program speaks to tinker's own service, not to the pool.")
+    ] = False,
 ) -> None:
     """Run a program against the emulator.
 
@@ -50,7 +53,7 @@ def run(
         command_line(words)  # before a folder is made for it
         made = Path(tempfile.mkdtemp(prefix="ftsim-")) if memory else None
         root = made or state_dir or default_state_dir()
-        exec_program(words, state_dir=root.expanduser().resolve(), options=options)
+        exec_program(words, state_dir=root.expanduser().resolve(), options=options, tinker=tinker)
     except RunError as error:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)

@@ -108,9 +108,15 @@ def exec_program(
     env: Mapping[str, str] | None = None,
     server_command: Sequence[str] | None = None,
     options: ServerOptions | None = None,
+    tinker: bool = False,
 ) -> NoReturn:
-    """As `run_program`, but become the program: whoever kills this process kills the program itself."""
+    """As `run_program`, but become the program: whoever kills this process kills the program itself.
+
+    With `tinker` the program's TINKER_BASE_URL is the service of tinker's own client, not the pool.
+    """
     prepared = prepare(argv, state_dir=state_dir, env=env, server_command=server_command, options=options)
+    if tinker:
+        prepared.environment["TINKER_BASE_URL"] = f"{prepared.server.url}/tinker"
     if link := console_link(prepared.server):
         print(f"ftsim: watch it at {link}", file=sys.stderr)
     ending.watch(prepared.server.url, prepared.server.api_key, prepared.client.descriptor)

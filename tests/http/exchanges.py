@@ -19,6 +19,7 @@ from emulator.http.control.managed import router as declared
 from emulator.server import Emulator
 from tests.doubles import BASE, DictBackend
 from tests.http.gateway.conftest import plain
+from tests.http.tinker.story import told_by_tinker
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "wire"
 BIRTH = 1_793_000_000 * SECOND * 1000
@@ -92,6 +93,7 @@ def tell(http: httpx.Client) -> dict[str, dict[str, Any]]:
     _promote(story)
     _forget(story)
     _control(story)
+    told_by_tinker(story.call)
     _end(story)
     return story.told
 

@@ -16,9 +16,9 @@ HERE = Path(__file__).parent
 MODELS = "accounts/fireworks/models/"
 
 
-def run(state: Path, program: str, *args: str) -> dict[str, Any]:
-    """The last line of a program."""
-    command = [sys.executable, "-m", "ftsim", "run", "--state-dir", str(state), str(HERE / program), *args]
+def run(state: Path, program: str, *args: str, options: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The last line of a program; `options` are those of `ftsim run`."""
+    command = [sys.executable, "-m", "ftsim", "run", "--state-dir", str(state), *options, str(HERE / program), *args]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": str(PACKAGE_ROOT)}, capture_output=True, text=True, timeout=240
     )
@@ -80,6 +80,19 @@ def test_plain_tinker_trains_saves_and_goes_on(tmp_path: Path) -> None:
     assert told["losses"][-1] < told["losses"][0] * 0.3
     assert told["difference"] == 0
     assert told["path"].endswith("/end")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("tinker") is None, reason="the SDK brings its own types: tox -e tinker")
+def test_a_program_of_tinkers_own_finds_all_it_asks_for(tmp_path: Path) -> None:
+    told = run(tmp_path / "state", "native_tinker.py", "Qwen/Qwen3-4B", "12", options=("--tinker",))
+    assert told["losses"][-1] < told["losses"][0] * 0.1
+    assert told["difference"] == 0
+    assert told["scored"] < 1e-4
+    assert told["unscored"] is None
+    assert told["sampled"] == [told["expected"]] * 2
+    assert (told["listed"], told["left"]) == (["weights/half", "sampler_weights/half"], ["weights/half"])
+    assert told["runs"] == 2
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from emulator.backend import Backend, BaseModel
+from emulator.core.catalogue import repository
 from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from emulator.core.lifecycle import Lifecycle
 from emulator.core.names import split_resource
@@ -40,6 +41,28 @@ class Models:
             f"model {name[:200]!r} not found: check the name in its account's list of models; "
             f"{self._catalogue.why_unknown(name)}"
         )
+
+    def named(self, name: str) -> str:
+        """The full name of a base model, which its name on the hub may stand for; raises NotFound."""
+        if name.startswith("accounts/"):
+            return name
+        found = [one.name for one in self._catalogue.models.values() if name and name == one.tokenizer]
+        exact = [one for one in found if repository(one.rpartition("/")[2]) == name]
+        if not found:
+            raise NotFound(
+                f"no base model is {name[:120]!r}: give accounts/fireworks/models/<id>, or the name on the hub of a "
+                "model in the catalogue"
+            )
+        return (exact or found)[0]
+
+    def hub_name(self, name: str) -> str:
+        """The name on the hub that `named` gives back a base model for; its full name where there is none."""
+        known = self._catalogue.models.get(name)
+        return known.tokenizer if known and known.tokenizer and self.named(known.tokenizer) == name else name
+
+    def trainable(self) -> list[CatalogueModel]:
+        """The base models that LoRA can be trained on."""
+        return [one for one in self._catalogue.models.values() if one.kind in BASE_KINDS and one.supports_lora]
 
     def visible(self, account: str, name: str) -> Model:
         """Find a model as `get` does, if the account may build on it.

@@ -74,13 +74,17 @@ class ClientSessions:
 
 @dataclass
 class LiveModel:
-    """A model on a trainer. Its saves are listed on `scope`; `snapshots` names its sampler saves, oldest first."""
+    """A model on a trainer. Its saves are listed on `scope`; `snapshots` names its sampler saves, oldest first.
+
+    One that was made through tinker's own address is `native`: its saves have names, lifetimes and paths as there.
+    """
 
     spec: ModelSpec
     info: ModelInfo
     session_id: str
     scope: CheckpointScope
     snapshots: list[str] = field(default_factory=list)
+    native: bool = False
 
     @cached_property
     def id(self) -> str:

@@ -83,6 +83,7 @@ class Trainers:
         *,
         model_id: str = "",
         scope: CheckpointScope | None = None,
+        native: bool = False,
         admitted: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Promise:
         """Accept a create_model (WIRE 2.5). `admitted` surrounds the making of the model, on the trainer's thread."""
@@ -92,7 +93,7 @@ class Trainers:
 
         def work() -> Answer:
             with admitted():
-                return self._build(trainer, model_id, session_id, listed, request)
+                return self._build(trainer, model_id, session_id, listed, request, native=native)
 
         key = model_seq if type(model_seq) is int else None
         return trainer.submit_create(session_id, key, fingerprint, work, model_id)
@@ -135,12 +136,20 @@ class Trainers:
         return trainer
 
     def _build(
-        self, trainer: Trainer, model_id: str, session_id: str, scope: CheckpointScope, request: Mapping[str, Any]
+        self,
+        trainer: Trainer,
+        model_id: str,
+        session_id: str,
+        scope: CheckpointScope,
+        request: Mapping[str, Any],
+        *,
+        native: bool,
     ) -> Answer:
         trainer.sessions.get(session_id)
         spec = self.spec(model_id, trainer.owner, request)
         capabilities = trainer.backend.create_model(spec)
-        trainer.models[model_id] = LiveModel(spec, trainer.backend.info(model_id), session_id, scope)
+        info = trainer.backend.info(model_id)
+        trainer.models[model_id] = LiveModel(spec, info, session_id, scope, native=native)
         return {"model_id": model_id, "type": "create_model", **capabilities, **self._offered(trainer.owner)}
 
     def _offered(self, owner: Owner) -> Answer:
@@ -197,18 +206,26 @@ class Pool:
                 "another run from its last training checkpoint"
             )
 
-    def create_model(self, account: str, request: Mapping[str, Any], fingerprint: bytes) -> Promise:
-        """Accept a create_model: a run of its own, or a frozen reference named after its session; raises NotFound."""
+    def create_model(
+        self, account: str, request: Mapping[str, Any], fingerprint: bytes, *, native: bool = False
+    ) -> Promise:
+        """Accept a create_model: a run of its own, or a frozen reference named after its session; raises NotFound.
+
+        A `native` model is named after its session, too: a client of tinker's own knows the name before it is made.
+        """
         session = self._sessions.running(account, str(request.get("session_id", "")))
         number = request.get("model_seq_id") or 0
         run = "" if request.get("base_only") else f"run-{self._world.ids.hex(32)}"
         model_id = f"{run}:train:{number}" if run else f"{session.id}:base:{number}"
+        if native:
+            model_id = f"{session.id}:train:{number}"
         return self._trainers.create_model(
             self._of(session),
             request,
             fingerprint,
             model_id=model_id,
             scope=CheckpointScope(session.name, run),
+            native=native,
             admitted=lambda: self._admitted(session, run, model_id, request),
         )
 
@@ -224,7 +241,8 @@ class Pool:
                 raise
         yield
         if run:
-            self._sessions.start_run(session, run)
+            number = request.get("model_seq_id")
+            self._sessions.start_run(session, run, number if type(number) is int else 0)
 
     def _bind(self, session: Session, model_id: str, request: Mapping[str, Any]) -> None:
         """Bind the session to the base model of its first model, once nothing speaks against that model."""

@@ -33,6 +33,8 @@ ADAM = {
 NORMALIZATIONS = (None, "none", "num_loss_tokens", "num_sequences")
 _SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 SAMPLER_TYPES = ("base", "delta", "merged_base")
+NATIVE_SAMPLER = "-sampler"
+"""What the rows of a native model's sampler saves end with: there, a state and weights may have one name."""
 
 Request = Mapping[str, Any]
 
@@ -119,8 +121,8 @@ class Training:
     def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         name = _name(request, "save_weights", "path")
         _trainable(trainer, model, "save_weights")
-        ttl_s = self._ttl(trainer, request)
-        self._checkpoints.check_name(trainer.owner.subject, name, serverless=bool(model.scope.run))
+        ttl_s = self._ttl(trainer, model, request)
+        self._checkpoints.check_name(trainer.owner.subject, name, serverless=_pooled(model))
 
         def write(folder: Any) -> SavedState:
             state = trainer.backend.save_state(model.id, folder)
@@ -128,6 +130,8 @@ class Training:
             return state
 
         self._save(trainer, model, name, "save_weights", write, ttl_s)
+        if model.native:
+            return {"path": f"tinker://{model.id}/weights/{name}", "type": "save_weights"}
         job = trainer.owner.id
         styles = {"tinker_uri": f"tinker://{job}/weights/{name}", "gs_uri": f"gs://emulator/{job}/{name}"}
         style = self._world.quirks.value(saves.PATH_STYLE, trainer.owner.subject)
@@ -136,11 +140,11 @@ class Training:
     def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         asked = _name(request, "save_weights_for_sampler", "path")
         stem = _SESSION_SUFFIX.sub("", asked)  # the client adds its session's digits before it asks
-        self._checkpoints.check_name(trainer.owner.subject, stem, serverless=bool(model.scope.run), sampler=True)
-        name = self._suffixed(trainer, asked)
+        self._checkpoints.check_name(trainer.owner.subject, stem, serverless=_pooled(model), sampler=not model.native)
+        name = asked + NATIVE_SAMPLER if model.native else self._suffixed(trainer, asked)
         self._checkpoints.check_name(trainer.owner.subject, name)
         self._check_free_of_samplers(trainer, model.scope, name)
-        ttl_s = self._sampler_ttl(trainer, request)
+        ttl_s = self._sampler_ttl(trainer, model, request)
         how = self._sampler_type(trainer, model, request)
         precision = request.get("export_precision")
         if precision is not None and how != "merged_base":
@@ -155,6 +159,8 @@ class Training:
 
         self._save(trainer, model, name, how, write, ttl_s)
         model.snapshots.append(name)
+        if model.native:
+            return self._native_answer(model, asked, request.get("sampling_session_seq_id"))
         null = self._world.quirks.spend(saves.SAMPLER_RETURN_NULL_PATH, trainer.owner.subject)
         return {"path": None if null else model.scope.path(name), "type": "save_weights_for_sampler"}
 
@@ -220,6 +226,13 @@ class Training:
                 raise self._blobs.failure(error) from error
             raise
 
+    def _native_answer(self, model: LiveModel, name: str, number: object) -> Answer:
+        """Name a sampler save by its path, or one without a name by the sampling session that was asked for with it."""
+        if number is None:
+            return {"path": f"tinker://{model.id}/sampler_weights/{name}", "type": "save_weights_for_sampler"}
+        session = f"{model.session_id}:sample:{number}"
+        return {"path": None, "sampling_session_id": session, "type": "save_weights_for_sampler"}
+
     def _sampler_type(self, trainer: Trainer, model: LiveModel, request: Request) -> Any:
         how = request.get("checkpoint_type") or "base"
         if how not in SAMPLER_TYPES:
@@ -252,17 +265,17 @@ class Training:
         if self._world.quirks.value(saves.SAMPLER_ON_DUPLICATE, trainer.owner.subject) == "conflict":
             raise AlreadyExists(f"checkpoint {name!r} already exists (step {row.step}): choose another name")
 
-    def _sampler_ttl(self, trainer: Trainer, request: Request) -> float:
+    def _sampler_ttl(self, trainer: Trainer, model: LiveModel, request: Request) -> float:
         """Seconds until a sampler save expires, 0 where the service keeps it with its job (FAILURES B16)."""
-        kept = self._world.quirks.value(saves.TTL, trainer.owner.subject) == "reject"
-        return 0.0 if kept else self._ttl(trainer, request)
+        kept = not model.native and self._world.quirks.value(saves.TTL, trainer.owner.subject) == "reject"
+        return 0.0 if kept else self._ttl(trainer, model, request)
 
-    def _ttl(self, trainer: Trainer, request: Request) -> float:
+    def _ttl(self, trainer: Trainer, model: LiveModel, request: Request) -> float:
         """Seconds until the row to be saved expires, 0 never (FAILURES B5); raises InvalidArgument."""
         ttl = request.get("ttl_seconds")
         if ttl is None:
             return 0.0
-        rule = self._world.quirks.value(saves.TTL, trainer.owner.subject)
+        rule = "min_3600" if model.native else self._world.quirks.value(saves.TTL, trainer.owner.subject)
         if rule == "reject":
             raise InvalidArgument("save_weights: ttl_seconds is not supported; checkpoints are kept with their job")
         least = 3600 if rule == "min_3600" else 1
@@ -308,6 +321,11 @@ def _name(request: Request, verb: str, key: str) -> str:
     if not isinstance(name, str) or not name:
         raise InvalidArgument(f"{verb}: {key} is required: give the checkpoint a name")
     return name
+
+
+def _pooled(model: LiveModel) -> bool:
+    """Say whether the pool's rules for names hold: there the name of the run comes before that of a save."""
+    return bool(model.scope.run) and not model.native
 
 
 def _trainable(trainer: Trainer, model: LiveModel, verb: str) -> None:

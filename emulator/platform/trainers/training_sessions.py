@@ -5,6 +5,8 @@ deleted or has expired. Its rows are listed and promoted while it is there; by t
 long as those of a deleted job.
 """
 
+from collections.abc import Sequence
+
 from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted, error_info
 from emulator.core.lifecycle import Life
 from emulator.core.names import CheckpointScope, Reference, resource
@@ -131,16 +133,27 @@ class TrainingSessions:
         with self._world.change():
             self._enter(session, UNSPECIFIED)
 
-    def start_run(self, session: Session, run_id: str) -> Run:
+    def start_run(self, session: Session, run_id: str, number: int) -> Run:
         with self._world.change():
             now = self._world.clock.now()
-            return self._world.runs.put(Run(session.account, run_id, session.name, now, session.base_model))
+            return self._world.runs.put(Run(session.account, run_id, session.name, now, session.base_model, number))
 
     def run(self, account: str, run_id: str) -> Run:
         """The run of this id; raises NotFound."""
         run = self._world.runs.get(resource(account, "trainingRuns", run_id))
         if run is None:
             raise NotFound(f"training run {run_id[:80]!r} not found in account {account}")
+        return run
+
+    def runs(self, account: str) -> Sequence[Run]:
+        """The runs of an account, the newest first."""
+        return sorted(self._world.runs.of(account), key=lambda run: (run.created, run.id), reverse=True)
+
+    def run_of_model(self, account: str, model_id: str) -> Run:
+        """The newest run whose model has this name after its session; raises NotFound."""
+        run = next((run for run in self.runs(account) if run.model_id == model_id), None)
+        if run is None:
+            raise NotFound(f"training run {model_id[:80]!r} not found in account {account}")
         return run
 
     def check_rank(self, session: Session, rank: int) -> None:
