@@ -2,8 +2,10 @@
 
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -12,20 +14,100 @@ FURTHEST = 250_246_627_200 * SECOND
 """The year 9900: no stamp can be written after 9999, and some lie ahead of the present."""
 
 
-class Clock:
-    """Wall time plus an offset. `now()` is strictly increasing, so two rows never share a createTime (WIRE 5.4)."""
+@dataclass
+class _Stretch:
+    """Begins at the stamp `stamp`, where the timer of durations shows `ticks`; it then runs for `runs` microseconds."""
 
-    def __init__(self, wall_ns: Callable[[], int] = time.time_ns) -> None:
+    stamp: int
+    ticks: int
+    runs: int = 0
+
+    def at(self, stamp: int) -> int:
+        """Return the time that the timer shows at a later stamp."""
+        return self.ticks + min(max(0, stamp - self.stamp), self.runs)
+
+
+class Clock:
+    """Wall time plus an offset. `now()` is strictly increasing, so two rows never share a createTime (WIRE 5.4).
+
+    Stamps are `now()`. Durations are measured on `ticks()`, which is the same, unless the clock is `held`: then they
+    last as long as `advance` says, however long things really take. So nothing becomes late, visible or idle because a
+    machine is slow. Stamps go on with the wall all the same, since clients compare them with their own time
+    (FAILURES A4). And real time counts while somebody waits for a moment (`reached`): a client that polls until
+    something has happened sees it happen when it would have.
+    """
+
+    def __init__(self, wall_ns: Callable[[], int] = time.time_ns, *, held: bool = False) -> None:
         self._wall_ns = wall_ns
         self._offset = 0
         self._last = 0
         self._lock = threading.Lock()
+        self.held = held
+        self._stretches: list[_Stretch] = []
+        self._begin_stretches()
 
     def now(self) -> int:
         """Microseconds since the epoch; a wall clock that jumps back only slows this one down."""
         with self._lock:
-            self._last = max(self._last + 1, self._wall_ns() // 1000 + self._offset)
-            return self._last
+            return self._now()
+
+    def _now(self) -> int:
+        self._last = max(self._last + 1, self._wall_ns() // 1000 + self._offset)
+        return self._last
+
+    def _begin_stretches(self) -> None:
+        """Let the timer of a held clock stand where the stamps are; call it with the lock, or alone."""
+        if self.held:
+            now = self._now()
+            self._stretches = [_Stretch(now, now)]
+
+    def stamp_and_lag(self) -> tuple[int, int]:
+        """A stamp, and by how many microseconds durations lag behind stamps."""
+        with self._lock:
+            now = self._now()
+            return now, now - self._stretches[-1].at(now) if self.held else 0
+
+    def ticks(self) -> int:
+        """The moment by which durations are measured, in microseconds: to be compared with others of its kind alone."""
+        with self._lock:
+            now = self._now()
+            return self._stretches[-1].at(now) if self.held else now
+
+    def since(self, stamp: int) -> int:
+        """Microseconds that have passed for durations since a stamp."""
+        with self._lock:
+            now = self._now()
+            if not self.held:
+                return now - stamp
+            index = bisect_right(self._stretches, stamp, key=lambda one: one.stamp) - 1
+            begun = self._stretches[index].at(stamp) if index >= 0 else stamp
+            return self._stretches[-1].at(now) - begun
+
+    def reached(self, due: int) -> bool:
+        """Say whether `ticks()` is `due` by now, for somebody who waits for it: until then real time counts."""
+        with self._lock:
+            now = self._now()
+            if not self.held:
+                return now >= due
+            last = self._stretches[-1]
+            ticks = last.at(now)
+            if ticks < due:
+                if ticks - last.ticks < last.runs:
+                    last.runs = max(last.runs, due - last.ticks)
+                else:
+                    self._stretches.append(_Stretch(now, ticks, due - ticks))
+            return ticks >= due
+
+    def stand_at(self, ticks: int) -> None:
+        """Let the timer of a held clock show `ticks` from now on; it never goes back."""
+        with self._lock:
+            now = self._now()
+            self._stretches.append(_Stretch(now, max(ticks, self._stretches[-1].at(now))))
+
+    def has_lasted(self, stamp: int, seconds: float) -> bool:
+        """Say whether so many seconds have passed since a stamp, for somebody who waits for it."""
+        lasting = int(seconds * SECOND)
+        return self.reached(self.ticks() - self.since(stamp) + lasting)
 
     def advance(self, seconds: float) -> None:
         """Move the emulator's time forward; raises ValueError for a negative amount, or a leap beyond the year 9900."""
@@ -34,7 +116,13 @@ class Clock:
         with self._lock:
             if seconds * SECOND > FURTHEST - self._wall_ns() // 1000 - self._offset:
                 raise ValueError(f"the clock cannot show what is {seconds} seconds ahead: it ends in the year 9900")
-            self._offset += int(seconds * SECOND)
+            leap = int(seconds * SECOND)
+            before = self._stretches[-1].at(self._now()) if self.held else 0
+            self._offset += leap
+            if self.held:
+                last = self._stretches[-1]
+                left = max(0, last.runs - (before - last.ticks) - leap)
+                self._stretches.append(_Stretch(self._now(), before + leap, left))
 
     @contextmanager
     def standing(self) -> Iterator[None]:
@@ -52,17 +140,21 @@ class Clock:
         """Be at `moment` at least: a state from another machine, or from a future that a test had moved to."""
         if (behind := moment - self.now()) > 0:
             self.advance((behind + 1) / SECOND)
+            with self._lock:
+                self._begin_stretches()
 
     def start_after(self, moment: int) -> None:
         """Continue a saved world: time goes on from `moment` where the wall clock is not that far."""
         with self._lock:
             self._last = max(self._last, moment)
             self._offset = max(self._offset, moment - self._wall_ns() // 1000)
+            self._begin_stretches()
 
     def start_anew(self) -> None:
         """Show the present again, for a world that has been emptied: what was stamped before may lie ahead of it."""
         with self._lock:
             self._last = self._offset = 0
+            self._begin_stretches()
 
     elapsed = staticmethod(time.perf_counter)
     """Seconds of a timer that no test moves, for measured durations only."""

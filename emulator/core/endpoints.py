@@ -255,6 +255,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         POST   /quirks                                                  set_quirk
         DELETE /quirks                                                  clear_quirks
         POST   /jobs/{job}:preempt                                      preempt_job
+        POST   /programs/{program}:end                                  end_program
+        POST   /import                                                  import_rows
         GET    /deployments/{deployment}/snapshots                      list_snapshots
         GET    /journal                                                 read_journal
         GET    /snapshot                                                take_snapshot

@@ -1,4 +1,21 @@
-"""The API keys of an emulator."""
+"""The API keys of an emulator.
+
+A key may carry the mark of the program that was given it, `KEY~MARK`: it is the same key, and what the program has
+opened can be ended when it is gone.
+"""
+
+_SEPARATOR = "~"
+
+
+def marked(key: str, program: str) -> str:
+    """The key with the mark of a program."""
+    return f"{key}{_SEPARATOR}{program}"
+
+
+def parted(key: str) -> tuple[str, str]:
+    """A key and the mark of a program behind it, "" for none."""
+    bare, separator, program = key.rpartition(_SEPARATOR)
+    return (bare, program) if separator else (key, "")
 
 
 class Keys(dict[str, str]):

@@ -26,9 +26,9 @@ class Progression:
     def immediate(self) -> bool:
         return self.after_reads <= 0 and self.after_s <= 0
 
-    def to(self, value: str, now: int) -> "Pending | None":
+    def to(self, value: str, clock: Clock) -> "Pending | None":
         """The change to `value` that begins now; None when it is made at once."""
-        return None if self.immediate else Pending.start(value, self, now)
+        return None if self.immediate else Pending.start(value, self, clock)
 
 
 IMMEDIATE = Progression()
@@ -36,22 +36,22 @@ IMMEDIATE = Progression()
 
 @dataclass
 class Pending:
-    """A change on its way: the field takes `value` once `reads` looks were answered and the clock shows `due`."""
+    """A change on its way: the field takes `value` once `reads` looks were answered and `Clock.ticks` shows `due`."""
 
     value: str
     reads: int = 0
     due: int = 0
 
     @classmethod
-    def start(cls, value: str, progression: Progression, now: int) -> "Pending":
-        return cls(value, progression.after_reads, now + int(progression.after_s * SECOND))
+    def start(cls, value: str, progression: Progression, clock: Clock) -> "Pending":
+        return cls(value, progression.after_reads, clock.ticks() + int(progression.after_s * SECOND))
 
-    def passed(self, now: int, *, look: bool) -> bool:
+    def passed(self, clock: Clock, *, look: bool) -> bool:
         """Say whether the change has happened by now; with `look` this is one of the reads that it outlasts."""
         if self.reads > 0:
             self.reads -= look
             return False
-        return now >= self.due
+        return clock.reached(self.due)
 
 
 class Changing(Protocol):
@@ -92,7 +92,7 @@ class Lifecycle(Generic[C]):
     def settle(self, entity: C, *, look: bool = False) -> C:
         """The entity after what time has brought, and with `look` after this read of it."""
         pending = entity.pending
-        if pending is not None and pending.passed(self._clock.now(), look=look):
+        if pending is not None and pending.passed(self._clock, look=look):
             with self._change():
                 self._enter(entity, pending.value)
         return entity
@@ -138,7 +138,7 @@ class Life(Generic[R]):
 
     def settle(self, entity: R, *, look: bool = False) -> bool:
         """Apply what time (and, with `look`, this read) has brought; False when the entity is forgotten by now."""
-        if entity.deleted is not None and self._clock.now() > entity.deleted + RETENTION_S * SECOND:
+        if entity.deleted is not None and self._clock.since(entity.deleted) > RETENTION_S * SECOND:
             with self._change():
                 self._remove(entity)
             for listener in self._on_purge:
@@ -148,6 +148,6 @@ class Life(Generic[R]):
             self._changes.settle(entity, look=look)
         idle = self._idle_s(entity)
         quiet_since = max(entity.last_activity, self._started)
-        if idle and self._clock.now() > quiet_since + int(idle * SECOND) and entity.running:
+        if idle and self._clock.since(quiet_since) > int(idle * SECOND) and entity.running:
             self._stop_idle(entity)
         return True

@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, Response
 
 from emulator.core.clock import SECOND, rfc3339
 from emulator.core.errors import InvalidArgument, NotFound, PermissionDenied
+from emulator.http import imports
 from emulator.http.bodies import SnakeBody, body
 from emulator.http.declare import ACTS, Endpoints
 from emulator.http.web import Reply, caller, platform_of
@@ -33,7 +34,7 @@ class Owned(Protocol):
 
 E = TypeVar("E", bound=Owned)
 router = Endpoints()
-routers = (router,)
+routers = (imports.router, router)
 
 
 class Seed(SnakeBody):
@@ -222,6 +223,13 @@ async def preempt(request: Request) -> Response:
     """Take a job's machine away (FAILURES F1)."""
     found = platform_of(request).jobs.preempt(caller(request), request.path_params["job"])
     return Reply({"name": found.name, "state": found.state})
+
+
+@router.serve("end_program")
+async def end_program(request: Request) -> Response:
+    """End the training sessions that a program has opened with a key that carries its mark, since it is gone."""
+    ended = platform_of(request).sessions.end_program(caller(request), request.path_params["program"])
+    return Reply({"ended": [session.name for session in ended]})
 
 
 @router.serve("read_journal", query={"endpoint": ACTS, "limit": ACTS, "format": ACTS}, media=("application/x-ndjson",))

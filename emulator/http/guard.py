@@ -11,7 +11,7 @@ from starlette.types import Scope
 from emulator.core.catalogue import ACCOUNTS
 from emulator.core.endpoints import ENDPOINTS, Callers, pattern
 from emulator.core.errors import PermissionDenied, PlatformError, Unauthenticated
-from emulator.core.keys import Keys
+from emulator.core.keys import Keys, parted
 from emulator.core.names import Subject
 from emulator.http.budget import SMALL, Budget, Share
 from emulator.http.web import Reply, refusal
@@ -63,7 +63,7 @@ class Guard:
         if self._key(headers) is not None:
             return False
         sent = (headers.get(b"x-api-key", b""), headers.get(b"authorization", b"").removeprefix(b"Bearer ").strip())
-        return any(key.decode("latin-1").removeprefix("tml-") in self.retired for key in sent)
+        return any(parted(key.decode("latin-1").removeprefix("tml-"))[0] in self.retired for key in sent)
 
     def _admit(self, scope: Scope) -> Share | None:
         path, headers = scope["path"], dict(scope["headers"])
@@ -71,11 +71,11 @@ class Guard:
         signed = b"signature=" in scope["query_string"] and any(one.fullmatch(path) for one in _SIGNED)
         if path in OPEN or signed or _is_page(path, headers):
             return self._share(path, headers)
-        key = self._key(headers)
+        key, program = self._key(headers) or (None, "")
         account = None if key is None else self._keys[key]
         if account is None:
             raise Unauthenticated("unknown or missing API key: send it as X-Api-Key or as Authorization: Bearer")
-        scope["account"], scope["admin"] = account, key == next(iter(self._keys), None)
+        scope["account"], scope["admin"], scope["program"] = account, key == next(iter(self._keys), None), program
         narrow = not self.quirks.quiet and self.quirks.value(calls.INFERENCE_ONLY, Subject(account=account))
         if narrow and not _for_inference(path):  # FAILURES F18
             raise Unauthenticated("this API key is for inference only: use one that may train")
@@ -96,8 +96,11 @@ class Guard:
         bodiless = length is None and b"transfer-encoding" not in headers
         return None if bodiless or (length is not None and length <= SMALL) else self._budget.share()
 
-    def _key(self, headers: Mapping[bytes, bytes]) -> str | None:
-        """The known key that the request carries; trainers get X-API-Key only, old clients send both (WIRE 2.1, 7)."""
+    def _key(self, headers: Mapping[bytes, bytes]) -> tuple[str, str] | None:
+        """The known key that the request carries, and the mark of the program that was given it.
+
+        Trainers get X-API-Key only, old clients send both (WIRE 2.1, 7).
+        """
         key = self._known(headers.get(b"x-api-key", b"").decode("latin-1"))
         if key is None and b"authorization" in headers:
             scheme, _, token = headers[b"authorization"].decode("latin-1").partition(" ")
@@ -123,9 +126,17 @@ class Guard:
                     "start with --allow-host and their host if they should be"
                 )
 
-    def _known(self, key: str) -> str | None:
-        """A key as it is known, or with the `tml-` that tinker's client wants keys to begin with; None for no key."""
-        return next((one for one in (key, key.removeprefix("tml-")) if one in self._keys), None)
+    def _known(self, key: str) -> tuple[str, str] | None:
+        """A key as it is known, or with the `tml-` that tinker's client wants keys to begin with; None for no key.
+
+        With it the mark of a program, which may stand behind the key.
+        """
+        for one in (key, key.removeprefix("tml-")):
+            if one in self._keys:
+                return one, ""
+            if (marked := parted(one))[0] in self._keys:
+                return marked
+        return None
 
 
 def _is_page(path: str, headers: Mapping[bytes, bytes]) -> bool:

@@ -91,11 +91,13 @@ def as_json(entry: Exchange | Event, redactor: Redactor) -> dict[str, Any]:
     """One entry, fit to leave the process."""
     if isinstance(entry, Event):
         detail = orjson.loads(redactor.bytes(orjson.dumps(entry.detail)))
-        return {"kind": "event", "what": entry.what, "at": entry.at, "began": entry.began, "detail": detail}
+        plain = {"what": entry.what, "at": entry.at, "lag": entry.lag, "began": entry.began}
+        return {"kind": "event", **plain, "detail": detail}
     plain = {name: getattr(entry, name) for name in _PLAIN}
     return {
         "kind": "exchange",
         **plain,
+        "lag": entry.lag,
         "path": redactor.text(entry.path),
         "query": redactor.text(entry.query),
         "error": redactor.text(entry.error),
@@ -108,14 +110,15 @@ def as_json(entry: Exchange | Event, redactor: Redactor) -> dict[str, Any]:
 
 
 def _entry(body: dict[str, Any]) -> Exchange | Event:
+    lag = int(body.get("lag", 0))
     if body["kind"] == "event":
-        return Event(str(body["what"]), int(body["at"]), int(body["began"]), dict(body["detail"]))
+        return Event(str(body["what"]), int(body["at"]), int(body["began"]), dict(body["detail"]), lag)
     request, response = _bytes(body["request"]), _bytes(body["response"])
     plain = {name: type(getattr(_BLANK, name))(body[name]) for name in _PLAIN}
     changes = [Change(*map(str, change)) for change in body["changes"]]
     quirks = [Touch(str(name), value) for name, value in body["quirks"]]
     unread = str(body.get("unread", ""))
-    return Exchange(**plain, request=request, response=response, unread=unread, changes=changes, quirks=quirks)
+    return Exchange(**plain, lag=lag, request=request, response=response, unread=unread, changes=changes, quirks=quirks)
 
 
 _BLANK = Exchange("", "", "", 0)

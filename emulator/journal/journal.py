@@ -43,6 +43,8 @@ class Exchange:
     path: str
     query: str
     at: int
+    lag: int = 0
+    """Microseconds by which durations lagged behind stamps then: more than 0 where the clock was held."""
     status: int = 0
     seconds: float = 0.0
     request: bytes = b""
@@ -89,6 +91,7 @@ class Event:
     at: int
     began: int
     detail: dict[str, Any]
+    lag: int = 0
 
 
 Entry = TypeVar("Entry", Exchange, Exchange | Event)
@@ -153,7 +156,7 @@ class Journal:
             self.boot = 0 if self._world is None else self._world.ids.boot
 
     def open(self, method: str, path: str, query: str) -> Exchange:
-        exchange = Exchange(method, path, query, self._clock.now(), _started=self._clock.elapsed())
+        exchange = Exchange(method, path, query, *self._clock.stamp_and_lag(), _started=self._clock.elapsed())
         with self._lock:
             exchange.began = next(self._numbers)
             self._keep(exchange)
@@ -270,8 +273,9 @@ class Journal:
             cause.quirks.append(Touch(detail["name"], detail["value"]))
 
     def _by_hand(self, what: str, detail: dict[str, Any]) -> None:
+        at, lag = self._clock.stamp_and_lag()
         with self._lock:
-            self._keep(Event(what, self._clock.now(), next(self._numbers), detail))
+            self._keep(Event(what, at, next(self._numbers), detail, lag))
 
 
 def groups(entries: Iterable[Entry]) -> list[list[Entry]]:

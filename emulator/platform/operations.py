@@ -35,7 +35,7 @@ class Operations:
                     id=self._world.ids.hex(32),
                     created=now,
                     metadata=metadata,
-                    pending=wait.to(DONE, now),
+                    pending=wait.to(DONE, self._world.clock),
                     response=response if ends_with == "response" else None,
                     error=error if ends_with == "error" else None,
                 )

@@ -10,6 +10,7 @@ from emulator.platform.deployments.hotload import HotLoad
 from emulator.platform.deployments.ledger import Ledger
 from emulator.platform.deployments.replicas import Replicas
 from emulator.platform.deployments.samplers import Samplers
+from emulator.platform.imports import Imports
 from emulator.platform.jobs.jobs import Jobs
 from emulator.platform.managed import ManagedResources
 from emulator.platform.models.catalogue import Catalogue
@@ -50,6 +51,8 @@ class Platform:
         self.promotion = Promotion(world, blobs, self.checkpoints, self.models, self.operations, backend)
         self.futures = Futures(world)
         self.trainers = Trainers(world, backend, self.owners, self.models, self.futures)
+        self.trainers.unloaded = self.sessions.unloaded
+        self.imports = Imports(world, blobs, backend, self.models, self.jobs, self.checkpoints)
         self.pool = Pool(world, self.sessions, self.trainers, self.models)
         self.curves = Curves(world)
         self.owners.on_stop(lambda owner: self.curves.stopped(owner.name))

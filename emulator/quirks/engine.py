@@ -169,7 +169,7 @@ class Quirks:
         if "endpoint" in where:
             meant = endpoints.selectors(where["endpoint"])
             where |= {key: value for key, value in meant.items() if key in declared.by}
-        until = None if for_s is None else self._clock.now() + int(for_s * SECOND)
+        until = None if for_s is None else self._clock.ticks() + int(for_s * SECOND)
         setting = Setting(self, declared, declared.check(value), where, times, until, chance)
         with self._lock:
             self._settings.append(setting)
@@ -218,7 +218,7 @@ class Quirks:
 
     def now(self) -> int:
         """The moment by which budgets of seconds are counted."""
-        return self._clock.now()
+        return self._clock.ticks()
 
     def _hush(self) -> None:
         self.quiet = not self._settings and not self._beneath
@@ -226,7 +226,7 @@ class Quirks:
     def active(self) -> list[Setting]:
         if not self._settings:
             return []
-        now = self._clock.now()
+        now = self._clock.ticks()
         with self._lock:
             return [s for s in self._settings if s.left != 0 and (s.until is None or now < s.until)]
 
@@ -258,12 +258,14 @@ class Quirks:
         declared.check_subject(subject)
         if not self._settings:
             return self._beneath.get(declared, declared.default) if self._beneath else declared.default
-        now = self._clock.now()
+        now = self._clock.ticks()
         with self._lock:
             for setting in reversed(self._settings):
                 if setting.quirk is declared and setting.matches(subject, now) and self._strikes(setting):
                     if spend and setting.left is not None:
                         setting.left -= 1
+                    if setting.until is not None:
+                        self._clock.reached(setting.until)  # whoever it strikes waits for its end
                     self._tell("touched", declared.name, value=setting.value)
                     return setting.value
         return self._beneath.get(declared, declared.default)

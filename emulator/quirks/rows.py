@@ -6,9 +6,9 @@ TIME_PRECISION = Quirk(
     "rows.time_precision",
     ROW,
     "micros",
-    "Fractional digits of createTime; mixed alternates seconds and micros.",
+    "Fractional digits of createTime; mixed alternates seconds and micros, shortest leaves zeros out by threes.",
     failures=("A1", "A2", "A3", "A5"),
-    choices=("micros", "mixed", "seconds", "millis", "nanos"),
+    choices=("micros", "mixed", "seconds", "millis", "nanos", "shortest"),
 )
 VISIBLE_AFTER_LISTS = Quirk(
     "rows.visible_after_lists",

@@ -28,8 +28,15 @@ SESSIONS_QUOTA = Quirk(
     "sessions.quota",
     ACCOUNT,
     8,
-    "How many training sessions an account may have bound to a model; 0 is no limit.",
-    failures=("F19",),
+    "How many runs an account may have on the pool, in sessions that have not ended; 0 is no limit.",
+    failures=("F19", "G4"),
+)
+SESSIONS_UNLOAD_FREES_PLACE = Quirk(
+    "sessions.unload_frees_place",
+    ACCOUNT,
+    False,
+    "Unloading a run's model frees its place in the quota; else only the end of its session does (inferred).",
+    failures=("G4",),
 )
 SESSIONS_LEAK_ON_FAILED_CREATE = Quirk(
     "sessions.leak_on_failed_create",

@@ -175,7 +175,7 @@ class Pod:
     """
 
     identity: str
-    started: int
+    started: int  # on the timer of durations (`Clock.ticks`)
     current: str | None = None
     adapter: bool = False
     stage: str = "done"

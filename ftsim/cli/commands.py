@@ -25,6 +25,7 @@ COMMANDS = {
     "promote": "promote:promote",
     "models": "models:app",
     "journal": "journal:journal",
+    "record": "record:record",
     "state": "state:app",
     "quirk": "control:app",
     "clock": "control:clock",

@@ -20,11 +20,20 @@ def contract(
     allow_create: Annotated[
         bool, typer.Option("--allow-create", help="Also create a trainer job and a model. This may cost money.")
     ] = False,
+    allow_deployment: Annotated[
+        bool, typer.Option("--allow-deployment", help="With --allow-create, also serve what the job saves.")
+    ] = False,
+    allow_pool: Annotated[
+        bool, typer.Option("--allow-pool", help="Also train on the serverless pool, and fill it for some seconds.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before creating.")] = False,
     base_model: Annotated[
         str, typer.Option(help="Model to train with --allow-create.")
     ] = "accounts/fireworks/models/qwen3-8b",
     shape: Annotated[str | None, typer.Option(help="Training shape to train it on.", show_default=False)] = None,
+    deployment_shape: Annotated[
+        str | None, typer.Option(help="Deployment shape to serve it on.", show_default=False)
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write FILE.json and FILE.md.", show_default=False)
     ] = None,
@@ -32,19 +41,19 @@ def contract(
 ) -> None:
     """Compare a server with the wire contract.
 
-    Read-only unless --allow-create is given. Says field by field what is answered differently; the exit status is 0
-    when nothing is."""
+    Read-only unless one of the --allow options is given. Says field by field what is answered differently; the exit
+    status is 0 when nothing is."""
     import httpx
 
-    from ftsim.tools.contract import CHECKS, COST_WARNING, run
+    from ftsim.tools.contract import CHECKS, COST_WARNING, PoolStage, run
     from ftsim.tools.contract.creating import CreatedJob
     from ftsim.tools.contract.session import Session
 
     if listing:
         for check in CHECKS:
             verified = f"verified {check.verified}" if check.verified else "never verified"
-            what = f"{'creates' if check.creates else 'reads':8} {verified:20} WIRE {check.wire:10}"
-            print(f"{what} {check.name}: {check.about}".rstrip(": "))
+            what = f"{check.part:10} {verified:14} WIRE {check.wire:10}"
+            print(f"{what} {check.name}: {check.about} Costs {check.cost}.")
         return
     with contextlib.ExitStack() as stack:
         if base_url is None:
@@ -52,7 +61,7 @@ def contract(
 
             emulator = stack.enter_context(ftsim.Emulator())
             base_url, api_key = emulator.url, emulator.api_key
-        elif allow_create:
+        elif allow_create or allow_pool:
             print(COST_WARNING)
             if not yes and not typer.confirm("Go on?"):
                 fail("nothing was created")
@@ -62,7 +71,9 @@ def contract(
             session = Session(base_url, api_key)
             stack.callback(session.http.close)
             poll_s = 0.05 if base_url.startswith("http://127.") else 5.0
-            found = run(session, stage=CreatedJob(session, base_model, shape, poll_s) if allow_create else None)
+            stage = CreatedJob(session, base_model, shape, poll_s, deployment_shape=deployment_shape)
+            pool = PoolStage(session, base_model) if allow_pool else None
+            found = run(session, stage=stage if allow_create else None, deploy=allow_deployment, pool=pool)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             fail(f"{base_url} does not answer ({error}): give the address of a server that speaks the API")
     if report is not None:

@@ -21,12 +21,20 @@ SHOWN = 5
 def doctor(
     message: Annotated[
         str | None,
-        typer.Argument(help="An error message, a log or a traceback; - is stdin.", show_default=False),
+        typer.Argument(
+            help="An error message, a log or a traceback; - is stdin. With --machine, a program.", show_default=False
+        ),
     ] = None,
     job: Annotated[str | None, typer.Option(help="Job or session whose listing is judged.", show_default=False)] = None,
     listing: Annotated[
         Path | None, typer.Option("--from", help="A saved JSON listing instead of a service; - is stdin.")
     ] = None,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="Look at this machine, and at a program, which is read and not run.")
+    ] = False,
+    for_service: Annotated[
+        bool, typer.Option("--for-service", help="With --machine: what would be refused at the service.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -36,12 +44,52 @@ def doctor(
 
     With a MESSAGE: the entries of the failure catalogue that it is the symptom of. Without: a judgement of the whole
     listing of --job or --from, else of the newest job, row by row. Leaves with 0 when all is sound or the message is
-    known, with 1 when there is trouble or nothing is known of the message, with 2 when the listing cannot be read."""
+    known, with 1 when there is trouble or nothing is known of the message, with 2 when the listing cannot be read.
+
+    With --machine: versions, the generation of the vendor's client, variables, and the names in a program that are not
+    in the catalogue; --for-service adds names, lengths, settings and quotas that the service would refuse."""
+    if machine or for_service:
+        if job or listing:
+            fail("--machine looks at a machine, --job and --from at a listing: give one of them", 2)
+        raise SystemExit(_machine(message, for_service, as_json))
     if message is not None:
         if job or listing:
             fail("give a MESSAGE, or a listing by --job or --from, not both", 2)
         raise SystemExit(_message(sys.stdin.read() if message == "-" else message, as_json))
     raise SystemExit(_listing(job, listing, as_json, url, api_key, state_dir))
+
+
+def _machine(program: str | None, for_service: bool, as_json: bool) -> int:
+    from ftsim.inspect.machine import look
+    from ftsim.inspect.program import Reading, UnreadableProgram, read
+
+    found = look(for_service=for_service)
+    try:
+        reading = Reading() if program is None else read(Path(program), for_service=for_service)
+    except UnreadableProgram as error:
+        fail(str(error), 2)
+    troubles = (*found.troubles, *reading.troubles)
+    if as_json:
+        told = {
+            "versions": dict(found.versions),
+            "client": found.client,
+            "variables": dict(found.variables),
+            "names": reading.names,
+            "serverless": reading.pooled if program else None,
+            "troubles": [asdict(trouble) for trouble in troubles],
+        }
+        print(json.dumps(told, indent=1))
+    else:
+        print(f"versions   {', '.join(f'{name} {version}' for name, version in found.versions.items())}")
+        print(f"client     {found.client}")
+        print(f"variables  {', '.join(f'{name}={value}' for name, value in found.variables.items()) or 'none'}")
+        for name, listed in reading.names.items():
+            print(f"name       {name}: {'in the catalogue' if listed else 'not in the catalogue'}")
+        for trouble in troubles:
+            print(f"{trouble.entry or '-':<4} {trouble.where}: {trouble.sentence}")
+        if not troubles:
+            print("sound")
+    return 1 if troubles else 0
 
 
 def _message(text: str, as_json: bool) -> int:

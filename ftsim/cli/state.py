@@ -1,6 +1,8 @@
 """`ftsim state`."""
 
 import contextlib
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +23,7 @@ app = typer.Typer(
 upkeep.add_to(app)
 File = Annotated[Path, typer.Argument(help="The archive.")]
 SHOWN = 12
+BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
 
 
 @app.command("save")
@@ -38,6 +41,51 @@ def restore_state(file: File, url: Url = None, api_key: ApiKey = None, state_dir
     with _emulator(url, api_key, state_dir, new=True) as client, file.open("rb") as body:
         _check(client.put("/_ftsim/snapshot", content=body))
     print(f"restored: {_summary(archive)}")
+
+
+@app.command("import")
+def import_listing(
+    file: Annotated[Path, typer.Argument(help="A saved listing: rows as the SDK or the API gives them; - is stdin.")],
+    job: Annotated[str | None, typer.Option(help="The job or session that is meant, or its id.")] = None,
+    base_model: Annotated[str, typer.Option(help="The base model of its rows.")] = BASE_MODEL,
+    lora_rank: Annotated[int | None, typer.Option(help="Its LoRA rank; 8 where its rows are of LoRA training.")] = None,
+    without_blobs: Annotated[bool, typer.Option("--without-blobs", help="Rows without any files behind them.")] = False,
+    light: Annotated[bool, typer.Option("--light", help="Files of the light backend, without torch.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Bring in the rows of a job or session that was listed elsewhere, or data sets and managed jobs.
+
+    The job is there and runs, its rows have their names, kinds and times, and files of their kinds, which hold the base
+    model's weights: a client meets the incident that the listing is of. Data sets and managed jobs can be read."""
+    from ftsim.inspect.imported import imported
+
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+        found = imported(text, job=job, base_model=base_model, lora_rank=lora_rank, blobs=not without_blobs)
+    except (OSError, ValueError) as error:
+        fail(f"{file}: {error}", 2)
+    with _emulator(url, api_key, state_dir, new=True, light=light) as client:
+        names = _check(client.post("/_ftsim/import", json=found.body)).json()["names"]
+        for text in found.switches:
+            _turn_on(client, text)
+    rows = f", {len(found.body['rows'])} rows" if found.owner else ""
+    print(f"imported {', '.join(names)}{rows}")
+    for note in found.notes:
+        print(f"  {note}")
+    if found.switches:
+        words = " ".join(f"--quirk {shlex.quote(text)}" for text in found.switches)
+        print(f"  so that lists look as the saved one did: ftsim run {words} PROGRAM")
+
+
+def _turn_on(client: "httpx.Client", text: str) -> None:
+    """Turn a switch on for as long as the emulator runs."""
+    from emulator.quirks import profiles
+    from emulator.quirks.table import QUIRKS
+
+    spec = profiles.parse(text, {quirk.name: quirk for quirk in QUIRKS})
+    _check(client.post("/_ftsim/quirks", json={"name": spec.name, "value": spec.value, "where": dict(spec.where)}))
 
 
 @app.command("diff")
@@ -118,20 +166,24 @@ def _summary(archive: "Archive") -> str:
 
 @contextlib.contextmanager
 def _emulator(
-    url: str | None, api_key: str | None, state_dir: Path | None, *, new: bool = False
+    url: str | None, api_key: str | None, state_dir: Path | None, *, new: bool = False, light: bool = False
 ) -> Iterator["httpx.Client"]:
-    """A connection to an emulator's control API; `new` allows a state folder that nobody has used."""
+    """A connection to an emulator's control API; `new` allows a state folder that nobody has used.
+
+    `light` starts one without torch where none runs.
+    """
     import httpx
 
     from ftsim.cli.service import emulator_of
     from ftsim.process.attendance import Attendance, default_state_dir
-    from ftsim.process.run import RunError, join_server
+    from ftsim.process.run import RunError, ServerOptions, join_server
 
     with contextlib.ExitStack() as stack:
         if url is None and new:
             root = (state_dir or default_state_dir()).expanduser().resolve()
             try:
-                record, registered = join_server(Attendance(root))
+                options = ServerOptions(light=True) if light else None
+                record, registered = join_server(Attendance(root), options=options)
             except RunError as error:
                 fail(str(error))
             stack.callback(registered.leave)

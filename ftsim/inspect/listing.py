@@ -14,6 +14,7 @@ TRAINING_KINDS = frozenset({CheckpointKind.TRAINING, CheckpointKind.TRAINING_LOR
 LORA_KINDS = frozenset({CheckpointKind.TRAINING_LORA, CheckpointKind.INFERENCE_LORA})
 FULL_KINDS = frozenset({CheckpointKind.TRAINING, CheckpointKind.INFERENCE_ARC_V2})
 _KEYS = ("checkpoints", "rlorTrainerJobCheckpoints", "trainingSessionCheckpoints")
+_LIST = re.compile(r"/v1/accounts/[^/]+/[^/]+/[^/]+/checkpoints")
 _RUN = re.compile(r"(run-[0-9a-f]{32})[-:](.+)")
 _SUFFIX = re.compile(r"(.+)-([0-9a-f]{8})")
 _WEIGHT_SYNC = re.compile(r"weight-sync-[0-9a-f]{32}|sync-\d+")
@@ -111,11 +112,11 @@ class ListedRow:
 
 
 def parse(text: str) -> list[ListedRow]:
-    """Rows of a saved listing: a list, an answer of the API, several of them, or JSON lines; raises ValueError."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = [_json(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    """Rows of a saved listing: a list, an answer of the API, several of them, JSON lines, a journal with such answers.
+
+    Raises ValueError.
+    """
+    value = _value(text)
     rows = list(_rows(value))
     if not rows and value not in ([], {}) and not _is_page(value):
         raise ValueError("no checkpoint rows in it: expected a list of rows or an answer with a key `checkpoints`")
@@ -124,10 +125,7 @@ def parse(text: str) -> list[ListedRow]:
 
 def is_cut(text: str) -> bool:
     """Say whether the last page of a saved listing names a next one."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = [_json(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    value = _value(text)
     pages = [page for page in (value if isinstance(value, list) else [value]) if _is_page(page)]
     return bool(pages) and bool(page_rows(pages[-1])[1])
 
@@ -163,6 +161,38 @@ def newest_by_text(rows: Sequence[ListedRow]) -> ListedRow | None:
     """The row that a comparison of createTime as text takes for the newest one (FAILURES A2)."""
     stamped = [row for row in rows if row.created_text]
     return max(stamped, key=lambda row: row.created_text) if stamped else None
+
+
+def _value(text: str) -> Any:
+    """Return what a text holds: JSON, or a list of what its lines hold; of a journal the newest listings."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        lines = [_json(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    return _newest_listings(lines) if _is_journal(lines) else lines
+
+
+def _is_journal(lines: Sequence[Any]) -> bool:
+    return bool(lines) and isinstance(lines[0], dict) and lines[0].get("kind") == "journal"
+
+
+def _newest_listings(entries: Sequence[Any]) -> list[Any]:
+    """The pages of the last time that each list of checkpoints was read in a journal."""
+    pages: dict[str, list[Any]] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.get("status") != 200 or entry.get("method") != "GET":
+            continue
+        path, answer = str(entry.get("path")), entry.get("response")
+        if not _LIST.fullmatch(path) or not isinstance(answer, str):
+            continue
+        try:
+            page = json.loads(answer)
+        except ValueError:  # it was cut when it was recorded
+            continue
+        if "page_token=" not in str(entry.get("query")).replace("pageToken", "page_token"):
+            pages[path] = []
+        pages.setdefault(path, []).append(page)
+    return [page for listing in pages.values() for page in listing]
 
 
 def _rows(value: Any) -> Iterable[ListedRow]:

@@ -60,14 +60,16 @@ class Replay:
 
 
 class ReplayClock(Clock):
-    """Stands still until it is moved to the time of the next exchange."""
+    """Stands still until it is moved to the time of the next exchange; `held` where durations lagged behind stamps."""
 
-    def __init__(self, moment: int) -> None:
+    def __init__(self, moment: int, *, held: bool = False) -> None:
         self.moment = moment
-        super().__init__(lambda: self.moment * 1000)
+        super().__init__(lambda: self.moment * 1000, held=held)
 
-    def move_to(self, moment: int) -> None:
+    def move_to(self, moment: int, lag: int = 0) -> None:
         self.moment = max(self.moment, moment)
+        if self.held:
+            self.stand_at(self.moment - lag)
 
 
 def replay(saved: Saved, backend: Backend, *, prepare: Callable[[Emulator], None] | None = None) -> Replay:
@@ -82,7 +84,7 @@ def replay(saved: Saved, backend: Backend, *, prepare: Callable[[Emulator], None
             "(`ftsim state save`), or as replay(prepare=)"
         )
     moment = min((entry.at for entry in saved.entries), default=0)
-    clock = ReplayClock(moment)
+    clock = ReplayClock(moment, held=any(entry.lag for entry in saved.entries))
     account = str(saved.header.get("account") or "local")
     others = {entry.account for entry in saved.exchanges} - {account, ""}
     keys = {f"replay-{name}": name for name in sorted(others)}
@@ -110,7 +112,7 @@ class _Player:
         with self._client, ThreadPoolExecutor(64) as pool:
             for entry, over in _order(entries):
                 if isinstance(entry, Event):
-                    self._clock.move_to(entry.at)
+                    self._clock.move_to(entry.at, entry.lag)
                     self._apply(entry)
                 elif over:
                     self._compare(entry, waiting.pop(entry.began))
@@ -118,7 +120,7 @@ class _Player:
                     self._found.skipped.append(f"#{entry.began} {entry.endpoint}: {why}")
                     hanging.pop(entry.began)
                 else:
-                    self._clock.move_to(entry.at)
+                    self._clock.move_to(entry.at, entry.lag)
                     waiting[entry.began] = pool.submit(self._ask, entry)
                     if entry.endpoint not in HANGING:
                         waiting[entry.began].exception(PATIENCE_S)

@@ -1,7 +1,8 @@
-"""Says at a program's end, in one line, what the emulator refused it most.
+"""Sees to a program's end: says in one line what the emulator refused it most, and ends its training sessions.
 
 `ftsim run` becomes the program, so this file is also a small process of its own beside it: it waits for the program's
-end, reads the journal and writes to the program's stderr. It imports nothing but Python's own library, starts fast, and
+end, reads the journal, writes to the program's stderr, and has the sessions ended whose places on the pool nobody needs
+any more. It imports nothing but Python's own library, starts fast, and
 is nobody's child, so that a program which waits for all its children does not wait for it.
 """
 
@@ -13,6 +14,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +67,24 @@ def told(exchanges: list[dict[str, Any]]) -> str:
     return worst
 
 
-def watch(url: str, key: str, descriptor: int) -> None:
+def end_sessions(url: str, key: str, program: str) -> None:
+    """End the training sessions of a program that is gone; where that cannot be done, they expire by themselves."""
+    try:
+        _send(f"{url}/_ftsim/programs/{program}:end", key, b"{}")
+    except (OSError, HTTPException):
+        return
+
+
+def watch(url: str, key: str, descriptor: int, program: str) -> None:
     """Start the process that says the line when the process which calls this has ended, whatever it becomes.
 
-    `descriptor` is the registration at the emulator: holding it keeps the journal there until it has been read.
+    It also ends the sessions that were opened with the key that carries the mark `program`. `descriptor` is the
+    registration at the emulator: holding it keeps the journal there until it has been read.
     """
     since = mark(url, key)
     if since < 0 or os.getpid() == 1:  # whose end is that of all processes
         return
-    command = [sys.executable, "-I", "-S", str(Path(__file__)), str(os.getpid()), url, str(since)]
+    command = [sys.executable, "-I", "-S", str(Path(__file__)), str(os.getpid()), url, str(since), program]
     subprocess.run(
         command,
         env={"FIREWORKS_API_KEY": key},
@@ -85,10 +96,16 @@ def watch(url: str, key: str, descriptor: int) -> None:
 
 
 def _exchanges(url: str, key: str, limit: int) -> list[dict[str, Any]]:
-    request = urllib.request.Request(f"{url}/_ftsim/journal?limit={limit}", headers={"X-Api-Key": key})
+    return list(json.loads(_send(f"{url}/_ftsim/journal?limit={limit}", key))["exchanges"])
+
+
+def _send(url: str, key: str, body: bytes | None = None) -> bytes:
+    """Ask the emulator, with POST where there is a body; raises OSError."""
+    headers = {"X-Api-Key": key, "Content-Type": "application/json"}
+    request = urllib.request.Request(url, headers=headers, data=body)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=_TIMEOUT_S) as answer:
-        return list(json.load(answer)["exchanges"])
+        return bytes(answer.read())
 
 
 def _refused(one: dict[str, Any]) -> bool:
@@ -123,8 +140,8 @@ def _wait_for(pid: int, parent: int) -> None:
         time.sleep(_POLL_S)
 
 
-def _main(pid: int, url: str, since: int) -> None:
-    """Leave the program's children and its terminal's signals, wait for its end, and say the line."""
+def _main(pid: int, url: str, since: int, program: str) -> None:
+    """Leave the program's children and its terminal's signals, wait for its end, and do what is to be done then."""
     try:
         parent = os.pidfd_open(pid)
     except (AttributeError, OSError):
@@ -133,9 +150,11 @@ def _main(pid: int, url: str, since: int) -> None:
         os._exit(0)
     os.setsid()
     _wait_for(pid, parent)
-    if said := line(url, os.environ["FIREWORKS_API_KEY"], since):
+    key = os.environ["FIREWORKS_API_KEY"]
+    if said := line(url, key, since):
         print(f"ftsim: {said}", file=sys.stderr, flush=True)
+    end_sessions(url, key, program)
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    _main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import NoReturn
 
 import httpx
 
+from emulator.core.keys import marked
 from emulator.state.server_record import ServerRecord
 from ftsim.compute.models import hub
 from ftsim.process import ending
@@ -73,6 +74,11 @@ class Prepared:
     server: ServerRecord
     client: Client
 
+    @property
+    def program(self) -> str:
+        """The mark that the program's key carries: what it opened is known by it (`emulator.core.keys`)."""
+        return self.client.file.name
+
 
 def run_program(
     argv: Sequence[str],
@@ -98,6 +104,7 @@ def run_program(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        ending.end_sessions(prepared.server.url, prepared.server.api_key, prepared.program)
     return status if status >= 0 else 128 - status
 
 
@@ -119,7 +126,7 @@ def exec_program(
         prepared.environment["TINKER_BASE_URL"] = f"{prepared.server.url}/tinker"
     if link := console_link(prepared.server):
         print(f"ftsim: watch it at {link}", file=sys.stderr)
-    ending.watch(prepared.server.url, prepared.server.api_key, prepared.client.descriptor)
+    ending.watch(prepared.server.url, prepared.server.api_key, prepared.client.descriptor, prepared.program)
     os.set_inheritable(prepared.client.descriptor, True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -145,7 +152,8 @@ def prepare(
     except OSError as error:
         raise RunError(f"ftsim: the state folder {state_dir} cannot be used: {error.strerror}") from error
     server, client = join_server(attendance, server_command, options)
-    environment = program_environment({**os.environ, **(env or {})}, server, hub_variables)
+    its_own = replace(server, api_key=marked(server.api_key, client.file.name))
+    environment = program_environment({**os.environ, **(env or {})}, its_own, hub_variables)
     return Prepared(command, environment, server, client)
 
 

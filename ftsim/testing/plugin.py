@@ -15,6 +15,8 @@ With either of the last two the models' Hugging Face names are small tokenizers,
 `@pytest.mark.backend("light")` computes without a model and without torch: what the client sends and gets is tested,
 not what a model learns.
 `@pytest.mark.platform("2026-08")` is the service as it was then, its switches and its catalogue.
+The clock is held (`emulator.core.clock`): what takes time takes it when a test says `fireworks_emulator.clock.advance`,
+or while a client waits for it.
 `--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one.
 
 This module imports nothing but pytest; the emulator is imported by the first fixture, torch by the first trainer.
@@ -24,6 +26,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +36,7 @@ import pytest
 if TYPE_CHECKING:
     from emulator.journal.journal import Exchange
     from emulator.server import Emulator
+    from emulator.state.entities import Session
 
 SHOWN_EXCHANGES = 20
 _MARKER = (
@@ -49,6 +53,10 @@ _BACKEND_MARKER = (
 )
 _BACKENDS = {"torch": "_fireworks_server", "light": "_fireworks_light_server"}
 _EMULATOR = "fireworks_emulator"
+_LASTING = pytest.StashKey[list["Emulator"]]()
+"""The emulators that are not reset between tests."""
+_KEPT = pytest.StashKey[set[str]]()
+"""Training sessions that fixtures of several tests have opened."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,9 +82,10 @@ def _fireworks_server() -> "Iterator[Emulator]":
 
 @pytest.fixture(scope="session")
 def _fireworks_light_server() -> "Iterator[Emulator]":
+    from emulator.core.clock import Clock
     from ftsim import Emulator
 
-    with Emulator(backend="light") as server:
+    with Emulator(backend="light", clock=Clock(held=True)) as server:
         yield server
 
 
@@ -85,6 +94,7 @@ def fireworks_emulator(request: pytest.FixtureRequest) -> "Iterator[Emulator]":
     """An empty platform with the backend and the quirks that this test's markers ask for."""
     server: Emulator = request.getfixturevalue(_BACKENDS[_backend(request.node)])
     server.hand_over()
+    server.clock.start_anew()
     server.move_to(_platform(request.node))
     for mark in reversed(list(request.node.iter_markers("quirk"))):
         if len(mark.args) != 2:
@@ -121,27 +131,68 @@ def _platform(item: pytest.Item) -> str:
 
 def _started() -> "Emulator":
     """An emulator with real models; without their extra the test fails in one sentence."""
+    from emulator.core.clock import Clock
     from ftsim import Emulator
     from ftsim.extras import MissingExtraError
 
     try:
-        return Emulator()
+        return Emulator(clock=Clock(held=True))
     except MissingExtraError as error:
         pytest.fail(f'{error}, @pytest.mark.backend("light")', pytrace=False)
 
 
 @pytest.fixture(scope="session")
-def fireworks_session() -> "Iterator[Emulator]":
+def fireworks_session(pytestconfig: pytest.Config) -> "Iterator[Emulator]":
     """A platform that is never reset, for what many tests only read."""
-    with _started() as server:
+    with _lasting(pytestconfig) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def fireworks_module() -> "Iterator[Emulator]":
+def fireworks_module(pytestconfig: pytest.Config) -> "Iterator[Emulator]":
     """A platform for the tests of one module, which build on each other."""
-    with _started() as server:
+    with _lasting(pytestconfig) as server:
         yield server
+
+
+@contextmanager
+def _lasting(config: pytest.Config) -> "Iterator[Emulator]":
+    """An emulator of several tests, whose training sessions end with the test that opened them."""
+    with _started() as server:
+        lasting = config.stash.setdefault(_LASTING, [])
+        lasting.append(server)
+        try:
+            yield server
+        finally:
+            lasting.remove(server)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Any:
+    """Note the training sessions that a fixture of several tests opens: they are there until these are over."""
+    if fixturedef.scope == "function":
+        return (yield)
+    before = _sessions(request.config)
+    value = yield
+    request.config.stash.setdefault(_KEPT, set()).update(_sessions(request.config).keys() - before.keys())
+    return value
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Any:
+    """End the training sessions that a test has opened on an emulator of several tests: the pool has few places."""
+    result = yield
+    kept = item.config.stash.get(_KEPT, set())
+    for name, (server, session) in _sessions(item.config).items():
+        if name not in kept:
+            server.platform.sessions.leave(session)
+    return result
+
+
+def _sessions(config: pytest.Config) -> "dict[str, tuple[Emulator, Session]]":
+    """The training sessions that run on emulators of several tests, by name."""
+    servers = [server for server in config.stash.get(_LASTING, []) if server.running]
+    return {one.name: (server, one) for server in servers for one in server.world.sessions if one.running}
 
 
 @pytest.fixture(scope="session")

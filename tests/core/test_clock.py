@@ -31,6 +31,77 @@ def test_a_standing_clock_moves_when_it_is_told_to_and_is_right_again_afterwards
     assert clock.now() == before + 3600 * SECOND + SECOND // 5
 
 
+class Held:
+    """A held clock on a wall that tests move, in seconds."""
+
+    def __init__(self) -> None:
+        self.wall = 1_000.0
+        self.clock = Clock(lambda: int(self.wall * 1e9), held=True)
+
+    def later(self, seconds: float) -> Clock:
+        self.wall += seconds
+        return self.clock
+
+
+def test_durations_of_a_held_clock_last_as_long_as_a_test_says_and_stamps_go_on() -> None:
+    held = Held()
+    stamp, due = held.clock.now(), held.clock.ticks() + 5 * SECOND
+    assert held.later(3600).now() > stamp + 3599 * SECOND
+    assert held.clock.ticks() < due
+    assert held.clock.since(stamp) < SECOND
+    held.clock.advance(5)
+    assert held.clock.ticks() >= due
+    assert 4.9 * SECOND < held.clock.since(stamp) < 6 * SECOND
+    assert held.clock.since(held.clock.now()) == 0
+    assert held.clock.now() > stamp + 3604 * SECOND
+
+
+def test_real_time_counts_while_somebody_waits_and_no_longer() -> None:
+    held = Held()
+    due = held.clock.ticks() + 5 * SECOND
+    assert not held.later(100).reached(due)  # who looks for the first time has not waited yet
+    assert not held.later(4).reached(due)
+    assert held.later(1).reached(due)
+    assert held.later(100).ticks() == due  # and stands again
+    assert not held.clock.reached(due + SECOND)
+    held.clock.advance(0.5)
+    assert not held.later(0.4).reached(due + SECOND)
+    assert held.later(0.11).reached(due + SECOND)
+
+
+def test_one_waits_for_what_has_begun_at_a_stamp() -> None:
+    held = Held()
+    stamp = held.clock.now()
+    assert not held.later(50).has_lasted(stamp, 2)
+    assert not held.later(1).has_lasted(stamp, 2)
+    assert held.later(1.1).has_lasted(stamp, 2)
+
+
+def test_a_clock_that_is_not_held_measures_durations_on_its_stamps() -> None:
+    wall = [10**18]
+    clock = Clock(lambda: wall[0])
+    stamp = clock.now()
+    wall[0] += 2_000_000_000
+    assert clock.reached(stamp + SECOND)
+    assert clock.has_lasted(stamp, 1.9)
+    assert not clock.has_lasted(stamp, 2.1)
+    assert abs(clock.since(stamp) - 2 * SECOND) < 10
+    assert clock.stamp_and_lag()[1] == 0
+
+
+def test_a_held_clock_shows_what_it_is_moved_to() -> None:
+    held = Held()
+    stamp = held.clock.now()
+    held.later(10).stand_at(stamp + 3 * SECOND)
+    at, lag = held.clock.stamp_and_lag()
+    assert at - lag == stamp + 3 * SECOND
+    assert 6.9 * SECOND < lag < 8 * SECOND
+    held.clock.stand_at(stamp)  # never back
+    assert held.clock.ticks() == stamp + 3 * SECOND
+    held.clock.catch_up(at + 100 * SECOND)
+    assert held.clock.stamp_and_lag()[1] <= 10
+
+
 def test_a_saved_world_is_continued_after_its_last_moment() -> None:
     clock = Clock(lambda: 0)
     clock.start_after(77)

@@ -64,13 +64,13 @@ def things() -> Things:
 
 
 def test_nothing_is_pending_where_a_change_is_made_at_once() -> None:
-    assert IMMEDIATE.to("READY", 7) is None
-    assert Progression(after_reads=1).to("READY", 7) == Pending("READY", 1, 7)
+    assert IMMEDIATE.to("READY", Clock(lambda: 7000)) is None
+    assert Progression(after_reads=1).to("READY", Clock(lambda: 7000)) == Pending("READY", 1, 7)
 
 
 def test_a_change_happens_after_its_time_and_is_stored_as_one(things: Things) -> None:
     lifecycle = Lifecycle(things.clock, things.change, things.enter)
-    thing = Thing(pending=Progression(after_s=5).to("READY", things.clock.now()))
+    thing = Thing(pending=Progression(after_s=5).to("READY", things.clock))
     assert lifecycle.settle(thing).state == "NEW"
     things.clock.advance(6)
     assert lifecycle.settle(thing).state == "READY"
@@ -79,7 +79,7 @@ def test_a_change_happens_after_its_time_and_is_stored_as_one(things: Things) ->
 
 def test_only_a_look_counts_as_a_read_and_the_change_shows_at_the_one_after(things: Things) -> None:
     lifecycle = Lifecycle(things.clock, things.change, things.enter)
-    thing = Thing(pending=Progression(after_reads=2).to("READY", things.clock.now()))
+    thing = Thing(pending=Progression(after_reads=2).to("READY", things.clock))
     assert [lifecycle.settle(thing).state for _ in range(5)] == ["NEW"] * 5
     assert [lifecycle.settle(thing, look=True).state for _ in range(3)] == ["NEW", "NEW", "READY"]
 

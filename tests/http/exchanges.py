@@ -281,6 +281,9 @@ def _control(story: Story) -> None:
     story.call("open_console")
     kept = story.call("take_snapshot")
     story.call("preempt_job", job="j1")
+    story.call("end_program", program="p1")
+    row = {"id": "step-1", "checkpointType": "CHECKPOINT_TYPE_TRAINING", "createTime": "2026-10-01T10:00:00Z"}
+    story.call("import_rows", {"id": "lost-run", "base_model": BASE, "rows": [{**row, "step": 1}]})
     story.call("restore_snapshot", content=kept)
 
 

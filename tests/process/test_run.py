@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from emulator.core.keys import marked, parted
+from emulator.server import Emulator
 from emulator.state.server_record import ServerRecord, announce
 from ftsim.process import run
 from ftsim.process.attendance import Attendance
@@ -69,6 +71,31 @@ def wait_until(condition: Any) -> None:
         time.sleep(0.02)
 
 
+OPENS = """
+    import json, os, sys, urllib.request
+    at = os.environ["FIREWORKS_BASE_URL"] + "/training/v1/serverless/api/v1/create_session"
+    headers = {"X-Api-Key": os.environ["FIREWORKS_API_KEY"], "Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(at, b"{}", headers)) as answer:
+        print(json.load(answer)["session_id"])
+    sys.exit(int(sys.argv[1]))
+"""
+
+
+def test_training_sessions_end_with_the_program_that_opened_them(state: Path, tmp_path: Path) -> None:
+    """Both as a child and as what the command becomes, and only that program's."""
+    program = script(tmp_path, OPENS)
+    with Emulator(backend="light", state_dir=state) as emulator:
+        own = emulator.platform.sessions.create(emulator.account, "another-program")
+        assert run.run_program([program, "3"], state_dir=state) == 3
+        command = [sys.executable, "-m", "ftsim", "run", "--state-dir", str(state), program, "0"]
+        subprocess.run(command, env=CHECKOUT, check=True, timeout=60, stdout=subprocess.DEVNULL)
+        sessions = [one for one in emulator.world.sessions if one is not own]
+        assert len(sessions) == 2
+        wait_until(lambda: not any(one.running for one in sessions))
+        assert {one.message for one in sessions} == {"(its program is gone)"}
+        assert own.running
+
+
 REPORT = """
     import json, os, sys
     variables = ("FIREWORKS_API_KEY", "FIREWORKS_BASE_URL", "FIREWORKS_TRAINER_GATEWAY_URL", "FIREWORKS_ACCOUNT_ID",
@@ -92,14 +119,17 @@ def test_a_program_gets_the_emulators_address_and_key(
     assert url.startswith("http://127.0.0.1:")
     assert arguments == ["--flag", "a b"]
     assert Path(seen.pop("HF_HUB_CACHE")).parent == state / "hub"
+    key, program = parted(seen["FIREWORKS_API_KEY"])
+    assert key == "fw_test"
+    assert program, "by this mark the emulator knows what the program has opened"
     assert seen == {
-        "FIREWORKS_API_KEY": "fw_test",
+        "FIREWORKS_API_KEY": marked("fw_test", program),
         "FIREWORKS_BASE_URL": url,
         "FIREWORKS_TRAINER_GATEWAY_URL": url,
         "FIREWORKS_ACCOUNT_ID": "local",
         "FIREWORKS_CREDENTIAL_CMD": None,
         "TINKER_BASE_URL": f"{url}/training/v1/serverless",
-        "TINKER_API_KEY": "tml-fw_test",
+        "TINKER_API_KEY": f"tml-{marked('fw_test', program)}",
         "TINKER_TELEMETRY": "0",
         "HF_HUB_OFFLINE": "1",
         "NO_PROXY": "127.0.0.1,localhost,example.com",

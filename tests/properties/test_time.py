@@ -78,6 +78,27 @@ def test_the_clock_only_moves_forward(events: list[int | tuple[float]]) -> None:
     assert all(earlier < later for earlier, later in itertools.pairwise(seen))
 
 
+@given(st.lists(st.tuples(st.sampled_from(["pass", "advance", "wait", "look"]), st.integers(0, 100)), max_size=30))
+def test_a_held_clock_measures_what_was_advanced_and_waited(events: list[tuple[str, int]]) -> None:
+    """Against a plain account: durations grow by what is advanced, and by real time until the end of a wait."""
+    wall = [10**18]
+    clock = Clock(lambda: wall[0], held=True)
+    begun, stamp = clock.ticks(), clock.now()
+    passed = runs = 0
+    for what, seconds in events:
+        if what == "pass":
+            wall[0] += seconds * 10**9
+            passed, runs = passed + min(seconds, runs), max(0, runs - seconds)
+        elif what == "advance":
+            clock.advance(seconds)
+            passed, runs = passed + seconds, max(0, runs - seconds)
+        elif what == "wait":
+            assert clock.reached(begun + (passed + seconds) * SECOND) == (seconds == 0)
+            runs = max(runs, seconds)
+        assert abs(clock.ticks() - begun - passed * SECOND) < 1000
+        assert abs(clock.since(stamp) - passed * SECOND) < 1000
+
+
 @given(moments(), moments())
 def test_a_saved_world_continues_after_its_last_moment(wall: int, last: int) -> None:
     clock = Clock(lambda: wall * 1000)

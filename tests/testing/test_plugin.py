@@ -122,6 +122,45 @@ def test_a_module_has_a_platform_and_an_environment_of_its_own(run: Run) -> None
     result.assert_outcomes(passed=3)
 
 
+def test_training_sessions_end_with_the_test_that_opened_them(run: Run) -> None:
+    """Nothing is reset between these tests; the sessions of a fixture that they share stay."""
+    result = run(
+        """
+        import httpx
+        import pytest
+
+        API = "/training/v1/serverless/api/v1/"
+
+        def opened(server):
+            headers = {"X-Api-Key": server.api_key}
+            with httpx.Client(base_url=server.url, headers=headers) as http:
+                session = http.post(API + "create_session", json={}).json()["session_id"]
+                model = {"base_model": "accounts/fireworks/models/qwen3-8b", "lora_config": {"rank": 8}}
+                body = {"session_id": session, "model_seq_id": 0, **model}
+                accepted = http.post(API + "create_model", json=body).json()
+                made = http.post(API + "retrieve_future", json={"request_id": accepted["request_id"]}).json()
+                assert "model_id" in made, made
+                return session
+
+        @pytest.fixture(scope="module", autouse=True)
+        def two_places(fireworks_module):
+            fireworks_module.quirks.set("sessions.quota", 2)
+
+        @pytest.fixture(scope="module")
+        def shared(fireworks_module, two_places):
+            return opened(fireworks_module)
+
+        @pytest.mark.parametrize("round", range(3))
+        def test_each_has_a_place(fireworks_module, shared, round):
+            opened(fireworks_module)
+            states = {one.id: one.running for one in fireworks_module.world.sessions}
+            assert states[shared]
+            assert sum(states.values()) == 2
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
 def test_the_session_has_an_environment_too(run: Run) -> None:
     result = run(
         """
@@ -276,6 +315,74 @@ def test_a_marker_turns_a_quirk_on_for_one_test(run: Run) -> None:
         """
     )
     result.assert_outcomes(passed=2)
+
+
+def test_time_passes_when_a_test_says_so_or_a_client_waits(run: Run) -> None:
+    """On a slow machine nothing is late, idle or over for that; and nobody who polls waits for ever."""
+    result = run(
+        """
+        import time
+        from datetime import UTC, datetime
+        import httpx
+        import pytest
+
+        JOBS = "/v1/accounts/local/rlorTrainerJobs"
+        BODY = {"trainingConfig": {"baseModel": "accounts/fireworks/models/qwen3-8b"}}
+        pytestmark = pytest.mark.backend("light")
+
+        @pytest.fixture
+        def http(fireworks_emulator):
+            headers = {"X-Api-Key": fireworks_emulator.api_key}
+            with httpx.Client(base_url=fireworks_emulator.url, headers=headers) as client:
+                yield client
+
+        def state(http):
+            return http.get(f"{JOBS}/mine").json()["state"]
+
+        @pytest.mark.quirk("jobs.inactivity_s", 0.1)
+        def test_a_job_idles_when_the_test_says_so(http, fireworks_emulator):
+            http.post(JOBS, params={"rlorTrainerJobId": "mine"}, json=BODY)
+            time.sleep(0.3)
+            assert state(http) == "JOB_STATE_RUNNING"
+            fireworks_emulator.clock.advance(0.2)
+            assert state(http) != "JOB_STATE_RUNNING"
+
+        @pytest.mark.quirk("jobs.create_s", 0.4)
+        def test_who_polls_sees_it_happen(http):
+            http.post(JOBS, params={"rlorTrainerJobId": "mine"}, json=BODY)
+            time.sleep(0.5)
+            assert state(http) == "JOB_STATE_CREATING"
+            looks = 0
+            while state(http) == "JOB_STATE_CREATING":
+                time.sleep(0.05)
+                looks += 1
+            assert looks >= 1
+
+        @pytest.mark.quirk("jobs.create_s", 3600.0)
+        def test_a_leap(http, fireworks_emulator):
+            http.post(JOBS, params={"rlorTrainerJobId": "mine"}, json=BODY)
+            assert state(http) == "JOB_STATE_CREATING"
+            fireworks_emulator.clock.advance(3600)
+            assert state(http) == "JOB_STATE_RUNNING"
+
+        def test_a_failure_for_some_seconds_is_over_for_a_client_that_tries_again(http, fireworks_emulator):
+            fireworks_emulator.quirks.set("http.fail", 503, for_s=0.3, endpoint="list_jobs")
+            time.sleep(0.4)
+            answers = []
+            while not answers or answers[-1] == 503:
+                answers.append(http.get(JOBS).status_code)
+                time.sleep(0.05)
+            assert answers[0] == 503
+
+        def test_stamps_are_those_of_this_machine(http, fireworks_emulator):
+            time.sleep(0.2)
+            before = datetime.now(UTC)
+            http.post(JOBS, params={"rlorTrainerJobId": "mine"}, json=BODY)
+            created = datetime.fromisoformat(http.get(f"{JOBS}/mine").json()["createTime"])
+            assert before <= created <= datetime.now(UTC)
+        """
+    )
+    result.assert_outcomes(passed=5)
 
 
 def test_a_marker_that_cannot_work_says_so(run: Run) -> None:

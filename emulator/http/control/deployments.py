@@ -110,14 +110,14 @@ async def list_deployments(request: Request) -> Response:
     return Reply(listing("deployments", map(deployment, found.rows), found.next_token, found.total))
 
 
-@router.serve("scale_deployment", answer=schemas.DEPLOYMENT, body=Scale)
+@router.serve("scale_deployment", answer=schemas.EMPTY, body=Scale)
 async def scale(request: Request) -> Response:
     """Run so many replicas now."""
     sent, _ = await read_body(request, Scale)
     if "replica_count" not in sent.model_fields_set:
         raise InvalidArgument("replicaCount is required")
-    found = await run_in_threadpool(platform_of(request).deployments.scale, *_target(request), sent.replica_count)
-    return Reply(deployment(found))
+    await run_in_threadpool(platform_of(request).deployments.scale, *_target(request), sent.replica_count)
+    return Reply({})
 
 
 @router.serve("undelete_deployment", answer=schemas.DEPLOYMENT, body=Undelete)

@@ -85,6 +85,8 @@ def row(
 def _bent(entity: Checkpoint, index: int, quirks: Quirks) -> dict[str, Any]:
     precision = quirks.value(rows.TIME_PRECISION, entity.subject)
     digits = _DIGITS.get(precision, 6 * (index % 2))  # FAILURES A1: mixed begins with a coarse stamp
+    if precision == "shortest":
+        digits = 0 if entity.created % SECOND == 0 else 3 if entity.created % 1000 == 0 else 6
     body = row(
         entity,
         digits,

@@ -34,9 +34,11 @@ router.declared += VERBS.declared(POOLED)
 class PoolTarget:
     """The gateway of the pool, as one account sees it."""
 
-    def __init__(self, platform: Platform, account: str) -> None:
+    def __init__(self, platform: Platform, account: str, program: str = "") -> None:
+        """`program` marks what opens sessions, "" where nobody will say that it is gone."""
         self.platform = platform
         self._account = account
+        self._program = program
         self._sessions = resource(account, "trainingSessions", "")
 
     def within(self) -> str:
@@ -54,7 +56,7 @@ class PoolTarget:
         )
 
     def create_session(self) -> str:
-        return self.platform.sessions.create(self._account).id
+        return self.platform.sessions.create(self._account, self._program).id
 
     def heartbeat(self, session_id: str) -> None:
         self.platform.sessions.running(self._account, session_id)
@@ -77,7 +79,7 @@ class PoolTarget:
 
 async def gateway(request: Request) -> Response:
     """Answer every verb of the caller's sessions."""
-    return await answer(PoolTarget(platform_of(request), caller(request)), request)
+    return await answer(PoolTarget(platform_of(request), caller(request), request.scope.get("program", "")), request)
 
 
 @router.serve("serverless_create_sampling_route", answer=schemas.ROUTE, body=SamplingRoute)

@@ -41,7 +41,7 @@ _AS_MESSAGE: dict[str, Callable[[dict[str, Any]], bytes]] = {
 
 
 def target_of(request: Request) -> NativeTarget:
-    return NativeTarget(platform_of(request), caller(request))
+    return NativeTarget(platform_of(request), caller(request), request.scope.get("program", ""))
 
 
 def _pass(operation: str, body: type[Body] | None, answer: Schema) -> None:

@@ -12,8 +12,8 @@ from emulator.state.entities import Checkpoint
 class NativeTarget(PoolTarget):
     """One account's view of it."""
 
-    def __init__(self, platform: Any, account: str) -> None:
-        super().__init__(platform, account)
+    def __init__(self, platform: Any, account: str, program: str = "") -> None:
+        super().__init__(platform, account, program)
         self.account = account
 
     def capabilities(self) -> Sequence[Mapping[str, Any]]:

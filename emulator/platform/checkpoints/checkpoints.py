@@ -90,14 +90,15 @@ class Checkpoints:
         if torn := resumes and self._world.quirks.spend(saves.DCP_TORN, subject):
             _tear(staged, torn)
         digests = self._blobs.digest(staged)
-        now = self._world.clock.now()
-        listed, later, due = self._names(origin.scope, subject, resumes, state.step, now)
+        clock = self._world.clock
+        now = clock.now()
+        listed, later, due = self._names(origin.scope, subject, resumes, state.step)
         row = Checkpoint(
             owner=owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size, digests=digests,
-            renames_to=later, renames_at=due, expires=now + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
+            renames_to=later, renames_at=due, expires=clock.ticks() + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
             base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
             saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
-            model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(subject, now),
+            model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(subject),
         )  # fmt: skip
         self._blobs.commit(staged, key, digests, record_for("checkpoint", row, *self._listers(owner)))
         if self._world.quirks.spend(saves.DAMAGED, subject):
@@ -118,6 +119,16 @@ class Checkpoints:
         if replaced is not None:
             references.delete(self._world, self._blobs, [replaced.blob])
         return row
+
+    def adopt(self, row: Checkpoint, staged: Path | None) -> None:
+        """List a row that was saved elsewhere, with its staged files; without any its blob is missing on purpose."""
+        if staged is not None:
+            row.blob = f"{row.subject.account}/{row.owner_id}/{row.id.replace(':', '-')}~{self._world.ids.hex_aside(8)}"
+            row.size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
+            row.digests = self._blobs.digest(staged)
+            self._blobs.commit(staged, row.blob, row.digests, record_for("checkpoint", row, *self._listers(row.owner)))
+        with self._world.change():
+            self._world.checkpoints.put(row)
 
     def _listers(self, owner: str) -> list[tuple[str, Any]]:
         """The entities that list an owner's rows, for their records: the job, or the session and its runs."""
@@ -206,9 +217,7 @@ class Checkpoints:
             )
         return row
 
-    def _names(
-        self, scope: CheckpointScope, subject: Subject, resumes: bool, step: int, now: int
-    ) -> tuple[str, str, int]:
+    def _names(self, scope: CheckpointScope, subject: Subject, resumes: bool, step: int) -> tuple[str, str, int]:
         """The id a row gets, the one it is renamed to, and when (FAILURES A8, A9, A13)."""
         quirks, name = self._world.quirks, subject.checkpoint or ""
         style = -1 if scope.run and quirks.value(row_quirks.SESSION_NAME_STYLE, subject) == "colon" else 0
@@ -218,18 +227,18 @@ class Checkpoints:
         if own == asked or quirks.value(saves.DCP_RENAME, subject) == "caller":
             return asked, "", 0
         wait = quirks.value(saves.DCP_RENAME_AFTER_S, subject)
-        return (asked, own, now + int(wait * SECOND)) if wait > 0 else (own, "", 0)
+        return (asked, own, self._world.clock.ticks() + int(wait * SECOND)) if wait > 0 else (own, "", 0)
 
     def _settle(self, rows: Sequence[Checkpoint]) -> None:
         """Drop rows that have expired (FAILURES B5); give others their lasting names, replacing what had these (A9)."""
-        now, table = self._world.clock.now(), self._world.checkpoints
+        clock, table = self._world.clock, self._world.checkpoints
         expired: list[str] = []
         with self._world.change(synced=False):
             for row in rows:
-                if row.expires and now >= row.expires:
+                if row.expires and clock.ticks() >= row.expires:
                     table.remove(row.name)
                     expired.append(row.blob)
-                elif row.renames_to and now >= row.renames_at:
+                elif row.renames_to and clock.reached(row.renames_at):
                     table.remove(row.name)
                     lasting = row.renamed()
                     table.remove(lasting.name)
@@ -241,11 +250,11 @@ class Checkpoints:
         """Count one list against a row that shows later than it was saved (FAILURES A6)."""
         return self._lifecycle.settle(row, look=True).pending is None
 
-    def _hidden(self, subject: Subject, now: int) -> Pending | None:
+    def _hidden(self, subject: Subject) -> Pending | None:
         lists, seconds = self._world.quirks.both(
             row_quirks.VISIBLE_AFTER_LISTS, row_quirks.VISIBLE_AFTER_S, subject, spend=True
         )
-        return Progression(lists, seconds).to(VISIBLE, now) if lists or seconds else None
+        return Progression(lists, seconds).to(VISIBLE, self._world.clock) if lists or seconds else None
 
 
 def _show(row: Checkpoint, _: str) -> None:

@@ -197,7 +197,7 @@ class Promotion:
         wait = self._world.quirks.value(promotion.DURATION_S, request.subject)
         adapter = row.kind is CheckpointKind.INFERENCE_LORA
         now = self._world.clock.now()
-        pending = Progression(after_s=wait).to(READY, now) if wait else None
+        pending = Progression(after_s=wait).to(READY, self._world.clock) if wait else None
         return Model(
             account=request.account, id=model_id, kind=ADDON if adapter else "HF_BASE_MODEL", created=now,
             updated=now, blob=key, base_model=row.base_model, state=UPLOADING if pending else READY, pending=pending,

@@ -70,7 +70,7 @@ def find(world: World, deployment: Deployment, identity: str) -> Checkpoint | No
         mine = [job.name for job in world.jobs.of(deployment.account) if job.hot_load_deployment == deployment.id]
         jobs = mine[::-1]
     rows = (world.checkpoints.get(f"{job}/checkpoints/{identity}") for job in jobs)
-    now = world.clock.now()
+    now = world.clock.ticks()
     return next((row for row in rows if row is not None and not (row.expires and now >= row.expires)), None)
 
 

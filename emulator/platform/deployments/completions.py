@@ -211,8 +211,8 @@ class Completions:
 
     def _pod(self, deployment: Deployment) -> Pod:
         """The next healthy replica, in turn; several may hold different snapshots for a while (FAILURES E7)."""
-        now = self._world.clock.now()
-        pods = [pod for pod in deployment.pods if pod.healthy and pod.started <= now]
+        clock = self._world.clock
+        pods = [pod for pod in deployment.pods if pod.healthy and clock.reached(pod.started)]
         if not pods:
             raise Unavailable(f"DEPLOYMENT_SCALING_UP: {deployment.name} has no replicas: scale it up")
         self._turn += 1

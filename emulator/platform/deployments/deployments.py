@@ -166,7 +166,7 @@ class Deployments:
 
     def _refuse_busy(self, deployment: Deployment) -> None:
         used = self._used.get(deployment.name)
-        if used is not None and self._world.clock.now() < used + TRAFFIC_S * SECOND:
+        if used is not None and self._world.clock.since(used) < TRAFFIC_S * SECOND:
             raise FailedPrecondition(
                 f"{deployment.name} received traffic within the last hour: delete it with ignoreChecks=true "
                 "(in the command-line client, pass --ignore-checks to skip)"
@@ -202,7 +202,7 @@ class Deployments:
             self._resize(deployment, deployment.replicas)
             return
         into = quirks.spend(deployments.SETTLES_IN, subject)
-        deployment.pending = Pending.start(into, wait, self._world.clock.now())
+        deployment.pending = Pending.start(into, wait, self._world.clock)
         if wait.immediate:
             self._enter(deployment, into)
 
@@ -241,7 +241,7 @@ class Deployments:
     def _begin_roll(self, deployment: Deployment) -> None:
         """Replace the replicas by fresh ones; until then the old ones answer (FAILURES E17)."""
         wait = Progression(after_s=self._world.quirks.value(deployments.ROLL_S, deployment.subject))
-        pending = wait.to(READY, self._world.clock.now())
+        pending = wait.to(READY, self._world.clock)
         if pending is None:
             self._roll(deployment)
         else:
@@ -283,7 +283,7 @@ class Deployments:
     def new_pod(self, deployment: Deployment) -> Pod:
         """A replica that serves the base model."""
         suffix = self._world.ids.base36(5)
-        return Pod(f"{deployment.id}-{deployment.generation}-{suffix}", self._world.clock.now())
+        return Pod(f"{deployment.id}-{deployment.generation}-{suffix}", self._world.clock.ticks())
 
 
 def _wanted(low: int, high: int) -> int:

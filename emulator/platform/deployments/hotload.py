@@ -69,7 +69,7 @@ class HotLoad:
                 self._restart(found, restart_s)
                 return found
             self.prompts.reset(found, reset)
-            if self._world.clock.now() < self._manager_ready(found):  # too early kills the replica (FAILURES E8)
+            if not self.manager_ready(found):  # too early kills the replica (FAILURES E8)
                 self._crash_early(found, identity)
                 return found
             quirks, subject = self._world.quirks, found.subject._replace(checkpoint=identity)
@@ -80,7 +80,7 @@ class HotLoad:
             with self._world.change():
                 self._world.deployments.put(found)
                 for index, pod in enumerate(found.pods):
-                    due = self._world.clock.now() + int((wait_s + (lag_s if index else 0.0)) * SECOND)
+                    due = self._world.clock.ticks() + int((wait_s + (lag_s if index else 0.0)) * SECOND)
                     plan = (
                         None if incremental is None else [incremental.previous, incremental.form, incremental.checksum]
                     )
@@ -110,7 +110,7 @@ class HotLoad:
 
     def manager_ready(self, deployment: Deployment) -> bool:
         """Say whether the replicas answer hot-load calls yet (FAILURES E8)."""
-        return self._world.clock.now() >= self._manager_ready(deployment)
+        return self._world.clock.reached(self._manager_ready(deployment))
 
     def stands(self, deployment: Deployment, pod: Pod) -> bool:
         """Say whether a replica still is one of a deployment that is there."""
@@ -162,7 +162,7 @@ class HotLoad:
             if look and coming["reads"] > 0:
                 coming["reads"] -= 1
                 continue
-            if coming["reads"] > 0 or self._world.clock.now() < coming["due"]:
+            if coming["reads"] > 0 or not self._world.clock.reached(coming["due"]):
                 continue
             self._busy[deployment.name] = self._busy.get(deployment.name, 0) + 1
             try:
@@ -230,7 +230,7 @@ class HotLoad:
 
     def _restart(self, deployment: Deployment, seconds: float) -> None:
         """Start all replicas anew, which takes time; nothing that they had loaded is left (FAILURES E35)."""
-        up = self._world.clock.now() + int(seconds * SECOND)
+        up = self._world.clock.ticks() + int(seconds * SECOND)
         freed: list[str] = []
         for pod in deployment.pods:
             self._replicas.close(pod.identity)
@@ -246,7 +246,7 @@ class HotLoad:
 
     def _refuse_restarting(self, deployment: Deployment) -> None:
         """Raises Unavailable while no replica answers, since all of them start anew."""
-        if deployment.pods and all(pod.started > self._world.clock.now() for pod in deployment.pods):
+        if deployment.pods and not any([self._world.clock.reached(pod.started) for pod in deployment.pods]):
             raise Unavailable(f"{deployment.name}: its replicas restart, No space left on device")
 
     def _release(self, deployment: Deployment, pod: Pod, how: str) -> list[str]:

@@ -7,7 +7,6 @@ count and deceive; `get` is the truth, for the emulator's own use.
 import dataclasses
 from operator import attrgetter
 
-from emulator.core.clock import SECOND
 from emulator.core.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -141,7 +140,7 @@ class Jobs:
             job.stale_reads = 0
             self._enter(job, DELETED if wait.immediate else DELETING)
             if not wait.immediate:  # FAILURES F24
-                job.pending = Pending.start(DELETED, wait, self._world.clock.now())
+                job.pending = Pending.start(DELETED, wait, self._world.clock)
         self.life.stopped(job)
         return job
 
@@ -169,7 +168,7 @@ class Jobs:
         with self._world.change():
             job.last_activity = self._world.clock.now()
             if reads > 0:
-                job.pending = Pending.start(CREATING, Progression(after_reads=reads), self._world.clock.now())
+                job.pending = Pending.start(CREATING, Progression(after_reads=reads), self._world.clock)
                 self._world.jobs.put(job)
             else:
                 self._enter(job, CREATING)
@@ -213,7 +212,7 @@ class Jobs:
     def _hidden(self, job: Job) -> bool:
         """Say whether a new job does not show yet (FAILURES F24)."""
         lag = self._world.quirks.value(jobs.CREATE_VISIBLE_AFTER_S, job.subject)
-        return lag > 0 and self._world.clock.now() < job.created + int(lag * SECOND)
+        return lag > 0 and not self._world.clock.has_lasted(job.created, lag)
 
     def _refuse_taken(self, account: str, job_id: str) -> None:
         known = self._world.jobs.find(account, job_id)
@@ -239,12 +238,13 @@ class Jobs:
 
     def _enter(self, job: Job, state: str) -> None:
         """Put a job into a state, and on the way to the next one; PENDING and CREATING pass at once by default."""
-        quirks, now = self._world.quirks, self._world.clock.now()
+        quirks, clock = self._world.quirks, self._world.clock
+        now = clock.now()
         job.pending = None
         if state == PENDING:
-            job.pending = Pending.start(CREATING, Progression(after_s=quirks.value(jobs.PENDING_S, job.subject)), now)
+            job.pending = Pending.start(CREATING, Progression(after_s=quirks.value(jobs.PENDING_S, job.subject)), clock)
         if state == CREATING:
-            job.pending = Progression(after_s=quirks.value(jobs.CREATE_S, job.subject)).to(RUNNING, now)
+            job.pending = Progression(after_s=quirks.value(jobs.CREATE_S, job.subject)).to(RUNNING, clock)
             state = CREATING if job.pending else RUNNING
         if state in (RUNNING, CREATING, PENDING):
             job.message, job.last_activity = "", now
@@ -257,7 +257,7 @@ class Jobs:
             self._enter(job, state if wait.immediate else CANCELLING)
             job.message = message
             if not wait.immediate:
-                job.pending = Pending.start(state, wait, self._world.clock.now())
+                job.pending = Pending.start(state, wait, self._world.clock)
         self.life.stopped(job)
 
     def _shown(self, job: Job) -> Job:

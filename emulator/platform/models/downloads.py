@@ -24,7 +24,7 @@ class Downloads:
 
     def links(self, model_name: str) -> dict[str, str]:
         """File name to path and query, for every file of a model; raises NotFound."""
-        expires = self._world.clock.now() // SECOND + LIFETIME_S
+        expires = self._world.clock.ticks() // SECOND + LIFETIME_S
         folder = self._models.folder(self._models.get(model_name))
         files = sorted(
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != RECORD
@@ -38,7 +38,7 @@ class Downloads:
         path = f"/v1/{model_name}/files/{file}"
         stamp = int(expires) if expires.isascii() and expires.isdigit() and len(expires) < 20 else 0
         known = hmac.compare_digest(self._sign(path, stamp).encode(), signature.encode())
-        if not known or self._world.clock.now() > stamp * SECOND:
+        if not known or self._world.clock.ticks() > stamp * SECOND:
             raise PermissionDenied("this link is not valid (any more): ask for the download endpoint again")
         found = self._models.folder(self._models.get(model_name)) / file.replace(":", "/")
         if file == RECORD or not found.is_file():

@@ -109,7 +109,7 @@ class Futures:
             return
         quirks = self._world.quirks
         ttl = quirks.value(trainers.FUTURES_TTL_S, promise.subject)
-        late = ttl > 0 and self._world.clock.now() > promise.done_at + int(ttl * SECOND)
+        late = ttl > 0 and self._world.clock.since(promise.done_at) > int(ttl * SECOND)
         if late or quirks.spend(trainers.FUTURES_EXPIRE_NEXT, promise.subject):
             self._forget(promise)
             raise _gone(promise.request_id)

@@ -125,7 +125,7 @@ class NativeRuns:
     def delete(self, account: str, path: str) -> None:
         """Remove a save and its files; raises NotFound."""
         row = self.row(account, path)
-        self._expire(row, self._world.clock.now())
+        self._expire(row, self._world.clock.ticks())
 
     def keep(self, account: str, path: str, seconds: object) -> None:
         """Let a save expire so many seconds from now, None never; raises InvalidArgument, NotFound."""
@@ -134,7 +134,7 @@ class NativeRuns:
             return
         if not isinstance(seconds, int) or not LEAST_TTL_S <= seconds <= MOST_TTL_S:
             raise InvalidArgument(f"ttl_seconds is {str(seconds)[:40]}: give {LEAST_TTL_S} to {MOST_TTL_S}, or null")
-        self._expire(self.row(account, path), self._world.clock.now() + seconds * SECOND)
+        self._expire(self.row(account, path), self._world.clock.ticks() + seconds * SECOND)
 
     def _expire(self, row: Checkpoint, moment: int) -> None:
         with self._world.change():

@@ -32,6 +32,8 @@ class Trainers:
         self._models = models
         self._futures = futures
         self._running: dict[str, Trainer] = {}
+        self.unloaded: Callable[[str, str], None] = lambda account, run_id: None
+        """Told of a run whose model is unloaded."""
         self._lock = threading.Lock()
         owners.on_stop(lambda owner: self.stop(owner.name, f"the trainer stopped: {owner.name} is {owner.state}"))
 
@@ -100,6 +102,9 @@ class Trainers:
 
     def unload_model(self, trainer: Trainer, model_id: str) -> Promise:
         """Accept an unload_model; unloading twice is no error (FAILURES F12)."""
+        run = model_id.partition(":")[0]
+        if run.startswith("run-"):
+            self.unloaded(trainer.owner.account, run)
         return trainer.submit("unload_model", model_id, lambda: _unload(trainer, model_id))
 
     def spec(self, model_id: str, owner: Owner, request: Mapping[str, Any]) -> ModelSpec:
@@ -232,17 +237,23 @@ class Pool:
     @contextmanager
     def _admitted(self, session: Session, run: str, model_id: str, request: Mapping[str, Any]) -> Iterator[None]:
         """Surround the making of a model, on the trainer's thread: a place in the quota before, a run after."""
-        with self._world.lock:  # one session at a time takes a place
-            self._sessions.check_quota(session)  # before the request is looked at (FAILURES F19)
+        with self._world.lock:  # one run at a time takes a place
+            if run:
+                self._sessions.check_quota(session)  # before the request is looked at (FAILURES F19)
             try:
                 self._bind(session, model_id, request)
             except PlatformError:
                 self._sessions.failed(session)
                 raise
-        yield
-        if run:
             number = request.get("model_seq_id")
-            self._sessions.start_run(session, run, number if type(number) is int else 0)
+            order = number if type(number) is int else 0
+            started = self._sessions.start_run(session, run, order) if run else None
+        try:
+            yield
+        except BaseException:
+            if started is not None:
+                self._sessions.withdraw(started)
+            raise
 
     def _bind(self, session: Session, model_id: str, request: Mapping[str, Any]) -> None:
         """Bind the session to the base model of its first model, once nothing speaks against that model."""

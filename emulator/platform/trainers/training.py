@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from emulator.backend import SavedState
-from emulator.core.clock import SECOND
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope
@@ -300,7 +299,7 @@ class Training:
         if source is not None and source.request_state_cleared:
             raise NotFound(f"Trainer job not found or not running: the request state of {row.owner} was cleared")
         lag = self._world.quirks.value(saves.DCP_DURABLE_AFTER_S, row.subject)
-        if lag > 0 and self._world.clock.now() < row.created + int(lag * SECOND):
+        if lag > 0 and not self._world.clock.has_lasted(row.created, lag):
             raise NotFound(f"checkpoint {row.id!r} not found on {row.owner}")
 
     def _wait(self, trainer: Trainer, quirk: Quirk[float]) -> None:

@@ -1,15 +1,20 @@
 """Training sessions of the serverless pool, and the runs in them (WIRE 2.12; FAILURES F11, F19).
 
-A session is bound to a base model by its first model. From then on it holds a place in its account's quota until it is
-deleted or has expired. Its rows are listed and promoted while it is there; by the path of a save they are loaded for as
-long as those of a deleted job.
+A session is bound to a base model by its first model. Each model that it trains is a run, which holds a place in its
+account's quota until the session is deleted or has expired; a frozen reference is no run. The rows of a session are
+listed and promoted while it is there; by the path of a save they are loaded for as long as those of a deleted job.
+
+`ftsim run` and the pytest plugin tell when a program is gone. Its sessions then end at once, which frees their places
+half an hour earlier than on the service; their rows are listed and promoted for as long as they would be there.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
+from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument, NotFound, ResourceExhausted, error_info
 from emulator.core.lifecycle import Life
-from emulator.core.names import CheckpointScope, Reference, resource
+from emulator.core.names import CheckpointScope, Reference, Subject, resource
 from emulator.platform.queries.paging import Page, Query
 from emulator.quirks import trainers
 from emulator.state.entities import Run, Session
@@ -19,6 +24,7 @@ _PREFIX = "TRAINING_SESSION_STATE_"
 STATES = ("UNSPECIFIED", "READY", "FAILED", "DELETING", "EXPIRED")
 """All that the public schema knows, without their prefix."""
 UNSPECIFIED, READY, FAILED, DELETING, EXPIRED = (f"{_PREFIX}{state}" for state in STATES)
+_LEFT = "(its program is gone)"
 
 
 class TrainingSessions:
@@ -26,6 +32,10 @@ class TrainingSessions:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._of_program: defaultdict[str, set[str]] = defaultdict(set)
+        """The sessions that each program has opened, by the mark that its key carries."""
+        self._unloaded: set[str] = set()
+        """Runs whose models were unloaded; after a restart no model is loaded anyway."""
         self.life: Life[Session] = Life(
             world.clock,
             world.settling,
@@ -35,14 +45,26 @@ class TrainingSessions:
             stop_idle=self._stop_idle,
         )
 
-    def create(self, account: str) -> Session:
-        """Open a session, and let those go that nobody has talked to for too long."""
+    def create(self, account: str, program: str = "") -> Session:
+        """Open a session for a program, and let those go that nobody has talked to for too long."""
         for session in self._world.sessions.of(account):
             self.life.settle(session)
         with self._world.change():
             now = self._world.clock.now()
             session = Session(account, f"ts-{self._world.ids.hex(32)}", now, now, READY, last_activity=now)
+            if program:
+                self._of_program[program].add(session.name)
             return self._world.sessions.put(session)
+
+    def end_program(self, account: str, program: str) -> list[Session]:
+        """End the sessions that a program has opened, since it is gone; returns those that had not ended."""
+        names = self._of_program.pop(program, set())
+        return [self.leave(one) for one in self._world.sessions.of(account) if one.name in names and one.running]
+
+    def leave(self, session: Session) -> Session:
+        """End a session whose program is gone; its rows can be listed for as long as it would have been there."""
+        self.expire(session, _LEFT)
+        return session
 
     def get(self, account: str, session_id: str) -> Session:
         """The session as it is, also when it has expired; raises NotFound, for a deleted one too."""
@@ -62,7 +84,8 @@ class TrainingSessions:
                 f"training session {session_id[:80]!r} not found in account {account}: give the id (ts-...) of a "
                 "session that was created there"
             )
-        gone = session.deleted is not None or (ended and session.state in (EXPIRED, FAILED))
+        over = ended and session.state in (EXPIRED, FAILED) and not self._would_be_there(session)
+        gone = session.deleted is not None or over
         if gone and not self._world.quirks.value(trainers.SESSIONS_ROWS_OUTLIVE, session.subject):
             why = "was deleted" if session.deleted is not None else f"is {session.state} {session.message}".rstrip()
             raise NotFound(
@@ -71,6 +94,12 @@ class TrainingSessions:
                 "<account>/run-<32 hex digits>/<name>"
             )
         return session
+
+    def _would_be_there(self, session: Session) -> bool:
+        """Say whether a session that ended because its program is gone would not have expired by itself yet."""
+        idle_s = self._world.quirks.value(trainers.SESSIONS_INACTIVITY_S, session.subject)
+        quiet = self._world.clock.since(session.last_activity)
+        return session.message == _LEFT and not (idle_s and quiet > idle_s * SECOND)
 
     def running(self, account: str, session_id: str) -> Session:
         """The session if it is open, noting that it is in use; raises NotFound."""
@@ -107,17 +136,37 @@ class TrainingSessions:
         return session
 
     def check_quota(self, session: Session) -> None:
-        """Refuse a session its first model when others hold all places; raises ResourceExhausted (FAILURES F19)."""
+        """Refuse a run when others hold all places; raises ResourceExhausted (FAILURES F19, G4)."""
         most = self._world.quirks.value(trainers.SESSIONS_QUOTA, session.subject)
-        others = [one for one in self._world.sessions.of(session.account) if one is not session]
-        holders = [one for one in others if self.life.settle(one) and _takes_a_place(one)]
-        taken = len(holders)
-        if most and taken >= most and not _takes_a_place(session):
+        places = self._places(session.account)
+        taken = sum(places.values())
+        if most and taken >= most:
+            names = [name.rpartition("/")[2] for name in places]
             raise ResourceExhausted(
-                f"account {session.account} has {taken} training sessions and may have {most} at a time: delete one, "
-                f"for example with `ftsim end {holders[0].id}`; they are {', '.join(one.id for one in holders[:20])}",
+                f"account {session.account} has {taken} training runs on the pool and may have {most} at a time: "
+                f"delete one of their sessions, for example with `ftsim end {names[0]}`; they are "
+                f"{', '.join(names[:20])}",
                 details=[error_info("QUOTA_EXCEEDED", quota_required="1", quota_available="0")],
             )
+
+    def _places(self, account: str) -> dict[str, int]:
+        """Count the places in the quota that each session holds, oldest session first.
+
+        Every run of a session that is there has one, and so has what a failed create left behind (FAILURES F19).
+        """
+        places: dict[str, int] = {}
+        for session in self._world.sessions.of(account):
+            if self.life.settle(session) and session.deleted is None and session.state in (READY, UNSPECIFIED):
+                places[session.name] = int(session.state == UNSPECIFIED)
+        free = self._world.quirks.value(trainers.SESSIONS_UNLOAD_FREES_PLACE, Subject(account=account))
+        for run in self._world.runs.of(account):
+            if run.session in places and not (free and run.name in self._unloaded):
+                places[run.session] += 1
+        return {name: count for name, count in places.items() if count}
+
+    def unloaded(self, account: str, run_id: str) -> None:
+        """Note that the model of a run is not loaded any more."""
+        self._unloaded.add(resource(account, "trainingRuns", run_id))
 
     def bind(self, session: Session, bound: Session) -> None:
         """Make `bound`, a changed copy, what the session is from now on."""
@@ -137,6 +186,11 @@ class TrainingSessions:
         with self._world.change():
             now = self._world.clock.now()
             return self._world.runs.put(Run(session.account, run_id, session.name, now, session.base_model, number))
+
+    def withdraw(self, run: Run) -> None:
+        """Forget a run whose model could not be made."""
+        with self._world.change():
+            self._world.runs.remove(run.name)
 
     def run(self, account: str, run_id: str) -> Run:
         """The run of this id; raises NotFound."""
@@ -203,10 +257,3 @@ class TrainingSessions:
     def _enter(self, session: Session, state: str) -> None:
         session.state, session.updated = state, self._world.clock.now()
         self._world.sessions.put(session)
-
-
-def _takes_a_place(session: Session) -> bool:
-    """Say whether a session takes a place in its account's quota."""
-    if session.deleted is not None or session.state == EXPIRED:
-        return False
-    return session.base_model != "" or session.state == UNSPECIFIED

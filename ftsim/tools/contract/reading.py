@@ -24,6 +24,19 @@ def unknown_key(session: Session) -> None:
     session.refused(session.ask("GET", "/v1/accounts", key=False), 401, 16)
 
 
+def bearer_alone(session: Session) -> None:
+    """The key counts as a bearer token too."""
+    answer = session.ask("GET", "/v1/accounts", key=False, headers=session.as_bearer(), params={"pageSize": 2})
+    session.expect(answer, page("accounts", ACCOUNT))
+
+
+def lists_of_what_is_retired(session: Session) -> None:
+    """Data sets and managed jobs are still listed."""
+    for kind in ("datasets", "supervisedFineTuningJobs", "dpoJobs"):
+        answer = session.ask("GET", f"/v1/accounts/{session.account}/{kind}", params={"pageSize": 1})
+        session.must(f"status of a list of {kind}", 200, answer.status_code)
+
+
 def other_account(session: Session) -> None:
     """Another account's jobs are refused."""
     session.refused(session.ask("GET", f"/v1/accounts/{UNKNOWN}/rlorTrainerJobs"), 403, 7)
@@ -69,6 +82,14 @@ def training_shapes(session: Session) -> None:
     body = session.get(path, page("trainingShapeVersions", SHAPE_VERSION), **query) or {}
     if not body.get("trainingShapeVersions"):
         raise Skip("no shape is visible to this key")
+
+
+def eight_to_a_node(session: Session) -> None:
+    """No shape has more than 8 accelerators on a node."""
+    body = session.ask("GET", "/v1/accounts/-/trainingShapes/-/versions", params={"pageSize": 200}).json()
+    found = [one.get("snapshot") or {} for one in body.get("trainingShapeVersions") or []]
+    more = sorted({str(one.get("name")) for one in found if int(one.get("acceleratorCount") or 0) > 8})
+    session.must("shapes with more than 8 accelerators on a node", [], more)
 
 
 def base_model(session: Session) -> None:

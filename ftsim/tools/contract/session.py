@@ -47,6 +47,8 @@ class Report:
     created: bool
     outcomes: list[Outcome] = field(default_factory=list)
     drift: list[Drift] = field(default_factory=list)
+    told: dict[str, str] = field(default_factory=dict)
+    """Texts of the service that nobody knew before."""
 
     @property
     def agrees(self) -> bool:
@@ -80,6 +82,9 @@ class Report:
                 f"| {_cell(d.request)} | `{_cell(d.field)}` | {_cell(d.expected)} | {_cell(d.found)} |"
                 for d in self.drift
             ]
+        if self.told:
+            lines += ["", "| what the service says | |", "|---|---|"]
+            lines += [f"| {_cell(what)} | {_cell(text)} |" for what, text in self.told.items()]
         return "\n".join(lines) + "\n"
 
 
@@ -101,10 +106,13 @@ class Session:
         self.check = self.wire = self._request = ""
         self.account = ""
 
-    def ask(self, method: str, path: str, *, key: bool = True, **options: Any) -> httpx.Response:
-        """Send a request; connection failures of reads are tried again."""
+    def ask(
+        self, method: str, path: str, *, key: bool = True, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> httpx.Response:
+        """Send a request, with `headers` beside the key; connection failures of reads are tried again."""
         self._request = f"{method} {path}"
-        headers = self._headers if key else {"X-Api-Key": "no-such-key"}
+        known = self._headers if key else {} if headers else {"X-Api-Key": "no-such-key"}
+        headers = {**known, **(headers or {})}
         tries = TRIES if method == "GET" else 1
         for left in reversed(range(tries)):
             try:
@@ -113,6 +121,10 @@ class Session:
                 if not left:
                     raise
         raise AssertionError("unreachable")
+
+    def as_bearer(self) -> dict[str, str]:
+        """Headers with the key as a bearer token and nowhere else."""
+        return {"Authorization": self._headers["Authorization"]}
 
     def get(self, path: str, schema: Schema, **query: Any) -> Any:
         """The answer to a GET, compared with `schema`."""
@@ -152,6 +164,23 @@ class Session:
         drift = Drift(self.check, self.wire, self._redactor.text(self._request), *shown)
         if drift not in self.report.drift:
             self.report.drift.append(drift)
+
+    def told(self, what: str, text: str) -> None:
+        """Keep a text for the report that is not known and therefore compared with nothing."""
+        self.report.told[f"{self.check}: {what}"] = self._redactor.text(text)[:SHOWN]
+
+    def message(self, answer: httpx.Response) -> str:
+        """The message of a refusal; the text of what is no envelope."""
+        try:
+            body = answer.json()
+        except ValueError:
+            return answer.text[:SHOWN]
+        return str(body.get("message", body)) if isinstance(body, Mapping) else str(body)
+
+    def differs_unless_success(self, result: Mapping[str, Any]) -> None:
+        """The result of an operation must be no error."""
+        if "error" in result:
+            self.differs("body", "a result", result["error"])
 
     def must(self, where: str, expected: object, found: object) -> None:
         """Note a difference unless both are equal."""

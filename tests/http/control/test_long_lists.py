@@ -85,5 +85,5 @@ def test_a_row_that_is_listed_late_is_counted_by_lists() -> None:
     with Emulator() as emu:
         emu.platform.jobs.create("local", JobSpec(base_model="accounts/fireworks/models/qwen3-8b"), "j1")
         add(emu, 1)
-        add(emu, 2, pending=Progression(2, 0).to("visible", emu.clock.now()))
+        add(emu, 2, pending=Progression(2, 0).to("visible", emu.clock))
         assert [listed(emu) for _ in range(4)] == [["step-1"], ["step-1"], ["step-1", "step-2"], ["step-1", "step-2"]]

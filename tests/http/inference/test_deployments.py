@@ -15,6 +15,12 @@ def url(emulator: Emulator, deployment: str = "") -> str:
     return f"/v1/accounts/{emulator.account}/deployments" + (f"/{deployment}" if deployment else "")
 
 
+def scaled(http: httpx.Client, deployment: str, replicas: int) -> int:
+    """Scale, which answers nothing, and count the replicas."""
+    assert http.patch(f"{deployment}:scale", json={"replicaCount": replicas}).json() == {}
+    return int(http.get(deployment).json()["replicaCount"])
+
+
 def body(**more: Any) -> dict[str, Any]:
     full = {"baseModel": BASE, "deploymentShape": SHAPE, "enableHotLoad": True, "description": "x", **more}
     return {key: value for key, value in full.items() if value is not None}
@@ -132,7 +138,7 @@ def test_scaling_to_zero_keeps_the_deployment_ready_and_without_replicas(
         json={"minReplicaCount": 2, "maxReplicaCount": 3},
     )
     assert up.json()["replicaCount"] == 2
-    assert http.patch(url(emulator, "d1") + ":scale", json={"replicaCount": 3}).json()["replicaCount"] == 3
+    assert scaled(http, url(emulator, "d1"), 3) == 3
     assert http.patch(url(emulator, "d1") + ":scale", json={"replicaCount": 4}).status_code == 400
 
 
@@ -140,12 +146,12 @@ def test_a_patch_or_a_roll_leaves_as_many_replicas_as_there_were(
     emulator: Emulator, deploy: Deploy, http: httpx.Client
 ) -> None:
     deploy(hot_load_trainer_job=job(emulator, "t1"), max_replica_count=4)
-    assert http.patch(url(emulator, "d1") + ":scale", json={"replicaCount": 3}).json()["replicaCount"] == 3
+    assert scaled(http, url(emulator, "d1"), 3) == 3
     assert http.patch(url(emulator, "d1"), json={"maxReplicaCount": 5}).json()["replicaCount"] == 3
     assert http.patch(url(emulator, "d1"), json={"hotLoadTrainerJob": job(emulator, "t2")}).json()["replicaCount"] == 3
     assert http.patch(url(emulator, "d1"), json={"maxReplicaCount": 2}).json()["replicaCount"] == 2
     http.patch(url(emulator, "d1"), json={"minReplicaCount": 0})
-    assert http.patch(url(emulator, "d1") + ":scale", json={"replicaCount": 0}).json()["replicaCount"] == 0
+    assert scaled(http, url(emulator, "d1"), 0) == 0
     assert http.patch(url(emulator, "d1"), json={"hotLoadTrainerJob": job(emulator, "t3")}).json()["replicaCount"] == 0
     assert http.patch(url(emulator, "d1"), json={"maxReplicaCount": 1}).json()["replicaCount"] == 1
 

@@ -300,16 +300,64 @@ def test_sessions_hold_their_place_until_they_are_deleted_or_have_expired(http: 
     first, second = Pool(http), Pool(http)
     first.create()
     assert "may have 1 at a time" in str(second.create(base_model="accounts/fireworks/models/none")["error"])
-    assert "error" not in first.create(1)
+    assert "may have 1 at a time" in str(first.create(1)["error"])  # a place is one run's, not its session's
     emu.clock.advance(1801)
     assert http.get(f"{SESSIONS}/{first.session}").json()["state"] == "TRAINING_SESSION_STATE_EXPIRED"
     gone = http.get(f"{SESSIONS}/{first.session}/checkpoints")
     assert (gone.status_code, "no sign of life from its client" in gone.text) == (404, True)
     second, third = Pool(http), Pool(http)
     assert "error" not in second.create()
-    assert "may have 1 at a time" in str(third.create()["error"])
+    full = str(third.create()["error"])
+    assert "has 1 training runs on the pool and may have 1 at a time" in full
+    assert f"`ftsim end {second.session}`" in full
     http.delete(f"{SESSIONS}/{second.session}")
     assert "error" not in third.create(1)
+
+
+def test_places_are_counted_by_runs(http: httpx.Client, emu: Emulator) -> None:
+    emu.quirks.set("sessions.quota", 3)
+    one, other = Pool(http), Pool(http)
+    assert "error" not in one.create(0)
+    assert "error" not in other.create(0, base_only=True)  # a frozen reference is no run
+    assert "error" not in one.create(1)
+    assert "error" in one.create(2, lora_config={"rank": 4096})  # what could not be made has no place
+    assert "error" not in other.create(1)
+    assert "may have 3" in str(other.create(2)["error"])
+    assert "error" not in other.create(3, base_only=True)
+    one.result(one.post("unload_model", {"model_id": one.model_id}))
+    assert "may have 3" in str(one.create(3)["error"])
+    with emu.quirks.set("sessions.unload_frees_place", True):
+        assert "error" not in one.create(4)
+    http.delete(f"{SESSIONS}/{one.session}")
+    assert "error" not in other.create(4)
+
+
+def test_sessions_of_a_program_end_with_it_and_their_rows_stay_for_a_while(http: httpx.Client, emu: Emulator) -> None:
+    emu.quirks.set("sessions.quota", 2)
+    others = Pool(http)
+    others.create()
+    with httpx.Client(base_url=emu.url, headers={"X-Api-Key": f"tml-{emu.api_key}~17-x_y"}) as program:
+        gone = Pool(program)
+        gone.create()
+        gone.run("save_weights", 1, path="kept")
+        assert http.post("/_ftsim/programs/17-x_y:end").json() == {
+            "ended": [f"accounts/local/trainingSessions/{gone.session}"]
+        }
+        assert program.post(API + "session_heartbeat", json={"session_id": gone.session}).status_code == 404
+    assert http.post("/_ftsim/programs/17-x_y:end").json() == {"ended": []}
+    shown = http.get(f"{SESSIONS}/{gone.session}").json()
+    assert shown["state"] == "TRAINING_SESSION_STATE_EXPIRED"
+    assert shown["status"]["message"] == "(its program is gone)"
+    assert http.get(f"{SESSIONS}/{others.session}").json()["state"] == "TRAINING_SESSION_STATE_READY"
+    assert "error" not in Pool(http).create()
+    assert len(http.get(f"{SESSIONS}/{gone.session}/checkpoints").json()["trainingSessionCheckpoints"]) == 1
+    emu.clock.advance(1801)
+    assert http.get(f"{SESSIONS}/{gone.session}/checkpoints").status_code == 404
+
+
+def test_a_key_with_a_mark_is_the_key_and_a_wrong_one_stays_wrong(http: httpx.Client, emu: Emulator) -> None:
+    for key, status in ((f"{emu.api_key}~p", 200), ("key2~p", 200), ("wrong~p", 401), ("~p", 401), ("~", 401)):
+        assert http.get("/v1/accounts", headers={"X-Api-Key": key}).status_code == status, key
 
 
 def test_a_pooled_trainer_is_shared_by_the_sessions_of_its_base_model(http: httpx.Client, emu: Emulator) -> None:

@@ -1,5 +1,6 @@
 """The platform of a date: each row of docs/wire.md's table that a server decides, cell by cell."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,40 @@ from tests.sdk import RequestFailedError
 FW = "accounts/fireworks/models"
 HOT_LOAD = "/hot_load/v1/models/hot_load"
 EXTRA = "Extra inputs are not permitted"
+
+
+_MANAGED = "test_data_sets_are_not_written_and_managed_jobs_not_made_on_any_date"
+HERE = "tests.http.serverless.test_platforms"
+TESTED = {
+    "`reset_prompt_cache`": (HERE, "test_fields_of_a_hot_load"),
+    "`validation` of a hot load": (HERE, "test_fields_of_a_hot_load"),
+    "ledger and hint of a hot load": ("tests.http.control.test_ledger", "test_ledger_and_hint_are_there_since_august"),
+    "`availability`, `checkpointName` of a row": (HERE, "test_fields_of_a_row"),
+    "`restoreReference` of a row": (HERE, "test_fields_of_a_row"),
+    "states of a session": (HERE, "test_fields_and_states_of_a_session"),
+    "writing data sets": ("tests.http.control.test_managed", _MANAGED),
+    "creating managed jobs": ("tests.http.control.test_managed", _MANAGED),
+    "longest name of a save on the pool": (HERE, "test_names_of_checkpoints_on_the_pool"),
+    "runs on the pool": (HERE, "test_runs_on_the_pool"),
+    "idle stop of a trainer": (HERE, "test_idle_jobs_are_stopped"),
+    "model of a stream's chunks": (
+        "tests.http.inference.test_hot_load",
+        "test_a_stream_names_the_snapshot_that_answers",
+    ),
+    "key of a page of rows": (HERE, "test_the_key_of_a_page_of_rows"),
+    "catalogue": (HERE, "test_the_catalogue"),
+}
+"""The rows of docs/wire.md's table of the platforms, and the test that asks each cell of one."""
+
+
+def test_every_row_of_the_table_has_a_test_of_all_its_cells() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "wire.md").read_text("utf-8")
+    section = text[text.index("### 1.3.1") : text.index("### 1.4")]
+    rows = [line.split(" | ")[0].strip("| ") for line in section.splitlines() if line.startswith("| ")]
+    assert rows[0] == "behaviour"
+    assert rows[1:] == list(TESTED)
+    for module, name in TESTED.values():
+        assert callable(getattr(importlib.import_module(module), name)), name
 
 
 @pytest.fixture(params=PLATFORMS)
@@ -96,7 +131,7 @@ def test_runs_on_the_pool(serve: Serve, platform: str) -> None:
     if platform == "2026-04":
         serve().create_lora_training_client(BASE, rank=8)
         return
-    with pytest.raises(Exception, match="has 8 training sessions and may have 8 at a time"):
+    with pytest.raises(Exception, match="has 8 training runs on the pool and may have 8 at a time"):
         serve().create_lora_training_client(BASE, rank=8)
 
 

@@ -36,7 +36,7 @@ class ClockPage:
 
 
 def clock(platform: Platform) -> ClockPage:
-    world, now = platform.world, platform.world.clock.now()
+    world, now = platform.world, platform.world.clock.ticks()
     found: list[tuple[int, str, str, str]] = []
     for owner in [*world.jobs, *world.sessions]:
         if owner.pending is not None and not owner.pending.reads:
@@ -71,4 +71,4 @@ def clock(platform: Platform) -> ClockPage:
         Due(moment, rfc3339(moment, 0), max(0, (moment - now) // SECOND), what, name, page)
         for moment, what, name, page in found[:MOST]
     ]
-    return ClockPage(rfc3339(now, 3), due, max(0, len(found) - MOST), LEAPS)
+    return ClockPage(rfc3339(world.clock.now(), 3), due, max(0, len(found) - MOST), LEAPS)

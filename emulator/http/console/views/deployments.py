@@ -97,7 +97,7 @@ def deployment(platform: Platform, name: str) -> DeploymentPage:
     return DeploymentPage(
         _line(platform, found),
         facts,
-        [_replica(pod, loads, now) for pod in found.pods],
+        [_replica(pod, loads, platform.world.clock.ticks()) for pod in found.pods],
         [_load(one) for one in reversed(loads[-LEDGER:])],
         max(0, len(loads) - LEDGER),
         any(pod.healthy for pod in found.pods) and found.state not in ("DELETED", "FAILED"),
@@ -128,7 +128,7 @@ def _line(platform: Platform, one: Deployment) -> DeploymentLine:
     )
 
 
-def _replica(pod: Pod, loads: list[SnapshotLoad], now: int) -> Replica:
+def _replica(pod: Pod, loads: list[SnapshotLoad], ticks: int) -> Replica:
     mine = [load for load in loads if load.replica == pod.identity and load.blob and not load.error]
     looks: Tone = "bad" if pod.stage == "error" or not pod.healthy else "busy" if pod.coming else "good"
     stage = f"loading {pod.target}" if pod.coming else pod.stage if pod.healthy else "crashed"
@@ -139,7 +139,7 @@ def _replica(pod: Pod, loads: list[SnapshotLoad], now: int) -> Replica:
         looks,
         pod.message,
         [(load.how, load.identity) for load in mine],
-        age(pod.started, now),
+        age(pod.started, ticks),
     )
 
 
