@@ -9,8 +9,13 @@
 #   - a list under a name that the client does not know (`loss_mask`) is a KeyError; an array under it is sent
 #
 # Guessed before: the list is refused, or becomes what the array becomes.
-# Seen: `floats as a list: int64 [1, 2, 0]`, `floats as an array: float32 [1.9, 2.5, -0.5]`,
-# `logprobs as a list: float32 [nan, -1.0]`, `loss_mask as a list: KeyError`, `loss_mask as an array: int64 [1, 0, 1]`.
+#
+# Output seen:
+#   floats as a list: int64 [1, 2, 0]
+#   floats as an array: float32 [1.9, 2.5, -0.5]
+#   logprobs as a list: float32 [nan, -1.0]
+#   loss_mask as a list: KeyError
+#   loss_mask as an array: int64 [1, 0, 1]
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
