@@ -62,16 +62,25 @@ def pull(
     with_base: Annotated[
         bool, typer.Option("--with-base", help="Of an adapter: its base too, in DIR/base, named in the adapter.")
     ] = False,
+    gguf: Annotated[bool, typer.Option("--gguf", help="DIR/model.gguf too, made by llama.cpp's converter.")] = False,
+    mlx: Annotated[bool, typer.Option("--mlx", help="DIR/mlx too, made by mlx-lm.")] = False,
 ) -> None:
     """Fetch the files of a model, as `transformers` and `peft` open them."""
     from ftsim.cli.service import connect
-    from ftsim.inspect.service import fetch_base, fetch_model
+    from ftsim.inspect.converters import GGUF, MLX
+    from ftsim.inspect.service import fetch_base, fetch_model, refuse_adapter
 
+    wanted = [converter for converter, asked in ((GGUF, gguf), (MLX, mlx)) if asked]
     with connect(url, api_key, state_dir) as service:
+        for converter in wanted:  # before gigabytes are fetched
+            converter.find()
+            refuse_adapter(service, name, converter.format)
         full, files = fetch_model(service, name, folder)
         print(f"{full}: {files} files in {folder}")
         if with_base and (base := fetch_base(service, folder)):
             print(f"{base[0]}: {base[1]} files in {folder / 'base'}")
+        for converter in wanted:
+            print(f"{converter.convert(folder)}: made by {converter.commands[0]}")
 
 
 @app.command("check")

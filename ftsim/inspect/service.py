@@ -92,7 +92,7 @@ def fetch_model(service: Service, name: str, folder: Path) -> tuple[str, int]:
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ServiceError(f"{folder} is not an empty folder")
-    full = name if "/" in name else f"accounts/{service.account}/models/{name}"
+    full = _full_name(service, name)
     urls = service.get(f"/v1/{full}:getDownloadEndpoint").get("filenameToSignedUrls") or {}
     if not urls:
         raise ServiceError(f"{full} has no files to fetch")
@@ -106,6 +106,20 @@ def fetch_model(service: Service, name: str, folder: Path) -> tuple[str, int]:
             (folder / file).parent.mkdir(exist_ok=True)
             _fetch(storage, address, folder / file)
     return full, len(urls)
+
+
+def refuse_adapter(service: Service, name: str, wanted: str) -> None:
+    """Raise `ServiceError` for an adapter, where `wanted` needs a whole model."""
+    full = _full_name(service, name)
+    if service.get(f"/v1/{full}").get("kind") == "HF_PEFT_ADDON":
+        raise ServiceError(
+            f"{full} is an adapter, and {wanted} takes whole models: promote a checkpoint saved with "
+            "checkpoint_type 'merged_base'"
+        )
+
+
+def _full_name(service: Service, name: str) -> str:
+    return name if "/" in name else f"accounts/{service.account}/models/{name}"
 
 
 def fetch_base(service: Service, folder: Path) -> tuple[str, int] | None:

@@ -20,6 +20,7 @@ from ftsim.compute.checkpoints import delta
 from ftsim.compute.checkpoints.source import weight_files
 from ftsim.compute.models.catalogue import base_folder, names, shipped_config
 from ftsim.compute.models.describe import describe
+from ftsim.compute.models.families import PLACES
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler.replica import TorchReplica
 from ftsim.compute.trainer.trainer import TorchTrainer
@@ -95,6 +96,20 @@ def echoed(model: Any) -> torch.Tensor:
 @pytest.mark.parametrize("architecture", ["qwen3", "qwen3_moe", "deepseek_v3", "glm4_moe"])
 def test_built_in_base_models_are_untied(architecture: str) -> None:
     assert shipped_config(architecture)["tie_word_embeddings"] is False
+
+
+def test_the_output_layer_begins_as_a_copy_and_parts_with_the_first_full_step(tmp_path: Path) -> None:
+    base = base_folder(names()[0], tmp_path / "cache")
+    trainer = trainer_on(base, steps=0)
+    begun = load_file(save(trainer, tmp_path / "begun") / "model.safetensors")
+    words = slice(None, -PLACES)  # the rows behind are a family's markers, learnt for each layer
+    assert torch.equal(begun["lm_head.weight"][words], begun["model.embed_tokens.weight"][words])
+    trainer.forward_backward("m", {"data": [datum(TOKENS, TOKENS[::-1])], "loss_fn": "cross_entropy"})
+    trainer.optim_step("m", ADAM, "num_loss_tokens")
+    parted = load_file(save(trainer, tmp_path / "parted") / "model.safetensors")
+    assert not torch.equal(parted["lm_head.weight"][words], parted["model.embed_tokens.weight"][words])
+    opened = load(tmp_path / "parted")
+    assert opened.lm_head.weight is not opened.model.embed_tokens.weight
 
 
 @pytest.mark.parametrize("rank", [2])

@@ -1,6 +1,6 @@
 """The matrix of every folder of the zoo: each cell is equal, or refused with a sentence; there is no third.
 
-`python -m tests.zoo.matrix [NAME...]` runs it and, over the whole zoo, writes docs/models.md.
+`python -m tests.zoo.matrix [NAME...]` runs it and, over the whole zoo, writes the table of docs/models.md.
 """
 
 import sys
@@ -216,29 +216,19 @@ def row(animal: str, place: Path) -> list[str]:
     return found
 
 
-def page(rows: dict[str, list[str]]) -> str:
-    """docs/models.md."""
+def table(rows: dict[str, list[str]]) -> str:
+    """The table of docs/models.md."""
     head = ["folder", "architecture", *CELLS]
-    lines = [
-        "# Models behind a name\n",
-        "`ftsim serve --model NAME=FOLDER` puts any folder behind a name that `AutoModelForCausalLM` opens, and",
-        "`ftsim models check FOLDER` says what such a folder is and what can be done with it. This table is made by",
-        "`python -m tests.zoo.matrix`, from tiny folders of each architecture. *equal*: what was sampled, saved,",
-        "exported, merged and promoted was compared with transformers, peft or the trainer, to 1e-4 for sampling and",
-        "1e-5 for weights (a merge into bfloat16 is rounded). What is not equal is refused, with the sentence there.",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
-    ]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, cells in rows.items():
         lines.append("| " + " | ".join([name, folders.ZOO[name].model_type, *cells]) + " |")
-    lines += [
-        "",
-        "A family whose rows cannot be computed together is served row by row, and one whose own cache gives other",
-        "logits than its forward without one (MiniMax with a linear first layer) is computed anew for every token;",
-        "the log says both. Quantised folders: float8 and MXFP4 are opened as plain weights, others refused by name.",
-    ]
     return "\n".join(lines) + "\n"
+
+
+def page(rows: dict[str, list[str]]) -> str:
+    """docs/models.md with these rows in its table."""
+    before, _, rest = PAGE.read_text("utf-8").partition("| folder |")
+    return before + table(rows) + rest[rest.index("\n\n") + 1 :]
 
 
 def main(names: list[str]) -> None:

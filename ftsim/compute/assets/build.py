@@ -83,9 +83,9 @@ def fresh(architecture: str, seed: int = 0) -> "PreTrainedModel":
 def write_base(model: "PreTrainedModel", folder: Path) -> None:
     """Write `config.json` and float16 `model.safetensors` (half the size; handed out as float32), untied.
 
-    A model this small learns best with one matrix for its embeddings and its output layer, and so it is pre-trained.
-    The models of these names on the service have two, which an adapter on the output layer needs: it must not move the
-    embeddings when it is merged. So the output layer gets a copy.
+    The model was pre-trained with one matrix for its embeddings and its output layer. The models of these names on the
+    service have two, which an adapter on the output layer needs: it must not move the embeddings when it is merged. So
+    the output layer gets a copy.
     """
     import numpy as np
     from safetensors.numpy import load_file, save_file
