@@ -18,6 +18,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "huggingface_hub",
         "fireworks",
         "fireworks_delta_compression",
+        "fireworks_prequant",
         "fsspec",
         "pyarrow",
         "llguidance",

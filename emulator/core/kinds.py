@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 TRAINING_STATE = "training_state.json"
 _HEADER_LIMIT = 100_000_000
 SINGLE_FILE = "model.safetensors"
+WEIGHT_SPEC = "model.weight.spec.json"
 _ITEM_SIZE = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
     "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64,

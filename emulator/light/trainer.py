@@ -64,6 +64,11 @@ class LightTrainer:
     ) -> SavedState:
         model, previous = self._trainable(model_id), None
         base = model.spec.base_model
+        if export_precision not in (None, "source", "bf16"):
+            raise BackendError(
+                f"the light backend has nothing to quantise, export_precision {export_precision!r} neither: use 'bf16' "
+                "or 'source', or the backend with models"
+            )
         if model.rank and checkpoint_type != "merged_base":
             files.write_adapter(folder, model.rank, model.trained, model.spec.base_model.name)
             return SavedState(model.step)

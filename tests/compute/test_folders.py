@@ -351,10 +351,11 @@ def test_an_adapter_of_peft_is_the_same_in_trainer_and_replica(
         ({"target_modules": ATTENTION, "rank_pattern": {"q_proj": 2}}, "rank_pattern gives it a rank of its own"),
         ({"target_modules": ATTENTION, "use_dora": True}, "use_dora"),
         ({"target_modules": ATTENTION, "init_lora_weights": "pissa"}, "begun with init_lora_weights 'pissa'"),
+        ({"target_modules": ATTENTION, "init_lora_weights": "olora"}, "begun with init_lora_weights 'olora'"),
         ({"target_modules": ATTENTION, "trainable_token_indices": [1, 2]}, "trainable_token_indices"),
         ({"target_modules": ATTENTION, "modules_to_save": ["lm_head"]}, "modules_to_save"),
     ],
-    ids=["rank_pattern", "dora", "pissa", "tokens", "modules_to_save"],
+    ids=["rank_pattern", "dora", "pissa", "olora", "tokens", "modules_to_save"],
 )
 def test_an_adapter_that_a_trainer_cannot_hold_is_refused_by_name_and_served_right(
     zoo: Zoo, tmp_path: Path, settings: dict[str, Any], reason: str
@@ -374,3 +375,73 @@ def test_an_adapter_for_each_expert_is_refused_by_name(zoo: Zoo, tmp_path: Path)
     save_file(tensors, adapter / "adapter_model.safetensors")
     with pytest.raises(BackendError, match="it adapts each expert by itself"):
         trainer_on(zoo("qwen3_moe"), 4, steps=0).load_adapter("m", adapter)
+
+
+EXPERTS = "mlp.experts.gate_up_proj"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "reason"),
+    [
+        (
+            "qwen3_moe",
+            {"target_modules": ATTENTION, "target_parameters": [EXPERTS]},
+            "adapts gate_up_proj .*, this tr",
+        ),
+        ("qwen3_moe", {"target_parameters": [EXPERTS, "mlp.experts.down_proj"]}, None),
+        ("qwen3_moe", {"target_modules": "all-linear"}, "adapts down_proj, gate, gate_up_proj .*, this t"),
+        ("llama", {"target_modules": ["q_proj", "lm_head"]}, None),
+        (
+            "llama_tied",
+            {"target_modules": ["q_proj", "lm_head"]},
+            "lm_head.* no whole module beside|lm_head.* no such mod",
+        ),
+    ],
+    ids=["one of the experts' weights", "both", "all-linear", "lm_head", "tied lm_head"],
+)
+def test_an_adapter_on_experts_or_the_output_layer_is_right_or_refused_by_name(
+    zoo: Zoo, tmp_path: Path, name: str, settings: dict[str, Any], reason: str | None
+) -> None:
+    adapter, right = made_elsewhere(zoo(name), tmp_path / "adapter", **settings)
+    close(served(zoo(name), adapter), echoed(right), 1e-4)
+    trainer = trainer_on(zoo(name), 4, steps=0)
+    if reason:
+        with pytest.raises(BackendError, match=reason):
+            trainer.load_adapter("m", adapter)
+        return
+    trainer.load_adapter("m", adapter)
+    close(trained(trainer), opened(right), 2e-5)
+
+
+def test_an_output_layer_of_its_own_beside_an_adapter_is_served_and_refused_by_the_trainer(
+    zoo: Zoo, tmp_path: Path
+) -> None:
+    adapter, _ = made_elsewhere(zoo("llama"), tmp_path / "adapter", target_modules=["q_proj", "lm_head"])
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    tensors["base_model.model.lm_head.base_layer.weight"] *= 2
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    with quiet():
+        right = PeftModel.from_pretrained(load(zoo("llama")), adapter)
+    close(served(zoo("llama"), adapter), echoed(right), 1e-4)
+    with pytest.raises(BackendError, match="no whole module beside them"):
+        trainer_on(zoo("llama"), 4, steps=0).load_adapter("m", adapter)
+
+
+# Families that peft or a name of a module would stop
+
+
+def test_lora_leaves_out_what_peft_refuses_and_names_a_numbered_module_whole(zoo: Zoo, tmp_path: Path) -> None:
+    mixer = json.loads((save(trainer_on(zoo("nemotron_h"), 2), tmp_path / "a") / "adapter_config.json").read_bytes())
+    leaves = {name.rpartition(".")[2] for name in mixer["target_modules"]}
+    assert "in_proj" in leaves
+    assert "out_proj" not in leaves
+    numbered = json.loads((save(trainer_on(zoo("gemma3n"), 2), tmp_path / "b") / "adapter_config.json").read_bytes())
+    names = set(numbered["target_modules"])
+    assert {"model.altup_projections.0", "q_proj"} <= names
+    assert not {name for name in names if name.isdigit()}
+
+
+def test_what_peft_refuses_is_refused_in_its_words(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftsim.compute.trainer.lora._MIXERS", {})
+    with pytest.raises(BackendError, match=r"peft puts no adapter on nemotron_h: .*'out_proj' is incompatible"):
+        trainer_on(zoo("nemotron_h"), 3)  # another rank: what was attached before is kept

@@ -1,4 +1,4 @@
-"""What the converters of llama.cpp and of mlx-lm make of a folder gives the logits of the folder."""
+"""The converters of llama.cpp and of mlx-lm, as they are: what they make gives the logits of the folder."""
 
 import json
 import subprocess

@@ -62,6 +62,15 @@ _DELTA_NET = {
     "layer_types": ["linear_attention", "full_attention"],
 }
 _WINDOWED = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+_MAMBA = {
+    "mamba_d_state": 8,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 8,
+    "mamba_n_groups": 1,
+    "mamba_chunk_size": 8,
+}
 _VISION = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
 _ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
 
@@ -153,6 +162,7 @@ ZOO: dict[str, Animal] = {
     "qwen3_next": Animal("qwen3_next", {**_EXPERTS, **_DELTA_NET, "shared_expert_intermediate_size": 24}),
     "deepseek_v3": Animal("deepseek_v3", {**_ROUTED, **_LATENT}),
     "deepseek_v3_bf16": Animal("deepseek_v3", {**_ROUTED, **_LATENT}, dtype=torch.bfloat16),
+    "deepseek_v3_fp8": Animal("deepseek_v3", {**_ROUTED, **_LATENT}, layout=_quantised),
     "kimi_like": Animal(
         "deepseek_v3",
         {**_ROUTED, **_LATENT, "n_routed_experts": 8, "routed_scaling_factor": 2.8},
@@ -184,6 +194,53 @@ ZOO: dict[str, Animal] = {
             "interleave_moe_layer_step": 2,
         },
     ),
+    "deepseek_v32": Animal(
+        "deepseek_v32", {**_ROUTED, **_LATENT, "index_n_heads": 32, "index_head_dim": 8, "index_topk": WINDOW}
+    ),
+    "gemma3n": Animal(
+        "gemma3n_text",
+        {
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "sliding_window": WINDOW,
+            "intermediate_size": [48] * 4,
+            "num_kv_shared_layers": 2,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": tokenizer.VOCAB_SIZE,
+            "laurel_rank": 4,
+            "activation_sparsity_pattern": [0.0] * 4,
+        },
+    ),
+    "gemma4": Animal(
+        "gemma4_text",
+        {
+            **_WINDOWED,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": tokenizer.VOCAB_SIZE,
+            "global_head_dim": 8,
+        },
+    ),
+    "nemotron_h": Animal(
+        "nemotron_h",
+        {
+            "hybrid_override_pattern": "M*M-",
+            "num_hidden_layers": 4,
+            "ssm_state_size": 8,
+            "mamba_num_heads": 8,
+            "mamba_head_dim": 8,
+            "n_groups": 1,
+            "chunk_size": 8,
+            "conv_kernel": 4,
+        },
+    ),
+    "bamba": Animal("bamba", {**_MAMBA, "attn_layer_indices": [1]}),
+    "falcon_h1": Animal("falcon_h1", {**_MAMBA, "mamba_d_ssm": 64}),
+    "granite_hybrid": Animal(
+        "granitemoehybrid",
+        {**_LOCAL_EXPERTS, **_MAMBA, "layer_types": ["mamba", "attention"], "shared_intermediate_size": 24},
+    ),
+    "mamba2": Animal("mamba2", {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8}),
+    "lfm3": Animal("lfm3"),
     "qwen3_5_vision": Animal("qwen3_5", _DELTA_NET, vision=_VISION),
 }
 

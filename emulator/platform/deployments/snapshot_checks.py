@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from emulator.core.errors import InvalidArgument
-from emulator.core.kinds import CheckpointKind, Shard, weight_shards
+from emulator.core.kinds import WEIGHT_SPEC as SPEC, CheckpointKind, Shard, weight_shards
 from emulator.platform.deployments import buckets
 from emulator.platform.deployments.replicas import Replicas
 from emulator.quirks import deployments
 from emulator.state.entities import Checkpoint, Deployment
 from emulator.state.world import World
 
-CONFIG, SPEC = "config.json", "model.weight.spec.json"
+CONFIG = "config.json"
 SET_ASIDE = frozenset(
     {
         "_name_or_path",

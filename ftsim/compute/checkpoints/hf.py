@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError
+from ftsim.compute.checkpoints import quantised
 from ftsim.compute.checkpoints.names import tensors_of
 from ftsim.compute.checkpoints.source import WEIGHTS, Source, stays_in_float32, write_small
 from ftsim.compute.checkpoints.tensors import write
@@ -34,11 +35,21 @@ def save_merged(live: LiveModel, folder: Path, precision: str | None) -> None:
     if lora.changes_nothing(live.model):
         raise BackendError("merged_base needs a trained or loaded adapter; this one is untouched")
     _check(precision, live.source)
-    model: Any = copy.deepcopy(live.model)
+    try:
+        model: Any = copy.deepcopy(live.model)
+    except RuntimeError as error:
+        raise BackendError(
+            f"{live.bare.config.model_type} keeps states of its last forward in its modules and cannot be copied to be "
+            "merged: save the adapter, and merge it with peft"
+        ) from error
     with quiet():
         merged = model.merge_and_unload()
     tensors = {name: value.cpu().to(_stored(live, name, precision)) for name, value in tensors_of(merged).items()}
-    save(folder, live.source, tensors | dict(live.source.carried))
+    tensors |= live.source.carried
+    if precision in quantised.FORMATS:
+        quantised.save(folder, live.source, tensors, precision)
+    else:
+        save(folder, live.source, tensors)
 
 
 def _check(precision: str | None, source: Source) -> None:
@@ -48,15 +59,16 @@ def _check(precision: str | None, source: Source) -> None:
             f"export_precision 'source' would need the {method} kernels of the base, which this trainer lacks: "
             "use 'bf16'"
         )
-    if precision not in (None, "source", "bf16"):
-        raise BackendError(
-            f"export_precision {precision!r} needs quantisation kernels that this trainer lacks; use 'source' or 'bf16'"
-        )
+    if precision in quantised.FORMATS:
+        quantised.refuse_without_kernels(precision)
+    elif precision not in (None, "source", "bf16"):
+        known = ", ".join(("source", "bf16", *quantised.FORMATS))
+        raise BackendError(f"unknown export_precision {precision!r}; expected one of {known}")
 
 
 def _stored(live: LiveModel, name: str, precision: str | None) -> torch.dtype:
     """The type in which a merged tensor is written: its own in the source, or bfloat16 where that may be."""
-    if precision == "bf16":
+    if precision not in (None, "source"):
         kept = stays_in_float32(live.bare, name) and live.source.dtypes.get(name) is not torch.bfloat16
         return torch.float32 if kept else torch.bfloat16
     if name in live.source.dtypes:

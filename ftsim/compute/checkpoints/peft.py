@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _ROOT = "base_model.model."
+_LAYER = ".base_layer.weight"
+"""End of the name under which peft saves the whole output layer, or the embeddings, beside an adapter on them."""
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 _UNTRAINABLE = ("use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "layer_replication")
 
@@ -62,9 +64,11 @@ def load(live: LiveModel, folder: Path) -> None:
     named = str(config.get("base_model_name_or_path"))
     if named.startswith("accounts/") and named != live.spec.base_model.name:  # FAILURES C11
         raise BackendError(f"the adapter was trained on {named}, this model on {live.spec.base_model.name}")
-    given, mine = _inside(read_tensors(folder), live.bare), _tensors(live.model)
-    check_fit(given, mine, ranks=bool(config.get("rank_pattern")))
     own = live.model.peft_config[ADAPTER].to_dict()
+    _refuse_other_experts(folder.name, config, own)
+    given, mine = _inside(read_tensors(folder), live.bare), _tensors(live.model)
+    given = {name: value for name, value in given.items() if not _is_the_bases(name, value, live.model)}
+    check_fit(given, mine, ranks=bool(config.get("rank_pattern")))
     _refuse_hidden_alpha(folder.name, config, own, given)
     new = {}
     for name, value in mine.items():
@@ -97,7 +101,8 @@ def open_over(model: "PreTrainedModel", folder: Path, scratch: Path) -> "PeftMod
     try:
         with quiet():
             wrapped: PeftModel = PeftModel.from_pretrained(model, str(folder))
-            arrived = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+            layers = any(name.endswith(_LAYER) for name in given)
+            arrived = get_peft_model_state_dict(wrapped, save_embedding_layers=layers)
     except Exception as error:  # peft and safetensors raise many types for an adapter of another model
         raise BackendError(f"the adapter does not fit this model: {error}") from error
     lost = sorted(n for n, v in given.items() if n not in arrived or not _same(v, arrived[n]))
@@ -158,6 +163,26 @@ def refuse_untrainable(name: str, config: Mapping[str, Any]) -> None:
         raise BackendError(
             f"{name} was begun with init_lora_weights {config['init_lora_weights']!r}, which changed the base too: "
             "save it with peft's path_initial_model_for_weight_conversion, so that it fits the unchanged base"
+        )
+
+
+def _is_the_bases(name: str, value: Tensor, model: "PeftModel") -> bool:
+    """Tell whether a whole layer that was saved beside its adapter is the base's own, and so brings nothing."""
+    if not name.endswith(_LAYER):
+        return False
+    own = dict(model.named_parameters()).get(name)
+    return own is not None and _same(value, own.detach())
+
+
+def _refuse_other_experts(name: str, config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse an adapter on other fused weights of experts: its tensors have the names of ours, and other shapes."""
+    theirs, ours = (
+        sorted({str(one).removesuffix(".weight").rpartition(".")[2] for one in settings.get("target_parameters") or ()})
+        for settings in (config, own)
+    )
+    if theirs and theirs != ours:
+        raise BackendError(
+            f"{name} adapts {', '.join(theirs)} (target_parameters), this trainer {', '.join(ours) or 'none such'}"
         )
 
 

@@ -179,8 +179,21 @@ def _settle(model: Any, dtype: torch.dtype) -> None:
             value.data = value.data.to(dtype)
     model.config.dtype = dtype
     model.hf_quantizer = None
+    model._weight_conversions = _plain_conversions(model)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+
+
+def _plain_conversions(model: Any) -> list[Any]:
+    """Conversions between names in the files and in the library, plain ones in place of those that dequantised."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter
+
+    used = getattr(model, "_weight_conversions", None) or []
+    made = {tuple(one.target_patterns) for one in used if isinstance(one, WeightConverter)}
+    plain = get_model_conversion_mapping(model, add_legacy=False)
+    renamed = [one for one in used if not isinstance(one, WeightConverter)]
+    return renamed + [one for one in plain if isinstance(one, WeightConverter) and tuple(one.target_patterns) in made]
 
 
 def _dtype(stored: str) -> torch.dtype:

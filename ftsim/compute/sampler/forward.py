@@ -33,6 +33,8 @@ _MERGED = (
 """Kinds of cache layers of which two can be made one; a batch with any other kind of layer has one row."""
 _LOGITS_BYTES = 128 << 20
 """Memory for logits of prompt positions that are told at once."""
+_STEPS = 8
+"""Decoding steps by which a cache is measured: what a recurrent state loses may show from the third on only."""
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-3}
 _log = logging.getLogger(__name__)
 
@@ -123,16 +125,29 @@ class Forward:
     def prefill(self, prompts: Sequence[Sequence[int]], keep: int = 1) -> tuple[Batch, Tensor]:
         """Compute prompts; gives their batch and the logits (B, K, V) of the last `keep` positions or fewer."""
         batch = Batch(None, torch.tensor([len(prompt) for prompt in prompts]), [])
+        if self._cache_is_right is False and len(prompts) == 1:
+            return self._without_cache(batch, prompts[0], keep)
         longest = batch.columns
         tokens = torch.tensor([[*[0] * (longest - len(prompt)), *prompt] for prompt in prompts])
-        with self._precision.everywhere():
-            output = self._run(tokens, batch, min(keep, longest))
+        try:
+            with self._precision.everywhere():
+                output = self._run(tokens, batch, min(keep, longest))
+        except Exception:
+            if len(prompts) > 1 or self._cache_is_right:
+                raise
+            found = self._without_cache(batch, prompts[0], keep)  # raises what is no fault of a cache
+            self._distrust()
+            return found
         routes = self.routes
         batch.cache = getattr(output, self._cache, None)
-        if type(batch.cache) is not cache_utils.DynamicCache and not self._trusted():
+        if not _well_known(batch.cache) and not self._trusted():
             batch.cache, batch.tokens = None, list(prompts[0])
         self.routes = routes  # the measuring ran the model too
         return batch, output.logits[:, -keep:]
+
+    def _without_cache(self, batch: Batch, prompt: Sequence[int], keep: int) -> tuple[Batch, Tensor]:
+        batch.tokens = list(prompt)
+        return batch, self._anew(prompt, keep)[:, -keep:]
 
     def step(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Logits (B, V) after one more token (B,) for every row."""
@@ -154,20 +169,24 @@ class Forward:
         return logits
 
     def _trusted(self) -> bool:
-        """Measure once whether a cache of the family's own gives the logits of the forward without one."""
+        """Measure once whether a family's own states, or cache, give the logits of the forward without one."""
         if self._cache_is_right is None:
-            tokens = [1, 2, 3, 4, 5, 6]
+            tokens = [1 + 5 * at % 17 for at in range(4 + _STEPS)]
             self._cache_is_right = True  # so that `prefill` gives a batch with it
             try:
-                batch, _ = self.prefill([tokens[:-2]])
-                found = torch.cat([self.step(batch, torch.tensor([token])) for token in tokens[-2:]])
-                self._cache_is_right = _alike(found, self._anew(tokens, 2)[0, -2:])
+                batch, _ = self.prefill([tokens[:-_STEPS]])
+                found = torch.cat([self.step(batch, torch.tensor([token])) for token in tokens[-_STEPS:]])
+                self._cache_is_right = _alike(found, self._anew(tokens, _STEPS)[0, -_STEPS:])
             except Exception:  # a cache that fails, or none at all
                 self._cache_is_right = False
             if not self._cache_is_right:
-                name = self.model.config.model_type
-                _log.warning("%s is computed anew for every token: its cache gives other logits than no cache", name)
+                self._distrust()
         return self._cache_is_right
+
+    def _distrust(self) -> None:
+        self._cache_is_right = False
+        name = self.model.config.model_type
+        _log.warning("%s is computed anew for every token: its cache does not give the logits of its forward", name)
 
     def prompt_logits(self, prompt: Sequence[int], start: int) -> Iterator[Tensor]:
         """Logits (T, V) after the positions from `start` to the last but one, in blocks that fit into memory.
@@ -192,11 +211,13 @@ class Forward:
         more: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
         if batch.cache is not None:
             more[self._cache] = batch.cache
-        if batch.padded:  # without padding the model finds its positions and its mask by itself
+        if batch.padded:  # without padding the model finds its mask by itself
             padding = columns - batch.lengths[:, None]  # (B, 1)
             more["attention_mask"] = (torch.arange(columns)[None] >= padding).long().to(device)
             positions = torch.arange(columns - width, columns)[None] - padding
             more["position_ids"] = positions.clamp(min=0).to(device)
+        elif batch.cache is not None and self._positions:  # some families (Bamba) begin at 0 again where none is given
+            more["position_ids"] = torch.full(tokens.shape, columns - 1, device=device)
         return self._noted(input_ids=tokens.to(device), use_cache=True, **more)
 
     def _noted(self, *, input_ids: Tensor, **more: Any) -> Any:
@@ -230,6 +251,11 @@ class Forward:
         except Exception as error:  # whatever a family does not take, alone it is served all the same
             return f"a padded batch fails: {error}"
         return "" if _alike(padded, right) and _alike(merged, right) else "in a padded batch it gives other logits"
+
+
+def _well_known(cache: Any) -> bool:
+    """Tell whether a cache holds keys and values alone, in the library's own way, which needs no measuring."""
+    return type(cache) is cache_utils.DynamicCache and all(type(layer) in _GROWING for layer in cache.layers)
 
 
 def _alike(found: Tensor, right: Tensor) -> bool:

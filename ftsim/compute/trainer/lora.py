@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ADAPTER = "default"
 _log = logging.getLogger(__name__)
+_MIXERS = dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), "out_proj")
+"""Families whose fused kernels read a weight past an adapter on it: peft 0.21 refuses one there, so it is left out."""
 _EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
 
 
@@ -37,7 +39,11 @@ def attach(model: "PreTrainedModel", spec: LoraSpec) -> "PeftModel":
     )
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed or 0)
-        wrapped = get_peft_model(model, config)
+        try:
+            wrapped = get_peft_model(model, config)
+        except ValueError as error:  # a family that peft has a rule about
+            reason = str(error).partition("\n")[0]
+            raise BackendError(f"peft puts no adapter on {model.config.model_type}: {reason}") from error
         if spec.init_method == "nora":
             _normalise_inputs(wrapped)
         elif spec.init_method not in (None, "kaiming"):
@@ -64,11 +70,13 @@ def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[s
             "%s ties its output layer to its embeddings: the adapter leaves it out, since merging one would move both",
             model.config.model_type,
         )
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    left_out = _MIXERS.get(model.config.get_text_config().model_type, "")
     chosen = {
         name
-        for name, module in linear.items()
-        if type(module).forward is nn.Linear.forward  # a router that returns more than a product takes no adapter
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and type(module).forward is nn.Linear.forward  # a router that returns more than a product takes no adapter
+        and name.rpartition(".")[2] != left_out
         and (
             spec.train_unembed and not tied
             if module is unembed
@@ -84,7 +92,8 @@ def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[s
             if (leaf := name.rpartition(".")[2]) in _EXPERT_WEIGHTS and parameter.dim() == 3 and ".experts." in name
         }
     )
-    return _shortest(chosen, linear), experts if spec.train_mlp else []
+    everything = [name for name, _ in model.named_modules()]
+    return _shortest(chosen, everything), experts if spec.train_mlp else []
 
 
 def changes_nothing(model: nn.Module) -> bool:
@@ -96,9 +105,9 @@ def _is_attention(name: str) -> bool:
     return any(part.endswith("attn") or "attention" in part for part in name.split("."))
 
 
-def _shortest(chosen: set[str], linear: Iterable[str]) -> list[str]:
+def _shortest(chosen: set[str], everything: Iterable[str]) -> list[str]:
     """Leaf names such as `q_proj`, unless a leaf name also occurs on a module that was not chosen."""
-    rest = {name.rpartition(".")[2] for name in linear if name not in chosen}
+    rest = {name.rpartition(".")[2] for name in everything if name not in chosen}
     return sorted({leaf if (leaf := name.rpartition(".")[2]) not in rest else name for name in chosen})
 
 

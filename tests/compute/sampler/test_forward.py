@@ -8,12 +8,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from emulator.backend import GenerateRequest, Generation
+from ftsim.compute.checkpoints.source import open_model
+from ftsim.compute.sampler.forward import Forward
+from ftsim.compute.sampler.precision import widen
 from ftsim.compute.sampler.replica import TorchReplica
 from tests.zoo import folders
 
 WINDOWED = ("qwen3_window", "mistral", "gpt_oss", "mixtral", "llama4")
 AFTER_THE_HEAD = ("cohere", "cohere2", "granite", "gemma2")
 OTHER_NORMS = ("qwen3_5", "qwen3_next", "gemma2", "gemma3", "minimax")
+STATES = ("bamba",)
 REQUESTS = [
     GenerateRequest([5 + 37 * row + at for at in range(2 + 11 * row)], max_tokens=64, ignore_eos=True, seed=row)
     for row in range(4)
@@ -24,7 +28,7 @@ def drawn(generation: Generation) -> list[tuple[int, float]]:
     return [(token.token_id, token.logprob) for token in generation.tokens]
 
 
-@pytest.mark.parametrize("name", sorted({*WINDOWED, *AFTER_THE_HEAD, *OTHER_NORMS}))
+@pytest.mark.parametrize("name", sorted({*WINDOWED, *AFTER_THE_HEAD, *OTHER_NORMS, *STATES}))
 def test_sampled_logprobs_are_those_of_the_models_own_forward(name: str, tmp_path: Path) -> None:
     folder = folders.write(name, tmp_path / name)
     replica = TorchReplica(folder)
@@ -58,6 +62,17 @@ def test_an_echo_longer_than_the_logits_that_are_held_at_once_is_the_same(
         [token.logprob for token in whole.prompt_tokens], abs=1e-6
     )
     assert drawn(parts) == drawn(whole)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("nemotron_h", False), ("granite_hybrid", True), ("bamba", True)])
+def test_states_are_kept_between_tokens_only_where_they_give_the_logits_of_the_forward(
+    name: str, kept: bool, tmp_path: Path
+) -> None:
+    """Nemotron-H's may be right for two tokens and wrong from the third on; Bamba's are where positions are given."""
+    forward = Forward(widen(open_model(folders.write(name, tmp_path / name), torch.float32)))
+    with torch.inference_mode():
+        batch, _ = forward.prefill([[1, 2, 3, 4]])
+    assert (batch.cache is not None) is kept
 
 
 def test_a_family_that_cannot_be_batched_is_served_row_by_row_and_says_so(

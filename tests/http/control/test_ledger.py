@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from emulator.core.kinds import WEIGHT_SPEC as SPEC
 from emulator.light import files
-from emulator.platform.deployments.snapshot_checks import SPEC, weight_fault
+from emulator.platform.deployments.snapshot_checks import weight_fault
 from emulator.platform.deployments.spec import DeploymentSpec
 from emulator.server import Emulator
 from emulator.state.entities import Checkpoint, Job

@@ -61,6 +61,19 @@ def test_the_syncer_loads_a_base_and_then_deltas(
     assert kinds == ["BASE"] * 2 + ["C_V2"] * 4
 
 
+def test_a_format_is_named_in_either_case_as_the_vendors_codec_takes_it(
+    emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train
+) -> None:
+    client = train()
+    deploy(hot_load_trainer_job=attached(emulator))
+    whole = save(client, "one")
+    assert manager.hotload_and_wait("d1", BASE, whole)
+    delta = save(client, "two", "delta")
+    how = after(whole) | {"compression_format": "ARC_V2"}
+    assert manager.hotload_and_wait("d1", BASE, delta, incremental_snapshot_metadata=how)
+    assert held(manager) == delta
+
+
 def test_a_load_stores_no_more_after_a_long_history(
     emulator: Emulator, manager: DeploymentManager, deploy: Deploy, train: Train
 ) -> None:
