@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from emulator.backend import Backend
+from emulator.core import own_warnings
 from emulator.core.catalogue import platform_of
 from emulator.core.clock import Clock
 from emulator.core.errors import InvalidArgument, Unavailable
@@ -133,7 +134,7 @@ class Emulator:
 
         Health is answered a little earlier: once nothing but the import of the application is left to be done.
         """
-        with contextlib.ExitStack() as undo:
+        with own_warnings.own(), contextlib.ExitStack() as undo:
             folder = self._open_folder(undo)
             root = folder.root
             if not self._has_key:
@@ -293,7 +294,7 @@ class Emulator:
         """Answer health; then import the application, which answers everything, those who came meanwhile first."""
         entrance = Entrance(self.journal)
         server = Listener(entrance, LightBackend.headers if isinstance(self._backend, LightBackend) else ())
-        thread = threading.Thread(target=server.run, args=([sock],), name="emulator", daemon=True)
+        thread = threading.Thread(target=own_warnings.apart(server.run), args=([sock],), name="emulator", daemon=True)
         thread.start()
         undo.callback(thread.join, 15)
         undo.callback(self.platform.futures.interrupt)

@@ -7,9 +7,13 @@ from importlib.metadata import entry_points
 import pytest
 from typer.testing import CliRunner, Result
 
+from emulator.core import own_warnings
+
 # An installed ftsim brings its pytest plugin along; a checkout on the path has to name it.
 if not entry_points(group="pytest11", name="ftsim"):
     pytest_plugins = ["ftsim.testing.plugin"]
+
+own_warnings.obey()  # here a warning is an error in the emulator's threads too
 
 Ftsim = Callable[..., Result]
 

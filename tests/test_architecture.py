@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 EMULATOR = sorted((ROOT / "emulator").rglob("*.py"))
 FTSIM = sorted((ROOT / "ftsim").rglob("*.py"))
 WEB = ("fastapi", "starlette", "uvicorn", "httpx", "pydantic")
-COMPUTING = ("errors", "kinds", "limits", "catalogue")
+COMPUTING = ("errors", "kinds", "limits", "catalogue", "own_warnings")
 # The rooms, each with the rooms it may import from: an arrow that is not here points up.
 ROOMS = {
     "emulator.core": set(),
@@ -25,7 +25,7 @@ ROOMS = {
     "emulator.platform": {f"emulator.{room}" for room in ("core", "quirks", "state", "journal", "backend")},
     "emulator.http": {f"emulator.{room}" for room in ("core", "quirks", "state", "journal", "backend", "platform")},
     "ftsim.training": set(),
-    # Of the emulator, what computes knows the protocol, its errors, its kinds, its limits and the one catalogue.
+    # Of the emulator, what computes knows the protocol, errors, kinds, limits, the one catalogue, its own warnings.
     "ftsim.compute": {"emulator.backend", *(f"emulator.core.{one}" for one in COMPUTING)},
     "ftsim.extras": set(),
     "ftsim.local": {"emulator", "ftsim.compute", "ftsim.extras"},

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 
 from emulator.core.clock import Clock
+from emulator.core.own_warnings import apart
 
 PATIENCE_S = 20.0
 """How long the end of the interpreter waits for all of them together."""
@@ -19,7 +20,7 @@ _ending: "weakref.WeakSet[threading.Thread]" = weakref.WeakSet()
 
 def start(target: Callable[[], object], name: str) -> None:
     """Start a daemon thread with an end in sight, which the interpreter waits for."""
-    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread = threading.Thread(target=apart(target), name=name, daemon=True)
     outlast(thread)
     thread.start()
 

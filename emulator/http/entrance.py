@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from emulator.core import own_warnings
 from emulator.journal.journal import CURRENT, Exchange, Journal
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Entrance:
         self._health = Layers(_health, journal=journal)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        own_warnings.in_front()
         app = self._app
         if app is None:
             app = self._health if _asks_health(scope) else await asyncio.shield(asyncio.wrap_future(self._opened))

@@ -27,6 +27,12 @@ def run(
     tinker: Annotated[
         bool, typer.Option("--tinker", help="The program speaks to tinker's own service, not to the pool.")
     ] = False,
+    map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", help="URL=FILE: answer an address from a file or folder; others outside this machine then fail."
+        ),
+    ] = None,
 ) -> None:
     """Run a program against the emulator.
 
@@ -36,6 +42,7 @@ def run(
     when it runs already.
     """
     from ftsim.process.attendance import default_state_dir
+    from ftsim.process.mapping import MapError, variables
     from ftsim.process.run import RunError, ServerOptions, command_line, exec_program
 
     words, made = program or [], None
@@ -53,8 +60,9 @@ def run(
         command_line(words)  # before a folder is made for it
         made = Path(tempfile.mkdtemp(prefix="ftsim-")) if memory else None
         root = made or state_dir or default_state_dir()
-        exec_program(words, state_dir=root.expanduser().resolve(), options=options, tinker=tinker)
-    except RunError as error:
+        mapped = variables(map or ())
+        exec_program(words, state_dir=root.expanduser().resolve(), options=options, env=mapped, tinker=tinker)
+    except (RunError, MapError) as error:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
         fail(str(error), 2)

@@ -26,6 +26,7 @@ from ftsim.compute.models import hub
 from ftsim.process import ending
 from ftsim.process.attendance import Attendance, Client
 from ftsim.process.environment import PACKAGE_ROOT, joined, program_environment
+from ftsim.process.mapping import without_proxies
 
 START_TIMEOUT = 60.0
 """Seconds a server may take to announce itself."""
@@ -153,7 +154,7 @@ def prepare(
         raise RunError(f"ftsim: the state folder {state_dir} cannot be used: {error.strerror}") from error
     server, client = join_server(attendance, server_command, options)
     its_own = replace(server, api_key=marked(server.api_key, client.file.name))
-    environment = program_environment({**os.environ, **(env or {})}, its_own, hub_variables)
+    environment = without_proxies(program_environment({**os.environ, **(env or {})}, its_own, hub_variables))
     return Prepared(command, environment, server, client)
 
 
@@ -242,6 +243,7 @@ def _start(attendance: Attendance, command: list[str]) -> ServerRecord:
     attendance.server_file.unlink(missing_ok=True)
     log = attendance.state_dir / "server.log"
     environment = os.environ | {"PYTHONPATH": joined(str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"), os.pathsep)}
+    environment.pop("PYTHONWARNINGS", None)  # how the program takes warnings is its own affair
     with log.open("ab") as output:
         server = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

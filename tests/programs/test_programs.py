@@ -1,6 +1,7 @@
 """Programs end with numbers that are right, under `ftsim run` and without a connection that leaves the machine."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from ftsim.process.environment import PACKAGE_ROOT
+from ftsim.testing.tiny import tiny_model
 
 HERE = Path(__file__).parent
 MODELS = "accounts/fireworks/models/"
@@ -34,6 +36,40 @@ def test_reinforcement_learning_with_a_reference_model(tmp_path: Path, base: str
     assert told["routed"] == (told["samples"] if replay else 0)
     assert told["rewards"][-1] > told["rewards"][0] + 0.2
     assert told["distance"] < 1e-5 if replay else told["distance"] < 1e-4
+
+
+@pytest.mark.slow
+def test_reinforcement_learning_that_samples_ahead(tmp_path: Path) -> None:
+    told = run(tmp_path / "state", "async_rl.py", MODELS + "qwen3-4b", "5")
+    assert told["rewards"][-1] > told["rewards"][0] + 0.2
+    assert told["lags"] == [0, 1, 1, 1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dpo", "orpo"])
+def test_preferences_are_learned(tmp_path: Path, kind: str) -> None:
+    told = run(tmp_path / "state", "preferences.py", kind, MODELS + "qwen3-4b", "6")
+    assert told["losses"][-1] < told["losses"][0] * 0.8
+    assert told["margins"][-1] > told["margins"][0] + 0.5
+    if kind == "dpo":
+        assert told["losses"][0] == pytest.approx(math.log(2), abs=1e-4), "the policy begins as its reference"
+
+
+@pytest.mark.slow
+def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path) -> None:
+    told = run(tmp_path / "state", "distillation.py", MODELS + "qwen3-4b", "5")
+    assert told["reverse_kl"][0] > 0
+    assert told["reverse_kl"][-1] < told["reverse_kl"][0] * 0.7
+
+
+@pytest.mark.slow
+def test_a_framework_trains_a_model_of_its_own_name(tmp_path: Path) -> None:
+    name = "accounts/mine/models/own"
+    options = ("--model", f"{name}={tiny_model(tmp_path / 'own')}")
+    told = run(tmp_path / "state", "framework.py", name, "6", options=options)
+    assert told["losses"][-1] < told["losses"][0] * 0.3
+    assert told["resumed"] == told["losses"]
+    assert told["after"] == told["row"] != told["before"]
 
 
 @pytest.mark.slow

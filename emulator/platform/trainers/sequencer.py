@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from emulator.core import threads
+from emulator.core import own_warnings, threads
 from emulator.core.clock import Clock
 from emulator.core.errors import InvalidArgument
 from emulator.platform.trainers.futures import Promise
@@ -53,7 +53,7 @@ class Sequencer:
         self._arrivals = 0
         self._closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name=f"trainer-{name}", daemon=True)
+        self._thread = threading.Thread(target=own_warnings.apart(self._work), name=f"trainer-{name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -110,6 +110,7 @@ class Sequencer:
 
     def _work(self) -> None:
         while (operation := self._next()) is not None:
+            own_warnings.in_front()
             operation.run()
             with self._changed:
                 lane = self._lanes.get(operation.promise.model_id)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, ReplicaClosed, Tell, Transition
+from emulator.core import own_warnings
 from ftsim.compute.sampler.forward import Batch, Forward
 from ftsim.compute.sampler.prefixes import KeptPrefixes
 from ftsim.compute.sampler.row import (
@@ -67,7 +68,7 @@ class Sampler:
         """Neither waiting nor running: a prefill that fails must still answer them."""
         self._running: list[Running] = []
         """One for families that are computed together, else one per row."""
-        self._thread = threading.Thread(target=self._run, name="ftsim-sampler", daemon=True)
+        self._thread = threading.Thread(target=own_warnings.apart(self._run), name="ftsim-sampler", daemon=True)
         self._thread.start()
 
     def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
@@ -131,6 +132,7 @@ class Sampler:
     def _run(self) -> None:
         with torch.inference_mode():
             while self._wait():
+                own_warnings.in_front()
                 try:
                     self._swap_if_due()
                     self._admit()

@@ -1,11 +1,12 @@
 """Python imports this at start-up because `ftsim run` puts this folder in front of PYTHONPATH.
 
-It runs in whatever interpreter the program uses, so it needs the standard library only. Three things happen:
+It runs in whatever interpreter the program uses, so it needs the standard library only. These things happen:
 
 - the SDK's default address (a constant and default arguments, not read from the environment: WIRE 1.1) becomes
   FIREWORKS_BASE_URL as its modules are imported;
 - `training.*` is `ftsim.training.*`, the same module objects, unless a package of that name can be imported;
-- `ftsim` itself can be imported, also where it is not installed.
+- `ftsim` itself can be imported, also where it is not installed;
+- with `--map`, mapped addresses are answered from files, and nothing else is reached (`ftsim_mapped`).
 
 The user's own `sitecustomize`, if there is one, runs afterwards as if this file were not there.
 """
@@ -176,4 +177,8 @@ def _run_the_users_own() -> None:
 
 sys.meta_path[:0] = [_Training(), _Redirector()]
 sys.meta_path.append(_Itself())
+if os.environ.get("FTSIM_MAP"):
+    import ftsim_mapped
+
+    ftsim_mapped.install()
 _run_the_users_own()
