@@ -93,8 +93,8 @@ async def create(request: Request) -> Response:
     prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
     live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS, form)], sent, raw)
     marks = marks_of(on.replica.chat_template)
-    if form is None:  # an answer in a form begins with it
-        marks = marks.after(on.replica.decode(prompt[-8:]))
+    if form is None:  # an answer in a form begins with it, and a forced call is JSON whatever the family
+        marks = marks.calling(on.replica.chat_template, tools).after(on.replica.decode(prompt[-8:]))
     if sent.stream:
         head = _head(request, sent.model, "chat.completion.chunk")
         writer = _ChunkWriter(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)], marks)

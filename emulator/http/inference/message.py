@@ -1,10 +1,12 @@
 """The assistant's message in a chat model's text: thought, content and tool calls, found while the text grows."""
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-_CALL, _CALLED = "<tool_call>", "</tool_call>"
+from emulator.http.inference.calls import JSON, CallForm, Found, form_of, schemas_of
+
 Delta = dict[str, Any]
 
 
@@ -14,17 +16,29 @@ class Marks:
 
     think: str = "<think>"
     thought: str = "</think>"
-    answer: str = ""
+    answers: tuple[str, ...] = ()
     opened: bool = False
     """Whether the prompt has opened a thought, so that the text begins inside it."""
+    calls: CallForm = JSON
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of the parameters of the tools that may be called, by name."""
 
     def after(self, prompt: str) -> "Marks":
         """These marks for a text that goes on from the end of a prompt."""
         return replace(self, opened=prompt.rstrip().endswith(self.think))
 
+    def calling(self, template: str, tools: Sequence[Mapping[str, Any]]) -> "Marks":
+        """These marks, with tools called as a chat template renders calls."""
+        form = form_of(template)
+        return self if form.needs_tools and not tools else replace(self, calls=form, schemas=schemas_of(tools))
+
 
 FAMILIES = {
-    "<|channel|>": Marks("<|channel|>analysis<|message|>", "<|end|><|start|>assistant", "<|channel|>final<|message|>"),
+    "<|channel|>": Marks(
+        "<|channel|>analysis<|message|>",
+        "<|end|><|start|>assistant",
+        ("<|channel|>final<|message|>", "<|channel|>commentary<|message|>"),
+    ),
     "<|channel>": Marks("<|channel>thought\n", "<channel|>"),
     "[THINK]": Marks("[THINK]", "[/THINK]"),
 }
@@ -47,6 +61,8 @@ class Message:
         self._marks = marks or Marks()
         self._text = ""
         self._part = self._think if self._marks.opened else self._start
+        self._begun = ""
+        """The text that began the call which is read."""
         self._gap = ""
         """White space behind what was said: it counts only if something follows."""
         self.thought = ""
@@ -67,7 +83,10 @@ class Message:
         if self._part == self._think:
             self._ponder(self._text.rstrip())
         elif self._part != self._skip:
-            self._say(self._text if self._part != self._call else _CALL + self._text)
+            while self._part == self._call and self._take(self._read(ended=True)):
+                while self._part():
+                    pass
+            self._say((self._begun if self._part == self._call else "") + self._text)
             if not self.calls:
                 self.content += self._gap
         self._text = ""
@@ -100,10 +119,19 @@ class Message:
 
     def _open(self) -> bool:
         """Read what stands before an answer."""
-        mark = self._marks.answer
-        if mark.startswith(self._text[: len(mark)]) and len(self._text) < len(mark):
-            return False
-        self._part, self._text = self._speak, self._text.removeprefix(mark)
+        for marks in (self._marks.answers, self._marks.calls.starts):
+            for mark in marks:
+                if len(self._text) < len(mark) and mark.startswith(self._text):
+                    return False
+        for mark in self._marks.answers:
+            if self._text.startswith(mark):
+                self._part, self._text = self._speak, self._text.removeprefix(mark)
+                return True
+        self._part = self._speak
+        for mark in self._marks.calls.starts:
+            if self._text.startswith(mark):
+                self._begin(mark, self._text.removeprefix(mark))
+                break
         return True
 
     def _think(self) -> bool:
@@ -127,15 +155,19 @@ class Message:
         return bool(self._text)
 
     def _speak(self) -> bool:
-        inside, called, behind = self._text.partition(_CALL)
-        if called:
-            self._say(inside)
-            self._part, self._text = self._call, behind
+        begins = self._marks.calls.begins
+        at, begun = min(((at, mark) for mark in begins if (at := self._text.find(mark)) >= 0), default=(-1, ""))
+        if begun:
+            self._say(self._text[:at])
+            self._begin(begun, self._text[at + len(begun) :])
             return True
-        kept = len(inside) - _overlap(inside, _CALL)
-        self._say(inside[:kept])
-        self._text = inside[kept:]
+        kept = len(self._text) - max(_overlap(self._text, mark) for mark in begins)
+        self._say(self._text[:kept])
+        self._text = self._text[kept:]
         return False
+
+    def _begin(self, begun: str, behind: str) -> None:
+        self._part, self._begun, self._text = self._call, begun, behind
 
     def _say(self, text: str) -> None:
         if said := text.rstrip():
@@ -144,29 +176,26 @@ class Message:
         self._gap += text[len(said) :]
 
     def _call(self) -> bool:
-        inside, closed, behind = self._text.partition(_CALLED)
-        if not closed:
+        return self._take(self._read(ended=False))
+
+    def _read(self, ended: bool) -> Found | None:
+        return self._marks.calls.read(self._text, ended, self._marks.schemas)
+
+    def _take(self, found: Found | None) -> bool:
+        """Note what was read and go on behind it; nonsense is content. False while it is not whole."""
+        if found is None:
             return False
-        if (call := _function(inside)) is None:
-            self._say(_CALL + inside + _CALLED)
-        else:
+        if not found.calls:
+            self._say(self._begun + self._text[: found.used])
+        for call in found.calls:
             at = len(self.calls)
-            self.calls.append({"id": f"call_{self._call_id}{at}", "index": at, "type": "function", "function": call})
-        self._part, self._text = self._speak, behind
+            function = {"name": call.name, "arguments": json.dumps(call.arguments)}
+            call_id = call.call_id or f"call_{self._call_id}{at}"
+            self.calls.append({"id": call_id, "index": at, "type": "function", "function": function})
+        self._part, self._text = self._speak, self._text[found.used :]
         return True
 
 
 def _overlap(text: str, tag: str) -> int:
     """The number of last characters that may be the beginning of a tag."""
     return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-size:])), 0)
-
-
-def _function(text: str) -> dict[str, str] | None:
-    """Name and arguments of a tool call, None when the model did not write one."""
-    try:
-        call = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        return None
-    return {"name": call["name"], "arguments": json.dumps(call.get("arguments", {}))}
