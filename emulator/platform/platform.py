@@ -17,6 +17,7 @@ from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.downloads import Downloads
 from emulator.platform.models.models import Models
 from emulator.platform.operations import Operations
+from emulator.platform.route_files import RouteFiles
 from emulator.platform.trainers.curves import Curves
 from emulator.platform.trainers.futures import Futures
 from emulator.platform.trainers.native import NativeRuns, Sampling
@@ -59,7 +60,8 @@ class Platform:
         self.owners.on_purge(lambda owner: self.curves.forget(owner.name))
         self.native_runs = NativeRuns(world, self.sessions, self.checkpoints)
         self.sampling = Sampling()
-        self.training = Training(world, blobs, self.checkpoints, self.owners, self.models, self.curves)
+        self.routes = RouteFiles(world, blobs.root.parent / "routes")
+        self.training = Training(world, blobs, self.checkpoints, self.owners, self.models, self.curves, self.routes)
         self.replicas = Replicas(world, blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)
         self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
@@ -84,6 +86,7 @@ class Platform:
         self.stop("the emulator was reset")
         self.world.reset()
         self.blobs.clear()
+        self.routes.clear()
 
     def stop(self, why: str) -> None:
         """End trainers and replicas, forget what was promised; jobs and deployments stay as they are."""

@@ -26,6 +26,21 @@ ROUTING_FORMAT = Quirk(
     failures=("E40",),
     choices=("base64_inline", "parquet_v1"),
 )
+ROUTES_AS_FILES = Quirk(
+    "inference.routing_format",
+    DEPLOYMENT,
+    "base64_inline",
+    "Routes that are kept as files: a replica refuses the field that asks for them, or writes them.",
+    failures=("E40",),
+    choices=("base64_inline", "parquet_v1"),
+)
+ROUTES_TTL_S = Quirk(
+    "routing.ttl_s",
+    ANY,
+    21600.0,
+    "Seconds that a file of routes is kept where the request does not say.",
+    failures=("E40",),
+)
 PREFIX_CACHE = Quirk(
     "hotload.prefix_cache",
     DEPLOYMENT,

@@ -65,6 +65,7 @@ class CreateChatCompletion(Sampling):
     refused: ClassVar[Refused] = {
         **Sampling.refused,
         **dict.fromkeys(("echo", "echo_last"), Refusal("a chat is not echoed")),
+        "routing_matrix_format": Refusal("a chat gives routes inline", ("base64_inline",), unknown=True),
         "function_call": Refusal("tools are called, not functions", ("auto", "none")),
         "reasoning_history": Refusal("the template decides which thoughts of earlier turns are shown"),
         "safe_tokenization": Refusal("what the template writes is tokenised as one text"),

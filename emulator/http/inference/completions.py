@@ -1,7 +1,7 @@
 """/inference/v1/completions and /v1/completions: token-in, token-out (WIRE 3.1)."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from emulator.backend import BackendError, Generation, Replica
 from emulator.core import limits
 from emulator.core.clock import SECOND
-from emulator.core.errors import InvalidArgument
+from emulator.core.errors import InvalidArgument, UnknownField
 from emulator.http import schemas
 from emulator.http.bodies import Ignored, Refusal, Refused, body, read_body
 from emulator.http.declare import Endpoints
@@ -31,6 +31,9 @@ from emulator.http.inference.requests import (
 )
 from emulator.http.inference.rows import Rows
 from emulator.http.web import platform_of
+from emulator.platform.deployments.completions import Target
+from emulator.platform.route_files import FORMAT, wanted
+from emulator.quirks import inference
 
 router = Endpoints()
 DEFAULT_MAX_TOKENS = 16
@@ -48,6 +51,7 @@ class CreateCompletion(Sampling):
     )
     echo: bool = False
     echo_last: int | None = Field(None, ge=0)
+    routing_matrix_format: Literal["base64_inline", "parquet_v1"] | None = None
 
     ignored: ClassVar[Ignored] = {
         **Sampling.ignored,
@@ -58,11 +62,21 @@ class CreateCompletion(Sampling):
         "tool_choice": Refusal("a prompt is continued as it stands, tools belong to a chat", ("auto", "none")),
     }
 
+    @property
+    def filed(self) -> bool:
+        """True if routes are wanted as files."""
+        return self.routing_matrix_format == FORMAT
+
+    @property
+    def routed(self) -> bool:
+        return self.include_routing_matrix or self.filed
+
 
 async def create(request: Request) -> Response:
     """Complete text or token ids, whole or as a stream."""
     sent, raw = await read_body(request, CreateCompletion)
     on = await target(request, sent.model)
+    keep = _keeper(request, on, sent)
     prompts = await run_in_threadpool(_prompts, on.replica, sent.prompt)
     form = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value
     asked = [
@@ -71,11 +85,11 @@ async def create(request: Request) -> Response:
     ]
     live, tokens = begin(request, on, asked, sent, raw), sum(len(prompt) for prompt in prompts)
     if sent.stream:
-        writer = _ChunkWriter(sent, prompts, on.replica)
+        writer = _ChunkWriter(sent, prompts, on.replica, keep)
         return await stream(request, on, sent, live, writer, _head(request, sent.model), tokens)
     results = await finished(request, live)
     choices = await run_in_threadpool(  # rows of many tokens take long to write
-        lambda: [choice(at, result, prompts[at // sent.n], sent, on.replica) for at, result in enumerate(results)]
+        lambda: [choice(at, result, prompts[at // sent.n], sent, on.replica, keep) for at, result in enumerate(results)]
     )
     metrics = perf_metrics(on, results)
     content = {
@@ -98,14 +112,35 @@ def _head(request: Request, model: str) -> dict[str, Any]:
     }
 
 
+Keep = Callable[[Sequence[bytes | None]], Mapping[str, Any]]
+"""Keeps the routes of a choice's rows as a file; gives what stands in the choice instead."""
+
+
+def _keeper(request: Request, on: Target, sent: CreateCompletion) -> Keep | None:
+    """Say how routes are kept as files, None where they are not wanted so.
+
+    Raises UnknownField where the deployment does not know of it, InvalidArgument for a store that is none (E40).
+    """
+    if not sent.filed:
+        return None
+    platform = platform_of(request)
+    if on.deployment is None or platform.world.quirks.value(inference.ROUTES_AS_FILES, on.subject) != FORMAT:
+        raise UnknownField("routing_matrix_format")
+    store, ttl_s = wanted(platform.world, request.headers)
+    return lambda routes: platform.routes.keep(store, routes, ttl_s)
+
+
 class _ChunkWriter:
     """Writes a chunk's choices: rows and text as they come, the whole of raw_output at the end."""
 
-    def __init__(self, sent: CreateCompletion, prompts: Sequence[Sequence[int]], replica: Replica) -> None:
+    def __init__(
+        self, sent: CreateCompletion, prompts: Sequence[Sequence[int]], replica: Replica, keep: Keep | None
+    ) -> None:
         self._sent = sent
+        self._keep = keep
         self._prompts = prompts
         self._replica = replica
-        self._rows = [Rows(replica.decode, legacy=sent.legacy, told=sent._told) for _ in prompts for _ in range(sent.n)]
+        self._rows = [_rows(sent, replica) for _ in prompts for _ in range(sent.n)]
         self._said: dict[int, int] = {}
         """Characters that each choice has got."""
 
@@ -120,10 +155,10 @@ class _ChunkWriter:
         return self._choice(news.index, news.text, rows, ids)
 
     def finished(self, news: ChoiceFinished) -> Choice:
-        whole = choice(news.index, news.result, self._prompt(news.index), self._sent, self._replica)
+        whole = choice(news.index, news.result, self._prompt(news.index), self._sent, self._replica, self._keep)
         rest = whole["text"][self._said.get(news.index, 0) :]
         last = self._choice(news.index, rest, None, []) | {"finish_reason": whole["finish_reason"]}
-        return last | ({"raw_output": whole["raw_output"]} if self._sent.raw_output else {})
+        return last | {key: whole[key] for key in ("raw_output", *_FILED) if key in whole}
 
     def _choice(self, index: int, text: str, rows: dict[str, Any] | None, ids: Sequence[int]) -> Choice:
         said: Choice = {"index": index, "text": text, "finish_reason": None, "logprobs": rows}
@@ -138,8 +173,20 @@ class _ChunkWriter:
         return self._prompts[index // self._sent.n]
 
 
+_FILED = ("routing_matrix_format", "r3_store_id", "routing_references")
+
+
+def _rows(sent: CreateCompletion, replica: Replica) -> Rows:
+    return Rows(replica.decode, legacy=sent.legacy, told=sent._told, routes=not sent.filed)
+
+
 def choice(
-    index: int, result: Generation, prompt: Sequence[int], sent: CreateCompletion, replica: Replica
+    index: int,
+    result: Generation,
+    prompt: Sequence[int],
+    sent: CreateCompletion,
+    replica: Replica,
+    keep: Keep | None = None,
 ) -> dict[str, Any]:
     """Write one choice. With echo, ids, rows and text begin with what was echoed of the prompt."""
     echoed = [row.token_id for row in result.prompt_tokens]
@@ -153,9 +200,9 @@ def choice(
         "prompt_token_ids": list(prompt),
     }
     if sent.rows:
-        said["logprobs"] = Rows(replica.decode, legacy=sent.legacy, told=sent._told).of(
-            [*result.prompt_tokens, *result.tokens]
-        )
+        said["logprobs"] = _rows(sent, replica).of([*result.prompt_tokens, *result.tokens])
+    if keep is not None:
+        said |= keep([row.routing for row in (*result.prompt_tokens, *result.tokens)])
     if sent.raw_output:
         said["raw_output"] = {
             "completion_token_ids": ids,

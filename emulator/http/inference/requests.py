@@ -86,7 +86,6 @@ class Sampling(SnakeBody):
         "mirostat_lr": "it goes with mirostat_target alone",
     }
     refused: ClassVar[Refused] = {
-        "routing_matrix_format": Refusal("routes are given inline", ("base64_inline",), unknown=True),
         **dict.fromkeys(
             ("top_sampling_logprobs", "top_sampling_format", "sampling_mask"),
             Refusal("there are no sampling references here"),
@@ -100,6 +99,11 @@ class Sampling(SnakeBody):
     def tops(self) -> int:
         """Count the likeliest tokens that each row lists."""
         return self.top_logprobs or (self.logprobs if type(self.logprobs) is int else 0)
+
+    @property
+    def routed(self) -> bool:
+        """True if routes of experts are wanted."""
+        return self.include_routing_matrix
 
     @property
     def legacy(self) -> bool:
@@ -144,7 +148,7 @@ class Sampling(SnakeBody):
             seed=self.seed,
             stop=strings,
             stop_tokens=tokens,
-            routing=self.include_routing_matrix,
+            routing=self.routed,
             top_logprobs=self.tops,
             ignore_eos=self.ignore_eos,
             whole=self.context_length_exceeded_behavior == "error",

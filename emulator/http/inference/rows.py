@@ -16,8 +16,19 @@ class Rows:
     `legacy` is the form that a number in `logprobs` asks for: a list for each field instead of a row for each token.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], *, legacy: bool = False, told: str = "both") -> None:
-        """`told` is a value of the switch inference.logprobs: some servers know raw log-probabilities alone."""
+    def __init__(
+        self,
+        decode: Callable[[Sequence[int]], str],
+        *,
+        legacy: bool = False,
+        told: str = "both",
+        routes: bool = True,
+    ) -> None:
+        """`told` is a value of the switch inference.logprobs: some servers know raw log-probabilities alone.
+
+        Without `routes` they stand elsewhere, as files.
+        """
+        self._routes = routes
         self._decode = decode
         self._legacy = legacy
         self._told = told
@@ -51,7 +62,7 @@ class Rows:
             "text_offset": max(0, self._begun - within),
         }
         self._begun += sum(byte & _FOLLOWS != _FOLLOWING for byte in raw)
-        if token.routing is not None:
+        if token.routing is not None and self._routes:
             body["routing_matrix"] = base64.b64encode(token.routing).decode()
         if token.top:
             body["top_logprobs"] = [

@@ -13,6 +13,7 @@ from emulator.backend import Backend, LoraSpec, ModelSpec, Trainer as BackendTra
 from emulator.core.errors import Conflict, InvalidArgument, NotFound, PlatformError, ResourceExhausted
 from emulator.core.names import CheckpointScope, resource
 from emulator.platform.models.models import Models
+from emulator.platform.route_files import store_of
 from emulator.platform.trainers.futures import Futures, Promise
 from emulator.platform.trainers.owners import Owner, Owners
 from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer
@@ -163,7 +164,7 @@ class Trainers:
         if quirks.value(inference.RDMA) != "off":
             offered |= {"supports_rdma_weight_sync": True, "rdma_weight_sync_enabled": True}
         if quirks.value(inference.ROUTING_FORMAT) == "parquet_v1":
-            offered |= {"routing_matrix_format": "parquet_v1", "r3_store_id": f"store-{owner.id}"}
+            offered |= {"routing_matrix_format": "parquet_v1", "r3_store_id": store_of(owner.id)}
         return offered
 
     def _check_room(self, model_id: str, owner: Owner) -> None:

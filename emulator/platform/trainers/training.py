@@ -8,14 +8,16 @@ from emulator.backend import SavedState
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope
+from emulator.platform import route_files
 from emulator.platform.checkpoints import exports
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.models.models import ADDON, Models
+from emulator.platform.route_files import RouteFiles
 from emulator.platform.trainers.curves import Curves
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.owners import Owners
 from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer
-from emulator.quirks import loads, saves, trainers
+from emulator.quirks import inference, loads, saves, trainers
 from emulator.quirks.engine import Quirk
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint
@@ -42,7 +44,14 @@ class Training:
     """Accepts operations on models and carries them out."""
 
     def __init__(
-        self, world: World, blobs: Blobs, checkpoints: Checkpoints, owners: Owners, models: Models, curves: Curves
+        self,
+        world: World,
+        blobs: Blobs,
+        checkpoints: Checkpoints,
+        owners: Owners,
+        models: Models,
+        curves: Curves,
+        routes: RouteFiles,
     ) -> None:
         self._world = world
         self._blobs = blobs
@@ -50,6 +59,7 @@ class Training:
         self._owners = owners
         self._models = models
         self._curves = curves
+        self._routes = routes
         self._verbs: Mapping[str, Callable[[Trainer, LiveModel, Request], Answer]] = {
             "forward": self._forward,
             "forward_backward": self._forward_backward,
@@ -91,14 +101,20 @@ class Training:
         return [row.id for row in rows if resumable(row.kind) and row.pending is None]
 
     def _forward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        return trainer.backend.forward(model.id, _batch(request, "forward_input"))
+        return trainer.backend.forward(model.id, self._routed(trainer, _batch(request, "forward_input")))
 
     def _forward_backward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         _trainable(trainer, model, "forward_backward")
-        batch = _batch(request, "forward_backward_input")
+        batch = self._routed(trainer, _batch(request, "forward_backward_input"))
         result = trainer.backend.forward_backward(model.id, batch)
         self._curves.forward_backward(model, batch, result)
         return result
+
+    def _routed(self, trainer: Trainer, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The batch with routes that are kept as files, where the trainer says that it takes them (FAILURES E40)."""
+        if self._world.quirks.value(inference.ROUTING_FORMAT, trainer.owner.subject) != route_files.FORMAT:
+            return batch
+        return self._routes.inline(route_files.store_of(trainer.owner.id), batch)
 
     def _optim_step(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         _trainable(trainer, model, "optim_step")
