@@ -1,4 +1,4 @@
-"""What a library warns of in the emulator's threads is no error of the program around it."""
+"""A warning of a library in the emulator's threads is no error of the program around it."""
 
 import pickle
 import subprocess

@@ -35,7 +35,7 @@ class Settings:
 
 @dataclass
 class Callbacks:
-    """What a framework tells its users while it trains."""
+    """Told by the framework while it trains."""
 
     losses: list[float] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)

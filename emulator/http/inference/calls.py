@@ -40,7 +40,7 @@ Read = Callable[[str, bool, Schemas], Found | None]
 
 @dataclass(frozen=True)
 class CallForm:
-    """How a family writes calls. `starts` begin one at the start of an answer alone."""
+    """The form of a family's calls. `starts` begin one at the start of an answer alone."""
 
     begins: tuple[str, ...]
     read: Read
@@ -77,7 +77,7 @@ def _until(end: str, calls: Callable[[str, Schemas], Iterator[Call]]) -> Read:
 
 
 def _between(text: str, before: str, after: str) -> tuple[str, str]:
-    """What `text` has between two markers, and what follows them; raises ValueError where one is missing."""
+    """The text between two markers, and what follows them; raises ValueError where one is missing."""
     _, found, rest = text.partition(before)
     inside, closed, behind = rest.partition(after)
     if not found or not closed:

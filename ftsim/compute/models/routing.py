@@ -49,17 +49,18 @@ class RouteShape:
 
         Raises `BackendError` that names the position of what no router of this shape chose.
         """
-        for at, raw in entries.items():
-            if len(raw) != self.size:
-                raise BackendError(
-                    f"position {at} has {len(raw)} bytes; {self.layers} MoE layers with {self.chosen} experts each "
-                    f"make {self.size}"
-                )
-        given = np.frombuffer(b"".join(entries.values()), dtype=self.dtype).astype(np.int64)
-        given = given.reshape(-1, self.layers, self.chosen)
-        twice = (np.diff(np.sort(given, axis=-1), axis=-1) == 0).any(-1)
-        wrong = (twice | (given >= self.experts).any(-1)).any(-1)
-        if wrong.any():
+        size = self.size
+        if set(map(len, entries.values())) - {size}:
+            at, raw = next((at, raw) for at, raw in entries.items() if len(raw) != size)
+            raise BackendError(
+                f"position {at} has {len(raw)} bytes; {self.layers} MoE layers with {self.chosen} experts each "
+                f"make {size}"
+            )
+        given = np.frombuffer(b"".join(entries.values()), dtype=self.dtype).reshape(-1, self.layers, self.chosen)
+        ordered = np.sort(given, axis=-1)
+        twice, unknown = ordered[..., 1:] == ordered[..., :-1], ordered[..., -1:] >= self.experts
+        if twice.any() or unknown.any():
+            wrong = (twice.any(-1) | unknown.any(-1)).any(-1)
             at, choice = list(entries)[int(wrong.argmax())], given[int(wrong.argmax())]
             if choice.max() >= self.experts:
                 raise BackendError(f"position {at} names expert {choice.max()}; there are {self.experts}")

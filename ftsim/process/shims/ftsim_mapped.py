@@ -66,7 +66,7 @@ def file_of(path: str) -> str | None:
 
 
 def _serve() -> str:
-    """Where this process serves its files, from the first time on; a forked process serves anew."""
+    """The address at which this process serves its files, from the first time on; a forked one serves anew."""
     global _started
     with _starting:
         if _started[0] != os.getpid():
@@ -77,7 +77,7 @@ def _serve() -> str:
 
 
 def refusal(host: str) -> str:
-    """What a connection to another machine fails with."""
+    """The words that a connection to another machine fails with."""
     return (
         f"ftsim: {host} is not this machine, and under --map nothing else is reached: map the address too, "
         f"`ftsim run --map https://{host}/PATH=FILE`, or leave --map out"
