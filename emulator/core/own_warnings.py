@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,14 +31,14 @@ class _OwnThread:
         return re.compile, ("(?!)",)
 
 
-_FILTER = ("ignore", _OwnThread(), Warning, None, 0)
+_FILTER: Any = ("ignore", _OwnThread(), Warning, None, 0)
 
 
 def in_front() -> None:
     """Put the filter in front again, should the program have changed its filters since; costs next to nothing."""
-    filters = warnings.filters
+    filters: Any = warnings.filters  # declared as a sequence of patterns; it is a list, and takes whatever matches
     if not filters or filters[0] is not _FILTER:
-        filters.insert(0, _FILTER)  # type: ignore[attr-defined, arg-type]  # declared as a sequence of patterns
+        filters.insert(0, _FILTER)
 
 
 def apart(work: Callable[P, T]) -> Callable[P, T]:

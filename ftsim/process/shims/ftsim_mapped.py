@@ -70,7 +70,7 @@ def _serve() -> str:
     global _started
     with _starting:
         if _started[0] != os.getpid():
-            import ftsim_mapped_server
+            import ftsim_mapped_server  # type: ignore[import-not-found]  # it lies beside this file
 
             _started = (os.getpid(), ftsim_mapped_server.start(file_of))
         return _started[1]
@@ -99,8 +99,9 @@ def _is_here(host: object) -> bool:
         return True
     if not _is_address(name):
         return False
-    address: Any = ipaddress.ip_address(name.partition("%")[0])
-    address = getattr(address, "ipv4_mapped", None) or address
+    address = ipaddress.ip_address(name.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
     return address.is_loopback or address.is_unspecified
 
 

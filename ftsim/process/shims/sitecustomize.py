@@ -178,7 +178,7 @@ def _run_the_users_own() -> None:
 sys.meta_path[:0] = [_Training(), _Redirector()]
 sys.meta_path.append(_Itself())
 if os.environ.get("FTSIM_MAP"):
-    import ftsim_mapped
+    import ftsim_mapped  # type: ignore[import-not-found]  # it lies beside this file
 
     ftsim_mapped.install()
 _run_the_users_own()
