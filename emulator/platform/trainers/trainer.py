@@ -13,13 +13,14 @@ from typing import Any
 
 from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
 from emulator.core import threads
-from emulator.core.errors import InvalidArgument, NotFound, Unavailable
+from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.trainers.futures import Futures, Promise
 from emulator.platform.trainers.owners import Owner, Owners
 from emulator.platform.trainers.sequencer import Sequencer
 from emulator.quirks import trainers
+from emulator.state.entities import Checkpoint
 from emulator.state.world import World
 
 _log = logging.getLogger("emulator.trainer")
@@ -224,3 +225,23 @@ class Trainer:
 
 def _nothing() -> None:
     """Run in place of a call whose answer never comes (FAILURES F10)."""
+
+
+def check_trainable(trainer: Trainer, model: LiveModel, verb: str) -> None:
+    """Raises FailedPrecondition where a model is not trained at all."""
+    if trainer.owner.forward_only:
+        raise FailedPrecondition(f"{verb}: this trainer is forward-only; create a job without forwardOnly to train")
+    if model.spec.base_only:
+        raise FailedPrecondition(f"{verb}: {model.id} is a frozen reference model (base_only)")
+
+
+def check_fits(row: Checkpoint, model: LiveModel) -> None:
+    """A checkpoint knows its base model and rank (FAILURES C10, C11)."""
+    base = model.spec.base_model.name
+    if row.base_model != base:
+        raise InvalidArgument(f"checkpoint {row.id!r} is of {row.base_model}, the model is {base}")
+    if row.lora_rank != model.lora_rank:
+        raise InvalidArgument(
+            f"checkpoint {row.id!r} has LoRA rank {row.lora_rank}, the model has {model.lora_rank}: "
+            f"create job and client with lora_rank {row.lora_rank}"
+        )

@@ -16,7 +16,7 @@ from emulator.platform.route_files import RouteFiles
 from emulator.platform.trainers.curves import Curves
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.owners import Owners
-from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer
+from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, check_fits, check_trainable
 from emulator.quirks import inference, loads, saves, trainers
 from emulator.quirks.engine import Quirk
 from emulator.state.blobs import Blobs
@@ -104,7 +104,7 @@ class Training:
         return trainer.backend.forward(model.id, self._routed(trainer, _batch(request, "forward_input")))
 
     def _forward_backward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        _trainable(trainer, model, "forward_backward")
+        check_trainable(trainer, model, "forward_backward")
         batch = self._routed(trainer, _batch(request, "forward_backward_input"))
         result = trainer.backend.forward_backward(model.id, batch)
         self._curves.forward_backward(model, batch, result)
@@ -117,7 +117,7 @@ class Training:
         return self._routes.inline(route_files.store_of(trainer.owner.id), batch)
 
     def _optim_step(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        _trainable(trainer, model, "optim_step")
+        check_trainable(trainer, model, "optim_step")
         params = request.get("adam_params") or {}
         normalization = request.get("grad_accumulation_normalization")
         if not isinstance(params, Mapping):
@@ -135,7 +135,7 @@ class Training:
 
     def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         name = _name(request, "save_weights", "path")
-        _trainable(trainer, model, "save_weights")
+        check_trainable(trainer, model, "save_weights")
         ttl_s = self._ttl(trainer, model, request)
         self._checkpoints.check_name(trainer.owner.subject, name, serverless=_pooled(model))
 
@@ -193,7 +193,7 @@ class Training:
         self._check_durable(path, row)
         if row.owner != model.scope.owner and quirks.spend(loads.RESOLVES, subject) == "newest":  # FAILURES C28
             row = next(one for one in reversed(self._checkpoints.rows(row.owner)) if resumable(one.kind))
-        _check_fits(row, model)
+        check_fits(row, model)
         optimizer = request.get("optimizer")
         if optimizer is None:
             optimizer = quirks.value(loads.DEFAULT_OPTIMIZER, subject)
@@ -341,22 +341,3 @@ def _name(request: Request, verb: str, key: str) -> str:
 def _pooled(model: LiveModel) -> bool:
     """Say whether the pool's rules for names hold: there the name of the run comes before that of a save."""
     return bool(model.scope.run) and not model.native
-
-
-def _trainable(trainer: Trainer, model: LiveModel, verb: str) -> None:
-    if trainer.owner.forward_only:
-        raise FailedPrecondition(f"{verb}: this trainer is forward-only; create a job without forwardOnly to train")
-    if model.spec.base_only:
-        raise FailedPrecondition(f"{verb}: {model.id} is a frozen reference model (base_only)")
-
-
-def _check_fits(row: Checkpoint, model: LiveModel) -> None:
-    """A checkpoint knows its base model and rank (FAILURES C10, C11)."""
-    base = model.spec.base_model.name
-    if row.base_model != base:
-        raise InvalidArgument(f"checkpoint {row.id!r} is of {row.base_model}, the model is {base}")
-    if row.lora_rank != model.lora_rank:
-        raise InvalidArgument(
-            f"checkpoint {row.id!r} has LoRA rank {row.lora_rank}, the model has {model.lora_rank}: "
-            f"create job and client with lora_rank {row.lora_rank}"
-        )
