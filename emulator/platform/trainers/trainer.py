@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
-from emulator.core import threads
+from emulator.core import own_warnings, threads
 from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
@@ -215,7 +215,7 @@ class Trainer:
                 self._futures.fail(promise, error)
 
         context = contextvars.copy_context()  # what it changes is the submitting request's doing
-        return lambda: context.run(run)
+        return lambda: context.run(own_warnings.apart(run))
 
     def _refuse(self, verb: str, model_id: str, error: Exception) -> Promise:
         promise = self._futures.open(self.owner.name, self.owner.subject, model_id, verb)
