@@ -143,9 +143,10 @@ def test_a_client_that_goes_away_ends_the_request_at_the_service(tmp_path: Path)
 
     def serve(sock: socket.socket) -> None:
         connection, _ = sock.accept()
-        connection.recv(65536)
-        if connection.recv(1) == b"":  # the other side has closed
-            gone.set()
+        with connection:
+            connection.recv(65536)
+            if connection.recv(1) == b"":  # the other side has closed
+                gone.set()
 
     with socket.create_server(("127.0.0.1", 0)) as sock:
         threading.Thread(target=serve, args=(sock,), daemon=True).start()

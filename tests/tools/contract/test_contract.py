@@ -184,6 +184,12 @@ def test_the_checks_are_listed(emu: Emulator) -> None:
 
 
 def test_the_emulator_with_real_models_agrees() -> None:
+    result = contract("--allow-create")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.slow
+def test_the_emulator_with_real_models_agrees_when_it_serves_and_on_the_pool_too() -> None:
     result = contract("--allow-create", "--allow-deployment", "--allow-pool")
     assert result.exit_code == 0, result.output
     assert "| what penalties count | 3.1 | agrees |" in result.output
