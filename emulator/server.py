@@ -46,7 +46,8 @@ START_S = 20.0
 _log = logging.getLogger(__name__)
 
 
-def _platform(date: str) -> str:
+def read_platform(date: str) -> str:
+    """The platform of a date or of a name for one, `april-2026`; raises InvalidArgument."""
     try:
         return platform_of(ALIASES.get(date, date))
     except ValueError as error:
@@ -103,7 +104,7 @@ class Emulator:
         self._port = port
         self._models = models or {}
         self._catalogue = catalogue
-        self._date = None if platform is None else _platform(platform)
+        self._date = None if platform is None else read_platform(platform)
         self._body_limit = body_limit
         self._clock = clock
         self._prepare = prepare
@@ -179,7 +180,7 @@ class Emulator:
 
     def move_to(self, platform: str) -> None:
         """Be the service as it was then, after a restart too; raises InvalidArgument for a date that is none."""
-        self.platform.move_to(_platform(platform))
+        self.platform.move_to(read_platform(platform))
 
     def reset(self) -> None:
         """Forget everything but the seed; port, key and account stay."""

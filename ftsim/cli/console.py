@@ -93,6 +93,19 @@ def fail(message: str, status: int = 1) -> NoReturn:
     raise SystemExit(status)
 
 
+def model_folders(given: list[str]) -> dict[str, Path]:
+    """`NAME=FOLDER` pairs; a name without a slash is a model of the account `fireworks`."""
+    folders = {}
+    for pair in given:
+        name, equals, folder = pair.partition("=")
+        if not equals or not name:
+            fail(f"--model {pair!r}: write NAME=FOLDER", 2)
+        if not (Path(folder) / "config.json").is_file():
+            fail(f"--model {pair!r}: {folder} has no config.json, so it is no Hugging Face folder", 2)
+        folders[name if "/" in name else f"accounts/fireworks/models/{name}"] = Path(folder)
+    return folders
+
+
 @contextlib.contextmanager
 def talking() -> "Iterator[Console]":
     """A console to print on: a terminal as wide as it is, anything else without wrapping and trailing blanks."""

@@ -1,10 +1,31 @@
 """`ftsim train --dry-run`: what a run would do, worked out from its data and the state folder, which stays as it is."""
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ftsim.cli.console import fail
+from ftsim.cli.console import fail, model_folders
+from ftsim.process.run import ServerOptions, check_options
+
+if TYPE_CHECKING:
+    from emulator.state.database import Database
+
+
+def check_server(options: ServerOptions, root: Path) -> None:
+    """Print how the emulator would be started; raises RunError and PlatformError for options that it would refuse."""
+    from emulator.platform.models.catalogue import Catalogue
+    from emulator.server import read_platform
+
+    if not (words := options.words()):
+        return
+    date = read_platform(options.platform) if options.platform else platform_of_state(root)
+    catalogue = Catalogue.load(*options.catalogues, platform=date)
+    for name, folder in model_folders(list(options.models)).items():
+        catalogue.add_model(name, folder)
+    check_options(root, options)
+    print(f"emulator: started with {' '.join(words)}")
 
 
 def tell(config: Any, recipe_module: Any, root: Path) -> None:
@@ -55,13 +76,29 @@ def bytes_of(dataset: str) -> int:
 
 def models(root: Path) -> set[str]:
     """Returns the ids of the models in a state folder, whether or not an emulator serves it."""
+    with _stored(root) as store:
+        return {name.rpartition("/")[2] for name, _ in store.all("model")} if store else set()
+
+
+def platform_of_state(root: Path) -> str:
+    """Returns the date of the platform in a state folder, the newest when none is noted there."""
+    from emulator.core.catalogue import NEWEST
+
+    with _stored(root) as store:
+        return str(((store and store.read("meta", "platform")) or {}).get("date", NEWEST))
+
+
+@contextmanager
+def _stored(root: Path) -> Iterator["Database | None"]:
+    """The metadata of a state folder to read, None where there is none."""
     from emulator.state.database import Database
     from emulator.state.folder import METADATA
 
     if not (root / METADATA).exists():
-        return set()
+        yield None
+        return
     store = Database(root / METADATA, read_only="a dry run only looks")
     try:
-        return {name.rpartition("/")[2] for name, _ in store.all("model")}
+        yield store
     finally:
         store.close()

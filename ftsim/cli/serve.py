@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ftsim.cli.console import CatalogueFiles, ModelFolders, Platform, Profile, QuirkOptions, StateDir, fail
+from ftsim.cli.console import CatalogueFiles, ModelFolders, Platform, Profile, QuirkOptions, StateDir, model_folders
 
 
 def serve(
@@ -60,7 +60,7 @@ def serve(
             seed=seed,
             api_key=api_key,
             allow_hosts=allow_host or [],
-            models=_folders(model or []),
+            models=model_folders(model or []),
             catalogue=catalogue or [],
             warm=warm,
             until_deserted=until_deserted,
@@ -73,16 +73,3 @@ def serve(
     finally:
         gc.enable()
     raise SystemExit(status)
-
-
-def _folders(given: list[str]) -> dict[str, Path]:
-    """`NAME=FOLDER` pairs; a name without a slash is a model of the account `fireworks`."""
-    folders = {}
-    for pair in given:
-        name, equals, folder = pair.partition("=")
-        if not equals or not name:
-            fail(f"--model {pair!r}: write NAME=FOLDER", 2)
-        if not (Path(folder) / "config.json").is_file():
-            fail(f"--model {pair!r}: {folder} has no config.json, so it is no Hugging Face folder", 2)
-        folders[name if "/" in name else f"accounts/fireworks/models/{name}"] = Path(folder)
-    return folders

@@ -91,16 +91,16 @@ def train(
             configured, main = load(recipe, given)
         except ValueError as error:
             fail(f"{recipe}: {error}", 2)
+        files = tuple(file.resolve() for file in catalogue or ())
+        options = ServerOptions(platform=platform, models=tuple(model or ()), catalogues=files)
         if dry_run:
-            foretell(recipe, configured, root)
+            foretell(recipe, configured, root, options)
             return
         from ftsim.training.trainers import job_id_for
 
         if not configured.serverless:
             print(f"job {configured.trainer_job_id or job_id_for(recipe, configured.log_path)}", flush=True)
         try:
-            files = tuple(file.resolve() for file in catalogue or ())
-            options = ServerOptions(platform=platform, models=tuple(model or ()), catalogues=files)
             result, server = run(configured, main, root, options)
         except KeyboardInterrupt:
             fail(f"interrupted; to go on: {' '.join(map(shlex.quote, ['ftsim', *sys.argv[1:]]))}", 130)
@@ -172,16 +172,19 @@ def data_file(name: str) -> str:
     return str(data.path(name)) if not Path(name).exists() and name in data.names() else name
 
 
-def foretell(recipe: str, config: Any, root: Path) -> None:
+def foretell(recipe: str, config: Any, root: Path, options: "ServerOptions") -> None:
     """Tell what the run would do; what it would refuse ends the command with status 1."""
     from importlib import import_module
 
+    from emulator.core.errors import PlatformError
     from ftsim.cli import dry_run
+    from ftsim.process.run import RunError
     from ftsim.training.errors import CheckpointError
 
     try:
+        dry_run.check_server(options, root)
         dry_run.tell(config, import_module(f"{RECIPES}.{recipe}_loop"), root)
-    except (ValueError, CheckpointError) as error:
+    except (ValueError, CheckpointError, PlatformError, RunError) as error:
         fail(str(error))
 
 

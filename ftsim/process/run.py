@@ -21,6 +21,7 @@ from typing import NoReturn
 import httpx
 
 from emulator.core.keys import marked
+from emulator.state import server_record
 from emulator.state.server_record import ServerRecord
 from ftsim.compute.models import hub
 from ftsim.process import ending
@@ -204,15 +205,30 @@ def join_server(
                 if not wanted:
                     return record, client
                 if attendance.present() > 1 or time.monotonic() > deadline:
-                    raise RunError(
-                        f"ftsim: the emulator of {attendance.state_dir} runs already, and {' '.join(wanted)} would "
-                        "change it for others too: give another --state-dir, or use `ftsim quirk on`"
-                    )
+                    raise _served(attendance.state_dir, wanted)
             except BaseException:
                 client.leave()
                 raise
             client.leave()
         time.sleep(_LOOK_S)  # nobody is there: the emulator of an earlier run is about to leave
+
+
+def check_options(state_dir: Path, options: ServerOptions) -> None:
+    """Raises RunError where `join_server` would because the emulator runs already; makes and changes nothing."""
+    if not (wanted := options.words()):
+        return
+    deadline = time.monotonic() + _LEAVING_S
+    while (record := server_record.announced(state_dir)) is not None and _answers(record):
+        if time.monotonic() > deadline:
+            raise _served(state_dir, wanted)
+        time.sleep(_LOOK_S)
+
+
+def _served(state_dir: Path, wanted: Sequence[str]) -> RunError:
+    return RunError(
+        f"ftsim: the emulator of {state_dir} runs already, and {' '.join(wanted)} would change it for others too: "
+        "give another --state-dir, or use `ftsim quirk on`"
+    )
 
 
 def default_server_command(state_dir: Path) -> list[str]:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from emulator.light import LightBackend
 from emulator.server import Emulator
 from ftsim.cli.main import app
 from ftsim.compute.backend import TorchBackend
 from ftsim.compute.models.tokenizer import write_folder
+from ftsim.process import run
 from ftsim.training.recipes import sft_loop
 
 DATASET = Path(__file__).parents[2] / "fixtures" / "datasets" / "forty-rows.jsonl"
@@ -43,6 +45,41 @@ def test_every_recipe_tells_its_plan(told: Told, recipe: str) -> None:
     assert done.exit_code == 0, done.output
     assert "rows: 8, 0 of them dropped" in done.stdout
     assert "steps: " in done.stdout
+
+
+def test_it_tells_how_the_emulator_would_be_started(told: Told) -> None:
+    done = told("sft", "max_examples=8", "--platform", "april-2026")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0] == "emulator: started with --platform april-2026"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--platform", "2031"], 1, "a platform is a date such as 2026-04"),
+        (["--platform", "2024-01"], 1, "the oldest platform is 2026-04"),
+        (["--model", "qwen3-8b"], 2, "write NAME=FOLDER"),
+        (["--model", "qwen3-8b=."], 2, "has no config.json"),
+        (["--catalogue", "more.toml"], 1, "more.toml"),
+    ],
+)
+def test_options_of_the_emulator_that_a_run_would_refuse_are_refused(
+    told: Told, tmp_path: Path, words: list[str], status: int, message: str
+) -> None:
+    (tmp_path / "more.toml").write_text("[nothing]\n")
+    done = told("sft", "max_examples=8", *words)
+    assert (done.exit_code, message in done.stderr) == (status, True), done.stderr
+
+
+def test_options_are_refused_while_the_emulator_runs(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_LEAVING_S", 0.0)
+    with Emulator(LightBackend(), state_dir=tmp_path / "state"):
+        assert told("sft", "max_examples=8").exit_code == 0
+        refused = told("sft", "max_examples=8", "--platform", "2026-08")
+    assert refused.exit_code == 1
+    assert "runs already, and --platform 2026-08 would change it" in refused.stderr
 
 
 def test_all_bad_rows_are_told(told: Told, tmp_path: Path) -> None:

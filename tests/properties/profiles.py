@@ -53,6 +53,11 @@ def batches(*, dev: int, ci: int) -> range:
     return range({"dev": dev, "ci": ci, "mutants": dev}[chosen()])
 
 
+def sized(*, dev: int, ci: int) -> settings:
+    """Settings of a property of its own size: under `ci` so many examples, not the same every time."""
+    return settings(PROFILES[chosen()], max_examples={"dev": dev, "ci": ci, "mutants": dev}[chosen()])
+
+
 def run_machine(machine: type[RuleBasedStateMachine], batch: int, *, runs: int = BATCH, steps: int = 25) -> None:
     """Run a state machine `runs` times. Under `ci` it is not the same every time, and a failure is shortened."""
     plan = settings(PROFILES[chosen()], max_examples=runs, stateful_step_count=steps)

@@ -16,7 +16,7 @@ from ftsim.training.recipes import async_rl_loop, dpo_loop, igpo_loop, orpo_loop
 from tests.training import preference_runs, rl_runs
 
 TOOLS = [{"type": "function", "function": {"name": "depth", "parameters": {"type": "object", "properties": {}}}}]
-ANY_LENGTH: dict[str, Any] = {"max_seq_len": 512, "lora_rank": 4}
+ANY_LENGTH: dict[str, Any] = {"max_seq_len": 512}
 
 
 def talk(at: int) -> list[dict[str, Any]]:
@@ -60,14 +60,17 @@ def prompts(folder: Path, shipped: str) -> str:
     return write(folder / "prompts.jsonl", rows)
 
 
-def check(emulator: Emulator, recipe: ModuleType, folder: Path, tokenizer_folder: Path, kills: int) -> dict[str, Any]:
+def check(
+    emulator: Emulator, recipe: ModuleType, folder: Path, tokenizer_folder: Path, rank: int, kills: int
+) -> dict[str, Any]:
+    """Interrupt the recipe at `kills` random moments, LoRA with a `rank` above 0; returns what each run left."""
     if recipe in (rl_loop, async_rl_loop, igpo_loop):
         shipped = rl_runs.DATA[rl_runs.name_of(recipe)]
-        configured = partial(rl_runs.configure, recipe, folder, tokenizer_folder, **ANY_LENGTH)
+        configured = partial(rl_runs.configure, recipe, folder, tokenizer_folder, lora_rank=rank, **ANY_LENGTH)
         configured.keywords["dataset"] = prompts(folder, shipped)
         return rl_runs.check_interruptions(emulator, recipe, configured, kills, seed=7)
     rows = chats(folder) if recipe is sft_loop else comparisons(folder)
-    configured = partial(preference_runs.configure, recipe, folder, tokenizer_folder, **ANY_LENGTH)
+    configured = partial(preference_runs.configure, recipe, folder, tokenizer_folder, lora_rank=rank, **ANY_LENGTH)
     epochs = 2 if kills > 1 else 1
     configured.keywords.update(dataset=rows, eval_split=0.0, epochs=epochs)
     name = rl_runs.name_of(recipe)
@@ -75,19 +78,20 @@ def check(emulator: Emulator, recipe: ModuleType, folder: Path, tokenizer_folder
 
 
 @pytest.mark.parametrize(
-    ("recipe", "kills"),
+    ("recipe", "rank", "kills"),
     [
-        (sft_loop, 1),
+        (sft_loop, 4, 1),
         *(
-            pytest.param(recipe, 10, marks=pytest.mark.slow)
+            pytest.param(recipe, rank, 10, marks=pytest.mark.slow)
+            for rank in (4, 0)
             for recipe in (sft_loop, dpo_loop, orpo_loop, rl_loop, async_rl_loop, igpo_loop)
         ),
     ],
 )
 def test_a_run_on_turns_and_tools_interrupted_anywhere_ends_like_one_that_was_not(
-    emulator: Emulator, tmp_path: Path, tokenizer_folder: Path, recipe: ModuleType, kills: int
+    emulator: Emulator, tmp_path: Path, tokenizer_folder: Path, recipe: ModuleType, rank: int, kills: int
 ) -> None:
-    left = check(emulator, recipe, tmp_path / "run", tokenizer_folder, kills)
+    left = check(emulator, recipe, tmp_path / "run", tokenizer_folder, rank, kills)
     assert [entry["step"] for entry in left["metrics"]] == list(range(1, 7 if kills > 1 else 4))
 
 

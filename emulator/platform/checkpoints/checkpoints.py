@@ -48,7 +48,7 @@ class Checkpoints:
         self._blobs = blobs
         self._owners = owners
         self._plain: dict[str, tuple[int, Sequence[Checkpoint] | None]] = {}
-        self._lifecycle = Lifecycle(world.clock, world.settling, _show)
+        self._lifecycle = Lifecycle(world.clock, world.settling, self._show)
         owners.on_purge(lambda owner: self.forget(owner.name))
 
     def check_name(self, subject: Subject, name: str, *, serverless: bool = False, sampler: bool = False) -> None:
@@ -250,15 +250,16 @@ class Checkpoints:
         """Count one list against a row that shows later than it was saved (FAILURES A6)."""
         return self._lifecycle.settle(row, look=True).pending is None
 
+    def _show(self, row: Checkpoint, _: str) -> None:
+        """List the row from now on, after a restart too: what a client has seen does not vanish again."""
+        row.pending = None
+        self._world.checkpoints.put(row)
+
     def _hidden(self, subject: Subject) -> Pending | None:
         lists, seconds = self._world.quirks.both(
             row_quirks.VISIBLE_AFTER_LISTS, row_quirks.VISIBLE_AFTER_S, subject, spend=True
         )
         return Progression(lists, seconds).to(VISIBLE, self._world.clock) if lists or seconds else None
-
-
-def _show(row: Checkpoint, _: str) -> None:
-    row.pending = None
 
 
 def _unlisted(name: str, owner: str) -> NotFound:

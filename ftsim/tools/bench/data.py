@@ -6,13 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from operator import sub
 from pathlib import Path
 from typing import Any
 
 from ftsim.tools.bench.measure import Result, milliseconds, paired
 from ftsim.tools.bench.stand import Stand
 
-ROWS = (10_000, 100_000)
+ROWS = (1, 10_000, 100_000)
+"""Rows of the data sets whose reading is measured in memory; one row is the base."""
 TURNS = (100, 400)
 """Messages of a conversation, the user's and the assistant's in turn."""
 
@@ -69,7 +71,7 @@ def data_tokens(stand: Stand) -> Iterator[Result]:
 
 
 def data_memory(stand: Stand) -> Iterator[Result]:
-    """Peak memory of 100,000 rows of 300 tokens above that of 10,000, a process each; the worse of sft and rl."""
+    """Peak memory of 100,000 rows of 300 tokens above that of 10,000 and of one, a process each; the worse of sft and rl."""
     _tokenizer(stand)
     parts: dict[str, float] = {}
     for recipe in ("sft", "rl"):
@@ -77,8 +79,9 @@ def data_memory(stand: Stand) -> Iterator[Result]:
             command = [sys.executable, "-m", "ftsim.tools.bench.data", recipe, str(rows), str(stand.folder)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             parts[f"{recipe}_{rows}_mb"] = float(done.stdout.splitlines()[-1])
-    grown = [parts[f"{recipe}_{ROWS[1]}_mb"] - parts[f"{recipe}_{ROWS[0]}_mb"] for recipe in ("sft", "rl")]
-    yield Result("data_memory", max(grown), "MB", 50, parts=parts)
+    one, some, many = ([parts[f"{recipe}_{rows}_mb"] for recipe in ("sft", "rl")] for rows in ROWS)
+    yield Result("data_memory", max(map(sub, many, some)), "MB", 50, parts=parts)
+    yield Result("data_memory_over_base", max(map(sub, many, one)), "MB", 500)
 
 
 def _peak(recipe: str, rows: int, folder: Path) -> float:

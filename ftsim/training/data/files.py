@@ -5,7 +5,7 @@ Nothing holds more than a row, or a batch of a table, at a time.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -17,8 +17,22 @@ from ftsim.training.errors import DataError
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+UNREAD = (".arrow", ".feather", ".orc", ".avro", ".tsv", ".xlsx", ".pkl", ".zip", ".tar", ".tgz", ".lz4")
+"""Suffixes of files that hold rows which nothing here reads: a folder with one of them would lose those rows."""
+_ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
+"""Names under which `datasets` describes the files beside them."""
 _BATCH = 256
-_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_HEADS = {
+    b"\xff\xfe": "is written in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "is written in UTF-16: save it as UTF-8",
+    b"\x1f\x8b": "is packed with gzip: let its name end in .gz",
+    b"PAR1": "is a parquet file: let its name end in .parquet",
+    b"PK\x03\x04": "is a zip archive: unpack it",
+    b"ARROW1": "is an Arrow file: save it as parquet",
+}
+"""Beginnings of files that are no text in UTF-8, and what to do about them."""
+_CELLS = {"weight": (int, float), "enable_thinking": (bool,)}
+"""Columns of a CSV whose cells are numbers or booleans: every cell is text there."""
 
 
 class BadRow(DataError):
@@ -49,7 +63,8 @@ def shards(dataset: str) -> list[str]:
         folder = Path(dataset)
         if not folder.is_dir():
             return [dataset]
-        names = [str(path) for path in sorted(folder.rglob("*")) if path.is_file() and _form(path.name)]
+        found = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+        names = [str(folder / name) for name in _readable(dataset, found)]
     else:
         try:
             import fsspec
@@ -57,12 +72,28 @@ def shards(dataset: str) -> list[str]:
             store, path = fsspec.core.url_to_fs(dataset)
             if not store.isdir(path):
                 return [dataset]
-            names = [store.unstrip_protocol(name) for name in sorted(store.find(path)) if _form(name)]
+            root = path.rstrip("/") + "/"
+            below = [name.removeprefix(root) for name in sorted(store.find(path))]
+            names = [store.unstrip_protocol(root + name) for name in _readable(dataset, below)]
         except (OSError, ValueError, ImportError) as error:
             raise DataError(f"{dataset} cannot be read: {error}") from error
     if not names:
         raise DataError(f"{dataset} is a folder without a file that ends in {', '.join(SUFFIXES)}")
     return names
+
+
+def _readable(dataset: str, names: Sequence[str]) -> list[str]:
+    """The files of a folder that hold rows; hidden ones, and what `datasets` notes beside them, are not looked at.
+
+    Raises `DataError` for a file whose rows would be lost because nothing reads it.
+    """
+    seen = [name for name in names if not any(part.startswith(".") for part in PurePosixPath(name).parts)]
+    lost = next((name for name in seen if name.lower().endswith(UNREAD)), None)
+    if lost is not None:
+        raise DataError(
+            f"{dataset} has {lost}, whose rows cannot be read: save them as JSONL, CSV or parquet, or take it away"
+        )
+    return [name for name in seen if _form(name) and PurePosixPath(name).name not in _ABOUT]
 
 
 def opened(path: str) -> Any:
@@ -86,7 +117,7 @@ def digest_of(dataset: str) -> str:
 
 def _form(name: str) -> tuple[str, str | None] | None:
     """The suffix that names the form of a file, and how it is packed; None for a file that is none of ours."""
-    suffixes = PurePosixPath(name).suffixes
+    suffixes = PurePosixPath(name.lower()).suffixes
     packed = PACKED.get(suffixes[-1]) if suffixes else None
     suffix = (suffixes[:-1] if packed else suffixes)[-1:]
     return (suffix[0], packed) if suffix and suffix[0] in SUFFIXES else None
@@ -94,6 +125,8 @@ def _form(name: str) -> tuple[str, str | None] | None:
 
 def _read(path: str) -> Iterator[tuple[str, Row | BadRow]]:
     form, packed = _form(path) or (".jsonl", None)
+    if path.lower().endswith(UNREAD):
+        raise DataError(f"{path} cannot be read: save its rows as JSONL, CSV or parquet")
     with _reasons(path), opened(path) as stored:
         if packed:
             import fsspec
@@ -129,8 +162,8 @@ def _first(stored: IO[bytes]) -> bytes:
 
 def _lines(path: str, stored: IO[bytes]) -> Iterator[tuple[str, Row | BadRow]]:
     for number, line in enumerate(stored, start=1):
-        if number == 1 and (encoding := _ENCODINGS.get(line[:2])):
-            raise DataError(f"{path} is written in {encoding}: save it as UTF-8")
+        if number == 1:
+            _check_head(path, line)
         if line.strip():
             where = f"{path}, line {number}"
             try:
@@ -139,12 +172,22 @@ def _lines(path: str, stored: IO[bytes]) -> Iterator[tuple[str, Row | BadRow]]:
                 yield where, bad
 
 
+def _check_head(path: str, head: bytes) -> None:
+    """Raises `DataError` for a file that begins as no text in UTF-8 does."""
+    if wrong := next((_HEADS[start] for start in _HEADS if head.startswith(start)), None):
+        raise DataError(f"{path} {wrong}")
+
+
 def _json_object(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadRow(where, f"not UTF-8 (byte {error.start}): save the file as UTF-8", "encoding") from error
     except (ValueError, RecursionError) as error:
+        if b"\0" in line:
+            raise BadRow(
+                where, "it has bytes of value 0: the file is written in UTF-16, or damaged", "encoding"
+            ) from error
         raise BadRow(where, f"not JSON ({error})", "json") from error
     row = _object(row, where)
     return whole(row, where) if b"\\u" in line else row
@@ -198,6 +241,8 @@ def _table(path: str, stored: IO[bytes], form: str) -> Iterator[tuple[str, Row |
         if form == ".parquet":
             batches = parquet.ParquetFile(stored).iter_batches(batch_size=_BATCH)
         else:
+            _check_head(path, stored.read(8))
+            stored.seek(0)
             # Newlines in quotes are the rule where a cell is a text; cells stay text, an empty one is absent.
             parse = csv.ParseOptions(newlines_in_values=True)
             names = csv.open_csv(stored, parse_options=parse).schema.names
@@ -212,11 +257,24 @@ def _table(path: str, stored: IO[bytes], form: str) -> Iterator[tuple[str, Row |
         for batch in batches:
             for row in batch.to_pylist():
                 number += 1
-                yield f"{path}, row {number}", _pruned(row)
+                yield f"{path}, row {number}", _pruned(row if form == ".parquet" else _typed(row))
     except (arrow.ArrowException, UnicodeDecodeError) as error:
         reason = str(error)
         hint = ": save it as UTF-8" if "UTF8" in reason or "UTF-8" in reason else ""
         raise DataError(f"{path} cannot be read after row {number}: {reason}{hint}") from error
+
+
+def _typed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a CSV with its numbers and booleans as such; a cell that is none stays text, which is then refused."""
+    return {name: _cell(value, _CELLS[name]) if name in _CELLS else value for name, value in row.items()}
+
+
+def _cell(value: object, types: tuple[type, ...]) -> object:
+    try:
+        found = json.loads(str(value).strip().lower())
+    except ValueError:
+        return value
+    return found if type(found) in types else value
 
 
 def _pruned(value: Any) -> Any:

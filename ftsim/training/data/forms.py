@@ -1,6 +1,7 @@
 """Published forms of rows, read into conversations and texts; a field that nothing reads is noted."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -33,7 +34,7 @@ SPEAKERS = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant",
     "bard": "assistant", "bing": "assistant", "model": "assistant", "system": "system", "developer": "developer",
     "tool": "tool", "observation": "tool", "function": "tool", "function_response": "tool",
-    "function_call": "assistant",
+    "function_call": "assistant", "tool_call": "assistant", "tool_response": "tool",
 }  # fmt: skip
 """Who speaks in a ShareGPT conversation, by the role it is."""
 FORMS: Sequence[tuple[str, tuple[str, ...]]] = (
@@ -43,7 +44,12 @@ FORMS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("instruction", ("instruction", "output")),
 )
 """Forms of supervised rows and the fields that tell them apart; the first that fits is taken."""
-_OPTIONAL = {"chat": ("system",), "ShareGPT": ("system",), "instruction": ("input", "system")}
+_OPTIONAL = {"chat": ("system",), "ShareGPT": ("system",), "instruction": ("input", "system", "history")}
+_UNSEEN = ("image", "images", "video", "videos", "audio", "audios")
+"""Fields of what is seen and heard, which no model here reads."""
+_MASKS = ("train", "training", "loss", "train_on")
+"""Names that other trainers have for `trainable`."""
+_PYTHON_LIST = re.compile(r"\s*\[\s*\{\s*'(role|content|from|value)'\s*:")
 ALL = "all_assistant_messages"
 TRAIN_ON_WHAT: Mapping[str, str] = {
     ALL: "every message of the assistant",
@@ -59,8 +65,9 @@ def read_supervised(row: Row, where: str, notes: Notes, train_on_what: str = ALL
     row = without_nulls(row)
     form, fields = next((found for found in FORMS if all(name in row for name in found[1])), ("", ()))
     if not form:
-        raise BadRow(where, f"neither 'messages' nor 'prompt' and 'completion'; the row has {sorted(row)}")
-    note_fields(row, (*fields, *_OPTIONAL.get(form, ())), notes)
+        known = ", nor ".join(" and ".join(map(repr, fields)) for _, fields in FORMS)
+        raise BadRow(where, f"neither {known.replace(', nor ', ' nor ', 1)}; the row has {sorted(row)}")
+    note_fields(row, (*fields, *_OPTIONAL.get(form, ())), notes, where)
     try:
         if form == "prompt and completion":
             read = _completion(row, where)
@@ -96,13 +103,23 @@ def listed(value: object) -> object:
     return value
 
 
-def spells_messages(text: str) -> bool:
-    """Tell whether a text is the JSON of messages, as a table holds them, and not what somebody asks."""
+def unspelt(value: object, field: str) -> object:
+    """Messages that a table holds as their JSON text, as messages; what somebody says, and anything else, as it is.
+
+    Raises ConversationError for messages as Python prints them, which are no JSON.
+    """
+    if not isinstance(value, str):
+        return value
+    if _PYTHON_LIST.match(value):
+        raise ConversationError(f"{field} is a list as Python prints it: write it with json.dumps")
     try:
-        found = json.loads(text) if text.lstrip().startswith("[") else None
+        found = json.loads(value) if value.lstrip().startswith(("[", "{")) else None
     except (ValueError, RecursionError):
-        return False
-    return isinstance(found, list) and bool(found) and all(isinstance(one, dict) and "role" in one for one in found)
+        return value
+    if isinstance(found, dict):
+        return found if isinstance(found.get("messages"), list) else value
+    spelt = isinstance(found, list) and found and all(isinstance(one, dict) and "role" in one for one in found)
+    return found if spelt else value
 
 
 def said(row: Row, field: str = "messages") -> object:
@@ -116,7 +133,9 @@ def said(row: Row, field: str = "messages") -> object:
 
 
 def _completion(row: Row, where: str) -> TextRow:
-    prompt, completion = row["prompt"], row["completion"]
+    prompt, completion = (unspelt(row[field], field) for field in ("prompt", "completion"))
+    if isinstance(prompt, str):  # what is asked for may itself be the JSON of messages
+        completion = row["completion"]
     if isinstance(prompt, str) and isinstance(completion, str):
         if not completion:
             raise BadRow(where, "the completion is empty, so there is nothing to train on", "empty")
@@ -134,6 +153,10 @@ def _instruction(row: Row) -> list[Message]:
     if not all(isinstance(one, str) for one in asked):
         raise ConversationError("instruction and input must be text")
     messages = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    for turn in row.get("history") or ():
+        if not isinstance(turn, Sequence) or isinstance(turn, str) or len(turn) != 2:
+            raise ConversationError("history must be a list of pairs, what was asked and what was answered")
+        messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
     messages += [{"role": "user", "content": "\n\n".join(asked)}, {"role": "assistant", "content": row["output"]}]
     return read_messages(messages, "the instruction's messages")
 
@@ -148,10 +171,12 @@ def share_gpt(given: object, system: object = None) -> list[Any]:
             messages.append(turn)
             continue
         rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
+        if twice := sorted({"role", "content"} & without_nulls(rest).keys()):
+            raise ConversationError(f"conversations.{at} has both from and value, and {twice[0]}: keep one of the two")
         speaker, value = turn["from"], turn.get("value")
         if speaker not in SPEAKERS:
             raise ConversationError(f"conversations.{at}.from is {speaker!r}: use one of {', '.join(SPEAKERS)}")
-        if speaker == "function_call":
+        if speaker in ("function_call", "tool_call"):
             messages.append({"role": "assistant", "content": None, "tool_calls": _calls(value, at), **rest})
         else:
             messages.append({"role": SPEAKERS[speaker], "content": value, **rest})
@@ -194,7 +219,13 @@ def weight_of(row: Row, where: str) -> float:
 def check_trained(row: Conversation, notes: Notes, field: str = "") -> None:
     """Raises `BadRow` when there is nothing to train on; notes what is said of messages that are never trained."""
     notes.unread(unread(row.messages))
-    for one in row.messages:
+    known = {tool["function"]["name"] for tool in row.tools}
+    if any(call.function.name not in known for one in row.messages for call in one.tool_calls):
+        notes.add("the assistant calls a tool that the row's tools do not have", row.where)
+    for at, one in enumerate(row.messages):
+        for name in _MASKS:
+            if isinstance((one.model_extra or {}).get(name), bool):
+                raise BadRow(row.where, f"messages.{at}.{name} is not read: write trainable", "message")
         marked = one.model_fields_set & {"weight", "trainable"} and one.weight * one.trainable not in (0, 1)
         if one.role != "assistant" and (marked or ("trainable" in one.model_fields_set and one.trainable)):
             notes.add("weight and trainable act on the assistant's messages alone", row.where)
@@ -207,8 +238,10 @@ def check_trained(row: Conversation, notes: Notes, field: str = "") -> None:
         notes.add("rows are left out because their weight is 0", row.where)
 
 
-def note_fields(row: Row, read: Sequence[str], notes: Notes) -> None:
-    """Count the fields of a row that nothing reads."""
+def note_fields(row: Row, read: Sequence[str], notes: Notes, where: str) -> None:
+    """Count the fields of a row that nothing reads; raises `BadRow` for a picture or a sound that would be lost."""
+    if unseen := next((name for name in _UNSEEN if row.get(name)), None):
+        raise BadRow(where, f"the row has {unseen}, and only text is trained: leave the field or the row out")
     notes.unread(name for name in row if name not in read and name not in SHARED and name not in HARMLESS)
 
 

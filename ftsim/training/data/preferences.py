@@ -11,7 +11,7 @@ from ftsim.training.config import BatchConfig
 from ftsim.training.data.batches import split
 from ftsim.training.data.conversation import ConversationError, Message, read_messages, without_nulls
 from ftsim.training.data.files import BadRow, Row
-from ftsim.training.data.forms import chat, check_trained, note_fields, said, text_of, weight_of
+from ftsim.training.data.forms import chat, check_trained, note_fields, said, text_of, unspelt, weight_of
 from ftsim.training.data.notes import Notes
 from ftsim.training.data.store import Data, Store, fit
 from ftsim.training.data.supervised import load_tokenizer, read_objects
@@ -160,9 +160,10 @@ def _chosen(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow]:
     for field in ("chosen", "rejected"):
         if field not in row:
             raise BadRow(where, f"{field!r} is missing; the row has {sorted(row)}")
-    note_fields(row, ("prompt", "chosen", "rejected", "system"), notes)
+    note_fields(row, ("prompt", "chosen", "rejected", "system"), notes, where)
+    row = {**row, **{field: unspelt(row[field], field) for field in ("prompt", "chosen", "rejected") if field in row}}
     chosen, rejected, prompt = row["chosen"], row["rejected"], row.get("prompt")
-    if row.get("system"):
+    if row.get("system") and (prompt is not None or not isinstance(chosen, str)):
         asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt or []
         prompt = said({**row, "messages": asked})
     if chosen == rejected:
@@ -209,12 +210,12 @@ def _vendor(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow]:
     for field in fields:
         if field not in row:
             raise BadRow(where, f"{field!r} is missing; the row has {sorted(row)}")
-    note_fields(row, fields, notes)
+    note_fields(row, fields, notes, where)
     given = row["input"]
     given = {"messages": given} if isinstance(given, list) else given
     if not isinstance(given, Mapping):
         raise BadRow(where, "input must be an object with messages")
-    note_fields(given, ("messages",), notes)
+    note_fields(given, ("messages",), notes, where)
     before = read_messages(given.get("messages"), "input.messages")
     sides = [[*before, *read_messages(row[field], field)] for field in fields[1:]]
     if sides[0] == sides[1]:
@@ -224,7 +225,7 @@ def _vendor(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow]:
 
 def _scored(row: Row, where: str, notes: Notes) -> tuple[TextRow, TextRow] | None:
     """{"samples": [{"messages": ..., "evals": {"score": ...}}, ...]}: the best against the worst, none for a tie."""
-    note_fields(row, ("samples",), notes)
+    note_fields(row, ("samples",), notes, where)
     samples = row["samples"]
     if not isinstance(samples, list) or len(samples) < 2:
         raise BadRow(where, "samples must be a list of at least two")

@@ -33,6 +33,6 @@ def search(row: Mapping[str, Any], said: Sequence[str]) -> Reply:
         return Reply("Say 'look: thing' or 'answer: colour'.")
     verb, what = move.groups()
     if verb == "answer":
-        return Reply(None, float(what == field_of(row, "ground_truth")))
+        return Reply(None, float(what == str(field_of(row, "ground_truth")).strip()))
     colour = field_of(row, "facts").get(what)
     return Reply(f"The {what} is {colour}." if colour else f"There is no {what} here.")

@@ -10,7 +10,10 @@ from ftsim.training.sampling.rollouts import Group
 
 def exact_match(completion: str, row: Mapping[str, Any]) -> float:
     """Returns 1 when the answer is the row's `ground_truth` and nothing else, else 0."""
-    return float(answer_of(completion) == str(field_of(row, "ground_truth")).strip())
+    truth = field_of(row, "ground_truth")
+    # A table without a value somewhere in a column of integers holds them as floats: 4.0 is said as 4, or as 4.0.
+    whole = [str(int(truth))] if isinstance(truth, float) and truth.is_integer() else []
+    return float(answer_of(completion) in [str(truth).strip(), *whole])
 
 
 def field_of(row: Mapping[str, Any], name: str) -> Any:

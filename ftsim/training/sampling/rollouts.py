@@ -16,7 +16,7 @@ from typing import Any, overload
 from ftsim.training.clients import SamplingClient, Tokenizer
 from ftsim.training.data.conversation import ConversationError, read_messages, unread, without_nulls
 from ftsim.training.data.files import BadRow, Row
-from ftsim.training.data.forms import chat, said, spells_messages
+from ftsim.training.data.forms import chat, said, unspelt
 from ftsim.training.data.notes import Notes
 from ftsim.training.data.store import IN_MEMORY
 from ftsim.training.data.supervised import read_objects
@@ -154,12 +154,13 @@ def read_prompt(row: Row, where: str, notes: Notes, ground_truth_key: str | None
     if field not in row:
         raise BadRow(where, f"neither 'messages' nor a 'prompt' to answer; the row has {sorted(row)}")
     try:
-        text = field == "prompt" and isinstance(row[field], str) and not spells_messages(row[field])
-        given = said({**row, field: [{"role": "user", "content": row[field]}]} if text else row, field)
+        asked = unspelt(row[field], field) if field == "prompt" else row[field]
+        asked = [{"role": "user", "content": asked}] if field == "prompt" and isinstance(asked, str) else asked
+        given = said({**row, field: asked}, field)
         conversation = chat(read_messages(given), {name: row[name] for name in row if name != "weight"}, where)
     except ConversationError as error:
         raise BadRow(where, str(error), "message") from error
-    notes.unread(unread(conversation.messages))
+    notes.unread([*unread(conversation.messages), *(["prompt"] if field == "messages" and "prompt" in row else [])])
     if row.get("weight", 1) != 1:
         notes.add("weight acts on the rows of sft, dpo and orpo; here the reward says what a sample is worth", where)
     if conversation.messages[-1].role == "assistant":
@@ -167,6 +168,8 @@ def read_prompt(row: Row, where: str, notes: Notes, ground_truth_key: str | None
     truth = _found(row, ground_truth_key or "ground_truth")
     if truth is None and ground_truth_key in (None, "ground_truth"):
         truth = _found(row, "reward_model.ground_truth")  # as verl's rows have it
+    if isinstance(truth, Mapping | list):
+        notes.add("a truth that is a list or an object is never said: it is for a reward_fn of your own", where)
     if truth is None and ground_truth_key is not None:
         raise BadRow(
             where, f"{ground_truth_key} is not there, by which answers are rewarded; the row has {sorted(row)}", "truth"

@@ -1,6 +1,7 @@
 """An emulator over the torch-free backend, the vendor's clients on it, and rows without a trainer."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,15 @@ def client(emu: Emulator) -> FireworksClient:
 @pytest.fixture
 def save(emu: Emulator) -> Callable[..., Checkpoint]:
     """Make a row of a job out of files that a writer of `tests.doubles` leaves in a staged folder."""
+    return partial(keep, emu)
 
-    def keep(job: Job, name: str, write: Writer, step: int = 0) -> Checkpoint:
-        staged = emu.platform.blobs.stage()
-        write(staged)
-        origin = Origin(CheckpointScope(job.name), job.base_model, job.lora_rank, "m0", "test")
-        return emu.platform.checkpoints.save(origin, name, staged, SavedState(step))
 
-    return keep
+def keep(emu: Emulator, job: Job, name: str, write: Writer, step: int = 0) -> Checkpoint:
+    """Make such a row of an emulator."""
+    staged = emu.platform.blobs.stage()
+    write(staged)
+    origin = Origin(CheckpointScope(job.name), job.base_model, job.lora_rank, "m0", "test")
+    return emu.platform.checkpoints.save(origin, name, staged, SavedState(step))
 
 
 def config(**facts: object) -> TrainerJobConfig:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,9 +11,11 @@ from fireworks.training.sdk import FireworksClient
 
 from emulator.core.clock import parse_rfc3339
 from emulator.core.kinds import CheckpointKind
+from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
 from emulator.state.entities import Checkpoint, Job, Session
-from tests.doubles import BASE, write_adapter, write_base, write_delta, write_training
+from tests.doubles import BASE, DictBackend, write_adapter, write_base, write_delta, write_training
+from tests.http.control.conftest import keep
 
 NewJob = Callable[..., Job]
 Save = Callable[..., Checkpoint]
@@ -130,6 +133,21 @@ def test_a_list_can_lag_behind_saves(emu: Emulator, client: FireworksClient, new
     assert [len(client.list_checkpoints("j1")) for _ in range(3)] == [0, 0, 1]
     emu.clock.advance(31)
     assert len(client.list_checkpoints("j1")) == 2
+
+
+def test_a_late_row_that_was_seen_does_not_vanish_when_the_emulator_starts_again(
+    tmp_path: Path, backend: DictBackend
+) -> None:
+    seen = []
+    for start in range(2):
+        with Emulator(backend, state_dir=tmp_path / "state") as emu:
+            emu.quirks.set("rows.visible_after_lists", 2)
+            if start == 0:
+                job = emu.platform.jobs.create(emu.account, JobSpec(base_model=BASE), "j1")
+                keep(emu, job, "a", write_training)
+            client = FireworksClient(api_key=emu.api_key, base_url=emu.url)
+            seen += [len(client.list_checkpoints("j1")) for _ in range(3)]
+    assert seen == [0, 0, 1, 1, 1, 1]
 
 
 def test_a_server_clock_that_is_behind_shows_in_rows(

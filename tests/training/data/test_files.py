@@ -49,10 +49,21 @@ def test_an_empty_cell_is_an_absent_field_and_a_cell_may_have_lines(tmp_path: Pa
     assert [row for _, row in read_rows(write(tmp_path, name, TEXTS))] == TEXTS
 
 
+def test_the_cells_of_a_csv_are_numbers_and_booleans_where_fields_are(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("weight,enable_thinking,prompt\n2.0,True,3\n0,,true\nx,1,\n")
+    assert [row for _, row in read_rows(tmp_path / "a.csv")] == [
+        {"weight": 2.0, "enable_thinking": True, "prompt": "3"},
+        {"weight": 0, "prompt": "true"},
+        {"weight": "x", "enable_thinking": "1"},
+    ]
+
+
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     write(tmp_path, "part-1.jsonl", ROWS[1:])
     write(tmp_path, "part-0.parquet", ROWS[:1])
-    (tmp_path / "README.md").write_text("no rows")
+    for name in ("README.md", ".part-2.jsonl", "dataset_info.json"):
+        (tmp_path / name).write_text("no rows")
+    write(tmp_path, "part-3.JSONL", [])
     assert [row for _, row in read_rows(tmp_path)] == ROWS
     before = digest_of(str(tmp_path))
     write(tmp_path, "part-1.jsonl", ROWS)
@@ -83,6 +94,11 @@ def test_a_store_is_read_by_its_address() -> None:
         ("a.jsonl.gz", b"not packed", "cannot be read: Not a gzipped file"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9000)[:-20], "cannot be read: it ends too early"),
         ("a.csv", b"", "cannot be read after row 0"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16"), "is written in UTF-16: save it as UTF-8"),
+        ("a.jsonl", gzip.compress(b"{}"), r"is packed with gzip: let its name end in \.gz"),
+        ("a.txt", b"PAR1 and more", r"is a parquet file: let its name end in \.parquet"),
+        ("a.tsv", b"a\tb\n", "cannot be read: save its rows as JSONL, CSV or parquet"),
+        ("a.PARQUET", b"no table", "cannot be read after row 0"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
@@ -94,13 +110,25 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, content:
 def test_a_folder_without_rows_and_a_list_of_other_things_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is a folder without a file that ends in \.jsonl"):
         list(read_rows(tmp_path))
+    (tmp_path / "part-1.tsv").write_text("a\tb\n")
+    with pytest.raises(DataError, match=r"has part-1\.tsv, whose rows cannot be read"):
+        list(read_rows(tmp_path))
     (tmp_path / "a.json").write_text("[1]")
     ((where, bad),) = read_rows(tmp_path / "a.json")
     assert isinstance(bad, BadRow)
     assert (where, bad.reason) == (f"{tmp_path}/a.json, row 1", "a JSON object is wanted, not a number")
 
 
+def test_lines_end_at_newlines_alone_and_a_mark_of_their_order_is_no_text(tmp_path: Path) -> None:
+    row = {"prompt": "a\u2028b\u0085c\x1cd", "completion": "e\u2029f"}
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + lines([row]).replace(b"\n", b"\r\n") + lines([row]))
+    assert [found for _, found in read_rows(tmp_path / "a.jsonl")] == [row, row]
+
+
 def test_a_line_in_another_encoding_is_named_by_its_number(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' + '{"a": "é"}\n'.encode("latin-1"))
     _, (_, bad) = read_rows(tmp_path / "a.jsonl")
     assert str(bad) == f"{tmp_path}/a.jsonl, line 2: not UTF-8 (byte 7): save the file as UTF-8"
+    (tmp_path / "a.jsonl").write_bytes('{"a": 1}\n'.encode("utf-16-le"))
+    (_, bad), *_ = read_rows(tmp_path / "a.jsonl")
+    assert str(bad).endswith("line 1: it has bytes of value 0: the file is written in UTF-16, or damaged")

@@ -1,5 +1,6 @@
 """Published forms of rows, each read into what is trained; fields act, are harmless, or are counted."""
 
+import json
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def shown(row: Any) -> list[dict[str, Any]]:
         ({"system": "Be brief.",
           "conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]},
          [BRIEFED, ASKED, SAID]),
-        ({"conversations": [{"from": "human", "value": "2 + 2?"},
+        ({"tools": [TOOL], "conversations": [{"from": "human", "value": "2 + 2?"},
                             {"from": "function_call", "value": '{"name": "tide", "arguments": {"hour": 9}}'},
                             {"from": "observation", "value": "1.4"}, {"from": "gpt", "value": "4"}]},
          [ASKED, CALL, {"role": "tool", "content": "1.4"}, SAID]),
@@ -45,6 +46,13 @@ def shown(row: Any) -> list[dict[str, Any]]:
         ({"prompt": [ASKED], "completion": SAID}, [ASKED, SAID]),
         ({"prompt": [], "completion": [SAID]}, [SAID]),
         ({"messages": None, "instruction": "2 + 2?", "output": "4"}, [ASKED, SAID]),
+        ({"instruction": "2 + 2?", "output": "4", "history": [["2 + 2?", "4"]]}, [ASKED, SAID, ASKED, SAID]),
+        ({"instruction": "2 + 2?", "output": "4", "history": []}, [ASKED, SAID]),
+        ({"tools": [TOOL], "conversations": [{"from": "human", "value": "2 + 2?"},
+                            {"from": "tool_call", "value": '[{"name": "tide", "arguments": "{\\"hour\\": 9}"}]'},
+                            {"from": "tool_response", "value": "1.4"}, {"from": "gpt", "value": "4"}]},
+         [ASKED, CALL, {"role": "tool", "content": "1.4"}, SAID]),
+        ({"prompt": json.dumps([ASKED]), "completion": json.dumps([SAID])}, [ASKED, SAID]),
     ],
 )  # fmt: skip
 def test_a_supervised_row_is_read(row: dict[str, Any], messages: list[dict[str, Any]]) -> None:
@@ -67,12 +75,37 @@ def test_a_supervised_row_is_read(row: dict[str, Any], messages: list[dict[str, 
         ({"messages": [ASKED, SAID], "weight": True}, "weight is True: write a finite number"),
         ({"messages": [ASKED, {**SAID, "trainable": False}]}, "no assistant message to train on"),
         ({"prompt": "x", "completion": "y", "weight": float("inf")}, "weight is inf"),
+        ({"instruction": "a", "output": "b", "history": ["c", "d"]}, "history must be a list of pairs"),
+        ({"instruction": "a", "output": "b", "history": [["c", None]]}, "messages.1.content is null"),
+        (
+            {"conversations": [{"from": "human", "value": "a", "content": "b"}]},
+            "conversations.0 has both from and value",
+        ),
+        ({"prompt": str([ASKED]), "completion": str([SAID])}, "prompt is a list as Python prints it"),
+        ({"prompt": json.dumps([ASKED]), "completion": "4"}, "both be text or both be lists"),
+        ({"messages": [ASKED, {**SAID, "train": False}]}, "messages.1.train is not read: write trainable"),
+        ({"messages": [ASKED, SAID, {**SAID, "loss": True}]}, "messages.2.loss is not read: write trainable"),
+        ({"messages": [ASKED, SAID], "images": ["a.png"]}, "the row has images, and only text is trained"),
+        ({"question": "a", "answer": "b"}, "nor 'conversations', nor 'prompt' and 'completion', nor 'instruction' and"),
     ],
 )
 def test_a_supervised_row_that_cannot_be_read_says_why(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadRow) as caught:
         read_supervised(row, "line 1", Notes())
     assert reason in str(caught.value)
+
+
+def test_what_is_asked_for_may_be_the_json_of_messages() -> None:
+    row = {"prompt": "A chat as JSON?", "completion": json.dumps([SAID])}
+    assert read_supervised(row, "line 1", Notes()) == Text("line 1", row["prompt"], row["completion"])
+
+
+def test_a_call_of_a_tool_that_the_row_does_not_have_is_said() -> None:
+    for tools, said in (([], 1), ([{"name": "depth"}], 1), ([TOOL], 0)):
+        notes = Notes()
+        read_supervised({"messages": [ASKED, CALL], "tools": tools}, "line 1", notes)
+        assert len(notes.lines()) == said
+    assert notes.lines() == []
 
 
 def test_the_fields_of_a_row_act() -> None:
@@ -122,6 +155,10 @@ GOOD, BAD = {"role": "assistant", "content": "4"}, {"role": "assistant", "conten
         {"prompt": [ASKED], "chosen": GOOD, "rejected": BAD},
         {"prompt": [ASKED], "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
         {"prompt": None, "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
+        {"prompt": json.dumps([ASKED]), "chosen": json.dumps([GOOD]), "rejected": json.dumps([BAD])},
+        {"prompt": json.dumps([ASKED]), "chosen": "4", "rejected": "5"},
+        {"prompt": "2 + 2?", "chosen": json.dumps([ASKED, GOOD]), "rejected": json.dumps([ASKED, BAD])},
+        {"chosen": json.dumps({"messages": [ASKED, GOOD]}), "rejected": json.dumps({"messages": [ASKED, BAD]})},
         {"input": {"messages": [ASKED], "tools": []}, "preferred_output": [GOOD], "non_preferred_output": [BAD]},
         {"input": [ASKED], "preferred_output": [GOOD], "non_preferred_output": [BAD]},
         {
@@ -164,6 +201,9 @@ def test_a_tie_is_left_out_and_counted() -> None:
             "input must be an object",
         ),
         ({"input": [ASKED], "preferred_output": [GOOD], "non_preferred_output": [GOOD]}, "are the same"),
+        ({"system": "Be brief.", "question": "2 + 2?", "chosen": "4", "rejected": "5"}, "so 'prompt' must be there"),
+        ({"chosen": str([ASKED, GOOD]), "rejected": str([ASKED, BAD])}, "chosen is a list as Python prints it"),
+        ({"prompt": "x", "chosen": "4", "rejected": "5", "images": ["a.png"]}, "the row has images"),
         ({"chosen": [ASKED, {**GOOD, "weight": -1}], "rejected": [ASKED, BAD]}, "no meaning in a comparison"),
     ],
 )

@@ -18,8 +18,11 @@ from ftsim.compute.models.families import FAMILIES
 from ftsim.compute.sampler.replica import TorchReplica
 from ftsim.training.data.conversation import read_messages
 from ftsim.training.data.turns import Conversation, Example, Turns
+from tests.properties import profiles
 from tests.training.data.templates import TEMPLATES, Kind, conversations, questions_and_answers, with_template
 
+MANY = 10_000
+"""Conversations that the property sees under HYPOTHESIS_PROFILE=ci, over all templates."""
 TAGS = ("<think>", "</think>", "<|im_", "<tool_call>")
 
 
@@ -83,7 +86,7 @@ def examples_of(messages: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[E
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-@settings(deadline=None, max_examples=60)
+@profiles.sized(dev=60, ci=MANY // len(TEMPLATES))
 @given(data=st.data())
 def test_every_turn_is_trained_once_in_the_context_it_has_when_served(tokenizer: Any, name: str, data: Any) -> None:
     kind = TEMPLATES[name]
@@ -149,6 +152,23 @@ def test_mutants_are_caught(tokenizer: Any, mutant: Callable[..., list[Example]]
         except AssertionError:
             caught.append(name)
     assert caught
+    assert any(found_out(mutant, with_template(tokenizer, name), kind) for name, kind in TEMPLATES.items())
+
+
+def found_out(mutant: Callable[..., list[Example]], tokenizer: Any, kind: Kind) -> bool:
+    """Tell whether the property itself finds what is wrong with a mutant."""
+
+    @settings(profiles.PROFILES["mutants"])
+    @given(conversations(kind))
+    def right(messages: list[dict[str, Any]]) -> None:
+        weighted = weighed(messages)
+        check(mutant(weighted, tokenizer), weighted, tokenizer, kind)
+
+    try:
+        right()
+    except AssertionError:
+        return True
+    return False
 
 
 def test_turns_stay_in_one_example_as_long_as_they_extend_each_other(tokenizer: Any) -> None:
@@ -222,7 +242,7 @@ def spoken(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@settings(deadline=None, max_examples=15)
+@profiles.sized(dev=15, ci=200)
 @given(data=st.data())
 def test_every_familys_template_is_read_turn_by_turn(name: str, data: Any) -> None:
     made = spoken(name)
