@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ftsim.training.data.conversation import Message
+from ftsim.training.data.files import BadRow
 from ftsim.training.data.notes import Notes
 from ftsim.training.data.turns import Conversation
 from ftsim.training.errors import ConfigError, DataError
@@ -18,7 +19,7 @@ from ftsim.training.sampling.advantages import Scored, check_loss, discounted, k
 from ftsim.training.sampling.environments import Reply, search
 from ftsim.training.sampling.episodes import Episode, information_gains
 from ftsim.training.sampling.rewards import answer_of, exact_match, has_signal, keep_all
-from ftsim.training.sampling.rollouts import Group, Prompt, Sample, load_prompts, paid, sampling_seed
+from ftsim.training.sampling.rollouts import Group, Prompt, Sample, load_prompts, paid, read_prompt, sampling_seed
 
 ROW = {"ground_truth": "red", "facts": {"box": "red", "key": "blue"}}
 PROMPT = Prompt(Conversation("here", [Message(role="user", content="Hm?")]), ROW, (1, 2, 3))
@@ -81,6 +82,14 @@ def test_seeds_differ_between_places_and_between_runs() -> None:
 )
 def test_only_the_exact_answer_after_the_thought_is_rewarded(completion: str, reward: float) -> None:
     assert exact_match(completion, ROW) == reward
+
+
+@pytest.mark.parametrize(
+    ("truth", "said", "reward"),
+    [(4, "4", 1), (4.0, "4", 1), (4.0, "4.0", 1), (4.5, "4.5", 1), (4.5, "4", 0), (" red ", "red", 1)],
+)
+def test_a_truth_that_is_a_number_is_said_as_one_writes_it(truth: object, said: str, reward: float) -> None:
+    assert exact_match(said, {"ground_truth": truth}) == reward
 
 
 def test_a_row_without_what_is_rewarded_is_refused() -> None:
@@ -194,3 +203,17 @@ def test_rows_of_a_table_and_a_weight_that_does_nothing(tmp_path: Path, tokenize
     assert len({tuple(prompt.tokens) for prompt in prompts}) == 1
     (said,) = notes.lines()
     assert said.startswith("weight acts on the rows of sft, dpo and orpo; ")
+
+
+def test_truths_that_nobody_says_and_prompts_that_nobody_reads_are_told() -> None:
+    asked, notes = [{"role": "user", "content": "2 + 2?"}], Notes()
+    for row in ({"messages": asked, "prompt": "3 + 3?", "ground_truth": ["4", "four"]}, {"prompt": str(asked)}):
+        try:
+            read_prompt(row, "line 1", notes)
+        except BadRow as bad:
+            notes.add(bad.reason, "line 2")
+    assert notes.lines() == [
+        "a truth that is a list or an object is never said: it is for a reward_fn of your own (1 times, first line 1)",
+        "prompt is a list as Python prints it: write it with json.dumps (1 times, first line 2)",
+        "fields that nothing reads: prompt (1)",
+    ]

@@ -178,8 +178,18 @@ def read_tools(given: object, field: str = "tools") -> list[dict[str, Any]]:
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise ConversationError(f"{field}.{at} has no function with a name")
         bare = {key: value for key, value in function.items() if key != "type"}
-        tools.append({"type": "function", "function": bare} if "function" not in tool else dict(tool))
+        try:
+            tools.append(_schema({"type": "function", "function": bare} if "function" not in tool else tool))
+        except RecursionError:
+            raise ConversationError(f"{field}.{at} is nested too deeply to be read") from None
     return tools
+
+
+def _schema(given: Any) -> Any:
+    """A tool without the nulls of an export, which gives each tool the fields of all; null may be a default."""
+    if isinstance(given, Mapping):
+        return {key: _schema(value) for key, value in given.items() if value is not None or key in ("default", "const")}
+    return [_schema(one) for one in given] if isinstance(given, list) else given
 
 
 def read_settings(given: object, field: str = "chat_template_kwargs") -> dict[str, Any]:

@@ -71,7 +71,7 @@ def data_tokens(stand: Stand) -> Iterator[Result]:
 
 
 def data_memory(stand: Stand) -> Iterator[Result]:
-    """Peak memory of 100,000 rows of 300 tokens above that of 10,000 and of one, a process each; the worse of sft and rl."""
+    """Peak memory of 100,000 rows of 300 tokens above that of 10,000 and of one, a process each; worst recipe."""
     _tokenizer(stand)
     parts: dict[str, float] = {}
     for recipe in ("sft", "rl"):

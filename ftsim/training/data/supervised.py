@@ -127,9 +127,12 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     if revision is not None and Path(name).exists():
         raise ConfigError(f"tokenizer_revision {revision!r}: {name} is a folder, which has no revisions; leave it out")
     try:
-        return AutoTokenizer.from_pretrained(name, **({} if revision is None else {"revision": revision}))
+        tokenizer = AutoTokenizer.from_pretrained(name, **({} if revision is None else {"revision": revision}))
     except Exception as error:
         raise ConfigError(f"tokenizer_model {name!r} does not load: {_offline(name) or error}") from error
+    # A row that is too long is cut or left out, which is said; the library would warn of errors that never come.
+    getattr(tokenizer, "deprecation_warnings", {})["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer
 
 
 def _offline(name: str) -> str | None:

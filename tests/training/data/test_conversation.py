@@ -114,6 +114,14 @@ def test_a_message_that_cannot_be_read_is_named_by_its_place(reader: ModuleType,
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
 
+def nested(depth: int) -> dict[str, Any]:
+    """Objects within objects."""
+    found: dict[str, Any] = {}
+    for _ in range(depth):
+        found = {"items": found}
+    return found
+
+
 @pytest.mark.parametrize(
     ("tools", "read"),
     [
@@ -123,6 +131,14 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
         ([TOOL], [TOOL]),
         ([TOOL["function"]], [TOOL]),
         ('[{"name": "f", "parameters": {}}]', [TOOL]),
+        (
+            [{"name": "f", "description": None, "parameters": {"properties": {"a": {"default": None}, "b": None}}}],
+            [{"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"default": None}}}}}],
+        ),
+        (
+            [{"name": "f", "parameters": {"enum": ["a", None], "required": None}}],
+            [{"type": "function", "function": {"name": "f", "parameters": {"enum": ["a", None]}}}],
+        ),
     ],
 )
 def test_tools_are_read_as_a_list_or_its_text(reader: ModuleType, tools: Any, read: Any) -> None:
@@ -134,6 +150,7 @@ def test_tools_are_read_as_a_list_or_its_text(reader: ModuleType, tools: Any, re
     [
         ("[", "tools is text that is not JSON"),
         ({"a": 1}, "tools is an object, not a list of tools"),
+        ([{"name": "f", "parameters": nested(2000)}], "tools.0 is nested too deeply to be read"),
         ([{"type": "function"}], "tools.0 has no function with a name"),
         (["f"], "tools.0 has no function with a name"),
     ],

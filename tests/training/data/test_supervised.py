@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import tokenization_utils_base
 
 from ftsim.training.data.forms import read_supervised
 from ftsim.training.data.notes import Notes
@@ -292,3 +293,13 @@ def test_a_message_that_the_template_leaves_out_is_named(tmp_path: Path, tokeniz
 def test_a_tokenizer_that_does_not_load_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not load"):
         load_tokenizer(str(tmp_path))
+
+
+def test_a_row_of_any_length_is_encoded_without_a_warning(
+    tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(tokenization_utils_base.logger, "warning", said.append)
+    tokenizer = load_tokenizer(str(tokenizer_folder))
+    assert len(tokenizer.encode("fog " * 5000)) > tokenizer.model_max_length
+    assert said == []
