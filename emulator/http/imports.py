@@ -1,5 +1,6 @@
 """The control API's import: rows, data sets and managed jobs that were listed elsewhere (`ftsim state import`)."""
 
+import re
 from typing import Any, get_args
 
 from pydantic import Field
@@ -7,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.core.clock import parse_rfc3339
+from emulator.core.clock import FURTHEST, SECOND, parse_rfc3339
 from emulator.core.errors import InvalidArgument, PermissionDenied
 from emulator.core.kinds import CheckpointKind
 from emulator.core.names import check_dns_label
@@ -16,9 +17,13 @@ from emulator.http.control.managed import COLLECTIONS
 from emulator.http.declare import Endpoints
 from emulator.http.web import Reply, caller, platform_of
 from emulator.platform.imports import Collection, ImportedRow, Listed
+from emulator.platform.jobs.spec import LONGEST_DISPLAY_NAME
+from emulator.quirks import jobs
 
 router = Endpoints()
 _KINDS = {kind.value: kind for kind in CheckpointKind}
+_ROW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
+MOST_STEP = 10**12
 MOST = 2000
 """Rows that one import may have: for each, files are made."""
 
@@ -67,6 +72,11 @@ def _listed(asked: Import) -> Listed:
     if len(asked.rows) > MOST:
         raise InvalidArgument(f"{len(asked.rows)} rows are too many for one import: at most {MOST}")
     check_dns_label(asked.id, "id")
+    most = jobs.MAX_LORA_RANK.default
+    if not 0 <= asked.lora_rank <= most:
+        raise InvalidArgument(f"lora_rank is {asked.lora_rank}: use 0 to {most}")
+    if len(asked.display_name) > LONGEST_DISPLAY_NAME:
+        raise InvalidArgument(f"display_name has {len(asked.display_name)} characters: at most {LONGEST_DISPLAY_NAME}")
     rows = [_row(one, number) for number, one in enumerate(asked.rows, 1)]
     return Listed(
         asked.collection,  # type: ignore[arg-type]
@@ -83,12 +93,16 @@ def _row(sent: dict[str, Any], number: int) -> ImportedRow:
     kind, identifier, step = _KINDS.get(str(sent.get("checkpointType"))), sent.get("id"), sent.get("step", 0)
     if kind is None:
         raise InvalidArgument(f"row {number}: checkpointType is none of {', '.join(_KINDS)}")
-    if not isinstance(identifier, str) or not 0 < len(identifier) <= 200 or "/" in identifier:
-        raise InvalidArgument(f"row {number}: give id, the last part of its name")
-    if type(step) is not int or step < 0:
-        raise InvalidArgument(f"row {number}: step is a number, 0 or more")
+    if not isinstance(identifier, str) or not _ROW_ID.fullmatch(identifier):
+        raise InvalidArgument(
+            f"row {number}: give id, the last part of its name: letters, digits, '.', '_', ':' and '-'"
+        )
+    if type(step) is not int or not 0 <= step <= MOST_STEP:
+        raise InvalidArgument(f"row {number}: step is a number, 0 to {MOST_STEP}")
     try:
         created = parse_rfc3339(str(sent["createTime"])) if sent.get("createTime") else 0
     except ValueError as error:
         raise InvalidArgument(f"row {number}: createTime: {error}") from None
+    if not 0 <= created <= FURTHEST or 0 < created <= SECOND:
+        raise InvalidArgument(f"row {number}: createTime lies before 1970 or after 9899")
     return ImportedRow(identifier, kind, created, step)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emulator.backend import Backend, BackendError, CheckpointType, LoraSpec, ModelSpec, Trainer
-from emulator.core.clock import SECOND, Clock, parse_rfc3339
+from emulator.core.clock import FURTHEST, SECOND, Clock, parse_rfc3339
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from emulator.core.kinds import CheckpointKind, resumable
 from emulator.core.names import resource
@@ -264,6 +264,7 @@ def _times(rows: Sequence[ImportedRow], clock: Clock) -> list[int]:
 
 def _time(text: str, clock: Clock) -> int:
     try:
-        return parse_rfc3339(text)
+        moment = parse_rfc3339(text)
     except ValueError:
         return clock.now()
+    return moment if 0 <= moment <= FURTHEST else clock.now()

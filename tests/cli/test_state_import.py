@@ -177,6 +177,36 @@ def test_what_cannot_be_brought_in_is_refused_in_one_line_and_leaves_nothing(
     assert len(emu.world.jobs) == len(emu.world.checkpoints) == 0
 
 
+ROW = {"id": "s", "checkpointType": "CHECKPOINT_TYPE_TRAINING"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"rows": [{**ROW, "id": "../s"}]}, "row 1: give id"),
+        ({"rows": [ROW, {**ROW, "id": "t", "step": 10**30}]}, "row 2: step"),
+        ({"rows": [{**ROW, "createTime": "0001-01-01T00:00:00Z"}]}, "row 1: createTime"),
+        ({"rows": [{**ROW, "createTime": "soon"}]}, "row 1: createTime"),
+        ({"rows": [{**ROW, "checkpointType": "NEW"}]}, "row 1: checkpointType"),
+        ({"rows": [ROW, ROW]}, "listed twice"),
+        ({"lora_rank": -1}, "lora_rank"),
+        ({"display_name": "d" * 64}, "display_name"),
+        ({"collection": "models"}, "collection"),
+        ({"id": "No Label"}, "invalid id"),
+        ({"base_model": ""}, ""),
+        ({"managed": [{"collection": "models", "id": "m", "body": {}}]}, "no collection"),
+        ({"managed": [{"collection": "datasets", "id": "m"}]}, "give body"),
+    ],
+)
+def test_an_import_that_cannot_be_is_refused_with_its_row(emu: Emulator, asked: dict[str, Any], said: str) -> None:
+    body = {"id": "j1", "base_model": BASE, "rows": [ROW], **asked}
+    with httpx.Client(base_url=emu.url, headers={"X-Api-Key": emu.api_key}) as http:
+        refused = http.post("/_ftsim/import", json=body)
+        assert refused.status_code in (400, 404), refused.text
+        assert said in refused.json()["message"]
+        assert http.get("/v1/accounts/local/rlorTrainerJobs").json()["rlorTrainerJobs"] == []
+
+
 def test_what_a_listing_has_that_cannot_be_there_is_told() -> None:
     rows = [
         row("step-1", "t", None),
