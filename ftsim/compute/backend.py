@@ -61,13 +61,11 @@ class TorchBackend:
         return self._warm
 
     def warm(self) -> None:
-        """Import torch, transformers and peft; seconds the first time."""
-        with self._warming:  # lazy modules of transformers break when two threads import them at once
+        """Import torch and what computes with it; a second the first time."""
+        with self._warming:
             if self._warm:
                 return
-            import peft  # noqa: F401
             import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache  # noqa: F401
 
             import ftsim.compute.trainer.trainer  # noqa: F401
 

@@ -7,60 +7,27 @@ Nothing read from a folder is unpickled freely: a checkpoint may come from anoth
 """
 
 import json
-import logging
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import import_module
-from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint import state_dict_saver
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
 from emulator.backend import BackendError
+from ftsim.compute.checkpoints.metadata import Metadata, TensorStorageMetadata, unpickled, write_state
 from ftsim.compute.checkpoints.pieces import read_into
-from ftsim.compute.quiet import quiet
 from ftsim.compute.trainer.live import LiveModel
-
-# torch sets it to DEBUG: two lines for every tensor in the log of whoever listens at the root.
-logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)
 
 STATE_FILE = "training_state.json"
 FORMAT_VERSION = 1
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_METADATA_CLASSES = {
-    ("torch", "Size"),
-    ("torch.serialization", "_get_layout"),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-    *(
-        ("torch.distributed.checkpoint.metadata", name)
-        for name in (
-            "Metadata",
-            "MetadataIndex",
-            "StorageMeta",
-            "TensorProperties",
-            "TensorStorageMetadata",
-            "BytesStorageMetadata",
-            "ChunkStorageMetadata",
-            "_MEM_FORMAT_ENCODING",
-        )
-    ),
-}
 
 
 def save(model: LiveModel, folder: Path) -> None:
     """Write the state of `model` into the empty `folder`; raises OSError when the disk does not take it."""
-    try:
-        with quiet():
-            state_dict_saver.save(_state(model), storage_writer=_Writer(folder, sync_files=False), no_dist=True)
-    except CheckpointException as error:  # no Exception, so nobody would catch it
-        raise _failed_write(error) from error
+    write_state(_state(model), folder)
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     description = _identity(model) | {"step": model.step, "files": files}
     (folder / STATE_FILE).write_text(json.dumps(description, indent=1) + "\n")
@@ -87,14 +54,6 @@ def load(model: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: boo
         _restore_optimizer(model, wanted)
         model.step = description["step"]
         torch.set_rng_state(wanted["random"])
-
-
-def _failed_write(error: CheckpointException) -> Exception:
-    """The reason why a write failed: torch's zip writer hides a full disk behind a complaint about positions."""
-    found: BaseException | None = next((wrapped[0] for wrapped in error.failures.values()), None)
-    while found is not None and not isinstance(found, OSError):
-        found = found.__cause__ or found.__context__
-    return found or RuntimeError(f"the state was not written: {error}")
 
 
 def _state(model: LiveModel) -> dict[str, Tensor]:
@@ -190,17 +149,10 @@ def _wanted(model: LiveModel, metadata: Metadata, *, optimizer: bool) -> dict[st
     return wanted
 
 
-class _Writer(FileSystemWriter):
-    """Writes no path and no random id into `.metadata`: the same state gives the same bytes wherever it is saved."""
-
-    def storage_meta(self) -> StorageMeta:
-        return StorageMeta(save_id="")
-
-
 def _read_metadata(folder: Path, files: Mapping[str, int]) -> Metadata:
     """Read `.metadata` as data: only the classes it is made of, only tensors, only the files that were named."""
     try:
-        metadata = _Unpickler(BytesIO((folder / ".metadata").read_bytes())).load()
+        metadata = unpickled((folder / ".metadata").read_bytes())
     except Exception as error:  # a pickle can fail in any way
         raise BackendError(f"{folder.name} has unreadable metadata: {error}") from None
     shards = {info.relative_path for info in metadata.storage_data.values()}
@@ -210,14 +162,3 @@ def _read_metadata(folder: Path, files: Mapping[str, int]) -> Metadata:
     if not shards <= set(files) or any(Path(shard).name != shard for shard in shards):
         raise BackendError(f"{folder.name} has metadata that no training checkpoint has")
     return cast(Metadata, metadata)
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _METADATA_CLASSES:
-            return getattr(import_module(module), name)
-        if (module.partition(".")[0], name) in (("pathlib", "PosixPath"), ("pathlib", "WindowsPath")):
-            return PurePosixPath  # the place where torch's own writer wrote, which is of no use here
-        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
-            return found
-        raise pickle.UnpicklingError(f"{module}.{name} does not belong into a checkpoint")

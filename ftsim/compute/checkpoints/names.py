@@ -4,9 +4,13 @@ from typing import Any
 
 from torch import Tensor
 
+from ftsim.compute.standins.model import StandIn
+
 
 def tensors_of(model: Any) -> dict[str, Tensor]:
     """Weights under the names that Hugging Face files use; tied tensors once."""
+    if isinstance(model, StandIn):
+        return model.stored_tensors()
     from transformers.core_model_loading import revert_weight_conversion
 
     state = {name: value.detach() for name, value in model.state_dict().items()}
@@ -22,6 +26,8 @@ def folder_prefix(model: Any) -> tuple[str, str]:
 
     They differ where a text model was opened from the folder of a model that also sees or hears.
     """
+    if isinstance(model, StandIn):
+        return "model.", "model."
     embeddings = model.get_input_embeddings().weight
     inside = next((name for name, value in model.named_parameters() if value is embeddings), "")
     leaf = ".".join(inside.rsplit(".", 2)[-2:])

@@ -1,7 +1,8 @@
 """LoRA adapters as PEFT folders: adapter_config.json and adapter_model.safetensors, ours and those made elsewhere.
 
-A replica opens any LoRA through peft's own code, and sees to it that every tensor of the file has arrived. A trainer
-goes on with an adapter of its own shape only: what it cannot hold it refuses by the name of the setting.
+A replica opens any LoRA through peft's own code, and sees to it that every tensor of the file has arrived; a plain one
+over a stand-in needs no peft. A trainer goes on with an adapter of its own shape only: what it cannot hold it refuses
+by the name of the setting.
 """
 
 import json
@@ -14,9 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from emulator.backend import BackendError
+from ftsim.compute import libraries
 from ftsim.compute.checkpoints.names import folder_prefix
 from ftsim.compute.checkpoints.tensors import write
 from ftsim.compute.quiet import quiet
+from ftsim.compute.standins.adapters import AdaptedStandIn, is_plain
+from ftsim.compute.standins.model import StandIn
 from ftsim.compute.trainer.live import LiveModel
 from ftsim.compute.trainer.lora import ADAPTER
 
@@ -38,7 +42,7 @@ def save(live: LiveModel, folder: Path) -> None:
     inside, stored = folder_prefix(live.bare)
     tensors = {_renamed(name, inside, stored): value.contiguous() for name, value in _tensors(live.model).items()}
     write(folder / WEIGHTS, tensors)
-    settings = live.model.peft_config[ADAPTER].to_dict()
+    settings = _settings(live.model)
     settings |= {"inference_mode": True, "base_model_name_or_path": live.spec.base_model.name}
     if inside != stored:  # a leaf name would also adapt modules of a vision tower
         adapted = {name.rpartition(".lora_")[0].removeprefix(_ROOT) for name in tensors if ".experts" not in name}
@@ -53,8 +57,6 @@ def load(live: LiveModel, folder: Path) -> None:
     Another scale than this model's (alpha, alpha_pattern, rank-stabilised) is folded into B. Modules that the adapter
     lacks get a zero B.
     """
-    from peft import set_peft_model_state_dict
-
     if live.spec.lora is None:
         raise BackendError("load_adapter needs a LoRA model; this one is full-parameter")
     config = read_config(folder)
@@ -64,7 +66,7 @@ def load(live: LiveModel, folder: Path) -> None:
     named = str(config.get("base_model_name_or_path"))
     if named.startswith("accounts/") and named != live.spec.base_model.name:  # FAILURES C11
         raise BackendError(f"the adapter was trained on {named}, this model on {live.spec.base_model.name}")
-    own = live.model.peft_config[ADAPTER].to_dict()
+    own = _settings(live.model)
     _refuse_other_experts(folder.name, config, own)
     given, mine = _inside(read_tensors(folder), live.bare), _tensors(live.model)
     given = {name: value for name, value in given.items() if not _is_the_bases(name, value, live.model)}
@@ -76,9 +78,26 @@ def load(live: LiveModel, folder: Path) -> None:
         if name in given and "lora_B" in name:
             scale = _scaling(config, name) / _scaling(own, name)
             new[name] = given[name] * scale if scale != 1 else given[name]
-    with quiet():
-        set_peft_model_state_dict(live.model, new)
+    _give(live.model, new)
     live.forget_optimizer()
+
+
+def stand_in_with(model: StandIn, folder: Path) -> AdaptedStandIn | None:
+    """The adapter in `folder` over a stand-in; None for one that does more than low-rank pairs on it, or does not fit.
+
+    Raises `BackendError` for what is no adapter.
+    """
+    config = read_config(folder)
+    if not is_plain(config):
+        return None
+    given = read_tensors(folder)
+    modules, parameters = config.get("target_modules") or [], config.get("target_parameters") or []
+    adapted = AdaptedStandIn(model, config["r"], float(config.get("lora_alpha") or 8), modules, parameters)
+    own = adapted.adapter_tensors()
+    if not given or given.keys() != own.keys() or any(given[name].shape != own[name].shape for name in own):
+        return None
+    adapted.load_adapter_tensors(given)
+    return adapted
 
 
 def open_over(model: "PreTrainedModel", folder: Path, scratch: Path) -> "PeftModel":
@@ -86,6 +105,7 @@ def open_over(model: "PreTrainedModel", folder: Path, scratch: Path) -> "PeftMod
 
     `scratch` is an empty folder for a copy with names as they are inside the library, where those differ.
     """
+    libraries.load()
     from peft import PeftModel, get_peft_model_state_dict
 
     config, given = read_config(folder), read_tensors(folder)
@@ -208,9 +228,13 @@ def _scaling(config: Mapping[str, Any], name: str) -> float:
 
 def _key(patterns: Mapping[str, Any], name: str) -> str:
     """The pattern that peft applies to the module of tensor `name`; the module's own name if none."""
+    module = name.removeprefix(_ROOT).rpartition(".lora_")[0]
+    if not patterns:
+        return module
+    libraries.load()
     from peft.utils.other import get_pattern_key
 
-    return str(get_pattern_key(patterns.keys(), name.removeprefix(_ROOT).rpartition(".lora_")[0]))
+    return str(get_pattern_key(patterns.keys(), module))
 
 
 def _inside(given: dict[str, Tensor], model: "PreTrainedModel") -> dict[str, Tensor]:
@@ -230,7 +254,26 @@ def _same(given: Tensor, arrived: Tensor) -> bool:
     return given.shape == arrived.shape and torch.equal(given.to(arrived.dtype), arrived.cpu())
 
 
+def _settings(model: Any) -> dict[str, Any]:
+    """The settings of a model's adapters, as they are saved."""
+    found = model.settings() if isinstance(model, AdaptedStandIn) else model.peft_config[ADAPTER].to_dict()
+    return dict(found)
+
+
+def _give(model: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Let a model's adapters have these values."""
+    if isinstance(model, AdaptedStandIn):
+        model.load_adapter_tensors(tensors)
+        return
+    from peft import set_peft_model_state_dict
+
+    with quiet():
+        set_peft_model_state_dict(model, dict(tensors))
+
+
 def _tensors(model: Any) -> dict[str, Tensor]:
+    if isinstance(model, AdaptedStandIn):
+        return model.adapter_tensors()
     from peft import get_peft_model_state_dict
 
     with quiet():

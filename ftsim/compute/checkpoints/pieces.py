@@ -15,9 +15,9 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
 
 from emulator.backend import BackendError
+from ftsim.compute.checkpoints.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 _DATA = "/data/0"  # the record with the numbers, behind the name of the archive

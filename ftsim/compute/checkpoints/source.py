@@ -16,7 +16,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from emulator.backend import BackendError
+from ftsim.compute import libraries
 from ftsim.compute.quiet import quiet
+from ftsim.compute.standins.model import open_stand_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -125,17 +127,22 @@ def quantisation(folder: Path) -> str | None:
     return None if settings is None else str(settings.get("quant_method") or "an unnamed method")
 
 
-def open_model(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
+def open_model(folder: Path, dtype: torch.dtype, *, through_library: bool = False) -> "PreTrainedModel":
     """The architecture and weights of a folder, all in `dtype`; raises `BackendError` when it does not open.
 
-    Quantised weights are opened as plain ones where transformers can do that without a GPU. What an architecture keeps
-    in float32 beside half precision stays in float32.
+    A folder with the architecture of a shipped stand-in opens as a `StandIn`, which needs torch alone and is used like
+    a model of transformers; every other one, or each with `through_library`, opens through transformers. There
+    quantised weights are opened as plain ones where that needs no GPU, and what an architecture keeps in float32 beside
+    half precision stays in float32.
     """
+    files = weight_files(folder)
+    if not through_library and (stand_in := open_stand_in(folder, files, dtype)) is not None:
+        return cast("PreTrainedModel", stand_in)
+    libraries.load()
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    weight_files(folder)
     method = quantisation(folder)
     more = _dequantised(folder, method) if method else {}
     try:

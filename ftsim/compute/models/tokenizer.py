@@ -85,6 +85,16 @@ def vocabulary(family: Family) -> dict[str, Any]:
     return content
 
 
+def vocabulary_text(family: Family) -> str:
+    """The text of `tokenizer.json`."""
+    return _shipped_text() if family == QWEN3 else _vocabulary_text(family.name)
+
+
+@cache
+def _shipped_text() -> str:
+    return (FOLDER / "tokenizer.json").read_text(encoding="utf-8")
+
+
 @cache
 def _vocabulary_text(name: str) -> str:
     return json.dumps(vocabulary(FAMILIES[name]), ensure_ascii=False, separators=(",", ":"))

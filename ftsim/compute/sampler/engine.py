@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, ReplicaClosed, Tell, Transition
+from emulator.backend import BackendError, GenerateRequest, Generation, ReplicaClosed, Tell, Transition
 from emulator.core import own_warnings
 from ftsim.compute.sampler.forward import Batch, Forward
+from ftsim.compute.sampler.pieces import Begun, apart
 from ftsim.compute.sampler.prefixes import KeptPrefixes
 from ftsim.compute.sampler.row import (
     Row,
     Running,
     Swap,
     check,
+    draw,
     echo,
     generation,
     prompt_groups,
     routed,
     settings_of,
-    shape,
     why_ended,
 )
-from ftsim.compute.sampler.sampling import choose, likeliest, wide
 from ftsim.compute.sampler.shaping import Formats, shaper
 from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
 
@@ -66,6 +66,7 @@ class Sampler:
         self._kept = KeptPrefixes()
         self._joining: list[Row] = []
         """Neither waiting nor running: a prefill that fails must still answer them."""
+        self._begun: list[Begun] = []
         self._running: list[Running] = []
         """One for families that are computed together, else one per row."""
         self._thread = threading.Thread(target=own_warnings.apart(self._run), name="ftsim-sampler", daemon=True)
@@ -76,7 +77,6 @@ class Sampler:
 
         `tell` is called from the engine's thread, between two decoding steps.
         """
-        prompt = request.prompt
         check(request, self._context, self._forward.vocabulary, routers=self._forward.routers.shape is not None)
         shaping = shaper(request, self._formats)
         ends = self._ends.union(request.stop_tokens)
@@ -92,7 +92,7 @@ class Sampler:
                     request,
                     future,
                     Random(seed),
-                    min(request.max_tokens, self._context - len(prompt)),
+                    min(request.max_tokens, self._context - len(request.prompt)),
                     time.perf_counter(),
                     self._count + len(self._waiting) + 1,
                     tell,
@@ -136,6 +136,7 @@ class Sampler:
                 try:
                     self._swap_if_due()
                     self._admit()
+                    self._advance()
                     self._step()
                 except Exception as error:  # the thread outlives whatever one batch does to it
                     self._fail(BackendError(f"generation failed: {error}", "server"))
@@ -143,20 +144,21 @@ class Sampler:
 
     @property
     def _count(self) -> int:
-        """The number of rows that take steps."""
-        return sum(len(running.rows) for running in self._running)
+        """The number of rows that take steps, or will once their prompt is computed."""
+        return sum(len(running.rows) for running in self._running) + sum(len(begun.rows) for begun in self._begun)
 
     def _wait(self) -> bool:
         with self._changed:
-            while not (self._closed or self._running or self._waiting or self._swaps):
+            while not (self._closed or self._running or self._begun or self._waiting or self._swaps):
                 self._changed.wait()
             return not self._closed
 
     def _fail(self, error: BackendError) -> None:
         with self._changed:
-            rows = [*(row for running in self._running for row in running.rows), *self._joining]
+            rows = [row for running in self._running for row in running.rows]
+            rows += [row for begun in self._begun for row in begun.rows] + self._joining
             swaps = list[Swap]()
-            self._joining, self._running = [], []
+            self._joining, self._running, self._begun = [], [], []
             if self._closed:
                 rows, swaps = [*rows, *self._waiting], list(self._swaps)
         for row in rows:
@@ -166,7 +168,7 @@ class Sampler:
             swap.done.set_exception(error)
 
     def _swap_if_due(self) -> None:
-        while self._swaps and not (self._swaps[0].drain and self._running):
+        while self._swaps and not (self._swaps[0].drain and (self._running or self._begun)):
             swap = self._swaps.popleft()
             if swap.model is not None:
                 before, self._forward = self._forward, Forward(swap.model)
@@ -182,7 +184,8 @@ class Sampler:
             if self._swaps:
                 return
             count = self._count
-            longest = max((running.batch.columns for running in self._running), default=0)
+            lengths = [running.batch.columns for running in self._running]
+            longest = max(lengths + [len(begun.prompt) for begun in self._begun], default=0)
             while self._waiting and count + len(joined) < MAX_ROWS:
                 if self._waiting[0].future.cancelled():
                     self._waiting.popleft()
@@ -198,8 +201,23 @@ class Sampler:
             if row.request.prefix:
                 self._prefill_kept(row)
         for group in prompt_groups([row for row in joined if not row.request.prefix], together=together):
-            self._prefill(group)
+            long, rest = apart(group) if self._forward.in_pieces else ([], group)
+            self._begun += map(Begun, long)
+            if rest:
+                self._prefill(rest)
         self._joining = []
+
+    def _advance(self) -> None:
+        """Compute a piece of the prompt that was begun first."""
+        while self._begun and all(row.cancelled for row in self._begun[0].rows):
+            self._begun.pop(0)
+        if not self._begun:
+            return
+        begun, self._forward.noting = self._begun[0], False
+        if (logits := begun.advance(self._forward)) is not None:
+            begun.batch.select([0] * len(begun.rows))
+            self._start(begun.batch, begun.rows, logits.expand(len(begun.rows), -1), None)
+            self._begun.pop(0)  # last: whatever fails must still answer its rows
 
     def _prefill(self, group: list[list[Row]]) -> None:
         """Run the prompts of a group (equal prompts stand together and are computed once) and draw first tokens."""
@@ -294,30 +312,23 @@ class Sampler:
         `routes` (B, layers, chosen) are the experts of the positions that the logits are of.
         """
         rows = running.rows
-        logits = wide(logits).cpu()
-        uniforms = torch.tensor([row.random.random() for row in rows], dtype=torch.float64)
-        shaped, failed = shape(logits, rows)
-        choice = choose(logits, running.settings, uniforms, shaped)
-        tops = likeliest(logits, max(row.request.top_logprobs for row in rows))
+        tokens, failed = draw(running, logits, self._decoder)
         now = time.perf_counter()
         finished: set[int] = set()
-        drawn = zip(choice.tokens.tolist(), choice.logprobs.tolist(), choice.sampling_logprobs.tolist(), strict=True)
-        for index, (row, (token, logprob, sampling)) in enumerate(zip(rows, drawn, strict=True)):
-            top = tops[index][: row.request.top_logprobs] if tops else ()
-            new = GeneratedToken(token, "", logprob, sampling, top)
+        for index, (row, new) in enumerate(zip(rows, tokens, strict=True)):
             if routes is not None and row.request.routing:
                 (new,) = routed([new], [routes[index]], self._forward.routers)
             row.tokens.append(new)
             row.first = row.first or now
-            reason = self._ended(row, token)
+            reason = self._ended(row, new.token_id)
             if index in failed:
                 finished.add(index)
                 if row.future.set_running_or_notify_cancel():
                     row.future.set_exception(failed[index])
                 continue
-            if row.tell is not None and row.text is not None and not row.future.cancelled():
-                row.tell([self._decoder.named(row.tokens[-1])], row.text.add(token))
-            if row.future.cancelled() or reason:
+            if row.tell is not None and row.text is not None and not row.cancelled:
+                row.tell([new], row.text.add(new.token_id))
+            if row.cancelled or reason:
                 finished.add(index)
                 if row.request.prefix:
                     known = [*row.request.prompt, *(one.token_id for one in row.tokens[:-1])]

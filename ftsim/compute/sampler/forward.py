@@ -15,22 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import cache_utils
 
 from ftsim.compute.models.routing import Routers
+from ftsim.compute.sampler import caches
 from ftsim.compute.sampler.precision import Precision
+from ftsim.compute.standins.model import StandIn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_GROWING = (cache_utils.DynamicLayer, cache_utils.DynamicSlidingWindowLayer)
-_MERGED = (
-    *_GROWING,
-    cache_utils.LinearAttentionLayer,
-    cache_utils.LinearAttentionAndFullAttentionLayer,
-    getattr(cache_utils, "DummyLayer", None),  # for layers without states; older releases have no such layer
-)
-"""Kinds of cache layers of which two can be made one; a batch with any other kind of layer has one row."""
 _LOGITS_BYTES = 128 << 20
 """Memory for logits of prompt positions that are told at once."""
 _STEPS = 8
@@ -61,10 +54,10 @@ class Batch:
         self.columns = int(self.lengths.max())
         self.padded = int(self.lengths.min()) < self.columns
 
-    def grow(self) -> None:
-        """Count one more position for every row."""
-        self.lengths = self.lengths + 1
-        self.columns += 1
+    def grow(self, by: int = 1) -> None:
+        """Count more positions for every row."""
+        self.lengths = self.lengths + by
+        self.columns += by
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order; one that is named twice is there twice."""
@@ -140,7 +133,7 @@ class Forward:
             return found
         routes = self.routes
         batch.cache = getattr(output, self._cache, None)
-        if not _well_known(batch.cache) and not self._trusted():
+        if not caches.is_usual(batch.cache) and not self._trusted():
             batch.cache, batch.tokens = None, list(prompts[0])
         self.routes = routes  # the measuring ran the model too
         return batch, output.logits[:, -keep:]
@@ -158,6 +151,20 @@ class Forward:
         with self._precision.step():
             logits: Tensor = self._run(tokens[:, None], batch, 1).logits[:, -1]
             return logits
+
+    @property
+    def in_pieces(self) -> bool:
+        """True for a model that goes on from its cache with several tokens as it would with one after the other."""
+        return isinstance(self.model, StandIn)
+
+    def extend(self, batch: Batch, tokens: Tensor) -> Tensor:
+        """Logits (1, V) behind more tokens (1, T) of the only row of a batch, which may be empty before."""
+        batch.grow(tokens.shape[1])
+        with self._precision.everywhere():
+            output = self._run(tokens, batch, 1)
+        batch.cache = getattr(output, self._cache)
+        logits: Tensor = output.logits[:, -1]
+        return logits
 
     def _anew(self, tokens: Sequence[int], keep: "int | Tensor" = 1) -> Tensor:
         """Logits (1, K, V) of a row without any cache."""
@@ -217,7 +224,8 @@ class Forward:
             positions = torch.arange(columns - width, columns)[None] - padding
             more["position_ids"] = positions.clamp(min=0).to(device)
         elif batch.cache is not None and self._positions:  # some families (Bamba) begin at 0 again where none is given
-            more["position_ids"] = torch.full(tokens.shape, columns - 1, device=device)
+            positions = torch.arange(columns - width, columns, device=device)
+            more["position_ids"] = positions.expand(tokens.shape)
         return self._noted(input_ids=tokens.to(device), use_cache=True, **more)
 
     def _noted(self, *, input_ids: Tensor, **more: Any) -> Any:
@@ -230,7 +238,11 @@ class Forward:
         return output
 
     def why_alone(self) -> str:
-        """Say why rows cannot be computed together, or "" if they can: a short and a long one are tried."""
+        """Say why rows cannot be computed together, or "" if they can; that of stand-ins is known from tests."""
+        return "" if isinstance(self.model, StandIn) else self.trial()
+
+    def trial(self) -> str:
+        """Try a short and a long row; gives the reason why they cannot be computed together, or ""."""
         if not self._positions:
             return "its forward takes no positions"
         config = self.model.config.get_text_config()
@@ -241,7 +253,7 @@ class Forward:
             alone = [self.prefill([prompt])[0] for prompt in prompts]
             if any(batch.cache is None for batch in alone):
                 return "it is computed without a cache"
-            if not all(type(layer) in _MERGED for batch in alone for layer in batch.cache.layers):
+            if not all(caches.is_mergeable(layer) for batch in alone for layer in batch.cache.layers):
                 return "its cache has layers of which two cannot be made one"
             joined = copy.deepcopy(alone[0])
             joined.join(copy.deepcopy(alone[1]))
@@ -251,11 +263,6 @@ class Forward:
         except Exception as error:  # whatever a family does not take, alone it is served all the same
             return f"a padded batch fails: {error}"
         return "" if _alike(padded, right) and _alike(merged, right) else "in a padded batch it gives other logits"
-
-
-def _well_known(cache: Any) -> bool:
-    """Tell whether a cache holds keys and values alone, in the library's own way, which needs no measuring."""
-    return type(cache) is cache_utils.DynamicCache and all(type(layer) in _GROWING for layer in cache.layers)
 
 
 def _alike(found: Tensor, right: Tensor) -> bool:
@@ -281,7 +288,7 @@ def _merge(mine: Any, theirs: Any, columns: int) -> None:
 
 def _keep_last(layer: Any, columns: int) -> None:
     """Drop positions in front that no row owns any more."""
-    if type(layer) not in _GROWING or not layer.is_initialized:
+    if not caches.is_growing(layer) or not layer.is_initialized:
         return
     width = columns if not layer.is_sliding else min(columns, layer.sliding_window - 1)
     layer.keys, layer.values = layer.keys[..., -width:, :], layer.values[..., -width:, :]

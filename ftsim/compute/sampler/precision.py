@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ftsim.compute.standins.model import StandIn
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -40,6 +42,8 @@ def widen(model: "PreTrainedModel") -> "PreTrainedModel":
 class Precision:
     """Keeps a float64 model in float64 where its own code asks for float32; does nothing to another model.
 
+    A `StandIn` computes in the type of its weights by itself.
+
     Norms, softmax, rotary angles and routers of transformers go over float32 whatever the weights are, for the sake of
     half precision. Their formulas stay the model's own: only the type that they name becomes a wider one. To look at
     every torch call costs more than a small model's decoding step, so the first step notes which classes of modules
@@ -49,7 +53,7 @@ class Precision:
 
     def __init__(self, model: "PreTrainedModel") -> None:
         self._model = model
-        self._wide = model.dtype == torch.float64
+        self._wide = model.dtype == torch.float64 and not isinstance(model, StandIn)
         self._noted = 0
         self._stepping = False
         self._entered: list[_StayWide] = []

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica, ReplicaClosed, Tell, Transition
+from ftsim.compute import libraries
 from ftsim.compute.checkpoints import peft
 from ftsim.compute.checkpoints.source import open_model
 from ftsim.compute.quiet import quiet
@@ -23,6 +24,8 @@ from ftsim.compute.sampler.engine import Sampler
 from ftsim.compute.sampler.templates import ChatTemplates
 from ftsim.compute.sampler.text import longest_token
 from ftsim.compute.sampler.weights import ServedWeights, fingerprint, link_files
+from ftsim.compute.standins.model import StandIn
+from ftsim.compute.standins.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -210,10 +213,17 @@ class TorchReplica:
         """The model in `folder`, with an adapter folded in, as it computes."""
         model = open_model(folder, self._dtype)
         if adapter is not None:
-            model = _merged(model, adapter, self._fresh())
+            model = self._with_adapter(model, folder, adapter)
         model.to(self._device)
         invariant = precision.is_batch_invariant(folder, self._device, self._dtype)
         return precision.widen(model) if invariant else model
+
+    def _with_adapter(self, model: "PreTrainedModel", folder: Path, adapter: Path) -> "PreTrainedModel":
+        if not isinstance(model, StandIn):
+            return _merged(model, adapter, self._fresh())
+        if (adapted := peft.stand_in_with(model, adapter)) is not None:
+            return cast("PreTrainedModel", adapted.merge_and_unload().eval())
+        return _merged(open_model(folder, self._dtype, through_library=True), adapter, self._fresh())
 
     def _fresh(self) -> Path:
         self._count += 1
@@ -247,6 +257,9 @@ def _merged(model: "PreTrainedModel", adapter: Path, scratch: Path) -> "PreTrain
 
 
 def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    if (own := open_tokenizer(folder)) is not None:
+        return cast("PreTrainedTokenizerBase", own)
+    libraries.load()
     from transformers import AutoTokenizer
 
     try:

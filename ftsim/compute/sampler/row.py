@@ -13,7 +13,7 @@ from torch import Tensor
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell
 from ftsim.compute.models.routing import Routers
 from ftsim.compute.sampler.forward import Batch
-from ftsim.compute.sampler.sampling import Settings, likeliest, wide
+from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
 from ftsim.compute.sampler.shaping import Shaper
 from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
 
@@ -46,6 +46,14 @@ class Row:
     prefill_started: float = 0.0
     prefilled: float = 0.0
     first: float = 0.0
+    cancelled: bool = False
+    """True once nobody waits for the answer any more; asking the future takes a lock, for every token."""
+
+    def __post_init__(self) -> None:
+        self.future.add_done_callback(self._note)
+
+    def _note(self, future: "Future[Generation]") -> None:
+        self.cancelled = future.cancelled()
 
     @property
     def echoed(self) -> int:
@@ -146,6 +154,24 @@ def shape(logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor | None, dict[int,
     return shaped, failed
 
 
+def draw(
+    running: Running, logits: Tensor, decoder: TokenDecoder
+) -> tuple[list[GeneratedToken], dict[int, BackendError]]:
+    """A token for each row from `logits` (B, V); and what went wrong, by row."""
+    rows, logits = running.rows, wide(logits).cpu()
+    uniforms = torch.tensor([row.random.random() for row in rows], dtype=torch.float64)
+    shaped, failed = shape(logits, rows)
+    choice = choose(logits, running.settings, uniforms, shaped)
+    tops = likeliest(logits, max(row.request.top_logprobs for row in rows))
+    found = []
+    drawn = zip(choice.tokens.tolist(), choice.logprobs.tolist(), choice.sampling_logprobs.tolist(), strict=True)
+    for index, (row, (token, logprob, sampling)) in enumerate(zip(rows, drawn, strict=True)):
+        text, raw = decoder.piece(token)
+        top = tops[index][: row.request.top_logprobs] if tops else ()
+        found.append(GeneratedToken(token, text, logprob, sampling, top, raw))
+    return found, failed
+
+
 def routed(tokens: Sequence[GeneratedToken], routes: Sequence[Tensor | None], routers: Routers) -> list[GeneratedToken]:
     """The tokens, each with the experts (layers, chosen) of the position that it follows from."""
     return [
@@ -173,8 +199,7 @@ def generation(row: Row, reason: str, decoder: TokenDecoder, ends: Collection[in
     text = decoder.text(spoken)
     for stop in row.request.stop:
         text = text.partition(stop)[0]
-    tokens = [decoder.named(token) for token in row.tokens]
-    return Generation(tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
+    return Generation(row.tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
 
 
 def settings_of(rows: Sequence[Row]) -> Settings:

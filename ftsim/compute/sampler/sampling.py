@@ -47,7 +47,8 @@ def choose(logits: Tensor, settings: Settings, uniforms: Tensor, shaped: Tensor 
     wanted = uniforms.double()[:, None] * steps[:, -1:]
     tokens = torch.searchsorted(steps, wanted, right=True).clamp(max=logits.shape[-1] - 1)
     greedy = settings.temperature == 0
-    tokens = torch.where(greedy[:, None], drawn_from.argmax(-1, keepdim=True), tokens)
+    if bool(greedy.any()):
+        tokens = torch.where(greedy[:, None], drawn_from.argmax(-1, keepdim=True), tokens)
     drawn = torch.where(greedy, 0.0, behaviour.gather(1, tokens)[:, 0])
     return Choice(tokens[:, 0], raw.gather(1, tokens)[:, 0].float(), drawn.float())
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, Format, GenerateRequest
+from ftsim.compute.standins.tokenizer import StandInTokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -51,9 +52,14 @@ class Formats:
         return Guide(LLMatcher(self._own, grammar, log_level=0))
 
     def _copied(self) -> "LLTokenizer":
-        from llguidance.hf import from_tokenizer
-
         try:
+            if isinstance(self._tokenizer, StandInTokenizer):
+                from llguidance import LLTokenizer
+
+                text = self._tokenizer.backend_tokenizer.to_str()
+                return LLTokenizer(text, n_vocab=self._size, eos_token=self._ends)
+            from llguidance.hf import from_tokenizer
+
             return from_tokenizer(self._tokenizer, n_vocab=self._size, eos_token=self._ends)
         except Exception as error:  # it raises many types
             raise BackendError(f"text in a format needs a fast tokenizer that ends its turns: {error}") from error

@@ -22,14 +22,15 @@ class TokenDecoder:
 
     def named(self, token: GeneratedToken) -> GeneratedToken:
         """The token with its text, and with its bytes where they are no whole characters."""
-        text, raw = self._piece(token.token_id)
+        text, raw = self.piece(token.token_id)
         return replace(token, text=text, raw=raw)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of these tokens together, special ones included."""
-        return self._piece(tokens[0])[0] if len(tokens) == 1 else self._decode(tokens)
+        return self.piece(tokens[0])[0] if len(tokens) == 1 else self._decode(tokens)
 
-    def _piece(self, token: int) -> tuple[str, bytes | None]:
+    def piece(self, token: int) -> tuple[str, bytes | None]:
+        """The text of one token, and its bytes where they are no whole characters."""
         if token not in self._pieces:
             text = self._decode([token])
             spelling = str(self._tokenizer.convert_ids_to_tokens(token)) if UNFINISHED in text else ""

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from emulator.backend import BackendError
 from ftsim.compute.trainer.batching import Datum, MicroBatch, array_record
+from ftsim.compute.trainer.head import push
 from ftsim.compute.trainer.live import LiveModel
 
 Outputs = list[dict[str, Any]]
@@ -130,7 +131,7 @@ def _backward(hidden: Sequence[Tensor], slopes: Sequence[Tensor]) -> Counts:
     """Push the slopes of the hidden states through the model; counts positions and datums that had any."""
     if not slopes:
         return 0, 0
-    torch.autograd.backward(list(hidden), list(slopes))
+    push(torch.cat(list(hidden)), torch.cat(list(slopes)))
     moved = [int(slope.ne(0).any(-1).sum()) for slope in slopes]
     return sum(moved), sum(count > 0 for count in moved)
 

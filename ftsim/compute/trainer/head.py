@@ -65,14 +65,22 @@ def differentiate(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Map
     if split is None:
         lp = logprobs(micro.pick(_whole(model, micro)), micro.tensors["target_tokens"])
         found = _slopes(loss, settings, lp.detach(), micro.tensors, micro.row)
-        torch.autograd.backward(lp, found.slope)
+        push(lp, found.slope)
         return found
     states = split.states.detach().requires_grad_(split.states.requires_grad)
     run = _two_passes if loss.whole_rows else _one_pass
     found = run(split, states, micro, loss, settings)
     if states.grad is not None:
-        torch.autograd.backward(split.states, states.grad)
+        push(split.states, states.grad)
     return found
+
+
+def push(outputs: Tensor, slopes: Tensor) -> None:
+    """Add the gradients of what `outputs` were computed from, given their slopes.
+
+    As `torch.autograd.backward(outputs, slopes)` to the last bit; given slopes, that imports sympy, half a second.
+    """
+    torch.autograd.backward((outputs * slopes).sum())
 
 
 def _one_pass(
@@ -84,7 +92,7 @@ def _one_pass(
         lp = split.logprobs(states, part)
         tensors = {name: value[part] for name, value in micro.tensors.items()}
         found.append(_slopes(loss, settings, lp.detach(), tensors, micro.row[part]))
-        torch.autograd.backward(lp, found[-1].slope)
+        push(lp, found[-1].slope)
     lps, slopes = [one.logprobs for one in found], [one.slope for one in found]
     return Differentiated(torch.cat(lps), torch.cat(slopes), sum(one.total for one in found))
 
@@ -97,7 +105,7 @@ def _two_passes(
         lp = torch.cat([split.logprobs(states, part) for part in split.parts])
     found = _slopes(loss, settings, lp, micro.tensors, micro.row)
     for part in split.parts:
-        torch.autograd.backward(split.logprobs(states, part), found.slope[part])
+        push(split.logprobs(states, part), found.slope[part])
     return found
 
 

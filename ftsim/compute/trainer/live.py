@@ -13,6 +13,8 @@ from ftsim.compute.checkpoints.names import tensors_of
 from ftsim.compute.checkpoints.source import Source, open_model
 from ftsim.compute.models.routing import Routers
 from ftsim.compute.quiet import quiet
+from ftsim.compute.standins.adapters import TRAINED
+from ftsim.compute.standins.config import read_config
 from ftsim.compute.trainer import lora, optimizer
 from ftsim.compute.trainer.prototypes import Prototypes, identity
 
@@ -42,7 +44,7 @@ class LiveModel:
     projection: nn.Linear | None
     trained: Mapping[str, Tensor]
     """Parameters with gradients, by the name they are saved under."""
-    optimizer: torch.optim.AdamW
+    optimizer: optimizer.AdamW
     routers: Routers
     step: int = 0
     loss_tokens: int = 0
@@ -80,8 +82,9 @@ def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtyp
     model, source = _prepared(spec, folder, device, dtype)
     base: PreTrainedModel = model if spec.lora is None else cast("Any", model).get_base_model()
     projection = _projection(spec, base.config.get_text_config().hidden_size)
-    for module in filter(None, (model, projection)):
-        module.to(device)
+    if device.type != "cpu":
+        for module in filter(None, (model, projection)):
+            module.to(device)
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     if projection is not None:
         trained["projection.weight"] = projection.weight
@@ -95,7 +98,7 @@ def _prepared(
     """The base with its adapters, weights that are not trained frozen, on the CPU; and what goes along with it."""
 
     def make() -> "tuple[PreTrainedModel | PeftModel, Source]":
-        base = open_model(folder, dtype)
+        base = _opened(folder, dtype, adapted=spec.lora is not None)
         source = Source.read(folder, base, tensors_of(base))
         base.requires_grad_(spec.lora is None and not spec.base_only)
         return (base if spec.lora is None else lora.attach(base, spec.lora)).eval(), source
@@ -103,6 +106,13 @@ def _prepared(
     if device.type != "cpu":
         return make()
     return _PROTOTYPES.get((identity(folder), dtype, spec.lora, spec.base_only), make)
+
+
+def _opened(folder: Path, dtype: torch.dtype, *, adapted: bool) -> "PreTrainedModel":
+    """The base, of our own class where that can be trained so."""
+    stand_in = read_config(folder)
+    of_library = adapted and (stand_in is None or stand_in.model_type not in TRAINED)
+    return open_model(folder, dtype, through_library=of_library)
 
 
 def _projection(spec: ModelSpec, hidden: int) -> nn.Linear | None:

@@ -1,14 +1,17 @@
-"""Low-rank adapters through peft: which modules they sit on, how they start, and whether they changed anything."""
+"""Low-rank adapters, through peft or as peft has them: where they sit, how they start, whether they change anything."""
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
 from emulator.backend import BackendError, LoraSpec
+from ftsim.compute import libraries
 from ftsim.compute.quiet import quiet
+from ftsim.compute.standins.adapters import AdaptedStandIn
+from ftsim.compute.standins.model import StandIn
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -23,27 +26,16 @@ _EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
 
 def attach(model: "PreTrainedModel", spec: LoraSpec) -> "PeftModel":
     """Freeze `model` and put adapters of `spec.rank` on it; equal seeds give equal adapters on every device."""
-    from peft import LoraConfig, get_peft_model
-
     modules, parameters = targets(model, spec)
     if not modules and not parameters:
         raise BackendError(
             "LoRA needs at least one of train_attn, train_mlp, train_unembed; a tied output layer is not adapted"
         )
-    config = LoraConfig(
-        r=spec.rank,
-        lora_alpha=spec.alpha,
-        target_modules=modules,
-        target_parameters=parameters or None,
-        task_type="CAUSAL_LM",
-    )
+    if not isinstance(model, StandIn):
+        libraries.load()  # before the seed: an import may draw
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed or 0)
-        try:
-            wrapped = get_peft_model(model, config)
-        except ValueError as error:  # a family that peft has a rule about
-            reason = str(error).partition("\n")[0]
-            raise BackendError(f"peft puts no adapter on {model.config.model_type}: {reason}") from error
+        wrapped = _wrapped(model, spec, modules, parameters)
         if spec.init_method == "nora":
             _normalise_inputs(wrapped)
         elif spec.init_method not in (None, "kaiming"):
@@ -51,8 +43,33 @@ def attach(model: "PreTrainedModel", spec: LoraSpec) -> "PeftModel":
     return wrapped
 
 
-def set_alpha(model: "PeftModel", rank: int, alpha: float) -> None:
+def _wrapped(model: Any, spec: LoraSpec, modules: list[str], parameters: list[str]) -> "PeftModel":
+    """Adapters that have been started, by peft or as peft would."""
+    if isinstance(model, StandIn):
+        adapted = AdaptedStandIn(model, spec.rank, spec.alpha, modules, parameters)
+        adapted.start()
+        return cast("PeftModel", adapted)
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        target_modules=modules,
+        target_parameters=parameters or None,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return cast("PeftModel", get_peft_model(model, config))
+    except ValueError as error:  # a family that peft has a rule about
+        reason = str(error).partition("\n")[0]
+        raise BackendError(f"peft puts no adapter on {model.config.model_type}: {reason}") from error
+
+
+def set_alpha(model: "PeftModel | AdaptedStandIn", rank: int, alpha: float) -> None:
     """Let the adapters be multiplied by alpha / rank from now on, and say so in what is saved."""
+    if isinstance(model, AdaptedStandIn):
+        model.set_alpha(alpha)
+        return
     from peft.tuners.lora import LoraLayer
 
     model.peft_config[ADAPTER].lora_alpha = alpha

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.adamw import adamw
 
 from emulator.backend import BackendError
 
@@ -47,14 +48,54 @@ class AdamParams:
         return cls(**{k: float(v) for k, v in numbers.items()}, emit_grad_norm_metrics=_MODES[mode])
 
 
-def create(parameters: Sequence[Tensor]) -> torch.optim.AdamW:
+class AdamW:
+    """`torch.optim.AdamW` by torch's function: to make one of its class imports torch's compiler, a second of CPU."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._parameters = parameters
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+        """`step`, `exp_avg` and `exp_avg_sq` of each parameter that has taken a step."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for value in self._parameters:
+            value.grad = None
+
+    @torch.no_grad()
+    def step(self, params: AdamParams) -> None:
+        """Move every parameter that has a gradient."""
+        moved = [value for value in self._parameters if value.grad is not None]
+        for value in moved:
+            if value not in self.state:
+                self.state[value] = {
+                    "step": torch.zeros((), dtype=torch.float32),
+                    "exp_avg": torch.zeros_like(value, memory_format=torch.preserve_format),
+                    "exp_avg_sq": torch.zeros_like(value, memory_format=torch.preserve_format),
+                }
+        states = [self.state[value] for value in moved]
+        adamw(
+            moved,
+            [value.grad for value in moved if value.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=params.beta1,
+            beta2=params.beta2,
+            lr=params.learning_rate,
+            weight_decay=params.weight_decay,
+            eps=params.eps,
+            maximize=False,
+        )
+
+
+def create(parameters: Sequence[Tensor]) -> AdamW:
     """A fresh AdamW over the trained parameters; the rates are set at every step."""
-    return torch.optim.AdamW(parameters, lr=0.0)
+    return AdamW(parameters)
 
 
-def apply(
-    optimizer: torch.optim.AdamW, named: Mapping[str, Tensor], params: AdamParams, divisor: int
-) -> dict[str, float]:
+def apply(optimizer: AdamW, named: Mapping[str, Tensor], params: AdamParams, divisor: int) -> dict[str, float]:
     """Divide the gradients by `divisor`, clip, step and clear them; returns the measured norms.
 
     Raises `BackendError` and drops the gradients when their norm overflows: no step could ever use them.
@@ -72,14 +113,7 @@ def apply(
         if params.grad_clip_norm > 0:
             clip_grads_with_norm_(list(named.values()), params.grad_clip_norm, norm)
             metrics |= _after_clipping(params, float(norm))
-    for group in optimizer.param_groups:
-        group |= {
-            "lr": params.learning_rate,
-            "betas": (params.beta1, params.beta2),
-            "eps": params.eps,
-            "weight_decay": params.weight_decay,
-        }
-    optimizer.step()
+    optimizer.step(params)
     optimizer.zero_grad()
     return metrics
 

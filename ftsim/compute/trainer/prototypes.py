@@ -22,6 +22,7 @@ KEPT = 8
 Model = TypeVar("Model", bound=nn.Module)
 Facts = TypeVar("Facts")
 _TABLES = ("_parameters", "_buffers", "_modules")
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 class Prototypes:
@@ -71,7 +72,11 @@ def copied(model: Model) -> Model:
         for value in (*module._parameters.values(), *module._buffers.values()):
             if value is not None and id(value) not in twins:
                 twins[id(value)] = _own(value)
-        state = {name: _twin(value, twins) for name, value in vars(module).items() if name not in _TABLES}
+        state = {
+            name: value if type(value) in _PLAIN else _twin(value, twins)
+            for name, value in vars(module).items()
+            if name not in _TABLES
+        }
         for table in _TABLES:
             held = vars(module)[table]
             state[table] = {name: None if value is None else twins[id(value)] for name, value in held.items()}
@@ -97,6 +102,8 @@ def _twin(value: Any, twins: dict[int, Any]) -> Any:
         return twins[id(value)]
     twin: Any = value
     if isinstance(value, dict):
+        if not value:  # the hooks that there could be: ten of these for every module
+            return value.copy()
         twin = twins[id(value)] = value.copy()
         for name, held in value.items():
             twin[name] = _twin(held, twins)

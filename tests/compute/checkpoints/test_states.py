@@ -107,7 +107,9 @@ def test_an_optimizer_state_as_torch_lays_it_out_is_refused_by_an_entry_of_it(
     source = run(start("dense"))
     live = source._model("m")
     options = StateDictOptions(flatten_optimizer_state_dict=flat)
-    theirs = get_optimizer_state_dict(live.model, live.optimizer, options=options)
+    judge = torch.optim.AdamW(live.trained.values())
+    judge.state.update(live.optimizer.state)
+    theirs = get_optimizer_state_dict(live.model, judge, options=options)
     state: dict[str, object] = {n: value for n, value in dcp._state(live).items() if not n.startswith("optimizer.")}
     folder = written(tmp_path / "state", source, state | {"optimizer": theirs})
     resumed = start("dense")
