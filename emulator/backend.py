@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 Category = Literal["user", "server"]
 CheckpointType = Literal["base", "delta", "merged_base"]
@@ -88,6 +88,42 @@ class SavedState:
 
     step: int
     previous_snapshot: str | None = None
+
+
+class Live(Protocol):
+    """A model on a trainer, whatever computes it."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+
+M = TypeVar("M", bound=Live)
+
+
+class LiveModels(Generic[M]):
+    """The models that live on a trainer, by id: the part of a `Trainer` that all kinds of them have alike."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, M] = {}
+
+    def unload_model(self, model_id: str) -> None:
+        self._models.pop(model_id, None)
+
+    def close(self) -> None:
+        self._models.clear()
+
+    def _model(self, model_id: str) -> M:
+        """The model of this id; raises BackendError."""
+        if model_id not in self._models:
+            raise BackendError(f"model {model_id!r} is not loaded on this trainer; create it again")
+        return self._models[model_id]
+
+    def _trainable(self, model_id: str) -> M:
+        """The model of this id, if it may do more than run forward; raises BackendError."""
+        model = self._model(model_id)
+        if model.spec.base_only:
+            raise BackendError(f"model {model_id!r} was created with base_only: it can run forward and nothing else")
+        return model
 
 
 class Trainer(Protocol):

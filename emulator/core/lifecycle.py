@@ -78,15 +78,24 @@ Listener = Callable[[R], None]
 Change = Callable[[], AbstractContextManager[Any]]
 
 
+class Timed(Protocol):
+    """The world as a lifecycle sees it: its clock, and the change in which what time has brought is stored."""
+
+    @property
+    def clock(self) -> Clock: ...
+    def settling(self) -> AbstractContextManager[Any]: ...
+
+
 class Lifecycle(Generic[C]):
     """Carries out the changes that are on their way to the entities of one kind.
 
-    `enter` puts an entity into a state, ends or replaces its pending change, and stores it; it runs inside `change()`.
+    `enter` puts an entity into a state, ends or replaces its pending change, and stores it; it runs inside a change,
+    the world's own unless another is given.
     """
 
-    def __init__(self, clock: Clock, change: Change, enter: Callable[[C, str], None]) -> None:
-        self._clock = clock
-        self._change = change
+    def __init__(self, world: Timed, enter: Callable[[C, str], None], change: Change | None = None) -> None:
+        self._clock = world.clock
+        self._change = change or world.settling
         self._enter = enter
 
     def settle(self, entity: C, *, look: bool = False) -> C:
@@ -102,26 +111,25 @@ class Life(Generic[R]):
     """The whole life of what runs: its changes, the stop when nobody talks to it, the end of its retention.
 
     `idle_s` says after how many seconds without a request `stop_idle` is called (0 never); `remove` forgets an entity
-    whose retention is over, inside `change()`. A restart begins idle time afresh, since nobody could talk meanwhile.
+    whose retention is over, inside a change. A restart begins idle time afresh, since nobody could talk meanwhile.
     """
 
     def __init__(
         self,
-        clock: Clock,
-        change: Change,
+        world: Timed,
         *,
         enter: Callable[[R, str], None],
         remove: Callable[[R], None],
         idle_s: Callable[[R], float],
         stop_idle: Callable[[R], None],
     ) -> None:
-        self._clock = clock
-        self._change = change
-        self._changes = Lifecycle(clock, change, enter)
+        self._clock = world.clock
+        self._change = world.settling
+        self._changes = Lifecycle(world, enter)
         self._remove = remove
         self._idle_s = idle_s
         self._stop_idle = stop_idle
-        self._started = clock.now()
+        self._started = world.clock.now()
         self._on_stop: list[Listener[R]] = []
         self._on_purge: list[Listener[R]] = []
 

@@ -15,13 +15,20 @@ T = TypeVar("T")
 
 
 class Setting(NamedTuple):
-    """One declared field. `shown` is `always`, or `set`: left out of answers while it has its default."""
+    """One declared field. `key` is its name on the wire, in snake_case, `within` the object that it stands in.
+
+    `shown` is `always`, or `set`: left out of answers while it has its default. One that is not `sent` is shown, and
+    said elsewhere than in the body.
+    """
 
     name: str
     type: Any
     make: Callable[[], Any]
     changeable: bool
     shown: str
+    key: str
+    within: str
+    sent: bool
 
     @property
     def default(self) -> Any:
@@ -29,9 +36,14 @@ class Setting(NamedTuple):
         return self.make()
 
 
-def setting(default: T, *, changeable: bool = False, shown: str = "set") -> T:
-    """Declare a field; `changeable` ones a PATCH may change. A mutable default is copied for each resource."""
-    facts = {"changeable": changeable, "shown": shown}
+def setting(
+    default: T, *, changeable: bool = False, shown: str = "set", key: str = "", within: str = "", sent: bool = True
+) -> T:
+    """Declare a field; `changeable` ones a PATCH may change, `key` is for one that is called otherwise on the wire.
+
+    A mutable default is copied for each resource.
+    """
+    facts = {"changeable": changeable, "shown": shown, "key": key, "within": within, "sent": sent}
     if isinstance(default, dict | list):
         return dataclasses.field(default_factory=partial(copy, default), metadata=facts)
     return dataclasses.field(default=default, metadata=facts)
@@ -54,7 +66,8 @@ def _read(cls: type) -> Iterator[Setting]:
             make = one.default_factory
             if make is dataclasses.MISSING:
                 make = _constant(one.default)
-            yield Setting(one.name, hints[one.name], make, one.metadata["changeable"], one.metadata["shown"])
+            facts: dict[str, Any] = {**one.metadata, "key": one.metadata["key"] or one.name}
+            yield Setting(one.name, hints[one.name], make, **facts)
 
 
 def _constant(value: Any) -> Callable[[], Any]:

@@ -5,7 +5,7 @@ Fields of the model act. `ignored` names fields that are accepted and change not
 are accepted, and echoed where the resource shows them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
 from emulator.core.errors import InvalidArgument, UnknownField
-from emulator.core.settings import Setting, settings
+from emulator.core.settings import settings
 
 M = TypeVar("M", bound="Body")
 
@@ -49,7 +49,9 @@ Refused = Mapping[str, Refusal]
 class Body(BaseModel):
     """A request body: camelCase or snake_case, null means absent, unknown fields are kept."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", protected_namespaces=())
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="allow", protected_namespaces=(), defer_build=True
+    )
 
     ignored: ClassVar[Ignored] = {}
     refused: ClassVar[Refused] = {}
@@ -65,16 +67,33 @@ class SnakeBody(Body):
     model_config = ConfigDict(alias_generator=AliasGenerator(validation_alias=_either))
 
 
-def settings_body(cls: type, ignored: Ignored, refused: Refused | None = None) -> type[Body]:
-    """A body with the settings that `cls` declares (`emulator.core.settings`)."""
-    fields: dict[str, Any] = {name: (one.type, _field(one)) for name, one in settings(cls).items()}
-    made = create_model(cls.__name__, __base__=Body, __doc__=cls.__doc__, **fields)
-    made.ignored, made.refused = ignored, refused or {}
-    return made
+def takes(cls: type, within: str = "") -> Callable[[type[M]], type[M]]:
+    """Give a body the settings that `cls` declares for it, or for the object of this name in it."""
+    fields: dict[str, Any] = {
+        one.key: (one.type, Field(default_factory=one.make))
+        for one in settings(cls).values()
+        if one.sent and one.within == within
+    }
+
+    def grown(body: type[M]) -> type[M]:
+        return create_model(body.__name__, __base__=body, __module__=body.__module__, __doc__=body.__doc__, **fields)
+
+    return grown
 
 
-def _field(one: Setting) -> Any:
-    return Field(default_factory=one.make)
+def said(sent: Body, cls: type) -> dict[str, Any]:
+    """What a body says in the settings that `cls` declares, by their names there."""
+    return {
+        name: getattr(getattr(sent, one.within) if one.within else sent, one.key)
+        for name, one in settings(cls).items()
+        if one.sent
+    }
+
+
+def unsaid(raw: Mapping[str, Any], cls: type, *beside: str) -> dict[str, Any]:
+    """The rest of a body: what is echoed, since neither `cls` declares it nor `beside` names it (in snake_case)."""
+    known = {*beside, *(one.key for one in settings(cls).values() if one.sent and not one.within)}
+    return {key: value for key, value in raw.items() if to_snake(key) not in known}
 
 
 async def body(request: Request) -> dict[str, Any]:

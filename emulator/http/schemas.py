@@ -6,7 +6,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from emulator.core.settings import settings
-from emulator.state.entities import DeploymentSettings
+from emulator.state.settings import TRAINING, DeploymentSettings, JobSettings
 
 Schema = dict[str, Any]
 
@@ -45,10 +45,11 @@ def name_of(*collections: str) -> Schema:
     return {"type": "string", "pattern": f"^accounts/{ID}{tail}$"}
 
 
-def of(cls: type) -> dict[str, Schema]:
-    """The fields that a class declares with `emulator.core.settings`, as an answer writes them."""
+def of(cls: type, within: str = "") -> dict[str, Schema]:
+    """The fields that a class declares with `emulator.core.settings`, as an answer, or an object in it, writes them."""
     types: Mapping[Any, Schema] = {str: STRING, int: INTEGER, float: NUMBER, bool: BOOLEAN}
-    return {to_camel(name): types.get(one.type, {"type": "object"}) for name, one in settings(cls).items()}
+    found = [one for one in settings(cls).values() if one.within == within]
+    return {to_camel(one.key): types.get(one.type, {"type": "object"}) for one in found}
 
 
 def page(key: str, item: Schema) -> Schema:
@@ -66,9 +67,9 @@ JOB = obj(
         "name": name_of("rlorTrainerJobs"),
         "state": one_of("JOB_STATE_", JOB_STATES),
         "createTime": TIME,
-        "trainingConfig": obj({"baseModel": STRING}, {"loraRank": INTEGER, "maxContextLength": INTEGER}),
+        "trainingConfig": obj({"baseModel": STRING}, of(JobSettings, TRAINING)),
     },
-    {"displayName": STRING, "status": STATUS, "hotLoadBucketUrl": STRING},
+    {"status": STATUS, "hotLoadBucketUrl": STRING, **of(JobSettings)},
 )
 TRAINING_SESSION = obj(
     {

@@ -4,7 +4,6 @@ import base64
 import platform as host
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import orjson
@@ -37,6 +36,8 @@ class Saved:
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that decide what is computed; not installed ones are left out."""
+    from importlib import metadata  # a twentieth of an emulator's start, which needs none of it
+
     found = {"python": host.python_version()}
     for package in _PACKAGES:
         try:

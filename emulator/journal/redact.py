@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 HIDDEN = b"[hidden]"
 
@@ -72,9 +73,13 @@ _FIELDS = (
     rb"(?P<said>\bbearer\s+)[^\s\"',;\\]+",
     rb"(?P<said>(?::|%3A)(?:/|%2F){2}[^/\s:@%\"]*(?::|%3A))[^/\s@\"]+?(?=@|%40)",
 )
-_BY_NAME = [re.compile(field, re.IGNORECASE | re.DOTALL) for field in _FIELDS[:7]]
-_ANYWHERE = [re.compile(field, re.IGNORECASE | re.DOTALL) for field in _FIELDS[7:]]
-_BY_SHAPE = re.compile(b"|".join(SHAPES), re.DOTALL)
+
+
+@cache
+def _patterns() -> tuple[list[re.Pattern[bytes]], list[re.Pattern[bytes]], re.Pattern[bytes]]:
+    """The fields by name, those that are looked for anywhere, the shapes; compiled at the first use, not at a start."""
+    fields = [re.compile(field, re.IGNORECASE | re.DOTALL) for field in _FIELDS]
+    return fields[:7], fields[7:], re.compile(b"|".join(SHAPES), re.DOTALL)
 
 
 class Redactor:
@@ -95,12 +100,10 @@ class Redactor:
         """Without anything that must not leave the process."""
         raw = self.known(raw)
         low = raw.lower()
-        if any(word in low for word in _WORDS):
-            for field in _BY_NAME:
-                raw = field.sub(rb"\g<said>" + HIDDEN, raw)
-        for field in _ANYWHERE:
+        by_name, anywhere, by_shape = _patterns()
+        for field in [*(by_name if any(word in low for word in _WORDS) else ()), *anywhere]:
             raw = field.sub(rb"\g<said>" + HIDDEN, raw)
-        return _BY_SHAPE.sub(HIDDEN, raw)
+        return by_shape.sub(HIDDEN, raw)
 
     def text(self, text: str) -> str:
         return self.bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")

@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emulator.backend import BackendError, CheckpointType, ModelInfo, ModelSpec, SavedState
+from emulator.backend import BackendError, CheckpointType, LiveModels, ModelInfo, ModelSpec, SavedState
 from emulator.light import files
 from emulator.light.losses import CROSS_ENTROPY, configured
 from emulator.light.model import Datum, LightModel
 
 
-class LightTrainer:
+class LightTrainer(LiveModels[LightModel]):
     """`emulator.backend.Trainer` over models of four numbers; `base` are those that every model starts from."""
 
     def __init__(self, base: list[float]) -> None:
+        super().__init__()
         self._base = base
-        self._models: dict[str, LightModel] = {}
 
     def create_model(self, spec: ModelSpec) -> Mapping[str, Any]:
         if spec.projection_head_dim is not None:
@@ -23,9 +23,6 @@ class LightTrainer:
         trained = [0.0] * files.SIZE if spec.lora else list(self._base)
         self._models[spec.model_id] = LightModel(spec, list(self._base), trained)
         return {"supports_router_replay": False}
-
-    def unload_model(self, model_id: str) -> None:
-        self._models.pop(model_id, None)
 
     def info(self, model_id: str) -> ModelInfo:
         model = self._model(model_id)
@@ -86,20 +83,6 @@ class LightTrainer:
         model = self._trainable(model_id)
         model.trained = files.read_adapter(folder, model.rank)
         model.forget_optimizer()
-
-    def close(self) -> None:
-        self._models.clear()
-
-    def _model(self, model_id: str) -> LightModel:
-        if model_id not in self._models:
-            raise BackendError(f"model {model_id!r} is not loaded on this trainer; create it again")
-        return self._models[model_id]
-
-    def _trainable(self, model_id: str) -> LightModel:
-        model = self._model(model_id)
-        if model.spec.base_only:
-            raise BackendError(f"model {model_id!r} was created with base_only: it can run forward and nothing else")
-        return model
 
     def _pass(self, model: LightModel, batch: Mapping[str, Any], *, backward: bool) -> Mapping[str, Any]:
         loss, settings = configured(batch)

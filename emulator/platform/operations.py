@@ -17,7 +17,7 @@ class Operations:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._lifecycle = Lifecycle(world.clock, world.settling, self._enter)
+        self._lifecycle = Lifecycle(world, self._enter)
 
     def start(
         self, account: str, response: dict[str, Any], metadata: dict[str, Any], after_s: float = 0.0

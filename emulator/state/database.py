@@ -77,21 +77,8 @@ class Database(Store):
         """Acknowledge nothing once this file is gone, or another one lies in its place."""
         self._guarded[path] = _identity(path)
 
-    def _write(
-        self,
-        changed: Mapping[Key, Mapping[str, Any]],
-        removed: Iterable[Key] = (),
-        *,
-        afresh: bool = False,
-        synced: bool = True,
-    ) -> None:
-        if self.read_only:
-            if synced:
-                raise StorageFailed(self.read_only)
-            return
-        rows = [
-            {"kind": kind, "key": key, "body": orjson.dumps(body).decode()} for (kind, key), body in changed.items()
-        ]
+    def _write(self, bodies: Mapping[Key, bytes], removed: Iterable[Key], *, afresh: bool, synced: bool) -> None:
+        rows = [{"kind": kind, "key": key, "body": body.decode()} for (kind, key), body in bodies.items()]
         try:
             self._check_identity()
             with (self._synced if synced else self._engine).begin() as connection:

@@ -10,30 +10,21 @@ from typing import Any, ClassVar
 from emulator.core.kinds import CheckpointKind
 from emulator.core.lifecycle import Pending
 from emulator.core.names import OwnerName, Subject
-from emulator.core.settings import setting
+from emulator.state.settings import DeploymentSettings, JobSettings
 
 
-@dataclass
-class Job:
+@dataclass(kw_only=True)
+class Job(JobSettings):
     """A trainer job (WIRE 1.7, 4.1). `config` is `trainingConfig` as it was sent."""
 
     account: str
     id: str
-    base_model: str
     created: int
     updated: int
     state: str = "JOB_STATE_RUNNING"
     message: str = ""
     status_code: int | str = "OK"
     pending: Pending | None = None
-    display_name: str = ""
-    lora_rank: int = 0
-    learning_rate: float = 0.0
-    max_context_length: int = 0
-    forward_only: bool = False
-    shape: str = ""
-    purpose: str = ""
-    hot_load_deployment: str = ""
     bucket_url: str = ""
     inactivity_s: float = 0.0
     last_activity: int = 0
@@ -185,29 +176,6 @@ class Pod:
     coming: dict[str, Any] | None = None
     stale_target: str | None = None
     stale_reads: int = 0
-
-
-@dataclass
-class DeploymentSettings:
-    """The fields of a deployment that a client sets: body, stored resource, mask of a PATCH and answer come from here.
-
-    A deployment stores `deployment_shape` with its version, `hot_load_transition_type` as ASYNC, SYNC or "" (unsaid).
-    """
-
-    base_model: str = setting("", shown="always")
-    deployment_shape: str = setting("")
-    accelerator_type: str = setting("")
-    min_replica_count: int = setting(0, changeable=True, shown="always")
-    max_replica_count: int = setting(1, changeable=True, shown="always")
-    enable_hot_load: bool = setting(False, changeable=True, shown="always")
-    hot_load_trainer_job: str = setting("", changeable=True)
-    hot_load_transition_type: str = setting("", changeable=True)
-    hot_load_bucket_url: str = setting("", changeable=True)
-    hot_load_bucket_type: str = setting("")
-    for_training: bool = setting(False)
-    description: str = setting("", changeable=True, shown="always")
-    display_name: str = setting("", changeable=True)
-    annotations: dict[str, str] = setting({}, changeable=True)  # noqa: RUF009
 
 
 @dataclass(kw_only=True)

@@ -34,28 +34,25 @@ class Store:
         With `synced` it has reached the disk when this returns: nothing is acknowledged otherwise. Raises StorageFailed
         on a full disk, for a read-only folder, and when the folder is not there any more.
         """
-        self._write(changed, removed, synced=synced)
+        self._change(changed, removed, afresh=False, synced=synced)
 
     def replace(self, rows: Mapping[Key, Mapping[str, Any]]) -> None:
         """Forget everything else, in one transaction; raises StorageFailed, and then nothing changed."""
-        self._write(rows, afresh=True)
+        self._change(rows, (), afresh=True, synced=True)
 
-    def _write(
-        self,
-        changed: Mapping[Key, Mapping[str, Any]],
-        removed: Iterable[Key] = (),
-        *,
-        afresh: bool = False,
-        synced: bool = True,
+    def _change(
+        self, changed: Mapping[Key, Mapping[str, Any]], removed: Iterable[Key], *, afresh: bool, synced: bool
     ) -> None:
-        if self.read_only:
-            if synced:
-                raise StorageFailed(self.read_only)
-            return
-        rows = {key: orjson.dumps(body) for key, body in changed.items()}  # raises before anything is changed
+        if not self.read_only:
+            bodies = {key: orjson.dumps(body) for key, body in changed.items()}  # raises before anything is changed
+            self._write(bodies, removed, afresh=afresh, synced=synced)
+        elif synced:
+            raise StorageFailed(self.read_only)
+
+    def _write(self, bodies: Mapping[Key, bytes], removed: Iterable[Key], *, afresh: bool, synced: bool) -> None:
         if afresh:
             self._kinds.clear()
-        for (kind, name), body in rows.items():
+        for (kind, name), body in bodies.items():
             self._kinds.setdefault(kind, {})[name] = body
         for kind, name in removed:
             self._kinds.get(kind, {}).pop(name, None)

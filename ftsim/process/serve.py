@@ -17,7 +17,6 @@ from emulator.quirks.platforms import ALIASES
 from emulator.server import Emulator
 from emulator.state.server_record import ServerRecord
 from ftsim import local
-from ftsim.compute.models import hub
 from ftsim.extras import MissingExtraError
 from ftsim.process.attendance import Attendance, default_state_dir
 from ftsim.process.environment import Format, added, lines
@@ -110,7 +109,7 @@ def say(emulator: Emulator, form: Format = "sh", file: Path | None = None) -> No
 
     The file is its reader's alone, as there is a key in it; what stands in a $GITHUB_ENV stays.
     """
-    print(f"ftsim: listening on {emulator.url} (account {emulator.account}); Ctrl-C stops it")
+    print(f"ftsim: listening on {emulator.url} (account {emulator.account}); Ctrl-C stops it", flush=True)
     record = ServerRecord(emulator.url, os.getpid(), emulator.api_key, emulator.account)
     variables = _tokenizers(emulator.platform.blobs.root.parent / "hub")
     printed = lines(added(os.environ, record, variables), form)
@@ -126,6 +125,8 @@ def say(emulator: Emulator, form: Format = "sh", file: Path | None = None) -> No
 
 def _tokenizers(folder: Path) -> dict[str, str]:
     """Variables by which a program finds the hub's tokenizers in `folder`; none where no disk takes them."""
+    from ftsim.compute.models import hub
+
     try:
         return hub.build(folder)
     except OSError as error:

@@ -116,7 +116,7 @@ def answers_in_place_of_a_result(stage: Stage) -> Report:
     stage.quirks.set("futures.answer", "refuse_metadata", endpoint="forward")
     old, _ = _ask(stage, client, "", 0)
     claim(isinstance(old, ValueError) and "allow_metadata_only" in str(old), f"an old trainer: {old!r}")
-    stage.quirks.clear()
+    stage.clear_quirks()
     error, _ = _ask(stage, client, "", 0)
     claim(error is None, f"afterwards the client should work: {error!r}")
     return Report(

@@ -184,7 +184,7 @@ def a_job_waits_for_capacity(stage: Stage) -> Report:
     with trainers.patient(stage):
         short = refusal(stage.manager.create_and_wait, stage.job_config("job-2"), pending_timeout_s=60)
     claim("remained pending" in str(short), str(short))
-    stage.quirks.clear()
+    stage.clear_quirks()
     stage.job("job-3")
     stage.quirks.set("jobs.state_script", ["JOB_STATE_UNHEARD_OF"] * 5, job="job-3")
     with trainers.patient(stage):
@@ -216,7 +216,7 @@ def running_and_not_alive(stage: Stage) -> Report:
     waited = stage.time.slept - slept
     claim(isinstance(error, TimeoutError) and waited >= 900, f"after {waited:.0f} s: {error!r}")
     state = stage.manager.get("job-1")["state"]
-    stage.quirks.clear()
+    stage.clear_quirks()
     stuck = stage.client("job-2")
     with stage.quirks.set("futures.never_resolve", True, job="job-2", endpoint="forward_backward"):
         pending = stuck.forward_backward(batch(), "cross_entropy")
@@ -277,7 +277,6 @@ _DESTROYS = ("delete_job", "cancel_job", "delete_deployment")
 @scenario("F20", "cleaning up cancels and deletes trainers that the run did not create")
 def cleaning_up_what_others_made(stage: Stage) -> Report:
     """A clean-up at the end takes along what was there before."""
-    stage.quirks.set("jobs.inactivity_s", 0.0)  # the stage's clock leaps: an idle stop is not what is shown here
     stage.job("mine")
     stage.job("naive")
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from emulator.core.clock import Clock
 from emulator.core.errors import NotFound
+from emulator.quirks import jobs
 from emulator.quirks.engine import Quirks
 from emulator.server import Emulator
 from emulator.state.entities import Checkpoint
@@ -31,6 +32,12 @@ class Stage(Clients):
     def __init__(self, emulator: Emulator) -> None:
         super().__init__(emulator.url, emulator.api_key, emulator.account)
         self.emulator = emulator
+        self.clear_quirks()
+
+    def clear_quirks(self) -> None:
+        """Turn every switch off but one: the clock of a stage leaps, so no job is idle unless it says when."""
+        self.quirks.clear()
+        self.quirks.set(jobs.INACTIVITY_S, 0.0)
 
     @property
     def quirks(self) -> Quirks:
@@ -84,8 +91,7 @@ class KeptStage(Stage):
 
     def _started(self, port: int) -> Emulator:
         models = {NAME: tiny_model()}
-        emulator = Emulator(self._backend, state_dir=self._folder / "state", port=port, models=models).start()
-        return _never_idle(emulator)
+        return Emulator(self._backend, state_dir=self._folder / "state", port=port, models=models).start()
 
     def restart(self) -> None:
         """Stop the emulator and start it again on the same state folder and port; live models are lost."""
@@ -93,13 +99,14 @@ class KeptStage(Stage):
         wait(self._left)
         self.emulator.stop()
         self.emulator = self._started(self.emulator.port)
+        self.clear_quirks()
 
     def reset(self) -> None:
         """Lose every client and all state."""
         self.drop_clients()
         self.emulator.reset()
         self.emulator.clock.start_anew()  # a manager compares with this machine's time what others have not slept
-        _never_idle(self.emulator)
+        self.clear_quirks()
 
     def drop_clients(self) -> None:
         """Close clients aside; a close waits for its own background tasks."""
@@ -117,9 +124,3 @@ class KeptStage(Stage):
 def stage() -> KeptStage:
     """The stage of this process."""
     return KeptStage()
-
-
-def _never_idle(emulator: Emulator) -> Emulator:
-    """Keep jobs running without requests: the clock of a stage leaps, and idle stops are not what is looked for."""
-    emulator.quirks.set("jobs.inactivity_s", 0.0)
-    return emulator

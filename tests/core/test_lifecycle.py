@@ -23,14 +23,14 @@ class Thing:
 
 @dataclass
 class Things:
-    """A world in which changes are noted, and whether each was made inside `change()`."""
+    """A world in which changes are noted, and whether each was made inside `settling()`."""
 
     clock: Clock = field(default_factory=lambda: Clock(lambda: 0))
     inside: bool = False
     notes: list[str] = field(default_factory=list)
 
     @contextmanager
-    def change(self) -> Iterator[None]:
+    def settling(self) -> Iterator[None]:
         self.inside = True
         yield
         self.inside = False
@@ -49,8 +49,7 @@ class Things:
 
     def life(self, idle_s: float = 0.0) -> Life[Thing]:
         return Life(
-            self.clock,
-            self.change,
+            self,
             enter=self.enter,
             remove=self.remove,
             idle_s=lambda _: idle_s,
@@ -69,7 +68,7 @@ def test_nothing_is_pending_where_a_change_is_made_at_once() -> None:
 
 
 def test_a_change_happens_after_its_time_and_is_stored_as_one(things: Things) -> None:
-    lifecycle = Lifecycle(things.clock, things.change, things.enter)
+    lifecycle = Lifecycle(things, things.enter)
     thing = Thing(pending=Progression(after_s=5).to("READY", things.clock))
     assert lifecycle.settle(thing).state == "NEW"
     things.clock.advance(6)
@@ -78,7 +77,7 @@ def test_a_change_happens_after_its_time_and_is_stored_as_one(things: Things) ->
 
 
 def test_only_a_look_counts_as_a_read_and_the_change_shows_at_the_one_after(things: Things) -> None:
-    lifecycle = Lifecycle(things.clock, things.change, things.enter)
+    lifecycle = Lifecycle(things, things.enter)
     thing = Thing(pending=Progression(after_reads=2).to("READY", things.clock))
     assert [lifecycle.settle(thing).state for _ in range(5)] == ["NEW"] * 5
     assert [lifecycle.settle(thing, look=True).state for _ in range(3)] == ["NEW", "NEW", "READY"]

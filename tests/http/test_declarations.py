@@ -151,7 +151,7 @@ def grown(tmp_path: Path, program: str, **additions: tuple[str, str, str]) -> st
 
 NEW_FIELD = """
 from emulator.core.settings import settings
-from emulator.state.entities import DeploymentSettings
+from emulator.state.settings import DeploymentSettings
 from tests.http.exchanges import KEPT_DEPLOYMENT as body, running
 with running() as http:
     place = "/v1/accounts/local/deployments"
@@ -159,15 +159,15 @@ with running() as http:
     changed = http.patch(f"{place}/d1", params={"updateMask": "cool_down"}, json={"coolDown": 9})
     wrong = http.patch(f"{place}/d1", json={"coolDown": "soon"})
     print(made.json()["coolDown"], changed.json()["coolDown"], wrong.status_code)
-    listed = http.get("/_ftsim/openapi.json").json()["components"]["schemas"]["DeploymentSettings"]["properties"]
+    listed = http.get("/_ftsim/openapi.json").json()["components"]["schemas"]["DeploymentBody"]["properties"]
     print(listed["coolDown"]["type"])
     print(http.get(f"{place}/d1").json()["coolDown"])
 """
 
 
-def test_a_field_is_added_in_one_file_and_acts_in_another(tmp_path: Path) -> None:
+def test_a_field_of_a_deployment_is_added_in_one_file_and_acts_in_another(tmp_path: Path) -> None:
     declared = (
-        "emulator/state/entities.py",
+        "emulator/state/settings.py",
         "    for_training: bool",
         "    cool_down: int = setting(0, changeable=True)\n",
     )
@@ -175,6 +175,36 @@ def test_a_field_is_added_in_one_file_and_acts_in_another(tmp_path: Path) -> Non
     acting = ("emulator/platform/deployments/deployments.py", mark, "        deployment.cool_down += 1\n")
     out = grown(tmp_path, NEW_FIELD, declared=declared, acting=acting)
     assert out.split("\n")[:3] == ["8 10 400", "integer", "10"]
+
+
+NEW_JOB_FIELDS = """
+from tests.http.exchanges import running
+with running() as http:
+    place = "/v1/accounts/local/rlorTrainerJobs"
+    training = {"baseModel": "accounts/fireworks/models/qwen3-8b", "warmUp": 3}
+    made = http.post(place, params={"rlorTrainerJobId": "j1"}, json={"trainingConfig": training, "cool_down": 8})
+    plain = http.post(place, json={"trainingConfig": {"baseModel": training["baseModel"]}}).json()
+    wrong = [http.post(place, json={"trainingConfig": {**training, "warmUp": "soon"}}),
+             http.post(place, json={"trainingConfig": training, "coolDown": "soon"})]
+    print(made.json()["coolDown"], made.json()["trainingConfig"]["warmUp"], "cool_down" in made.json())
+    print("coolDown" in plain, plain["trainingConfig"]["warmUp"], *[one.status_code for one in wrong])
+    schemas = http.get("/_ftsim/openapi.json").json()["components"]["schemas"]
+    told = schemas["CreateJob"]["properties"]["coolDown"], schemas["TrainingConfig"]["properties"]["warmUp"]
+    print(*[one["type"] for one in told])
+    print(http.get(f"{place}/j1").json()["coolDown"], http.get(place).json()["rlorTrainerJobs"][0]["coolDown"])
+"""
+
+
+def test_fields_of_a_job_are_added_in_one_file_and_act_in_another(tmp_path: Path) -> None:
+    declared = (
+        "emulator/state/settings.py",
+        "    forward_only: bool",
+        "    cool_down: int = setting(0)\n    warm_up: int = setting(2, within=TRAINING, shown='always')\n",
+    )
+    mark = "            self._enter(job, PENDING if"
+    acting = ("emulator/platform/jobs/jobs.py", mark, "            job.cool_down *= job.warm_up\n")
+    out = grown(tmp_path, NEW_JOB_FIELDS, declared=declared, acting=acting)
+    assert out.split("\n")[:4] == ["24 3 False", "False 2 400 400", "integer integer", "24 24"]
 
 
 NEW_ENDPOINT = """

@@ -90,7 +90,7 @@ def test_children_are_found_under_their_parent() -> None:
     world = World()
     with world.change():
         now = world.clock.now()
-        world.jobs.put(Job("a", "j", "base", now, now))
+        world.jobs.put(Job(account="a", id="j", base_model="base", created=now, updated=now))
         world.checkpoints.put(row(world, "x"))
         world.checkpoints.put(row(world, "x", "accounts/a/rlorTrainerJobs/other"))
     assert [job.id for job in world.jobs.of("a")] == ["j"]

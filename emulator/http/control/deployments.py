@@ -2,28 +2,26 @@
 
 from typing import Any, ClassVar
 
-from pydantic.alias_generators import to_camel, to_snake
+from pydantic.alias_generators import to_snake
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.core.clock import rfc3339
 from emulator.core.errors import InvalidArgument
-from emulator.core.settings import settings
 from emulator.http import schemas
-from emulator.http.bodies import Body, Ignored, Refusal, read_body, settings_body
+from emulator.http.bodies import Body, Ignored, Refusal, read_body, said, takes, unsaid
 from emulator.http.control.requests import list_query
-from emulator.http.control.wire import listing
+from emulator.http.control.wire import Shown, listing
 from emulator.http.declare import ACTS, LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 from emulator.platform.deployments.deployments import MUTABLE
 from emulator.platform.deployments.spec import DeploymentSpec
-from emulator.state.entities import Deployment, DeploymentSettings
+from emulator.state.entities import Deployment
+from emulator.state.settings import DeploymentSettings
 
 router = Endpoints()
-_SETTINGS = settings(DeploymentSettings)
-_SHOWN = [(name, to_camel(name), None if one.shown == "always" else one.default) for name, one in _SETTINGS.items()]
-"""Fields of an answer, each with the value at which it is left out."""
+_SHOWN = Shown(DeploymentSettings)
 _CLUSTER = "no cluster stands behind a deployment here: it is echoed"
 _SPEED = "it makes answers faster and no different: it is echoed"
 _SCALING = "replicas are as many as minReplicaCount and :scale say, whatever the load: it is echoed"
@@ -45,7 +43,12 @@ _IGNORED = {
     "expireTime": "a deployment stays until it is deleted: it is echoed",
 }  # fmt: skip
 
-DeploymentBody = settings_body(DeploymentSettings, _IGNORED)
+
+@takes(DeploymentSettings)
+class DeploymentBody(Body):
+    """The body of a create and of a PATCH."""
+
+    ignored: ClassVar[Ignored] = _IGNORED
 
 
 class Scale(Body):
@@ -84,15 +87,14 @@ async def create(request: Request) -> Response:
     """Make a deployment."""
     sent, raw = await read_body(request, DeploymentBody)
     query = request.query_params
-    said: dict[str, Any] = {name: getattr(sent, name) for name in _SETTINGS}
-    if "max_replica_count" not in sent.model_fields_set:
-        said["max_replica_count"] = max(said["max_replica_count"], said["min_replica_count"])
     spec = DeploymentSpec(
-        **said,
+        **said(sent, DeploymentSettings),
         accept_shapeless_risk=query.get("acceptShapelessRisk") == "true",
         skip_shape_validation=query.get("skipShapeValidation") == "true",
-        request={key: value for key, value in raw.items() if to_snake(key) not in _SETTINGS},
+        request=unsaid(raw, DeploymentSettings),
     )
+    if "max_replica_count" not in sent.model_fields_set:
+        spec.max_replica_count = max(spec.max_replica_count, spec.min_replica_count)
     made = platform_of(request).deployments.create(request.path_params["account"], spec, query.get("deploymentId", ""))
     return Reply(deployment(made))
 
@@ -156,10 +158,9 @@ async def delete(request: Request) -> Response:
 
 def deployment(entity: Deployment) -> dict[str, Any]:
     """A deployment as an answer; what the request said and the emulator has no use for is echoed."""
-    shown = {key: value for name, key, unsaid in _SHOWN if (value := getattr(entity, name)) != unsaid}
     body = {
         **entity.request,
-        **shown,
+        **_SHOWN.of(entity),
         "name": entity.name,
         "state": entity.state,
         "status": {"code": "OK" if entity.state != "FAILED" else "INTERNAL", "message": ""},

@@ -8,26 +8,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.http import schemas
-from emulator.http.bodies import Body, Ignored, read_body
+from emulator.http.bodies import Body, Ignored, read_body, said, takes, unsaid
 from emulator.http.control import wire
 from emulator.http.control.requests import list_query, seconds
 from emulator.http.declare import ACTS, LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 from emulator.platform.jobs.spec import JobSpec
+from emulator.state.settings import TRAINING
 
 router = Endpoints()
 _CLUSTER = "no cluster stands behind a trainer here: it is echoed"
 _MANAGED = "a job in service mode trains what its client sends: it is echoed"
 
 
+@takes(JobSpec, TRAINING)
 class TrainingConfig(Body):
     """The part of `trainingConfig` that means something here."""
-
-    base_model: str = ""
-    lora_rank: int = 0
-    learning_rate: float = 0.0
-    max_context_length: int = 0
-    warm_start_from: str = ""
 
     ignored: ClassVar[Ignored] = {
         **dict.fromkeys(("customImageTag", "acceleratorType", "acceleratorCount", "region", "extraArgs",
@@ -39,14 +35,11 @@ class TrainingConfig(Body):
     }  # fmt: skip
 
 
+@takes(JobSpec)
 class CreateJob(Body):
     """The body of a create."""
 
     training_config: TrainingConfig = Field(default_factory=TrainingConfig)
-    display_name: str = ""
-    forward_only: bool = False
-    purpose: str = ""
-    hot_load_deployment_id: str = ""
     inactivity_timeout: str | None = None
     disable_inactivity_cleanup: bool = False
 
@@ -90,24 +83,17 @@ async def create(request: Request) -> Response:
 
 
 def _spec(sent: CreateJob, raw: dict[str, Any], query: Mapping[str, str]) -> JobSpec:
-    config = sent.training_config
     idle = seconds(sent.inactivity_timeout or "0s") or None  # zero asks for the default
-    return JobSpec(
-        base_model=config.base_model,
-        lora_rank=config.lora_rank,
-        learning_rate=config.learning_rate,
-        max_context_length=config.max_context_length,
-        warm_start_from=config.warm_start_from,
-        display_name=sent.display_name,
-        forward_only=sent.forward_only,
+    spec = JobSpec(
+        **said(sent, JobSpec),
         shape=query.get("trainingShape", ""),
         skip_validations=query.get("skipValidations") == "true",
-        hot_load_deployment=query.get("deploymentId") or sent.hot_load_deployment_id,
-        purpose=sent.purpose,
         inactivity_s=0.0 if sent.disable_inactivity_cleanup else idle,
-        config=raw.get("trainingConfig") or raw.get("training_config") or {},
-        request={key: value for key, value in raw.items() if key not in ("trainingConfig", "training_config")},
+        config=raw.get("trainingConfig") or raw.get(TRAINING) or {},
+        request=unsaid(raw, JobSpec, TRAINING),
     )
+    spec.hot_load_deployment = query.get("deploymentId") or spec.hot_load_deployment
+    return spec
 
 
 @router.serve(

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from emulator.core.catalogue import ACCOUNTS
 from emulator.core.clock import rfc3339
+from emulator.core.settings import settings
 from emulator.platform.models.facts import (
     BIRTH,
     SHARED_ACCOUNT,
@@ -16,6 +19,7 @@ from emulator.platform.models.facts import (
 from emulator.platform.models.models import ADDON, BASE_KINDS, Models
 from emulator.platform.platform import Platform
 from emulator.state.entities import Job, Model, Operation, Session
+from emulator.state.settings import TRAINING, JobSettings
 
 _BORN = rfc3339(BIRTH)
 _HUB = "https://huggingface.co"
@@ -27,6 +31,24 @@ _FLAGS = {
     "rll": "rlLoraTunable",
     "rlf": "rlFullParameterTunable",
 }
+
+
+class Shown:
+    """The fields of an answer, or of an object in it, that a class declares with `emulator.core.settings`."""
+
+    def __init__(self, cls: type, within: str = "") -> None:
+        self._fields = [
+            (one.name, to_camel(one.key), None if one.shown == "always" else one.default)
+            for one in settings(cls).values()
+            if one.within == within
+        ]
+
+    def of(self, entity: object) -> dict[str, Any]:
+        """What an entity shows of them."""
+        return {key: value for name, key, hidden in self._fields if (value := getattr(entity, name)) != hidden}
+
+
+_JOB, _TRAINING = Shown(JobSettings), Shown(JobSettings, TRAINING)
 
 
 def account(account_id: str) -> dict[str, Any]:
@@ -57,30 +79,20 @@ def job(entity: Job) -> dict[str, Any]:
     """A trainer job; what the request said and the emulator has no use for is echoed."""
     body = {
         **entity.request,
+        **_JOB.of(entity),
         "name": entity.name,
-        "displayName": entity.display_name,
         "state": entity.state,
         **_times(entity),
         "status": {"code": entity.status_code, "message": entity.message},
-        "trainingConfig": {
-            **entity.config,
-            "baseModel": entity.base_model,
-            "loraRank": entity.lora_rank,
-            "learningRate": entity.learning_rate,
-            "maxContextLength": entity.max_context_length,
-        },
+        "trainingConfig": entity.config | _TRAINING.of(entity),
         "serviceMode": True,
-        "forwardOnly": entity.forward_only,
         "hotLoadBucketUrl": entity.bucket_url,
     }
-    optional = {
-        "trainingShape": entity.shape,
-        "purpose": entity.purpose,
-        "hotLoadDeploymentId": entity.hot_load_deployment,
-        "statusMessage": entity.message,
-        "deleteTime": rfc3339(entity.deleted) if entity.deleted is not None else "",
-    }
-    return body | {key: value for key, value in optional.items() if value}
+    if entity.message:
+        body["statusMessage"] = entity.message
+    if entity.deleted is not None:
+        body["deleteTime"] = rfc3339(entity.deleted)
+    return body
 
 
 def session(entity: Session) -> dict[str, Any]:

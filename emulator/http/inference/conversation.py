@@ -49,12 +49,16 @@ class ConversationError(ValueError):
 class Function(BaseModel):
     """The function that a tool call calls, and its arguments as an object."""
 
+    model_config = ConfigDict(defer_build=True)
+
     name: str
     arguments: dict[str, Any] = {}
 
 
 class ToolCall(BaseModel):
     """One call of an assistant's message."""
+
+    model_config = ConfigDict(defer_build=True)
 
     id: str | None = None
     type: Literal["function"] = "function"
@@ -75,7 +79,7 @@ class ToolCall(BaseModel):
 class Message(BaseModel):
     """One message. Null is the same as absent; content is text, `tool_calls` have objects for arguments."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str

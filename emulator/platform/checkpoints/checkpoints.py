@@ -48,7 +48,7 @@ class Checkpoints:
         self._blobs = blobs
         self._owners = owners
         self._plain: dict[str, tuple[int, Sequence[Checkpoint] | None]] = {}
-        self._lifecycle = Lifecycle(world.clock, world.settling, self._show)
+        self._lifecycle = Lifecycle(world, self._show)
         owners.on_purge(lambda owner: self.forget(owner.name))
 
     def check_name(self, subject: Subject, name: str, *, serverless: bool = False, sampler: bool = False) -> None:

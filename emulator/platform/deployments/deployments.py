@@ -23,7 +23,8 @@ from emulator.platform.models.models import Models
 from emulator.platform.queries.paging import Page, Query
 from emulator.quirks import deployments
 from emulator.state import references
-from emulator.state.entities import Deployment, DeploymentSettings, Pod
+from emulator.state.entities import Deployment, Pod
+from emulator.state.settings import DeploymentSettings
 from emulator.state.world import World
 
 HOSTED = "FW_HOSTED"
@@ -44,7 +45,7 @@ class Deployments:
         self._world = world
         self._catalogue = catalogue
         self._models = models
-        self._lifecycle = Lifecycle(world.clock, lambda: self._change(synced=False), self._enter)
+        self._lifecycle = Lifecycle(world, self._enter, lambda: self._change(synced=False))
         self._on_pod_gone: list[Listener] = []
         self._gone: list[tuple[Pod, list[str]]] = []
         self._used: dict[str, int] = {}

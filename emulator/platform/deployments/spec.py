@@ -11,7 +11,7 @@ from emulator.platform.models.facts import versioned
 from emulator.platform.models.models import Models
 from emulator.quirks import deployments
 from emulator.quirks.engine import Quirks
-from emulator.state.entities import DeploymentSettings
+from emulator.state.settings import DeploymentSettings
 
 TRANSITIONS = ("", "ASYNC", "SYNC")
 MOST_REPLICAS = 16

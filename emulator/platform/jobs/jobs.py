@@ -18,6 +18,7 @@ from emulator.core.errors import (
 )
 from emulator.core.lifecycle import Life, Pending, Progression
 from emulator.core.names import CheckpointScope, Reference, Subject, check_dns_label
+from emulator.core.settings import values
 from emulator.platform.deployments.buckets import check_trainer
 from emulator.platform.jobs.spec import JobSpec, resolve
 from emulator.platform.models.catalogue import Catalogue
@@ -25,6 +26,7 @@ from emulator.platform.models.models import Models
 from emulator.platform.queries.paging import Page, Query
 from emulator.quirks import jobs
 from emulator.state.entities import Job
+from emulator.state.settings import JobSettings
 from emulator.state.world import World
 
 CREATING = "JOB_STATE_CREATING"
@@ -53,8 +55,7 @@ class Jobs:
         self._models = models
         self._scripts: dict[str, tuple[list[str], int]] = {}
         self.life: Life[Job] = Life(
-            world.clock,
-            world.settling,
+            world,
             enter=self._enter,
             remove=lambda job: world.jobs.remove(job.name),
             idle_s=attrgetter("inactivity_s"),
@@ -68,7 +69,7 @@ class Jobs:
         quirks = self._world.quirks
         if spec.hot_load_deployment:
             check_trainer(self._world, account, spec.hot_load_deployment)
-        found = resolve(spec, self._models, self._catalogue, quirks, account)
+        spec = resolve(spec, self._models, self._catalogue, quirks, account)
         subject = Subject(account=account, job=job_id)
         idle = quirks.value(jobs.INACTIVITY_S, subject) if spec.inactivity_s is None else spec.inactivity_s
         with self._world.change():
@@ -76,12 +77,17 @@ class Jobs:
             self._check_quota(account)
             now = self._world.clock.now()
             job = Job(
-                account=account, id=job_id, base_model=found.base_model, created=now, updated=now, last_activity=now,
-                display_name=spec.display_name, lora_rank=spec.lora_rank, learning_rate=spec.learning_rate,
-                max_context_length=found.max_context_length, forward_only=spec.forward_only, shape=found.shape_version,
-                purpose=spec.purpose, hot_load_deployment=spec.hot_load_deployment, inactivity_s=idle,
-                bucket_url=bucket_url(account, job_id), config=dict(spec.config), request=dict(spec.request),
-            )  # fmt: skip
+                account=account,
+                id=job_id,
+                created=now,
+                updated=now,
+                last_activity=now,
+                inactivity_s=idle,
+                bucket_url=bucket_url(account, job_id),
+                config=dict(spec.config),
+                request=dict(spec.request),
+                **values(JobSettings, spec),
+            )
             self._enter(job, PENDING if quirks.value(jobs.PENDING_S, subject) > 0 else CREATING)
             return self._world.jobs.put(job)
 

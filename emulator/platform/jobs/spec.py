@@ -1,39 +1,32 @@
 """Holds what a job is asked to be, checked against the catalogue before anything is created (WIRE 1.7)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument, PreconditionFailed
 from emulator.core.names import Subject
+from emulator.core.settings import setting
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.facts import versioned
 from emulator.platform.models.models import ADDON, Models
 from emulator.quirks import jobs
 from emulator.quirks.engine import Quirks
+from emulator.state.settings import TRAINING, JobSettings
 
 LONGEST_DISPLAY_NAME = 63
 LONGEST_INACTIVITY_S = 3 * 3600.0
 
 
-@dataclass(frozen=True)
-class JobSpec:
+@dataclass
+class JobSpec(JobSettings):
     """A create request. `shape` is a shape or version name; `inactivity_s` 0 = never stop; None = the default.
 
     `config` and `request` are the body's `trainingConfig` and the rest of the body, echoed by GET.
     """
 
-    base_model: str
-    lora_rank: int = 0
-    learning_rate: float = 0.0
-    max_context_length: int = 0
-    display_name: str = ""
-    forward_only: bool = False
-    shape: str = ""
+    warm_start_from: str = setting("", within=TRAINING)
     skip_validations: bool = False
-    purpose: str = ""
-    warm_start_from: str = ""
-    hot_load_deployment: str = ""
     inactivity_s: float | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
@@ -43,17 +36,11 @@ CONTEXT_STEP = 16
 """What the context length of a job with a training shape is a multiple of."""
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A spec whose names were looked up: the weights to start from, the pinned shape version, the context in tokens."""
+def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks, account: str) -> JobSpec:
+    """Check everything a request says; raises InvalidArgument, FailedPrecondition, NotFound.
 
-    base_model: str
-    shape_version: str
-    max_context_length: int
-
-
-def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks, account: str) -> Resolved:
-    """Check everything a request says; raises InvalidArgument, FailedPrecondition, NotFound."""
+    The answer says which weights to start from, the version of the shape, the context in tokens, when the job is idle.
+    """
     if len(spec.display_name) > LONGEST_DISPLAY_NAME:
         raise InvalidArgument(f"displayName has {len(spec.display_name)} characters: at most {LONGEST_DISPLAY_NAME}")
     most = quirks.value(jobs.MAX_LORA_RANK, Subject(account=account))
@@ -69,7 +56,7 @@ def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks,
     if spec.shape and not quirks.value(jobs.SHAPES_ENABLED, Subject(account=account)):  # FAILURES F18
         raise PreconditionFailed(f"training shape {spec.shape[:200]!r} is not enabled for account {account}")
     longest, version = _shape(spec, base, models, catalogue)
-    return Resolved(base, version, spec.max_context_length or longest)
+    return replace(spec, base_model=base, shape=version, max_context_length=spec.max_context_length or longest)
 
 
 def _weights(spec: JobSpec, models: Models, quirks: Quirks, account: str) -> str:

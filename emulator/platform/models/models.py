@@ -28,7 +28,7 @@ class Models:
         self._blobs = blobs
         self._catalogue = catalogue
         self._backend = backend
-        self._lifecycle = Lifecycle(world.clock, world.settling, self._enter)
+        self._lifecycle = Lifecycle(world, self._enter)
 
     def get(self, name: str) -> Model:
         """The model of this full resource name; raises InvalidArgument, NotFound."""

@@ -37,8 +37,7 @@ class TrainingSessions:
         self._unloaded: set[str] = set()
         """Runs whose models were unloaded; after a restart no model is loaded anyway."""
         self.life: Life[Session] = Life(
-            world.clock,
-            world.settling,
+            world,
             enter=self._enter,
             remove=self._remove,
             idle_s=lambda session: world.quirks.value(trainers.SESSIONS_INACTIVITY_S, session.subject),

@@ -111,18 +111,21 @@ def _two_passes(
 
 def logprobs(logits: Tensor, targets: Tensor) -> Tensor:
     """Log-probabilities of `targets` (n,) or (n, K) under `logits` (n, V)."""
+    return _of(torch.log_softmax(logits, dim=-1), targets)
+
+
+def _of(every: Tensor, targets: Tensor) -> Tensor:
+    """The log-probabilities of `targets` among those of the whole vocabulary (n, V); raises BackendError for NaN."""
     wanted = targets if targets.dim() == 2 else targets[:, None]
-    lp = torch.log_softmax(logits, dim=-1).gather(1, wanted)
+    lp = every.gather(1, wanted)
     if bool(lp.isnan().any()):
         raise BackendError("log-probabilities are NaN: the weights have diverged; load an earlier checkpoint")
     return lp if targets.dim() == 2 else lp[:, 0]
 
 
 def _scored(logits: Tensor, targets: Tensor, top_k: int) -> Scored:
-    lp = logprobs(logits, targets)
-    if not top_k:
-        return Scored(lp)
-    return Scored(lp, *torch.log_softmax(logits, dim=-1).topk(top_k))
+    every = torch.log_softmax(logits, dim=-1)
+    return Scored(_of(every, targets), *(every.topk(top_k) if top_k else ()))
 
 
 def _slopes(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from emulator.backend import BackendError, BaseModel, CheckpointType, ModelInfo, ModelSpec, SavedState
+from emulator.backend import BackendError, BaseModel, CheckpointType, LiveModels, ModelInfo, ModelSpec, SavedState
 from ftsim.compute.checkpoints import dcp, peft, sampler
 from ftsim.compute.trainer import embeddings, head, live, losses, optimizer
 from ftsim.compute.trainer.batching import Datum, Limits, MicroBatch, micro_batches, parse
@@ -19,7 +19,7 @@ from ftsim.compute.trainer.gradients import Gradients
 from ftsim.compute.trainer.live import LiveModel
 
 
-class TorchTrainer:
+class TorchTrainer(LiveModels[LiveModel]):
     """`emulator.backend.Trainer` in torch; `lora_rank` 0 means that LoRA models are refused."""
 
     def __init__(
@@ -33,6 +33,7 @@ class TorchTrainer:
         dtype: torch.dtype = torch.float32,
         micro_batch_tokens: int = 8192,
     ) -> None:
+        super().__init__()
         self._folder_of = folder_of
         self._tokenizer_of = tokenizer_of
         self._lora_rank = lora_rank
@@ -40,7 +41,6 @@ class TorchTrainer:
         self._device = torch.device(device)
         self._dtype = dtype
         self._budget = micro_batch_tokens
-        self._models: dict[str, LiveModel] = {}
 
     def create_model(self, spec: ModelSpec) -> Mapping[str, Any]:
         """Build a model; two calls with one spec give the same weights."""
@@ -54,9 +54,6 @@ class TorchTrainer:
         model = live.build(spec, self._folder_of(spec.base_model), self._device, self._dtype)
         self._models[spec.model_id] = model
         return {"supports_reinforce": True, "supports_router_replay": model.routers.shape is not None}
-
-    def unload_model(self, model_id: str) -> None:
-        self._models.pop(model_id, None)
 
     def info(self, model_id: str) -> ModelInfo:
         model = self._model(model_id)
@@ -160,20 +157,6 @@ class TorchTrainer:
 
     def load_adapter(self, model_id: str, folder: Path) -> None:
         peft.load(self._trainable(model_id), folder)
-
-    def close(self) -> None:
-        self._models.clear()
-
-    def _model(self, model_id: str) -> LiveModel:
-        if model_id not in self._models:
-            raise BackendError(f"model {model_id!r} is not loaded on this trainer; create it again")
-        return self._models[model_id]
-
-    def _trainable(self, model_id: str) -> LiveModel:
-        model = self._model(model_id)
-        if model.spec.base_only:
-            raise BackendError(f"model {model_id!r} was created with base_only: it can run forward and nothing else")
-        return model
 
     def _limits(self, model: LiveModel) -> Limits:
         config = model.bare.config.get_text_config()

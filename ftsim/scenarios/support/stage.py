@@ -56,9 +56,8 @@ class Stage(testing.Stage):
         return [number_of(first) for first in firsts]
 
     def job(self, job: str = "job-1", rank: int = 0, **facts: Any) -> Job:
-        """A running job, made without a request. The clock of a stage leaps: no job is idle unless `facts` say when."""
-        settings = {"base_model": BASE, "lora_rank": rank, "max_context_length": 64, "inactivity_s": 0.0, **facts}
-        spec = JobSpec(**settings)
+        """A running job, made without a request."""
+        spec = JobSpec(**{"base_model": BASE, "lora_rank": rank, "max_context_length": 64, **facts})
         return self.emulator.platform.jobs.create(self.account, spec, job)
 
     def client(self, job: str = "job-1", rank: int = 0, **facts: Any) -> Any:
