@@ -14,7 +14,7 @@ FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in ("emulat
 LARGEST = 350
 LITERARY = frozenset(("shelf", "teller", "lexicon", "speech", "jury", "hurried", "steady", "site", "grant", "blame"))
 """Words that had to be learnt before a sentence could be read, each replaced by the field's term."""
-FORMATTED_BY_HAND = 40
+FORMATTED_BY_HAND = 30
 """Tables that need their columns, in code and tests; everything else is laid out by the formatter."""
 PAGES = {"README.md", "LICENSE", "CHANGELOG.md"}
 QUESTION = re.compile(r"(What|Whether|Who|Which|Where|When|How|Why)\b")
@@ -102,6 +102,6 @@ def test_an_entry_of_the_catalogue_never_stands_for_a_reason(package: str) -> No
         f"{path.relative_to(ROOT)}:{number}"
         for path in FILES[package]
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
-        if re.search(r"#\s*\(?[A-F]\d{1,2}\)?\s*$", line)
+        if re.search(r"#\s*\(?(FAILURES )?[A-F]\d{1,2}(, [A-F]\d{1,2})*\)?\s*$", line)
     ]
     assert bare == []

@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 FILE = Path(__file__).with_suffix(".tsv")
-HEAD = """Base models and training shapes: facts that were read. Written by tests/tools/catalogue.py.
-A date says since which platform a thing is there; a flag with a date (sl@2026-11) is set since then.
-Flags: v2 useTrainingV2, rl rlTunable, sl supervisedLoraTunable, sf supervisedFullParameterTunable, rll rlLoraTunable,
-rlf rlFullParameterTunable."""
 PLATFORMS = ("2026-04", "2026-08", "2026-11")
 NEWEST = PLATFORMS[-1]
 PREFIX = "accounts/fireworks/models/"
@@ -60,22 +56,6 @@ class ShapeFacts(NamedTuple):
     node_count: int = 0
     version: str = ""
     deployment_shape: str = ""
-
-
-MODEL_FIELDS = (
-    "name",
-    "since",
-    "parameters",
-    "context",
-    "training context",
-    "moe or dense",
-    "tokenizer",
-    "flags",
-    "created",
-    "serverless",
-    "display name",
-)
-SHAPE_FIELDS = tuple(field.replace("_", " ") for field in ShapeFacts._fields)
 
 
 @dataclass(frozen=True)
@@ -226,9 +206,20 @@ def _model(cells: list[str]) -> ModelFacts:
     family = family_of(name.rpartition("/")[2])
     model_type, stand_in = family.sparse if moe == "moe" else family.dense
     return ModelFacts(
-        full(name), since, int(parameters or 0), int(context), int(training), moe == "moe", tokenizer,
-        tuple(flags.split()), created, serverless != "", display, model_type, stand_in,
-    )  # fmt: skip
+        full(name),
+        since,
+        int(parameters or 0),
+        int(context),
+        int(training),
+        moe == "moe",
+        tokenizer,
+        tuple(flags.split()),
+        created,
+        serverless != "",
+        display,
+        model_type,
+        stand_in,
+    )
 
 
 def _shape(cells: list[str]) -> ShapeFacts:

@@ -31,9 +31,6 @@ class Progression:
         return None if self.immediate else Pending.start(value, self, clock)
 
 
-IMMEDIATE = Progression()
-
-
 @dataclass
 class Pending:
     """A change on its way: the field takes `value` once `reads` looks were answered and `Clock.ticks` shows `due`."""

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import orjson
-from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.alias_generators import to_camel, to_snake
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
@@ -70,9 +70,7 @@ class SnakeBody(Body):
 def takes(cls: type, within: str = "") -> Callable[[type[M]], type[M]]:
     """Give a body the settings that `cls` declares for it, or for the object of this name in it."""
     fields: dict[str, Any] = {
-        one.key: (one.type, Field(default_factory=one.make))
-        for one in settings(cls).values()
-        if one.sent and one.within == within
+        one.key: (one.type, one.default) for one in settings(cls).values() if one.sent and one.within == within
     }
 
     def grown(body: type[M]) -> type[M]:

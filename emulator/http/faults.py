@@ -61,7 +61,7 @@ class Faults:
                 await (self._app(scope, receive, _ignore) if when == "after" else _listen(receive))
                 await broken(scope, send)
                 return
-        if status := spend(calls.APPLY_THEN_FAIL):  # FAILURES D6
+        if status := spend(calls.APPLY_THEN_FAIL):  # done, and told that it failed (FAILURES D6)
             await self._app(scope, receive, _ignore)
             await _refusal(scope, name, status)(scope, receive, send)
             return

@@ -77,7 +77,7 @@ class Guard:
             raise Unauthenticated("unknown or missing API key: send it as X-Api-Key or as Authorization: Bearer")
         scope["account"], scope["admin"], scope["program"] = account, key == next(iter(self._keys), None), program
         narrow = not self.quirks.quiet and self.quirks.value(calls.INFERENCE_ONLY, Subject(account=account))
-        if narrow and not _for_inference(path):  # FAILURES F18
+        if narrow and not _for_inference(path):  # the key is good, and not for this (FAILURES F18)
             raise Unauthenticated("this API key is for inference only: use one that may train")
         if match := _ACCOUNT.match(path):
             owner = match[1] or match[2]

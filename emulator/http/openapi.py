@@ -81,6 +81,7 @@ def _signature(one: Declared) -> Callable[..., None]:
     parameters = [inspect.Parameter(name, kind, annotation=str) for name in one.row.parameters]
     parameters += [inspect.Parameter(name, kind, annotation=str, default="") for name in one.query]
     if one.body is not None:
+        one.body.model_config["defer_build"] = False  # what FastAPI makes of a body that is built later warns
         optional = not any(field.is_required() for field in one.body.model_fields.values())
         sent = FromBody(None) if optional else FromBody()
         parameters.append(inspect.Parameter("sent_body", kind, annotation=one.body, default=sent))

@@ -19,7 +19,7 @@ from emulator.core.endpoints import endpoint
 from emulator.journal.redact import Redactor
 from emulator.state.world import Change, World
 
-CREATED, CHANGED, DELETED = "created", "changed", "deleted"
+CREATED, DELETED = "created", "deleted"
 _OVERHEAD = 1000
 _UNTOLD = "curve"
 """The kind of entity that follows from requests which are told anyway."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from emulator.core.clock import Clock
-from emulator.core.lifecycle import IMMEDIATE, RETENTION_S, Life, Lifecycle, Pending, Progression
+from emulator.core.lifecycle import RETENTION_S, Life, Lifecycle, Pending, Progression
 
 
 @dataclass
@@ -63,7 +63,7 @@ def things() -> Things:
 
 
 def test_nothing_is_pending_where_a_change_is_made_at_once() -> None:
-    assert IMMEDIATE.to("READY", Clock(lambda: 7000)) is None
+    assert Progression().to("READY", Clock(lambda: 7000)) is None
     assert Progression(after_reads=1).to("READY", Clock(lambda: 7000)) == Pending("READY", 1, 7)
 
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from emulator.core.catalogue import FILE, HEAD, MODEL_FIELDS, SHAPE_FIELDS, repository
+from emulator.core.catalogue import FILE, ShapeFacts, repository
 
 APRIL, AUGUST, NOVEMBER = "2026-04", "2026-08", "2026-11"
 LEAST_CONTEXT = 32_768
@@ -53,6 +53,25 @@ SHAPES = {
 }
 """Length, accelerator, their number, deployment shape."""
 OLDER = {*SHAPES, "qwen3-4b-minimum", "qwen3-4b-minimum-lora", "qwen3-8b-256k-h200-lora"}
+
+HEAD = """Base models and training shapes: facts that were read. Written by tests/tools/catalogue.py.
+A date says since which platform a thing is there; a flag with a date (sl@2026-11) is set since then.
+Flags: v2 useTrainingV2, rl rlTunable, sl supervisedLoraTunable, sf supervisedFullParameterTunable, rll rlLoraTunable,
+rlf rlFullParameterTunable."""
+MODEL_FIELDS = (
+    "name",
+    "since",
+    "parameters",
+    "context",
+    "training context",
+    "moe or dense",
+    "tokenizer",
+    "flags",
+    "created",
+    "serverless",
+    "display name",
+)
+SHAPE_FIELDS = tuple(field.replace("_", " ") for field in ShapeFacts._fields)
 
 Row = dict[str, str]
 

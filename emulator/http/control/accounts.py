@@ -22,7 +22,7 @@ async def list_accounts(request: Request) -> Response:
     own = caller(request)
     listed = {"one": [own], "none": [], "two": [own, f"{own}-2"]}
     accounts = listed[platform_of(request).world.quirks.value(calls.ACCOUNTS_LISTED, Subject(account=own))]
-    return Reply(wire.listing("accounts", map(wire.account, accounts), "", len(accounts)))
+    return Reply({"accounts": [*map(wire.account, accounts)], "nextPageToken": "", "totalSize": len(accounts)})
 
 
 @router.serve("get_account", answer=schemas.ACCOUNT, query=READ_MASK)

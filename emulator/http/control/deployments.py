@@ -1,5 +1,6 @@
 """/v1/accounts/{account}/deployments (WIRE 1.12, 4.2)."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic.alias_generators import to_snake
@@ -11,8 +12,8 @@ from emulator.core.clock import rfc3339
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
 from emulator.http.bodies import Body, Ignored, Refusal, read_body, said, takes, unsaid
-from emulator.http.control.requests import list_query
-from emulator.http.control.wire import Shown, listing
+from emulator.http.control.requests import listed
+from emulator.http.control.wire import Shown
 from emulator.http.declare import ACTS, LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 from emulator.platform.deployments.deployments import MUTABLE
@@ -104,12 +105,9 @@ async def create(request: Request) -> Response:
 )
 async def list_deployments(request: Request) -> Response:
     """List deployments, oldest first; deleted ones when asked for."""
-    found = platform_of(request).deployments.list(
-        request.path_params["account"],
-        list_query(request, deployment),
-        deleted=request.query_params.get("showDeleted") == "true",
-    )
-    return Reply(listing("deployments", map(deployment, found.rows), found.next_token, found.total))
+    account, deleted = request.path_params["account"], request.query_params.get("showDeleted") == "true"
+    find = partial(platform_of(request).deployments.list, account, deleted=deleted)
+    return listed(request, "deployments", deployment, find)
 
 
 @router.serve("scale_deployment", answer=schemas.EMPTY, body=Scale)

@@ -1,6 +1,7 @@
 """/v1/accounts/{account}/rlorTrainerJobs (WIRE 1.7, 1.8)."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from emulator.http import schemas
 from emulator.http.bodies import Body, Ignored, read_body, said, takes, unsaid
 from emulator.http.control import wire
-from emulator.http.control.requests import list_query, seconds
+from emulator.http.control.requests import listed, seconds
 from emulator.http.declare import ACTS, LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 from emulator.platform.jobs.spec import JobSpec
@@ -103,8 +104,8 @@ def _spec(sent: CreateJob, raw: dict[str, Any], query: Mapping[str, str]) -> Job
 )
 async def list_jobs(request: Request) -> Response:
     """List trainer jobs that are not deleted, oldest first."""
-    found = platform_of(request).jobs.list(request.path_params["account"], list_query(request, wire.job))
-    return Reply(wire.listing("rlorTrainerJobs", map(wire.job, found.rows), found.next_token, found.total))
+    find = partial(platform_of(request).jobs.list, request.path_params["account"])
+    return listed(request, "rlorTrainerJobs", wire.job, find)
 
 
 @router.serve("delete_job")

@@ -1,6 +1,7 @@
 """Data sets and managed jobs: reads are answered, writes refused as the service does since November 2026."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from starlette.requests import Request
@@ -10,8 +11,7 @@ from emulator.core.clock import rfc3339
 from emulator.core.errors import PlatformError
 from emulator.http import schemas
 from emulator.http.bodies import Body, Ignored
-from emulator.http.control.requests import list_query
-from emulator.http.control.wire import listing
+from emulator.http.control.requests import listed
 from emulator.http.declare import LIST, READ_MASK, Endpoints, Handler
 from emulator.http.web import Reply, platform_of
 from emulator.platform.managed import DATASETS, ManagedResources
@@ -141,8 +141,7 @@ async def get(request: Request) -> Response:
 async def list_all(request: Request) -> Response:
     """List those that were imported, oldest first."""
     account, collection, _ = _target(request)
-    found = _resources(request).list(account, collection, list_query(request, shown))
-    return Reply(listing(collection, map(shown, found.rows), found.next_token, found.total))
+    return listed(request, collection, shown, partial(_resources(request).list, account, collection))
 
 
 async def delete(request: Request) -> Response:

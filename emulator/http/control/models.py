@@ -1,5 +1,6 @@
 """/v1/accounts/{account}/models and the files behind them (WIRE 1.5)."""
 
+from functools import partial
 from typing import ClassVar
 
 from starlette.concurrency import run_in_threadpool
@@ -10,7 +11,7 @@ from emulator.core.names import resource
 from emulator.http import schemas
 from emulator.http.bodies import Body, Ignored, Refusal, Refused, read_body
 from emulator.http.control import wire
-from emulator.http.control.requests import list_query
+from emulator.http.control.requests import listed
 from emulator.http.declare import ACTS, LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 from emulator.state.entities import Model
@@ -48,8 +49,7 @@ async def list_models(request: Request) -> Response:
     def as_resource(model: Model) -> dict[str, object]:
         return wire.model(model, models.facts(model))
 
-    found = models.list(request.path_params["account"], list_query(request, as_resource))
-    return Reply(wire.listing("models", map(as_resource, found.rows), found.next_token, found.total))
+    return listed(request, "models", as_resource, partial(models.list, request.path_params["account"]))
 
 
 @router.serve(

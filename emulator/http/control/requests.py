@@ -1,4 +1,4 @@
-"""Reading requests: list queries and protobuf durations; bodies are read in `emulator.http.bodies`."""
+"""Reads list queries and protobuf durations, and answers lists; bodies are read in `emulator.http.bodies`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from emulator.core.errors import InvalidArgument
+from emulator.http.web import Reply
 from emulator.platform.queries import filters
-from emulator.platform.queries.paging import Query
+from emulator.platform.queries.paging import Page, Query
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)s")
 _OLDEST = frozenset({"", "create_time", "create_time asc", "createTime", "createTime asc"})
@@ -29,6 +30,14 @@ def list_query(request: Request, as_resource: Callable[[T], Mapping[str, Any]]) 
         wanted=(lambda item: filters.matches(terms, as_resource(item))) if terms else None,
         newest_first=order in _NEWEST,
     )
+
+
+def listed(
+    request: Request, key: str, as_resource: Callable[[T], Mapping[str, Any]], find: Callable[[Query[T]], Page[T]]
+) -> Reply:
+    """Answer with the page that a list request asks for, each of it `as_resource`; raises InvalidArgument."""
+    page = find(list_query(request, as_resource))
+    return Reply({key: list(map(as_resource, page.rows)), "nextPageToken": page.next_token, "totalSize": page.total})
 
 
 def page_size(request: Request) -> int:

@@ -37,7 +37,7 @@ def listing(page: Page[Checkpoint], quirks: Quirks, key: str, owner: OwnerName) 
         created = each_rfc3339([entity.created for entity in page.rows])
         shown = [row(entity, created=text) for entity, text in zip(page.rows, created, strict=True)]
         return {key: shown, "nextPageToken": page.next_token, "totalSize": page.total}
-    shown = [_bent(entity, page.start + at, quirks) for at, entity in enumerate(page.rows)]
+    shown = [_altered(entity, page.start + at, quirks) for at, entity in enumerate(page.rows)]
     shown += _extra(page, quirks, owner)
     following = _AGAIN if quirks.value(rows.ENDLESS_TOKEN, owner.subject) else page.next_token
     match quirks.value(rows.KEY_STYLE, owner.subject):
@@ -82,7 +82,7 @@ def row(
     return body
 
 
-def _bent(entity: Checkpoint, index: int, quirks: Quirks) -> dict[str, Any]:
+def _altered(entity: Checkpoint, index: int, quirks: Quirks) -> dict[str, Any]:
     precision = quirks.value(rows.TIME_PRECISION, entity.subject)
     digits = _DIGITS.get(precision, 6 * (index % 2))  # FAILURES A1: mixed begins with a coarse stamp
     if precision == "shortest":

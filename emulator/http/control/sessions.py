@@ -1,11 +1,13 @@
 """/v1/accounts/{account}/trainingSessions (WIRE 1.11): the trainer gateway opens them, here they are closed."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.http import schemas
 from emulator.http.control import wire
-from emulator.http.control.requests import list_query
+from emulator.http.control.requests import listed
 from emulator.http.declare import LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 
@@ -21,8 +23,8 @@ async def get(request: Request) -> Response:
 @router.serve("list_sessions", answer=schemas.page("trainingSessions", schemas.TRAINING_SESSION), query=LIST)
 async def list_sessions(request: Request) -> Response:
     """List training sessions, oldest first."""
-    found = platform_of(request).sessions.list(request.path_params["account"], list_query(request, wire.session))
-    return Reply(wire.listing("trainingSessions", map(wire.session, found.rows), found.next_token, found.total))
+    find = partial(platform_of(request).sessions.list, request.path_params["account"])
+    return listed(request, "trainingSessions", wire.session, find)
 
 
 @router.serve("delete_session")

@@ -1,18 +1,22 @@
 """/v1/accounts/{account}/trainingShapes and deploymentShapes, with versions and wildcard parents (WIRE 1.6)."""
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.http import schemas
 from emulator.http.bodies import Refusal
 from emulator.http.control import wire
-from emulator.http.control.requests import list_query
+from emulator.http.control.requests import listed
 from emulator.http.declare import LIST, READ_MASK, Endpoints
 from emulator.http.web import Reply, platform_of
 from emulator.platform.models.catalogue import versions
 from emulator.platform.models.facts import DeploymentShape, TrainingShape
 
 router = Endpoints()
+S = TypeVar("S", TrainingShape, DeploymentShape)
 _BY_MODEL = {**LIST, "targetModel": Refusal("filter by snapshot.base_model")}
 
 
@@ -28,8 +32,7 @@ async def training_versions(request: Request) -> Response:
 
     named = f"{request.url.path.removesuffix('/versions')} {request.query_params.get('filter', '')}"
     found = versions(platform.catalogue.shapes_named_in(named), "trainingShapes", **_parent(request))
-    page = list_query(request, as_resource).page(found, found.index)
-    return Reply(wire.listing("trainingShapeVersions", map(as_resource, page.rows), page.next_token, page.total))
+    return listed(request, "trainingShapeVersions", as_resource, lambda query: query.page(found, found.index))
 
 
 @router.serve("get_training_shape_version", answer=schemas.SHAPE_VERSION, query=READ_MASK)
@@ -49,11 +52,8 @@ async def training_shape(request: Request) -> Response:
 @router.serve("list_training_shapes", answer=schemas.page("trainingShapes", schemas.EMPTY), query=LIST)
 async def training_shapes(request: Request) -> Response:
     """List training shapes."""
-    account = request.path_params["account"]
-    all_shapes = platform_of(request).catalogue.training_shapes.values()
-    found = [shape for shape in all_shapes if account in ("-", shape.name.split("/")[1])]
-    page = list_query(request, wire.training_shape).page(found, found.index)
-    return Reply(wire.listing("trainingShapes", map(wire.training_shape, page.rows), page.next_token, page.total))
+    found = _of_account(request, platform_of(request).catalogue.training_shapes.values())
+    return listed(request, "trainingShapes", wire.training_shape, lambda query: query.page(found, found.index))
 
 
 @router.serve(
@@ -67,8 +67,7 @@ async def deployment_versions(request: Request) -> Response:
         return wire.deployment_shape_version(*item, platform)
 
     found = versions(platform.catalogue.deployment_shapes, "deploymentShapes", **_parent(request))
-    page = list_query(request, as_resource).page(found, found.index)
-    return Reply(wire.listing("deploymentShapeVersions", map(as_resource, page.rows), page.next_token, page.total))
+    return listed(request, "deploymentShapeVersions", as_resource, lambda query: query.page(found, found.index))
 
 
 @router.serve("get_deployment_shape_version", answer=schemas.EMPTY, query=READ_MASK)
@@ -94,15 +93,18 @@ async def deployment_shape(request: Request) -> Response:
 async def deployment_shapes(request: Request) -> Response:
     """List deployment shapes."""
     platform = platform_of(request)
-    account = request.path_params["account"]
 
     def as_resource(shape: DeploymentShape) -> dict[str, object]:
         return wire.deployment_shape(shape, platform)
 
-    all_shapes = platform.catalogue.deployment_shapes.values()
-    found = [shape for shape in all_shapes if account in ("-", shape.name.split("/")[1])]
-    page = list_query(request, as_resource).page(found, found.index)
-    return Reply(wire.listing("deploymentShapes", map(as_resource, page.rows), page.next_token, page.total))
+    found = _of_account(request, platform.catalogue.deployment_shapes.values())
+    return listed(request, "deploymentShapes", as_resource, lambda query: query.page(found, found.index))
+
+
+def _of_account(request: Request, shapes: Iterable[S]) -> list[S]:
+    """Those of the account in the path, or of all where it is `-`."""
+    account = request.path_params["account"]
+    return [shape for shape in shapes if account in ("-", shape.name.split("/")[1])]
 
 
 def _parent(request: Request) -> dict[str, str]:

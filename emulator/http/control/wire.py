@@ -1,6 +1,5 @@
 """Resources as the vendor writes them: camelCase, RFC 3339, int64 as text (WIRE 1, 8)."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic.alias_generators import to_camel
@@ -234,8 +233,3 @@ def _version(shape: TrainingShape | DeploymentShape, version: str, snapshot: dic
         "public": shape.name.startswith(f"accounts/{SHARED_ACCOUNT}/"),
         "snapshot": snapshot,
     }
-
-
-def listing(key: str, resources: Iterable[dict[str, Any]], token: str, total: int) -> dict[str, Any]:
-    """One page of a list answer."""
-    return {key: list(resources), "nextPageToken": token, "totalSize": total}

@@ -48,7 +48,7 @@ class JobTarget:
     def heartbeat(self, session_id: str) -> None:
         """Note that a client session is still in use, and with it the job."""
         job = self.platform.jobs.get(self._account, self._job)
-        self.platform.trainers.of(job).sessions.heartbeat(session_id)
+        self.platform.trainers.of(job).sessions.check(session_id)
         self.platform.jobs.in_use(job)
 
     def trainer(self, body: Mapping[str, Any]) -> Trainer:

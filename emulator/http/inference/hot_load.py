@@ -68,7 +68,7 @@ async def start(request: Request) -> Response:
     sent = _checked(await body(request), _FIELDS)
     subject = Subject(deployment=deployment_id)
     rule = platform.world.quirks.value(deployments.HOTLOAD_RESET_PROMPT_CACHE, subject)
-    if rule == "reject" and "reset_prompt_cache" in sent:  # FAILURES E1
+    if rule == "reject" and "reset_prompt_cache" in sent:  # some servers have no such field (FAILURES E1)
         raise InvalidArgument("reset_prompt_cache: Extra inputs are not permitted")
     if "validation" in sent and platform.world.quirks.value(deployments.HOTLOAD_VALIDATION, subject) == "reject":
         raise InvalidArgument("validation: Extra inputs are not permitted")
@@ -113,11 +113,11 @@ async def hint(request: Request) -> Response:
 
 
 def report(platform: Platform, deployment: Deployment) -> dict[str, Any]:
-    """The status body, bent as the switches say."""
+    """The status body, changed as the switches say."""
     quirks, subject = platform.world.quirks, deployment.subject
     shape = quirks.value(deployments.HOTLOAD_STATUS_SHAPE, subject)
     first = deployment.pods[0] if deployment.pods else None
-    if shape == "legacy":  # FAILURES E6
+    if shape == "legacy":  # an older shape, which tells of one replica (FAILURES E6)
         return {"current_snapshot_identity": first and first.current, "stage": first.stage if first else "pending"}
     pods = deployment.pods if shape != "empty" and platform.hotload.manager_ready(deployment) else []
     direct = quirks.value(inference.RDMA) == "on"
@@ -143,7 +143,7 @@ def _replica(pod: Pod, *, adapters: bool, direct: bool) -> dict[str, Any]:
     loading: dict[str, Any] = {"stage": pod.stage, "target_snapshot_identity": pod.target}
     if pod.message:
         loading["error"] = pod.message
-    if pod.stale_reads > 0:  # FAILURES E3
+    if pod.stale_reads > 0:  # a replica shows the error of the load before this one (FAILURES E3)
         pod.stale_reads -= 1
         loading = {"stage": "error", "target_snapshot_identity": pod.stale_target, "error": "left by an earlier load"}
     loaded = [{"identity": pod.current, "status": "loaded"}] if pod.current and (pod.adapter or adapters) else []

@@ -52,7 +52,8 @@ class Rows:
     def _row(self, token: GeneratedToken) -> dict[str, Any]:
         raw = token.text.encode() if token.raw is None else token.raw
         within = bool(raw) and raw[0] & _FOLLOWS == _FOLLOWING  # the token goes on with a character begun before it
-        sampled = token.sampling_logprob if self._told == "both" else None  # FAILURES E42
+        # Some servers tell one log-probability, which is not that of the distribution sampled from (FAILURES E42).
+        sampled = token.sampling_logprob if self._told == "both" else None
         body: dict[str, Any] = {
             "token": token.text,
             "token_id": token.token_id,

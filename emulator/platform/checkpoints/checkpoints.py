@@ -94,12 +94,27 @@ class Checkpoints:
         now = clock.now()
         listed, later, due = self._names(origin.scope, subject, resumes, state.step)
         row = Checkpoint(
-            owner=owner, id=listed, created=now, updated=now, kind=kind, blob=key, size=size, digests=digests,
-            renames_to=later, renames_at=due, expires=clock.ticks() + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
-            base_model=origin.base_model, lora_rank=origin.lora_rank, step=state.step,
-            saved_as=origin.saved_as, bucket=origin.bucket, previous_snapshot=state.previous_snapshot,
-            model_id=origin.model_id, trained=dict(origin.trained), pending=self._hidden(subject),
-        )  # fmt: skip
+            owner=owner,
+            id=listed,
+            created=now,
+            updated=now,
+            kind=kind,
+            blob=key,
+            size=size,
+            digests=digests,
+            renames_to=later,
+            renames_at=due,
+            expires=clock.ticks() + int(origin.ttl_s * SECOND) if origin.ttl_s else 0,
+            base_model=origin.base_model,
+            lora_rank=origin.lora_rank,
+            step=state.step,
+            saved_as=origin.saved_as,
+            bucket=origin.bucket,
+            previous_snapshot=state.previous_snapshot,
+            model_id=origin.model_id,
+            trained=dict(origin.trained),
+            pending=self._hidden(subject),
+        )
         self._blobs.commit(staged, key, digests, record_for("checkpoint", row, *self._listers(owner)))
         if self._world.quirks.spend(saves.DAMAGED, subject):
             self._blobs.damage(key)

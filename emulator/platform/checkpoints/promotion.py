@@ -199,13 +199,27 @@ class Promotion:
         now = self._world.clock.now()
         pending = Progression(after_s=wait).to(READY, self._world.clock) if wait else None
         return Model(
-            account=request.account, id=model_id, kind=ADDON if adapter else "HF_BASE_MODEL", created=now,
-            updated=now, blob=key, base_model=row.base_model, state=UPLOADING if pending else READY, pending=pending,
+            account=request.account,
+            id=model_id,
+            kind=ADDON if adapter else "HF_BASE_MODEL",
+            created=now,
+            updated=now,
+            blob=key,
+            base_model=row.base_model,
+            state=UPLOADING if pending else READY,
+            pending=pending,
             model_type=found.model_type,
-            parameter_count=found.parameter_count, context_length=found.context_length, moe=found.moe,
-            lora_rank=found.lora_rank, target_modules=list(found.target_modules), display_name=model_id,
-            source_checkpoint=row.name, source_step=row.step, root=self._models.root(row.base_model), digests=digests,
-        )  # fmt: skip
+            parameter_count=found.parameter_count,
+            context_length=found.context_length,
+            moe=found.moe,
+            lora_rank=found.lora_rank,
+            target_modules=list(found.target_modules),
+            display_name=model_id,
+            source_checkpoint=row.name,
+            source_step=row.step,
+            root=self._models.root(row.base_model),
+            digests=digests,
+        )
 
     def _note_untouched(self, request: PromoteRequest, row: Checkpoint, staged: Path) -> str:
         """Say of weights that equal their base model's that they do (FAILURES H1); raises FailedPrecondition."""

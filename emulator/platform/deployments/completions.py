@@ -143,7 +143,7 @@ class Completions:
         if found is None:
             return list(asked)
         routing, scope = self._routing(found, session), self._hotload.prompts.scope(found, session)
-        if routing == "refused" and any(one.routing for one in asked):  # FAILURES E41
+        if routing == "refused" and any(one.routing for one in asked):  # it has no routes (FAILURES E41)
             raise UnknownField("include_routing_matrix")
         return [dataclasses.replace(one, prefix=scope, routing=one.routing and routing == "all") for one in asked]
 

@@ -28,7 +28,7 @@ from emulator.state.settings import DeploymentSettings
 from emulator.state.world import World
 
 HOSTED = "FW_HOSTED"
-CREATING, READY, UPDATING, FAILED, DELETED = "CREATING", "READY", "UPDATING", "FAILED", "DELETED"
+CREATING, READY, FAILED, DELETED = "CREATING", "READY", "FAILED", "DELETED"
 TRAFFIC_S = 3600
 """For so long after a request a deployment counts as in use."""
 MUTABLE = {name: one for name, one in settings(DeploymentSettings).items() if one.changeable}

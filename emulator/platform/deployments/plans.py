@@ -55,7 +55,7 @@ def plan(
     if incremental is not None and how == "adapter":  # adapters have no deltas (FAILURES E12)
         raise Refused(f"the replica crashed: KeyError, {row.id} is an adapter without per-tensor checksums", crash=True)
     if incremental is None:
-        if how == "delta":  # FAILURES E9, E13
+        if how == "delta":  # its client has lost the chain, or never had it (FAILURES E9, E13)
             raise Refused(
                 f"{row.id} is a delta and came without incremental_snapshot_metadata: save checkpoint_type base again"
             )

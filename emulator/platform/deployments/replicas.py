@@ -112,9 +112,6 @@ class Replicas:
                     del self._shared[key]
                 self._open.pop(key).close()
 
-    def is_open(self, key: str) -> bool:
-        return key in self._open
-
     def apply(
         self, replica: Replica, load: Load, transition: Transition, *, in_place: bool = False, drop: bool = False
     ) -> None:

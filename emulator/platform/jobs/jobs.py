@@ -145,7 +145,7 @@ class Jobs:
             job.deleted = self._world.clock.now()
             job.stale_reads = 0
             self._enter(job, DELETED if wait.immediate else DELETING)
-            if not wait.immediate:  # FAILURES F24
+            if not wait.immediate:  # what is deleted runs on for a while (FAILURES F24)
                 job.pending = Pending.start(DELETED, wait, self._world.clock)
         self.life.stopped(job)
         return job

@@ -53,7 +53,8 @@ def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks,
     base = _weights(spec, models, quirks, account)
     models.visible(account, base)
     models.base(base)
-    if spec.shape and not quirks.value(jobs.SHAPES_ENABLED, Subject(account=account)):  # FAILURES F18
+    # An account may be new to shapes: the service enables them one by one (FAILURES F18).
+    if spec.shape and not quirks.value(jobs.SHAPES_ENABLED, Subject(account=account)):
         raise PreconditionFailed(f"training shape {spec.shape[:200]!r} is not enabled for account {account}")
     longest, version = _shape(spec, base, models, catalogue)
     return replace(spec, base_model=base, shape=version, max_context_length=spec.max_context_length or longest)
@@ -86,7 +87,7 @@ def _shape(spec: JobSpec, base: str, models: Models, catalogue: Catalogue) -> tu
             f"training shape {shape.name} is for {shape.base_model}, the job's baseModel is {base}: choose a shape of "
             "that model, or the shape's model"
         )
-    if spec.max_context_length % CONTEXT_STEP:  # FAILURES F18
+    if spec.max_context_length % CONTEXT_STEP:  # a rule of shapes alone (FAILURES F18)
         raise InvalidArgument(
             f"trainingConfig.maxContextLength is {spec.max_context_length}: it must be divisible by {CONTEXT_STEP}"
         )

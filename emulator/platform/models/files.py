@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from emulator.core.errors import InvalidArgument
 from emulator.platform.models.facts import CatalogueModel, DeploymentShape, TrainingShape, qualify
 
-SECTIONS = ("models", "training_shapes", "deployment_shapes")
 T = TypeVar("T", CatalogueModel, TrainingShape, DeploymentShape)
 
 

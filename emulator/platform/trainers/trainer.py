@@ -31,46 +31,29 @@ Answer = Mapping[str, Any]
 Work = Callable[[], Answer]
 
 
-@dataclass
-class ClientSession:
-    """One service client's connection; times in microseconds since the epoch."""
-
-    id: str
-    created: int
-    last_seen: int
-
-
 class ClientSessions:
-    """The sessions of one trainer, oldest first."""
+    """The connections of service clients to one trainer, by their ids."""
 
-    def __init__(self, world: World, prefix: str = "ses-") -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._prefix = prefix
-        self._sessions: dict[str, ClientSession] = {}
+        self._known: set[str] = set()
 
-    def create(self) -> ClientSession:
-        now = self._world.clock.now()
-        session = ClientSession(f"{self._prefix}{self._world.ids.hex(32)}", now, now)
-        self._sessions[session.id] = session
-        return session
+    def create(self) -> str:
+        session_id = f"ses-{self._world.ids.hex(32)}"
+        self._known.add(session_id)
+        return session_id
 
     def adopt(self, session_id: str) -> None:
         """Know a session that was opened elsewhere, as those of the pool are."""
-        now = self._world.clock.now()
-        self._sessions.setdefault(session_id, ClientSession(session_id, now, now))
+        self._known.add(session_id)
 
-    def get(self, session_id: str) -> ClientSession:
-        """A live session; raises NotFound."""
-        session = self._sessions.get(session_id)
-        if session is None:
+    def check(self, session_id: str) -> None:
+        """Raises NotFound for a session that the trainer does not know."""
+        if session_id not in self._known:
             raise NotFound(
                 f"session {session_id[:80]!r} not found: the trainer was restarted since; connect again "
                 "(create_session, create_model) and load a checkpoint"
             )
-        return session
-
-    def heartbeat(self, session_id: str) -> None:
-        self.get(session_id).last_seen = self._world.clock.now()
 
 
 @dataclass
@@ -143,8 +126,8 @@ class Trainer:
                 return self._refuse(verb, model_id, reused)
             if known is not None:
                 return known
-        if self._world.quirks.value(trainers.RPC_ORDER, self.owner.subject) == "arrival":  # FAILURES F23
-            seq = None
+        if self._world.quirks.value(trainers.RPC_ORDER, self.owner.subject) == "arrival":
+            seq = None  # nobody waits for a call that is late (FAILURES F23)
         promise = self._futures.open(self.owner.name, self.owner.subject, model_id, verb)
         if self._world.quirks.spend(trainers.FUTURES_NEVER_RESOLVE, subject):
             self._sequencer.submit(promise, _nothing, seq=seq, fingerprint=fingerprint)

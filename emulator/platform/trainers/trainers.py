@@ -76,7 +76,7 @@ class Trainers:
         if self._world.quirks.spend(trainers.SESSIONS_CREATE, trainer.owner.subject) == "destructive":
             for model_id in list(trainer.models):
                 self.unload_model(trainer, model_id)
-        return trainer.sessions.create().id
+        return trainer.sessions.create()
 
     def create_model(
         self,
@@ -151,7 +151,7 @@ class Trainers:
         *,
         native: bool,
     ) -> Answer:
-        trainer.sessions.get(session_id)
+        trainer.sessions.check(session_id)
         spec = self.spec(model_id, trainer.owner, request)
         capabilities = trainer.backend.create_model(spec)
         info = trainer.backend.info(model_id)

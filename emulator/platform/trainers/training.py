@@ -187,11 +187,12 @@ class Training:
         try:
             row = self._resolve(trainer, model.scope, path)
         except NotFound:
-            if quirks.spend(loads.MISSING, subject) == "ignored":  # FAILURES C27
+            if quirks.spend(loads.MISSING, subject) == "ignored":  # done, and nothing loaded (FAILURES C27)
                 return {"path": path, "type": "load_weights"}
             raise
         self._check_durable(path, row)
-        if row.owner != model.scope.owner and quirks.spend(loads.RESOLVES, subject) == "newest":  # FAILURES C28
+        # Another job's row is taken for that job's newest one, in silence (FAILURES C28).
+        if row.owner != model.scope.owner and quirks.spend(loads.RESOLVES, subject) == "newest":
             row = next(one for one in reversed(self._checkpoints.rows(row.owner)) if resumable(one.kind))
         check_fits(row, model)
         optimizer = request.get("optimizer")

@@ -94,7 +94,7 @@ def _identity(model: LiveModel) -> dict[str, Any]:
 def _describe(folder: Path) -> dict[str, Any]:
     """The description of a whole training checkpoint; raises `BackendError` for anything else."""
     name = folder.name
-    if not (folder / STATE_FILE).exists() and not (folder / ".metadata").exists():  # FAILURES C1
+    if not (folder / STATE_FILE).exists() and not (folder / ".metadata").exists():  # perhaps a sampler's (FAILURES C1)
         if (folder / "adapter_config.json").exists():
             hint = "use load_adapter, or load a save_state checkpoint"
             raise BackendError(f"{name} is an adapter for sampling, not a training state; {hint}")
@@ -117,11 +117,11 @@ def _describe(folder: Path) -> dict[str, Any]:
 
 def _check_identity(model: LiveModel, description: Mapping[str, Any]) -> None:
     theirs, mine = description.get("lora"), asdict(model.spec.lora) if model.spec.lora else None
-    if description.get("base_model") != model.spec.base_model.name:  # FAILURES C11
+    if description.get("base_model") != model.spec.base_model.name:  # shapes may fit all the same (FAILURES C11)
         raise BackendError(
             f"the checkpoint was trained on {description.get('base_model')}, this model on {model.spec.base_model.name}"
         )
-    if (theirs is None) != (mine is None):  # FAILURES C10
+    if (theirs is None) != (mine is None):  # the tensors have other names in each mode (FAILURES C10)
         kinds = ("full-parameter", "LoRA") if theirs is None else ("LoRA", "full-parameter")
         raise BackendError(f"a {kinds[0]} checkpoint cannot be loaded into a {kinds[1]} model")
     if theirs and mine and theirs.get("rank") != mine["rank"]:

@@ -60,11 +60,13 @@ def load(live: LiveModel, folder: Path) -> None:
     if live.spec.lora is None:
         raise BackendError("load_adapter needs a LoRA model; this one is full-parameter")
     config = read_config(folder)
-    if config["r"] != live.spec.lora.rank:  # FAILURES C10
+    if config["r"] != live.spec.lora.rank:  # no rank is cut or filled up (FAILURES C10)
         raise BackendError(f"the adapter has rank {config['r']}, this model has {live.spec.lora.rank}")
     refuse_untrainable(folder.name, config)
     named = str(config.get("base_model_name_or_path"))
-    if named.startswith("accounts/") and named != live.spec.base_model.name:  # FAILURES C11
+    if (
+        named.startswith("accounts/") and named != live.spec.base_model.name
+    ):  # shapes may fit all the same (FAILURES C11)
         raise BackendError(f"the adapter was trained on {named}, this model on {live.spec.base_model.name}")
     own = _settings(live.model)
     _refuse_other_experts(folder.name, config, own)

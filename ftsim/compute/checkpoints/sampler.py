@@ -36,7 +36,7 @@ def save(
 
 def _delta(live: LiveModel, folder: Path, identity: str) -> str:
     previous = live.snapshot
-    if previous is None:  # FAILURES B11
+    if previous is None:  # nothing to take the difference from (FAILURES B11)
         raise BackendError("a delta needs an earlier snapshot of this model; save checkpoint_type 'base' first")
     tensors = _own(live, hf.full_tensors(live))
     kind = hf.usual_type(live.source, tensors)

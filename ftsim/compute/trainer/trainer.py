@@ -44,7 +44,7 @@ class TorchTrainer(LiveModels[LiveModel]):
 
     def create_model(self, spec: ModelSpec) -> Mapping[str, Any]:
         """Build a model; two calls with one spec give the same weights."""
-        if spec.lora is not None and self._lora_rank < 1:  # FAILURES C10
+        if spec.lora is not None and self._lora_rank < 1:  # the mode is the trainer's, not the client's (FAILURES C10)
             raise BackendError(
                 "create_model requested LoRA mode, but trainer was initialized without LoRA config; "
                 "create the job with the loraRank of the client"
