@@ -182,6 +182,22 @@ def test_only_ids_makes_ids_and_chance(path: Path) -> None:
     assert not reach(path, "uuid", "random", "secrets")
 
 
+def test_the_drawing_has_every_room_in_a_box_that_stands_on_those_it_uses() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    drawing = [line.partition("|")[2] for line in page.splitlines() if line.startswith("    ") and line.endswith("|")]
+    assert len([box for line in drawing for box in line.split("|") if box.strip()]) == 12
+    found = [
+        (room[0], number, room.start()) for number, line in enumerate(drawing) for room in re.finditer("[a-z]+", line)
+    ]
+    place = {room: where for room, *where in found}
+    assert sorted(room for room, *_ in found) == sorted(
+        {*(room.split(".")[1] for room in ROOMS), "server"} - {"extras"}
+    )
+    for room, used in ROOMS.items():
+        for other in {name.split(".")[1] for name in used if "." in name} & place.keys() - {room.split(".")[1]}:
+            assert place[room.split(".")[1]] < place[other], f"{room} is drawn beneath {other}"
+
+
 def test_the_page_names_every_module_and_folder() -> None:
     page = (ROOT / "docs/architecture.md").read_text("utf-8")
     left_out = ("__init__.py", "__main__.py", "__pycache__")
