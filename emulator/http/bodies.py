@@ -80,7 +80,7 @@ def takes(cls: type, within: str = "") -> Callable[[type[M]], type[M]]:
 
 
 def said(sent: Body, cls: type) -> dict[str, Any]:
-    """What a body says in the settings that `cls` declares, by their names there."""
+    """Read the settings that `cls` declares out of a body, by their names there."""
     return {
         name: getattr(getattr(sent, one.within) if one.within else sent, one.key)
         for name, one in settings(cls).items()

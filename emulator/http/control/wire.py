@@ -43,7 +43,7 @@ class Shown:
         ]
 
     def of(self, entity: object) -> dict[str, Any]:
-        """What an entity shows of them."""
+        """Those that an entity shows, by their names on the wire."""
         return {key: value for name, key, hidden in self._fields if (value := getattr(entity, name)) != hidden}
 
 
