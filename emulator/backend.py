@@ -9,9 +9,11 @@ Errors: raise `BackendError`; the gateway turns it into a failed future (WIRE 2.
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from emulator.core.settings import setting
 
 Category = Literal["user", "server"]
 CheckpointType = Literal["base", "delta", "merged_base"]
@@ -53,12 +55,30 @@ class LoraSpec:
     """LoRA settings of create_model (WIRE 2.5); rank ≥ 1."""
 
     rank: int
-    alpha: float = 32.0
-    seed: int | None = None
-    train_attn: bool = True
-    train_mlp: bool = True
-    train_unembed: bool = True
-    init_method: str | None = None
+    alpha: float = setting(32.0)
+    seed: int | None = setting(None)
+    train_attn: bool = setting(True)
+    train_mlp: bool = setting(True)
+    train_unembed: bool = setting(True)
+    init_method: str | None = setting(None)
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """AdamW's settings of one step; the defaults are the client's (WIRE 2.9)."""
+
+    learning_rate: float = setting(1e-4)
+    beta1: float = setting(0.9)
+    beta2: float = setting(0.95)
+    eps: float = setting(1e-12)
+    weight_decay: float = setting(0.0)
+    grad_clip_norm: float = setting(0.0)
+    """Largest global gradient norm; 0 means no clipping."""
+
+
+ADAM: Mapping[str, float] = asdict(AdamSettings())
+NORMALIZATIONS = ("none", "num_loss_tokens", "num_sequences")
+"""The names of what the accumulated gradients may be divided by."""
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.backend import BackendError, ModelSpec
+from emulator.backend import ADAM, BackendError, ModelSpec
 from emulator.light.files import SIZE
 from emulator.light.losses import Loss, Position, Settings
-
-ADAM_DEFAULTS = {
-    "learning_rate": 1e-4,
-    "beta1": 0.9,
-    "beta2": 0.95,
-    "eps": 1e-12,
-    "weight_decay": 0.0,
-    "grad_clip_norm": 0.0,
-}
-
 
 LARGEST = 3.4e38
 _TENSORS = ("target_tokens", "weights", "logprobs", "advantages")
@@ -195,12 +185,12 @@ def _numbers(inputs: Mapping[str, Any], name: str) -> list[float]:
 
 
 def _adam(given: Mapping[str, Any]) -> dict[str, float]:
-    adam = dict(ADAM_DEFAULTS)
+    adam = dict(ADAM)
     for name, value in given.items():
         if name == "emit_grad_norm_metrics" or value is None:
             continue
         if name not in adam:
-            raise BackendError(f"unknown adam_params key {str(name)[:60]!r}; known: {', '.join(ADAM_DEFAULTS)}")
+            raise BackendError(f"unknown adam_params key {str(name)[:60]!r}; known: {', '.join(ADAM)}")
         below_one = not name.startswith("beta") or (isinstance(value, int | float) and value < 1)
         if type(value) not in (int, float) or not 0 <= value < math.inf or not below_one:
             raise BackendError(f"adam_params.{name} = {str(value)[:60]} is out of range")

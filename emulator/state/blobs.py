@@ -47,7 +47,7 @@ class Blobs:
                 shutil.rmtree(left, ignore_errors=True)
             self._staging.mkdir(parents=True, exist_ok=True)
             if durable:
-                _sync(root.parent)
+                sync(root.parent)
         except OSError as error:
             raise _explain(error, root) from error
 
@@ -100,11 +100,11 @@ class Blobs:
             (staged / RECORD).write_bytes(record)
             if self._durable:
                 # Side by side, since a journalling file system then commits once for many, not once for each.
-                list(self._syncing.map(_sync, [*staged.rglob("*"), staged]))
+                list(self._syncing.map(sync, [*staged.rglob("*"), staged]))
             self._make_parents(target.parent)
             os.rename(staged, target)
             if self._durable:
-                _sync(target.parent)
+                sync(target.parent)
             self.digests.learn(target, digests)
         except OSError as error:
             self.discard(staged)
@@ -225,10 +225,11 @@ class Blobs:
         for new in reversed(missing):
             new.mkdir(exist_ok=True)
             if self._durable:
-                _sync(new.parent)
+                sync(new.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or a folder has reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.core.ids import secret
-from emulator.state.blobs import LOST, RECORD
+from emulator.state.blobs import LOST, RECORD, sync
 from emulator.state.server_record import SERVER_FILE, announced
 from emulator.state.store import Store, reading_alone
 
@@ -103,7 +103,7 @@ def running_at(root: Path) -> str:
 def _make(root: Path) -> None:
     if not root.exists():
         root.mkdir(parents=True, mode=0o700)
-        _sync(root.parent)
+        sync(root.parent)
     elif os.stat(root).st_uid == os.getuid():
         root.chmod(0o700)
 
@@ -158,12 +158,4 @@ def _mark(root: Path) -> None:
         file.write(_MARK_TEXT)
         file.flush()
         os.fsync(file.fileno())
-    _sync(root)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(root)

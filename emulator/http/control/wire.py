@@ -78,8 +78,8 @@ def job(entity: Job) -> dict[str, Any]:
     """A trainer job; what the request said and the emulator has no use for is echoed."""
     body = {
         **entity.request,
-        **_JOB.of(entity),
         "name": entity.name,
+        **_JOB.of(entity),
         "state": entity.state,
         **_times(entity),
         "status": {"code": entity.status_code, "message": entity.message},

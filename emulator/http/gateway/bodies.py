@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody
+from emulator.backend import AdamSettings, LoraSpec
+from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, takes
 
 _TYPE = {"type": "the path says which request it is"}
 _SDK = "nothing here depends on the client's version"
@@ -51,16 +52,11 @@ class Telemetry(SnakeBody):
     )
 
 
+@takes(LoraSpec)
 class LoraConfig(SnakeBody):
     """The adapter of a model."""
 
     rank: int = 0
-    alpha: float = 32.0
-    seed: int | None = None
-    train_attn: bool = True
-    train_mlp: bool = True
-    train_unembed: bool = True
-    init_method: str | None = None
 
 
 class CreateModel(SnakeBody):
@@ -131,15 +127,9 @@ class ForwardBackward(Numbered):
     ignored: ClassVar[Ignored] = _TYPE
 
 
+@takes(AdamSettings)
 class Adam(SnakeBody):
     """AdamW's settings."""
-
-    learning_rate: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-12
-    weight_decay: float = 0.0
-    grad_clip_norm: float = 0.0
 
     ignored: ClassVar[Ignored] = {"emit_grad_norm_metrics": "the norm of the gradients is always in the metrics"}
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from emulator.backend import SavedState
+from emulator.backend import ADAM, NORMALIZATIONS, SavedState
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope
@@ -23,15 +23,6 @@ from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint
 from emulator.state.world import World
 
-ADAM = {
-    "learning_rate": 1e-4,
-    "beta1": 0.9,
-    "beta2": 0.95,
-    "eps": 1e-12,
-    "weight_decay": 0.0,
-    "grad_clip_norm": 0.0,
-}
-NORMALIZATIONS = (None, "none", "num_loss_tokens", "num_sequences")
 _SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 SAMPLER_TYPES = ("base", "delta", "merged_base")
 NATIVE_SAMPLER = "-sampler"
@@ -122,7 +113,7 @@ class Training:
         normalization = request.get("grad_accumulation_normalization")
         if not isinstance(params, Mapping):
             raise InvalidArgument("optim_step: adam_params must be an object")
-        if normalization not in NORMALIZATIONS:
+        if normalization not in (None, *NORMALIZATIONS):
             raise InvalidArgument(
                 f"optim_step: unknown grad_accumulation_normalization {str(normalization)[:40]!r}: "
                 "use num_loss_tokens, num_sequences or none"

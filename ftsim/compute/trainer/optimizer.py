@@ -10,24 +10,16 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.adamw import adamw
 
-from emulator.backend import BackendError
+from emulator.backend import AdamSettings, BackendError
 
-NORMALIZATIONS = ("none", "num_loss_tokens", "num_sequences")
 _MODES = {None: "norm", False: "off", True: "basic", "off": "off", "basic": "basic", "detailed": "detailed"}
 _BUCKETS = ("embed", "attn", "experts", "mlp", "norm", "lm_head", "projection")
 
 
 @dataclass(frozen=True)
-class AdamParams:
-    """Settings of one step; the defaults are the client's (WIRE 2.9)."""
+class AdamParams(AdamSettings):
+    """Settings of one step, and which norms are wanted of it."""
 
-    learning_rate: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-12
-    weight_decay: float = 0.0
-    grad_clip_norm: float = 0.0
-    """Largest global gradient norm; 0 means no clipping."""
     emit_grad_norm_metrics: str = "norm"
 
     @classmethod

@@ -10,7 +10,16 @@ from typing import Any
 
 import torch
 
-from emulator.backend import BackendError, BaseModel, CheckpointType, LiveModels, ModelInfo, ModelSpec, SavedState
+from emulator.backend import (
+    NORMALIZATIONS,
+    BackendError,
+    BaseModel,
+    CheckpointType,
+    LiveModels,
+    ModelInfo,
+    ModelSpec,
+    SavedState,
+)
 from ftsim.compute.checkpoints import dcp, peft, sampler
 from ftsim.compute.trainer import embeddings, head, live, losses, optimizer
 from ftsim.compute.trainer.batching import Datum, Limits, MicroBatch, micro_batches, parse
@@ -120,8 +129,8 @@ class TorchTrainer(LiveModels[LiveModel]):
         """Normalise, clip, step (WIRE 2.9); without accumulated gradients it is a step on zero gradients."""
         model = self._trainable(model_id)
         params = optimizer.AdamParams.parse(adam_params)
-        if normalization not in (None, *optimizer.NORMALIZATIONS):
-            known = ", ".join(optimizer.NORMALIZATIONS)
+        if normalization not in (None, *NORMALIZATIONS):
+            known = ", ".join(NORMALIZATIONS)
             raise BackendError(f"unknown grad_accumulation_normalization {normalization!r}; expected one of {known}")
         divisors = {"num_loss_tokens": model.loss_tokens, "num_sequences": model.loss_sequences}
         if all(value.grad is None for value in model.trained.values()):
