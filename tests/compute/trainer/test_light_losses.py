@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from emulator.backend import BackendError, BaseModel, ModelSpec
+from emulator.backend import ADAM, BackendError, BaseModel, ModelSpec
 from emulator.light import losses as light
-from emulator.light.model import ADAM_DEFAULTS, Datum as LightDatum, LightModel
+from emulator.light.model import Datum as LightDatum, LightModel
 from ftsim.compute.trainer import losses as real, optimizer
 
 POSITIONS = [
@@ -50,7 +50,7 @@ def test_other_losses_and_settings_are_refused_by_name() -> None:
 @pytest.mark.parametrize("given", [{}, {"weight_decay": 0.1, "learning_rate": 0.3}, {"grad_clip_norm": 0.5}])
 def test_a_step_is_that_of_torchs_adamw(given: dict[str, float]) -> None:
     defaults = optimizer.AdamParams()
-    assert {name: getattr(defaults, name) for name in ADAM_DEFAULTS} == ADAM_DEFAULTS
+    assert {name: getattr(defaults, name) for name in ADAM} == ADAM
     model = LightModel(ModelSpec("m", BaseModel("x")), [0.0] * 4, [0.1, -0.2, 0.3, 0.0])
     weights = torch.tensor(model.trained, requires_grad=True)
     adam = optimizer.create([weights])
