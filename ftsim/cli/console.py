@@ -70,6 +70,12 @@ JobArgument = Annotated[
         show_default=False,
     ),
 ]
+ListingFile = Annotated[
+    Path | None, typer.Option("--from", help="A saved JSON listing instead of a service; - is stdin.")
+]
+Light = Annotated[
+    bool, typer.Option("--light", help="Compute without a model and without torch: for tests of a client.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

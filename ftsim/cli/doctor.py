@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail
+from ftsim.cli.console import ApiKey, AsJson, ListingFile, StateDir, Url, fail
 
 if TYPE_CHECKING:
     from ftsim.inspect.doctor import Diagnosis
@@ -26,9 +26,7 @@ def doctor(
         ),
     ] = None,
     job: Annotated[str | None, typer.Option(help="Job or session whose listing is judged.", show_default=False)] = None,
-    listing: Annotated[
-        Path | None, typer.Option("--from", help="A saved JSON listing instead of a service; - is stdin.")
-    ] = None,
+    listing: ListingFile = None,
     machine: Annotated[
         bool, typer.Option("--machine", help="Look at this machine, and at a program, which is read and not run.")
     ] = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, talking
+from ftsim.cli.console import ApiKey, AsJson, ListingFile, StateDir, Url, fail, talking
 from ftsim.inspect.listing import ListedRow, is_cut, parse
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def explain(
     want: Annotated[
         Literal["promote", "resume"] | None, typer.Option(help="What you wanted of it; both by default.")
     ] = None,
-    listing: Annotated[
-        Path | None, typer.Option("--from", help="A saved JSON listing instead of a service; - is stdin.")
-    ] = None,
+    listing: ListingFile = None,
     as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ftsim.cli.console import CatalogueFiles, ModelFolders, Platform, Profile, QuirkOptions, StateDir, fail
+from ftsim.cli.console import CatalogueFiles, Light, ModelFolders, Platform, Profile, QuirkOptions, StateDir, fail
 from ftsim.cli.program import Program
 
 
@@ -15,7 +15,7 @@ def run(
     program: Program = None,
     state_dir: StateDir = None,
     memory: Annotated[bool, typer.Option("--memory", help="Keep nothing after the program's end.")] = False,
-    light: Annotated[bool, typer.Option("--light", help="Compute without a model and without torch.")] = False,
+    light: Light = False,
     seed: Annotated[
         int | None, typer.Option(help="Fixes ids, and what is derived from ids.", show_default=False)
     ] = None,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ftsim.cli.console import CatalogueFiles, ModelFolders, Platform, Profile, QuirkOptions, StateDir, model_folders
+from ftsim.cli.console import CatalogueFiles, Light, ModelFolders, Platform, Profile, QuirkOptions, StateDir, model_folders
 
 
 def serve(
@@ -14,9 +14,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to bind; anything but loopback is open to others.")] = "127.0.0.1",
     state_dir: StateDir = None,
     memory: Annotated[bool, typer.Option("--memory", help="Keep nothing on disk after the end.")] = False,
-    light: Annotated[
-        bool, typer.Option("--light", help="Compute without a model and without torch: for tests of a client.")
-    ] = False,
+    light: Light = False,
     seed: Annotated[int, typer.Option(help="Fixes ids, and with them whatever is derived from ids.")] = 0,
     api_key: Annotated[
         str | None, typer.Option(help="The key that clients must send; the state folder's own by default.")
