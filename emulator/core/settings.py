@@ -8,7 +8,7 @@ import dataclasses
 import types
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 T = TypeVar("T")
@@ -49,6 +49,7 @@ def setting(
     return dataclasses.field(default=default, metadata=facts)
 
 
+@cache
 def settings(cls: type) -> Mapping[str, Setting]:
     """The declared fields of a class, those of its bases too, by name."""
     return types.MappingProxyType({one.name: one for one in _read(cls)})

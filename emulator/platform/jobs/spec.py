@@ -39,7 +39,7 @@ CONTEXT_STEP = 16
 def resolve(spec: JobSpec, models: Models, catalogue: Catalogue, quirks: Quirks, account: str) -> JobSpec:
     """Check everything a request says; raises InvalidArgument, FailedPrecondition, NotFound.
 
-    The answer says which weights to start from, the version of the shape, the context in tokens, when the job is idle.
+    Returns it with the weights to start from, the shape's version and the context in tokens.
     """
     if len(spec.display_name) > LONGEST_DISPLAY_NAME:
         raise InvalidArgument(f"displayName has {len(spec.display_name)} characters: at most {LONGEST_DISPLAY_NAME}")
