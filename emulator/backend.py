@@ -9,7 +9,7 @@ Errors: raise `BackendError`; the gateway turns it into a failed future (WIRE 2.
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -61,24 +61,6 @@ class LoraSpec:
     train_mlp: bool = setting(True)
     train_unembed: bool = setting(True)
     init_method: str | None = setting(None)
-
-
-@dataclass(frozen=True)
-class AdamSettings:
-    """AdamW's settings of one step; the defaults are the client's (WIRE 2.9)."""
-
-    learning_rate: float = setting(1e-4)
-    beta1: float = setting(0.9)
-    beta2: float = setting(0.95)
-    eps: float = setting(1e-12)
-    weight_decay: float = setting(0.0)
-    grad_clip_norm: float = setting(0.0)
-    """Largest global gradient norm; 0 means no clipping."""
-
-
-ADAM: Mapping[str, float] = asdict(AdamSettings())
-NORMALIZATIONS = ("none", "num_loss_tokens", "num_sequences")
-"""The names of what the accumulated gradients may be divided by."""
 
 
 @dataclass(frozen=True)

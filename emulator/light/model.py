@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.backend import ADAM, BackendError, ModelSpec
+from emulator.backend import BackendError, ModelSpec
+from emulator.core.adam import ADAM
 from emulator.light.files import SIZE
 from emulator.light.losses import Loss, Position, Settings
 

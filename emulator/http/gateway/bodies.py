@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from emulator.backend import AdamSettings, LoraSpec
+from emulator.backend import LoraSpec
+from emulator.core.adam import AdamSettings
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, takes
 
 _TYPE = {"type": "the path says which request it is"}

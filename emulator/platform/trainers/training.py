@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from emulator.backend import ADAM, NORMALIZATIONS, SavedState
+from emulator.backend import SavedState
+from emulator.core.adam import ADAM, NORMALIZATIONS
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope

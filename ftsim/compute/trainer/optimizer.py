@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.adamw import adamw
 
-from emulator.backend import AdamSettings, BackendError
+from emulator.backend import BackendError
+from emulator.core.adam import AdamSettings
 
 _MODES = {None: "norm", False: "off", True: "basic", "off": "off", "basic": "basic", "detailed": "detailed"}
 _BUCKETS = ("embed", "attn", "experts", "mlp", "norm", "lm_head", "projection")

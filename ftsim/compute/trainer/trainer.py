@@ -10,16 +10,8 @@ from typing import Any
 
 import torch
 
-from emulator.backend import (
-    NORMALIZATIONS,
-    BackendError,
-    BaseModel,
-    CheckpointType,
-    LiveModels,
-    ModelInfo,
-    ModelSpec,
-    SavedState,
-)
+from emulator.backend import BackendError, BaseModel, CheckpointType, LiveModels, ModelInfo, ModelSpec, SavedState
+from emulator.core.adam import NORMALIZATIONS
 from ftsim.compute.checkpoints import dcp, peft, sampler
 from ftsim.compute.trainer import embeddings, head, live, losses, optimizer
 from ftsim.compute.trainer.batching import Datum, Limits, MicroBatch, micro_batches, parse

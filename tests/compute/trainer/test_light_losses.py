@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from emulator.backend import ADAM, BackendError, BaseModel, ModelSpec
+from emulator.backend import BackendError, BaseModel, ModelSpec
+from emulator.core.adam import ADAM
 from emulator.light import losses as light
 from emulator.light.model import Datum as LightDatum, LightModel
 from ftsim.compute.trainer import losses as real, optimizer
