@@ -18,6 +18,7 @@ from emulator.http.web import Reply, caller, platform_of
 from emulator.journal import file as journal_file
 from emulator.journal.journal import Exchange, Journal
 from emulator.journal.redact import Redactor
+from emulator.platform import archive
 from emulator.quirks import engine
 from emulator.quirks.engine import Setting
 
@@ -252,8 +253,6 @@ async def journal(request: Request) -> Response:
 @router.serve("take_snapshot", media=("application/zip",))
 async def snapshot(request: Request) -> Response:
     """Give the whole platform as an archive, with the journal in it."""
-    from emulator.platform import archive
-
     _admin(request)
     platform, journal = platform_of(request), _journal(request)
     file = platform.blobs.stage() / "state.zip"
@@ -266,8 +265,6 @@ async def snapshot(request: Request) -> Response:
 @router.serve("restore_snapshot")
 async def restore(request: Request) -> Response:
     """Replace everything by the archive in the body."""
-    from emulator.platform import archive
-
     _admin(request)
     platform = platform_of(request)
     folder = platform.blobs.stage()
