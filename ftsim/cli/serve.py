@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from ftsim.cli.console import CatalogueFiles, Light, ModelFolders, Platform, Profile, QuirkOptions, StateDir, model_folders
+from ftsim.cli.console import (
+    CatalogueFiles,
+    Light,
+    ModelFolders,
+    Platform,
+    Profile,
+    QuirkOptions,
+    StateDir,
+    model_folders,
+)
 
 
 def serve(
