@@ -111,7 +111,7 @@ MUTANTS = (
            "lora.changes_nothing(live.model)", "False", "platform"),
     # the life of jobs
     Mutant("a tombstone stays for ever", "emulator.core.lifecycle", "Life.settle",
-           "self._clock.now() > entity.deleted + RETENTION_S * SECOND",
+           "self._clock.since(entity.deleted) > RETENTION_S * SECOND",
            "False", "platform"),
     Mutant("a second delete prolongs", "emulator.platform.jobs.jobs", "Jobs.delete", "if job.deleted is not None:",
            "if False:", "platform"),
