@@ -31,14 +31,14 @@ class _OwnThread:
         return re.compile, ("(?!)",)
 
 
-_FILTER: Any = ("ignore", _OwnThread(), Warning, None, 0)
+FILTER: Any = ("ignore", _OwnThread(), Warning, None, 0)
 
 
 def in_front() -> None:
     """Put the filter in front again, should the program have changed its filters since; costs next to nothing."""
     filters: Any = warnings.filters  # declared as a sequence of patterns; it is a list, and takes whatever matches
-    if not filters or filters[0] is not _FILTER:
-        filters.insert(0, _FILTER)
+    if not filters or filters[0] is not FILTER:
+        filters.insert(0, FILTER)
 
 
 def apart(work: Callable[P, T]) -> Callable[P, T]:

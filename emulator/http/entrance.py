@@ -7,6 +7,7 @@ neither of them.
 """
 
 import asyncio
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -31,7 +32,8 @@ class Entrance:
         self._health = Layers(_health, journal=journal)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        own_warnings.in_front()
+        if warnings.filters[:1] != [own_warnings.FILTER]:  # looked at here, since it is at every request
+            own_warnings.in_front()
         app = self._app
         if app is None:
             app = self._health if _asks_health(scope) else await asyncio.shield(asyncio.wrap_future(self._opened))
