@@ -14,7 +14,7 @@ FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in ("emulat
 LARGEST = 350
 LITERARY = frozenset(("shelf", "teller", "lexicon", "speech", "jury", "hurried", "steady", "site", "grant", "blame"))
 """Words that had to be learnt before a sentence could be read, each replaced by the field's term."""
-FORMATTED_BY_HAND = 35
+FORMATTED_BY_HAND = 40
 """Tables that need their columns, in code and tests; everything else is laid out by the formatter."""
 PAGES = {"README.md", "LICENSE", "CHANGELOG.md"}
 QUESTION = re.compile(r"(What|Whether|Who|Which|Where|When|How|Why)\b")
