@@ -14,6 +14,9 @@ __all__ = ["Emulator"]
 def __getattr__(name: str) -> object:
     """Import the server only when somebody wants one; the rules alone stay light."""
     if name == "Emulator":
+        from emulator.core import system
+
+        system.check()
         from emulator.server import Emulator
 
         return Emulator

@@ -37,6 +37,7 @@ from emulator.state.world import World
 
 if TYPE_CHECKING:
     from emulator.http.console.access import Access
+    from emulator.platform.archive import BlobChoice
 
 BackendName = Literal["torch", "light"]
 ACCOUNT = "local"
@@ -154,6 +155,7 @@ class Emulator:
             self._say_what_is_wrong(folder)
             undo.callback(self.platform.close)
             self.journal = Journal(world.clock)
+            self.journal.light = isinstance(self._backend, LightBackend)
             self.journal.follow(world, tuple(self.keys))
             if self._prepare is not None:
                 self._prepare(self)
@@ -220,13 +222,17 @@ class Emulator:
             file = folder / f"{self.clock.now()}.zip"
         return archive.save(self.platform, Path(file))
 
-    def bundle(self, file: str | Path, notes: Mapping[str, str] | None = None) -> Path:
-        """A snapshot with the journal in it, and `notes` as text files; no key is in any of them but the blobs."""
+    def bundle(self, file: str | Path, notes: Mapping[str, str] | None = None, blobs: "BlobChoice" = "all") -> Path:
+        """A snapshot with the journal in it, and `notes` as text files; no key is in any of them but the blobs.
+
+        A replay asks everything again and needs none of the blobs: with "none" a bundle is small, and its rows have no
+        files where it is restored; "last" keeps those of the newest row of each job and session.
+        """
         from emulator.platform import archive
 
         journal = journal_file.write(self.journal, seed=self.world.ids.seed, account=self.account)
         texts = {name: [self.journal.redactor.bytes(text.encode())] for name, text in (notes or {}).items()}
-        return archive.save(self.platform, Path(file), {"journal.jsonl": journal, **texts})
+        return archive.save(self.platform, Path(file), {"journal.jsonl": journal, **texts}, blobs)
 
     def restore(self, file: str | Path) -> None:
         """Replace everything by a snapshot; trainers start anew, quirks are off. Raises InvalidArgument."""

@@ -70,7 +70,8 @@ def test_the_readme_begins_with_two_commands_and_the_second_is_what_ci_runs() ->
 
 
 def test_the_readmes_program_trains_promotes_and_then_changes_nothing(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(f"{blocks(README, 'python')[0]}\nmain(cfg)\n")
+    (program,) = [block for block in blocks(README, "python") if block.startswith("# train.py")]
+    (tmp_path / "train.py").write_text(f"{program}\nmain(cfg)\n")
     rows = data.path("chat-train").read_text("utf-8").splitlines(keepends=True)
     (tmp_path / "data.jsonl").write_text("".join(rows[:32]))
     environment = os.environ | {"FTSIM_STATE_DIR": str(tmp_path / "state"), "PYTHONPATH": str(ROOT)}
@@ -106,7 +107,7 @@ def main(steps):
 
 def test_the_readmes_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    test = blocks(README, "python")[1]
+    test = blocks(README, "python")[0]
     pytester.makepyfile(my_recipe=MY_RECIPE, test_mine=f"import my_recipe\n\n\n{test}")
     run_pytest(pytester.path, [*LOADED, "-q", "-p", "no:cacheprovider"]).assert_outcomes(passed=1)
 
@@ -128,3 +129,62 @@ def test_the_rows_that_the_pages_show_are_read(tmp_path: Path) -> None:
     assert [isinstance(row, Conversation) for row in read(read_supervised)] == [True, True, False, True, True, True]
     file.write_text(shown["dpo, orpo"])
     assert [isinstance(chosen, Conversation) for chosen, _ in read(parse_pair)] == [True, True, False, True]
+
+
+RUN_BY = {
+    "README.md": "tests/test_docs.py",
+    "cli.md": "tests/cli/test_docs.py",
+    "curves.md": "tests/test_docs.py",
+    "models.md": "tests/cli/test_pulled.py",
+    "fork-a-recipe.md": "tests/training/test_fork.py",
+    "notebooks.md": "tests/programs/test_notebook.py",
+    "testing-kit.md": "tests/testing/test_docs.py",
+    "tutorial.md": "tests/test_tutorial.py",
+}
+"""The tests that run the Python of each page."""
+
+
+def test_the_python_of_every_page_is_run_by_a_test_and_every_shell_line_is_a_known_command() -> None:
+    with_python = {page for page, text in PAGES.items() if blocks(text, "python", "py")}
+    assert with_python == set(RUN_BY)
+    for page, test in RUN_BY.items():
+        assert page.lower() in (ROOT / test).read_text("utf-8").lower(), f"{test} does not read {page}"
+    tools = {
+        "ftsim",
+        "pip",
+        "python",
+        "python3",
+        "pytest",
+        "tox",
+        "export",
+        "unset",
+        "docker",
+        "curl",
+        "rm",
+        "tensorboard",
+        "vllm",
+    }
+    unknown = {
+        f"{page}: {line}"
+        for page, text in PAGES.items()
+        for language in ("bash", "console")
+        for block in blocks(text, language)
+        for line in block.replace("\\\n", " ").splitlines()
+        if (line.startswith("$ ") if language == "console" else line.strip() and not line.startswith("#"))
+        if re.sub(r"^\$ (\w+=\S+ )?", "", line).split()[0] not in tools
+    }
+    assert unknown == set()
+
+
+def test_a_program_tells_figures_of_its_session_as_curves_md_says(tmp_path: Path) -> None:
+    from emulator.server import Emulator
+    from ftsim.process.environment import in_environment
+
+    (block,) = blocks(PAGES["curves.md"], "python")
+    names: dict[str, Any] = {}
+    exec(compile(block, "docs/curves.md", "exec"), names)
+    with Emulator() as emulator, in_environment(emulator.env()):
+        session = emulator.platform.sessions.create(emulator.account).name
+        names["log_metrics"](session, 3, reward=0.5, length=12.0)
+        (told,) = emulator.world.curves.of(session)
+    assert (told.steps, told.columns) == ([3], {"reward": [0.5], "length": [12.0]})

@@ -116,6 +116,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         POST   /supervisedFineTuningJobs/{owner}/checkpoints/{checkpoint}:promote   promote_of_sft_job  promote
         POST   /dpoJobs/{owner}/checkpoints/{checkpoint}:promote        promote_of_dpo_job         promote
         GET    /trainingSessions                                        list_sessions
+        POST   /trainingSessions/{session}:logMetrics                   log_session_metrics
+        GET    /trainingSessions/{session}/trainingCurves               list_session_curves
         GET    /trainingSessions/{session}                              get_session
         DELETE /trainingSessions/{session}                              delete_session
         GET    /operations/{operation}                                  get_operation
@@ -248,6 +250,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *_rows("/_ftsim", Callers.CONTROL, """
         GET    /state                                                   read_state
         GET    /rows                                                    read_rows
+        GET    /curves                                                  read_curves
+        POST   /metrics                                                 log_metrics
         POST   /reset                                                   reset
         POST   /seed                                                    set_seed
         POST   /clock                                                   advance_clock

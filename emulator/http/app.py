@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from emulator.core import limits
 from emulator.core.errors import SERVERLESS, NotFound, PlatformError, UnknownField
-from emulator.http import admin, control, gateway, health, inference, tinker
+from emulator.http import admin, control, gateway, health, inference, metrics, tinker
 from emulator.http.console import gate
 from emulator.http.console.access import Access
 from emulator.http.entrance import Layers
@@ -29,6 +29,7 @@ ROUTERS = (
     *inference.routers,
     *tinker.routers,
     *health.routers,
+    *metrics.routers,
     *admin.routers,
 )
 """All that is served but the console, in the order in which a path is looked for."""

@@ -24,7 +24,7 @@ _PLAIN = (
 
 @dataclass(frozen=True)
 class Saved:
-    """A journal read from a file. `header` has seed, boot, account, complete, versions."""
+    """A journal read from a file. `header` has seed, boot, account, complete, platform, light, versions."""
 
     header: dict[str, Any]
     entries: list[Exchange | Event]
@@ -57,6 +57,8 @@ def write(journal: Journal, *, seed: int, account: str) -> Iterator[bytes]:
         "account": account,
         "complete": journal.complete,
         "dropped": journal.dropped,
+        "platform": journal.platform,
+        "light": journal.light,
         "versions": versions(),
     }
     yield orjson.dumps(header) + b"\n"

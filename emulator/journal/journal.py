@@ -111,6 +111,8 @@ class Journal:
         self._numbers = itertools.count(1)
         self._world: World | None = None
         self.redactor = Redactor()
+        self.light = False
+        """True where the light backend computes, which a replay must know."""
         self._entries: deque[Exchange | Event] = deque()
         self.clear()
 
@@ -132,6 +134,11 @@ class Journal:
     def entries(self) -> list[Exchange | Event]:
         """Exchanges and what was done by hand, in the order in which they began."""
         return list(self._entries)
+
+    @property
+    def platform(self) -> str:
+        """The date of the service that was asked; "" before a world is followed."""
+        return "" if self._world is None else self._world.platform
 
     @property
     def complete(self) -> bool:

@@ -1,6 +1,7 @@
 """The whole platform in one file: a zip archive of the entities as JSON and of the blobs behind them.
 
-    manifest.json        format, seed, boot, state of the id source, account, time, versions, size and sha256 of files
+    manifest.json        format, seed, boot, state of the id source, account, time, versions, size and sha256 of files,
+                         and the keys of blobs that were left out
     world.json           the entities by kind
     blobs/<key>/<file>   what the rows and models point at
     journal.jsonl        what was asked (see `emulator.journal.file`), in a bundle
@@ -10,23 +11,22 @@ would leave. An archive may come from anybody: it is checked whole before anythi
 """
 
 import hashlib
-import stat
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import Any, Literal
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from emulator.core import limits
 from emulator.core.catalogue import NEWEST, platform_of
 from emulator.core.clock import FURTHEST
 from emulator.core.errors import InvalidArgument, StorageFailed
 from emulator.core.ids import Ids
 from emulator.journal import file as journal_file
+from emulator.platform import members
 from emulator.platform.platform import Platform
 from emulator.state import curves, entities, references
 from emulator.state.blobs import RECORD, Blobs
@@ -34,13 +34,14 @@ from emulator.state.folder import private
 from emulator.state.managed import Managed
 from emulator.state.migrations import FORMAT, OLDEST, public_state
 from emulator.state.records import record_of
+from emulator.state.world import World
 
-_TEXT_LIMIT = 256 * 1024**2
-_CHUNK = 1 << 20
 _RESTORED = "restored-"
 _JOURNAL = "journal.jsonl"
 """Members that every archive may have beside state; `texts` of its manifest names it and what else a bundle has."""
 _DIGESTED = ("checkpoint", "model")
+BlobChoice = Literal["none", "last", "all"]
+"""Which blobs an archive holds; `last` are those of the newest row of each job and session."""
 _KINDS: Mapping[str, type] = {
     "job": entities.Job,
     "checkpoint": entities.Checkpoint,
@@ -62,14 +63,17 @@ def _adapter(kind: str) -> TypeAdapter[Any]:
     return TypeAdapter(_KINDS[kind])
 
 
-def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | None = None) -> Path:
+def save(
+    platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | None = None, blobs: BlobChoice = "all"
+) -> Path:
     """Write an archive; `extra` are further members. Raises StorageFailed; then there is no archive."""
     world, aside = platform.world, file.with_name(f".{file.name}.unfinished")
     pinned: dict[str, Path] = {}
     try:
         with world.lock:  # for a moment only: everybody else waits
             entities, ids, moment = world.dump(), world.ids.state(), world.clock.now()
-            for key in sorted(references.needed(world)):
+            needed = references.needed(world)
+            for key in sorted(_chosen(world, needed, blobs)):
                 pinned[key] = platform.blobs.pin(key)
             texts = {name: list(chunks) for name, chunks in (extra or {}).items()}
         about = {
@@ -81,6 +85,7 @@ def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | 
             "ids": ids,
             "versions": journal_file.versions(),
             "texts": sorted(texts),
+            "left_out": sorted(needed - pinned.keys()),
         }
         texts["world.json"] = [orjson.dumps(entities)]
         if not _write(aside, zipfile.ZIP_DEFLATED, about, pinned, texts):
@@ -92,6 +97,12 @@ def save(platform: Platform, file: Path, extra: Mapping[str, Iterable[bytes]] | 
     finally:
         for folder in pinned.values():
             platform.blobs.discard(folder)
+
+
+def _chosen(world: World, needed: set[str], blobs: BlobChoice) -> set[str]:
+    """The keys of the blobs that an archive is to hold."""
+    newest = {row.owner: row.blob for row in sorted(world.checkpoints, key=lambda row: row.created) if row.blob}
+    return {"none": set[str](), "last": set(newest.values()), "all": needed}[blobs]
 
 
 def _write(
@@ -106,12 +117,7 @@ def _write(
                     member.write(chunk)
         archive.writestr("manifest.json", orjson.dumps({**about, "files": listed}))
         unpacked = sum(member.file_size for member in archive.infolist())
-    return unpacked <= _believed(aside)
-
-
-def _believed(file: Path) -> int:
-    """Return the number of bytes that an archive of this size may unpack to."""
-    return limits.MIB + limits.ARCHIVE_RATIO.value * file.stat().st_size
+    return unpacked <= members.believed(aside)
 
 
 @dataclass(frozen=True)
@@ -122,14 +128,16 @@ class Archive:
     manifest: dict[str, Any]
     entities: dict[str, dict[str, dict[str, Any]]]
     files: dict[str, dict[str, tuple[int, str]]]
+    left_out: frozenset[str] = frozenset()
+    """Keys of blobs that an entity points at and that are not in it: restored, such a row has no files."""
 
     @classmethod
     def open(cls, file: Path) -> "Archive":
         """Read and check everything but the blobs' bytes; raises InvalidArgument."""
         try:
             with zipfile.ZipFile(file) as archive:
-                _check_members(archive, _believed(file))
-                manifest = orjson.loads(_text(archive, "manifest.json"))
+                members.check_members(archive, members.believed(file))
+                manifest = orjson.loads(members.text(archive, "manifest.json"))
                 if manifest["kind"] != "state" or not OLDEST <= manifest["format"] <= FORMAT:
                     raise InvalidArgument(f"{file.name} is no state of format {OLDEST} to {FORMAT}")
                 Ids.at(manifest["ids"])
@@ -137,21 +145,22 @@ class Archive:
                 if not 0 <= int(manifest["time"]) < FURTHEST:
                     raise ValueError(f"its time is {manifest['time']}")
                 listed = {
-                    str(key): {_plain(name): (int(size), str(digest)) for name, (size, digest) in files.items()}
+                    str(key): {members.plain(name): (int(size), str(digest)) for name, (size, digest) in files.items()}
                     for key, files in manifest["files"].items()
                 }
-                _check_declared(archive, listed, manifest.get("texts", [_JOURNAL]))
-                entities = _entities(orjson.loads(_text(archive, "world.json")), listed)
+                members.check_declared(archive, listed, manifest.get("texts", [_JOURNAL]))
+                left_out = frozenset(map(str, manifest.get("left_out", ())))
+                entities = _entities(orjson.loads(members.text(archive, "world.json")), listed.keys() | left_out)
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise InvalidArgument(f"{file.name} is no archive that can be read: {error}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidArgument(f"{file.name} is damaged: {error}") from None
-        return cls(file, manifest, entities, listed)
+        return cls(file, manifest, entities, listed, left_out)
 
     def text(self, name: str) -> bytes | None:
         """A small member such as journal.jsonl, None when it is not there."""
         with zipfile.ZipFile(self.file) as archive:
-            return _text(archive, name) if name in archive.namelist() else None
+            return members.text(archive, name) if name in archive.namelist() else None
 
     def extract(self, key: str, folder: Path) -> None:
         """Write the files of a blob into `folder`, checking size and digest; raises InvalidArgument."""
@@ -161,7 +170,7 @@ class Archive:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     with archive.open(f"blobs/{key}/{name}") as source, target.open("xb") as out:
-                        _copy(source, out, size, digest)
+                        members.copy(source, out, size, digest)
                 except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
                     raise InvalidArgument(f"blob {key}, file {name}: {error}") from None
 
@@ -180,6 +189,8 @@ def restore(platform: Platform, file: Path) -> None:
     staged: dict[str, Path] = {}
     committed: list[str] = []
     try:
+        for key in found.left_out:
+            blobs.path(key)
         for key in found.files:
             blobs.path(key)
             staged[key] = blobs.stage()
@@ -254,7 +265,7 @@ def _add(archive: zipfile.ZipFile, key: str, folder: Path) -> dict[str, tuple[in
             continue
         name, digest, size = path.relative_to(folder).as_posix(), hashlib.sha256(), 0
         with path.open("rb") as source, archive.open(f"blobs/{key}/{name}", "w", force_zip64=True) as member:
-            while chunk := source.read(_CHUNK):
+            while chunk := source.read(members.CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
                 member.write(chunk)
@@ -262,67 +273,7 @@ def _add(archive: zipfile.ZipFile, key: str, folder: Path) -> dict[str, tuple[in
     return listed
 
 
-def _check_members(archive: zipfile.ZipFile, believed: int) -> None:
-    """Read the directory of the archive; no member is read beyond the size that stands there."""
-    members = archive.infolist()
-    names = [member.filename for member in members]
-    total, most, many = sum(member.file_size for member in members), limits.ARCHIVE.value, limits.ARCHIVE_FILES.value
-    if len(members) > many or total > most:
-        raise ValueError(f"more than {many} files or {most >> 30} GiB")
-    if total > believed:
-        raise ValueError(f"it unpacks to {total} bytes, over {limits.ARCHIVE_RATIO.value} times its size")
-    if len(set(names)) != len(names):
-        raise ValueError("a name stands in it twice")
-    for member in members:
-        _plain(member.filename)
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG):
-            raise ValueError(f"{member.filename[:120]!r} is no plain file")
-
-
-def _check_declared(archive: zipfile.ZipFile, listed: Mapping[str, Mapping[str, tuple[int, str]]], texts: Any) -> None:
-    """Every member stands in the manifest, the blobs' with their sizes; raises ValueError."""
-    sizes = {f"blobs/{key}/{name}": size for key, files in listed.items() for name, (size, _) in files.items()}
-    known = {"manifest.json", "world.json", *map(str, texts)}
-    for member in archive.infolist():
-        name = member.filename
-        if name not in known and name not in sizes:
-            raise ValueError(f"{name[:120]!r} is not in its manifest")
-        if name in sizes and member.file_size != sizes[name]:
-            raise ValueError(f"{name[:120]!r} has {member.file_size} bytes, not the {sizes[name]} of its manifest")
-
-
-def _plain(name: str) -> str:
-    """A relative path that stays where it is; raises ValueError."""
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or "\\" in name or "\0" in name or str(PurePosixPath(name)) != name:
-        raise ValueError(f"{name[:120]!r} is no plain path")
-    if ".." in parts or ":" in parts[0]:
-        raise ValueError(f"{name[:120]!r} leaves the archive")
-    return name
-
-
-def _text(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as member:
-        raw = member.read(_TEXT_LIMIT + 1)
-    if len(raw) > _TEXT_LIMIT:
-        raise ValueError(f"{name} is over {_TEXT_LIMIT >> 20} MiB")
-    return raw
-
-
-def _copy(source: IO[bytes], out: IO[bytes], size: int, digest: str) -> None:
-    found, left = hashlib.sha256(), size
-    while chunk := source.read(min(_CHUNK, left + 1)):
-        left -= len(chunk)
-        if left < 0:
-            raise ValueError(f"it is longer than {size} bytes")
-        found.update(chunk)
-        out.write(chunk)
-    if left or found.hexdigest() != digest:
-        raise ValueError("it is not what the manifest says")
-
-
-def _entities(world: Any, files: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+def _entities(world: Any, files: Collection[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """Bodies by kind and name; raises ValueError for one of a wrong shape or without its blob."""
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _KINDS}
     for kind, bodies in world.items():

@@ -160,9 +160,9 @@ class Quirks:
         name = quirk if isinstance(quirk, str) else quirk.name
         if not 0.0 <= chance <= 1.0:
             raise InvalidArgument(f"quirk {name}: chance is {chance!r}, give a probability from 0 to 1")
-        if times is not None and not 1 <= times <= MOST:
+        if times is not None and not (isinstance(times, int) and 1 <= times <= MOST):
             raise InvalidArgument(f"quirk {name}: times is {times!r}, give how many calls it strikes, 1 or more")
-        if for_s is not None and not 0 < for_s <= MOST:
+        if for_s is not None and not (isinstance(for_s, int | float) and 0 < for_s <= MOST):
             raise InvalidArgument(f"quirk {name}: for_s is {for_s!r}, give seconds between 0 and {MOST:g}")
         declared = self._declared(name)
         declared.check_selectors(where)

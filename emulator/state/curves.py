@@ -1,7 +1,11 @@
 """Holds what a run's optimizer steps measured: plain columns, so that a long run is little to store."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+
+TOLD = "told by the program"
+"""Stands for the live model in a piece whose figures a program told: no trainer measured them."""
 
 
 @dataclass
@@ -27,3 +31,54 @@ class Curve:
     @cached_property
     def name(self) -> str:
         return f"{self.owner}/curves/{self.number:07d}"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """All steps of one live model since it was made or had loaded a row: the pieces of its curve together."""
+
+    model_id: str
+    origin: str
+    created: int
+    steps: list[int]
+    columns: dict[str, list[float | None]]
+
+
+def segments(pieces: Iterable[Curve]) -> list[Segment]:
+    """Return what an owner's trainer measured: a segment for each model that was made or loaded, oldest first."""
+    found: list[Segment] = []
+    open_: dict[str, Segment] = {}
+    for piece in pieces:
+        if piece.model_id == TOLD:
+            continue
+        known = open_.get(piece.model_id)
+        if known is None or piece.first:
+            known = Segment(piece.model_id, piece.origin, piece.created, [], {})
+            open_[piece.model_id] = known
+            found.append(known)
+        before = len(known.steps)
+        known.steps.extend(piece.steps)
+        for name, values in piece.columns.items():
+            column = known.columns.setdefault(name, [None] * before)
+            column.extend([None] * (before - len(column)))
+            column.extend(values)
+    return found
+
+
+def told(pieces: Iterable[Curve]) -> dict[str, dict[int, float]]:
+    """Return what the program told: by name, the value of each step; of a step that was told twice the later one."""
+    found: dict[str, dict[int, float]] = {}
+    for piece in pieces:
+        if piece.model_id == TOLD:
+            for name, values in piece.columns.items():
+                known = found.setdefault(name, {})
+                known.update((at, value) for at, value in zip(piece.steps, values, strict=False) if value is not None)
+    return {name: dict(sorted(values.items())) for name, values in found.items()}
+
+
+def thinned(points: list[tuple[int, float]], most: int) -> list[tuple[int, float]]:
+    """Every n-th point, so that at most about `most` are left, and the last one."""
+    every = -(-len(points) // most)
+    if every <= 1:
+        return points
+    return [*points[:-1:every], points[-1]]

@@ -20,6 +20,7 @@ COMMANDS = {
     "jobs": "jobs:jobs",
     "job": "jobs:job",
     "checkpoints": "checkpoints:checkpoints",
+    "curves": "curves:curves",
     "doctor": "doctor:doctor",
     "explain": "explain:explain",
     "promote": "promote:promote",

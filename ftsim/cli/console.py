@@ -112,6 +112,17 @@ def model_folders(given: list[str]) -> dict[str, Path]:
     return folders
 
 
+def tell(data: Any, as_json: bool, *lines: str) -> None:
+    """Print data as JSON, or the lines that say the same."""
+    if as_json:
+        import json
+
+        print(json.dumps(data, indent=1, default=str))
+    else:
+        for line in lines:
+            print(line)
+
+
 @contextlib.contextmanager
 def talking() -> "Iterator[Console]":
     """A console to print on: a terminal as wide as it is, anything else without wrapping and trailing blanks."""

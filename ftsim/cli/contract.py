@@ -1,12 +1,13 @@
 """`ftsim contract`."""
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ftsim.cli.console import fail
+from ftsim.cli.console import AsJson, fail, tell
 
 
 def contract(
@@ -37,6 +38,7 @@ def contract(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write FILE.json and FILE.md.", show_default=False)
     ] = None,
+    as_json: AsJson = False,
     listing: Annotated[bool, typer.Option("--list", help="Name the checks and leave.")] = False,
 ) -> None:
     """Compare a server with the wire contract.
@@ -49,6 +51,10 @@ def contract(
     from ftsim.tools.contract.creating import CreatedJob
     from ftsim.tools.contract.session import Session
 
+    if listing and as_json:
+        told = [{"name": one.name, "about": one.about, "wire": one.wire, "creates": one.creates} for one in CHECKS]
+        tell({"checks": told}, True)
+        return
     if listing:
         for check in CHECKS:
             verified = f"verified {check.verified}" if check.verified else "never verified"
@@ -62,7 +68,7 @@ def contract(
             emulator = stack.enter_context(ftsim.Emulator())
             base_url, api_key = emulator.url, emulator.api_key
         elif allow_create or allow_pool:
-            print(COST_WARNING)
+            print(COST_WARNING, file=sys.stderr)
             if not yes and not typer.confirm("Go on?"):
                 fail("nothing was created")
         if not api_key:
@@ -79,5 +85,5 @@ def contract(
     if report is not None:
         report.with_suffix(".json").write_text(found.json(), "utf-8")
         report.with_suffix(".md").write_text(found.markdown(), "utf-8")
-    print(found.markdown(), end="")
+    print(found.json() if as_json else found.markdown(), end="")
     raise SystemExit(0 if found.agrees else 1)

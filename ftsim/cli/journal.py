@@ -12,6 +12,7 @@ import typer
 from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail
 
 if TYPE_CHECKING:
+    from emulator.backend import Backend
     from emulator.journal.file import Saved
     from emulator.journal.journal import Event, Exchange
 
@@ -177,18 +178,31 @@ def _read(lines: Sequence[bytes]) -> "Saved":
 
 def _replay(saved: "Saved", began: Path | None) -> int:
     from emulator.core.errors import InvalidArgument
-    from ftsim.compute.backend import TorchBackend
     from ftsim.inspect.replay import replay
     from ftsim.inspect.states import restored
 
     try:
-        found = replay(saved, TorchBackend(), prepare=restored(began))
+        found = replay(saved, backend_for(light=bool(saved.header.get("light"))), prepare=restored(began))
     except InvalidArgument as error:
         fail(error.message)
     for line in (*map(str, found.differences), *found.skipped):
         print(line)
     print(f"{found.compared} answers compared, {len(found.differences)} differences, {len(found.skipped)} not asked")
     return 0 if found.identical else 1
+
+
+def backend_for(*, light: bool) -> "Backend":
+    """The backend that a journal was written with; raises MissingExtraError where it is not installed."""
+    if light:
+        from emulator.light import LightBackend
+
+        return LightBackend()
+    from ftsim.extras import require
+
+    require("train", "a replay with real models")
+    from ftsim.compute.backend import TorchBackend
+
+    return TorchBackend()
 
 
 def _show(entries: Sequence["Exchange | Event"]) -> None:

@@ -46,6 +46,10 @@ def _options(
 
 def main() -> None:
     """Entry point of the console command; Ctrl-C ends it quietly."""
+    from emulator.core import system
+
+    if system.SYSTEM == "win32":
+        fail(system.REFUSAL)
     try:
         status = app(standalone_mode=False)
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, print_wide
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, print_wide, tell
 
 app = typer.Typer(no_args_is_help=True, help="List models, and fetch their files.")
 
@@ -64,6 +64,7 @@ def pull(
     ] = False,
     gguf: Annotated[bool, typer.Option("--gguf", help="DIR/model.gguf too, made by llama.cpp's converter.")] = False,
     mlx: Annotated[bool, typer.Option("--mlx", help="DIR/mlx too, made by mlx-lm.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch the files of a model, as `transformers` and `peft` open them."""
     from ftsim.cli.service import connect
@@ -76,11 +77,14 @@ def pull(
             converter.find()
             refuse_adapter(service, name, converter.format)
         full, files = fetch_model(service, name, folder)
-        print(f"{full}: {files} files in {folder}")
+        got = [(full, files, folder)]
         if with_base and (base := fetch_base(service, folder)):
-            print(f"{base[0]}: {base[1]} files in {folder / 'base'}")
-        for converter in wanted:
-            print(f"{converter.convert(folder)}: made by {converter.commands[0]}")
+            got.append((*base, folder / "base"))
+        converted = [(converter.convert(folder), converter.commands[0]) for converter in wanted]
+    told = [{"model": name, "files": count, "folder": place} for name, count, place in got]
+    lines = [f"{name}: {count} files in {place}" for name, count, place in got]
+    lines += [f"{made}: made by {command}" for made, command in converted]
+    tell({"pulled": told, "converted": [str(made) for made, _ in converted]}, as_json, *lines)
 
 
 @app.command("check")

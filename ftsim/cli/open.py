@@ -1,15 +1,17 @@
 """`ftsim open`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ftsim.cli.console import ApiKey, StateDir, Url, fail
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, tell
 
 
 def open_console(
     printed: Annotated[bool, typer.Option("--print", help="Print the link; open no browser.")] = False,
+    as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
     state_dir: StateDir = None,
@@ -21,13 +23,14 @@ def open_console(
     from ftsim.cli.service import emulator_of
 
     if url is not None:
-        show(url, api_key or "", printed)
+        show(url, api_key or "", printed, as_json)
         return
     running = runs(state_dir)
     with emulator_of(state_dir) as (address, key):
-        show(address, key, printed)
-        if not running:
+        show(address, key, printed, as_json)
+        if not running and not as_json:
             print("the emulator runs until Ctrl-C", flush=True)
+        if not running:
             wait()
 
 
@@ -41,7 +44,7 @@ def runs(state_dir: Path | None) -> bool:
     return record is not None and _answers(record)
 
 
-def show(url: str, api_key: str, printed: bool) -> None:
+def show(url: str, api_key: str, printed: bool, as_json: bool = False) -> None:
     """Print the link, and open it in a browser unless it is only to be `printed`."""
     import webbrowser
 
@@ -51,8 +54,9 @@ def show(url: str, api_key: str, printed: bool) -> None:
     link = console_link(ServerRecord(url.rstrip("/"), 0, api_key, ""))
     if not link:
         fail(f"{url} gives no link: only an emulator has a console, and only its own key opens it")
-    print(link, flush=True)
-    if not printed and not webbrowser.open(link):
+    tell({"url": link}, as_json, link)
+    sys.stdout.flush()
+    if not (printed or as_json) and not webbrowser.open(link):
         typer.echo("ftsim: no browser can be opened here: follow the link", err=True)
 
 

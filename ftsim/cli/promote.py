@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ftsim.cli.console import ApiKey, StateDir, Url, fail
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, tell
 
 
 def promote(
@@ -22,6 +22,7 @@ def promote(
     checkpoint_name: Annotated[
         str | None, typer.Option(help="Checkpoint; the newest promotable one by default.", show_default=False)
     ] = None,
+    as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
     state_dir: StateDir = None,
@@ -49,6 +50,8 @@ def promote(
         from ftsim.training.promote_checkpoint import REFUSALS, carry_out
 
         try:
-            carry_out(arguments)
+            done = carry_out(arguments, (lambda line: None) if as_json else print)
+            if as_json:
+                tell(done, True)
         except REFUSALS as error:
             fail(" ".join(str(error).split()))

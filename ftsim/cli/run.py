@@ -1,6 +1,8 @@
 """`ftsim run`."""
 
+import shlex
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +63,9 @@ def run(
         made = Path(tempfile.mkdtemp(prefix="ftsim-")) if memory else None
         root = made or state_dir or default_state_dir()
         mapped = variables(map or ())
-        exec_program(words, state_dir=root.expanduser().resolve(), options=options, env=mapped, tinker=tinker)
+        again = "" if memory else shlex.join(["ftsim", *sys.argv[1:]])
+        root = root.expanduser().resolve()
+        exec_program(words, state_dir=root, options=options, env=mapped, tinker=tinker, again=again)
     except (RunError, MapError) as error:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)

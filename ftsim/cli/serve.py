@@ -26,7 +26,8 @@ def serve(
     light: Light = False,
     seed: Annotated[int, typer.Option(help="Fixes ids, and with them whatever is derived from ids.")] = 0,
     api_key: Annotated[
-        str | None, typer.Option(help="The key that clients must send; the state folder's own by default.")
+        str | None,
+        typer.Option(envvar="FTSIM_API_KEY", help="The key that clients must send; the state folder's own by default."),
     ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A name under which it may be reached, besides addresses and localhost.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ftsim.cli import upkeep
-from ftsim.cli.console import ApiKey, StateDir, Url, fail
+from ftsim.cli.console import ApiKey, AsJson, StateDir, Url, fail, tell
 
 if TYPE_CHECKING:
     import httpx
@@ -27,20 +27,25 @@ BASE_MODEL = "accounts/fireworks/models/qwen3-8b"
 
 
 @app.command("save")
-def save_state(file: File, url: Url = None, api_key: ApiKey = None, state_dir: StateDir = None) -> None:
+def save_state(
+    file: File, as_json: AsJson = False, url: Url = None, api_key: ApiKey = None, state_dir: StateDir = None
+) -> None:
     """Save everything but what lives on trainers only."""
     with _emulator(url, api_key, state_dir) as client:
         _fetch(client, file)
-    print(f"{file}: {_summary(_open(file))}")
+    archive = _open(file)
+    tell({"file": file} | _counts(archive), as_json, f"{file}: {_summary(archive)}")
 
 
 @app.command("restore")
-def restore_state(file: File, url: Url = None, api_key: ApiKey = None, state_dir: StateDir = None) -> None:
+def restore_state(
+    file: File, as_json: AsJson = False, url: Url = None, api_key: ApiKey = None, state_dir: StateDir = None
+) -> None:
     """Replace everything by a saved state or the state of a bundle."""
     archive = _open(file)
     with _emulator(url, api_key, state_dir, new=True) as client, file.open("rb") as body:
         _check(client.put("/_ftsim/snapshot", content=body))
-    print(f"restored: {_summary(archive)}")
+    tell({"restored": file} | _counts(archive), as_json, f"restored: {_summary(archive)}")
 
 
 @app.command("import")
@@ -51,6 +56,7 @@ def import_listing(
     lora_rank: Annotated[int | None, typer.Option(help="Its LoRA rank; 8 where its rows are of LoRA training.")] = None,
     without_blobs: Annotated[bool, typer.Option("--without-blobs", help="Rows without any files behind them.")] = False,
     light: Annotated[bool, typer.Option("--light", help="Files of the light backend, without torch.")] = False,
+    as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
     state_dir: StateDir = None,
@@ -71,12 +77,12 @@ def import_listing(
         for text in found.switches:
             _turn_on(client, text)
     rows = f", {len(found.body['rows'])} rows" if found.owner else ""
-    print(f"imported {', '.join(names)}{rows}")
-    for note in found.notes:
-        print(f"  {note}")
+    lines = [f"imported {', '.join(names)}{rows}", *(f"  {note}" for note in found.notes)]
     if found.switches:
         words = " ".join(f"--quirk {shlex.quote(text)}" for text in found.switches)
-        print(f"  so that lists look as the saved one did: ftsim run {words} PROGRAM")
+        lines.append(f"  so that lists look as the saved one did: ftsim run {words} PROGRAM")
+    told = {"imported": names, "notes": list(found.notes), "switches": list(found.switches)}
+    tell(told, as_json, *lines)
 
 
 def _turn_on(client: "httpx.Client", text: str) -> None:
@@ -92,6 +98,7 @@ def _turn_on(client: "httpx.Client", text: str) -> None:
 def diff_states(
     one: File,
     other: Annotated[Path | None, typer.Argument(help="Another archive; the emulator by default.")] = None,
+    as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
     state_dir: StateDir = None,
@@ -107,8 +114,8 @@ def diff_states(
             with _emulator(url, api_key, state_dir) as client:
                 _fetch(client, other)
         found = differences(_open(one), _open(other))
-    for path, mine, theirs in found:
-        print(f"{path}: {mine!r} -> {theirs!r}")
+    told = [{"path": path, "one": mine, "other": theirs} for path, mine, theirs in found]
+    tell({"differences": told}, as_json, *(f"{path}: {mine!r} -> {theirs!r}" for path, mine, theirs in found))
     raise SystemExit(1 if found else 0)
 
 
@@ -122,30 +129,32 @@ def open_bundle(
     state_dir: Annotated[
         Path | None, typer.Option(help="Also put its state into this folder, to look around.", show_default=False)
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Replay the bundle of a failed test up to the failure.
 
-    Says what failed, what was asked last, which versions differ, and whether every answer is the same here; the exit
-    status is 0 when it is."""
-    from ftsim.cli.journal import _show
-    from ftsim.compute.backend import TorchBackend
-    from ftsim.inspect.states import open_bundle as opened_by
+    Says first whether every answer is the same here (then the exit status is 0), then what failed, what was asked last,
+    and which versions differ."""
+    from ftsim.cli.journal import _show, backend_for
+    from ftsim.inspect.states import is_light, open_bundle as opened_by
 
-    opened = opened_by(file, TorchBackend(), began)
-    print(opened.failure.rstrip() or "no failure is recorded")
-    print(f"\nlast of {len(opened.exchanges)} exchanges:")
-    _show(opened.exchanges[-SHOWN:])
-    for package, (there, here) in opened.versions.items():
-        print(f"{package}: {there} there, {here} here")
-    if opened.replay is None:
-        print(f"not replayed: {opened.obstacle}")
+    opened = opened_by(file, backend_for(light=is_light(file)), began)
+    differences = [*map(str, opened.replay.differences), *opened.replay.skipped] if opened.replay else []
+    if as_json:
+        told = {"reproduced": opened.reproduced, "verdict": opened.verdict, "failure": opened.failure}
+        tell(told | {"exchanges": len(opened.exchanges), "versions": opened.versions, "differences": differences}, True)
     else:
-        for line in (*map(str, opened.replay.differences), *opened.replay.skipped):
+        print(opened.verdict)
+        print(f"\n{opened.failure.rstrip() or 'no failure is recorded'}")
+        print(f"\nlast of {len(opened.exchanges)} exchanges:")
+        _show(opened.exchanges[-SHOWN:])
+        for package, (there, here) in opened.versions.items():
+            print(f"{package}: {there} there, {here} here")
+        for line in differences:
             print(line)
-        verdict = "the same answers as there" if opened.reproduced else "other answers than there"
-        print(f"replayed {opened.replay.compared} exchanges: {verdict}")
     if state_dir is not None:
-        restore_state(file, state_dir=state_dir)
+        with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+            restore_state(file, state_dir=state_dir)
     raise SystemExit(0 if opened.reproduced else 1)
 
 
@@ -159,9 +168,15 @@ def _open(file: Path) -> "Archive":
         fail(error.message)
 
 
+def _counts(archive: "Archive") -> dict[str, int]:
+    found = {f"{kind}s": len(entities) for kind, entities in archive.entities.items() if entities}
+    return found | {"blobs": len(archive.files), "blobs_left_out": len(archive.left_out)}
+
+
 def _summary(archive: "Archive") -> str:
     counts = [f"{len(found)} {kind}s" for kind, found in archive.entities.items() if found]
-    return ", ".join([*counts, f"{len(archive.files)} blobs"])
+    without = f"{len(archive.left_out)} blobs left out" if archive.left_out else ""
+    return ", ".join([*counts, f"{len(archive.files)} blobs", *([without] if without else [])])
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
 """`ftsim torture`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ftsim.cli.console import fail
+from ftsim.cli.console import AsJson, fail, tell
 from ftsim.cli.program import Program
 
 
@@ -17,6 +18,7 @@ def torture(
     folder: Annotated[
         Path | None, typer.Option(help="What the program finds around it; the current folder by default.")
     ] = None,
+    as_json: AsJson = False,
     timeout: Annotated[float, typer.Option(help="Seconds that one start of the program may take.")] = 900.0,
 ) -> None:
     """Run a program through kills and failures, and judge it.
@@ -44,6 +46,9 @@ def torture(
         )
     except (TortureError, RunError) as error:
         fail(str(error), 2)
+    if as_json:
+        tell(asdict(verdict) | {"survived": verdict.survived, "judged": verdict.judged}, True)
+        raise SystemExit(3 if not verdict.judged else 0 if verdict.survived else 1)
     print(f"{verdict.steps} steps when left alone; {verdict.starts} starts under {len(verdict.struck)} disturbances:")
     for line in (*verdict.struck, *verdict.resumed, *verdict.notes):
         print(f"  {line}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftsim.cli.console import CatalogueFiles, ModelFolders, Platform, StateDir, fail
+from ftsim.cli.console import AsJson, CatalogueFiles, ModelFolders, Platform, StateDir, fail, tell
 
 if TYPE_CHECKING:
     from emulator.state.server_record import ServerRecord
@@ -58,6 +58,7 @@ def train(
     platform: Platform = None,
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train with a recipe.
 
@@ -93,24 +94,28 @@ def train(
             fail(f"{recipe}: {error}", 2)
         files = tuple(file.resolve() for file in catalogue or ())
         options = ServerOptions(platform=platform, models=tuple(model or ()), catalogues=files)
+        if dry_run and as_json:
+            fail("--dry-run prints lines for people: it goes without --json", 2)
         if dry_run:
             foretell(recipe, configured, root, options)
             return
         from ftsim.training.trainers import job_id_for
 
         if not configured.serverless:
-            print(f"job {configured.trainer_job_id or job_id_for(recipe, configured.log_path)}", flush=True)
+            job = configured.trainer_job_id or job_id_for(recipe, configured.log_path)
+            print(f"job {job}", flush=True, file=sys.stderr if as_json else sys.stdout)
         try:
             result, server = run(configured, main, root, options)
         except KeyboardInterrupt:
             fail(f"interrupted; to go on: {' '.join(map(shlex.quote, ['ftsim', *sys.argv[1:]]))}", 130)
-    report(result, server, configured)
+    report(result, server, configured, as_json)
     if plot:
         from ftsim.inspect import curves
 
         folder = Path(configured.log_path)
         entries = curves.read(folder / "metrics.jsonl")
-        print(f"curves: {curves.draw(entries, folder / 'curves.png', f'{recipe}: {folder}')}")
+        to = sys.stderr if as_json else sys.stdout
+        print(f"curves: {curves.draw(entries, folder / 'curves.png', f'{recipe}: {folder}')}", file=to)
 
 
 def names() -> list[str]:
@@ -220,7 +225,7 @@ def run(
             print(f"ftsim: {said}", file=sys.stderr)
 
 
-def report(result: dict[str, Any], server: "ServerRecord", config: Any) -> None:
+def report(result: dict[str, Any], server: "ServerRecord", config: Any, as_json: bool = False) -> None:
     """Print the rows of the job, or of the last session on the pool, and the model made of it."""
     from ftsim.cli.checkpoints import show
     from ftsim.cli.service import connect
@@ -231,9 +236,13 @@ def report(result: dict[str, Any], server: "ServerRecord", config: Any) -> None:
     owner = session_names(config.log_path)[-1] if config.serverless else result["job_id"]
     with connect(server.url, server.api_key, None) as service:
         rows, now = service.rows(owner)
+    described = [describe(row, now or 0.0) for row in oldest_first(rows)]
+    if as_json:
+        tell(result | {"checkpoints": described}, True)
+        return
     more = f"run {result['job_id']}" if config.serverless else f"more of this job: ftsim job {result['job_id']}"
     print(f"{result['steps']} steps; {more}")
-    show([describe(row, now or 0.0) for row in oldest_first(rows)])
+    show(described)
     model = result.get("model")
     if model:
         print(f"model {model.get('name')} ({model.get('kind')}, {model.get('state')})")

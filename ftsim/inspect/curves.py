@@ -1,10 +1,10 @@
-"""A picture of everything a run has logged, one panel per kind of figure."""
+"""A picture of everything a run has logged, one panel per kind of figure; what an emulator kept, as event files."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 NOT_DRAWN = frozenset({"step", "epoch", "data_consumed", "tokens"})
 HELD_OUT = "eval_"
@@ -58,3 +58,47 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path, title: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return path
+
+
+Line = tuple[str, str]
+"""What a line is of (`session 2`, `program`), and the figure."""
+
+
+def lines(told: Mapping[str, Any]) -> dict[Line, list[tuple[int, float]]]:
+    """The curves that `GET /_ftsim/curves` told, each as (step, value), session by session."""
+    found: dict[Line, list[tuple[int, float]]] = {}
+    for number, segment in enumerate(told["segments"], 1):
+        for name, column in segment["metrics"].items():
+            points = [(at, value) for at, value in zip(segment["steps"], column, strict=False) if value is not None]
+            if points:
+                found[f"session {number}", name] = points
+    for name, one in told["told"].items():
+        found["program", name] = [*zip(one["steps"], one["values"], strict=True)]
+    return found
+
+
+class Writer(Protocol):
+    """A log of figures that somebody else's tool opens."""
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def write_logs(
+    found: Mapping[Line, Sequence[tuple[int, float]]], folder: Path, opened: Callable[[Path], Writer]
+) -> list[Path]:
+    """Write curves as logs, one for each session and one for what the program told; returns their folders.
+
+    `opened` begins a log in a folder.
+    """
+    written = []
+    for of in dict.fromkeys(of for of, _ in found):
+        written.append(folder / of.replace(" ", "-"))
+        writer = opened(written[-1])
+        for (whose, name), points in found.items():
+            if whose == of:
+                for step, value in points:
+                    writer.add(step, {name: value})
+        writer.close()
+    return written

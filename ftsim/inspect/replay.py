@@ -88,7 +88,8 @@ def replay(saved: Saved, backend: Backend, *, prepare: Callable[[Emulator], None
     account = str(saved.header.get("account") or "local")
     others = {entry.account for entry in saved.exchanges} - {account, ""}
     keys = {f"replay-{name}": name for name in sorted(others)}
-    emulator = Emulator(backend, seed=int(saved.header["seed"]), account=account, keys=keys, clock=clock)
+    date = saved.header.get("platform") or None
+    emulator = Emulator(backend, seed=int(saved.header["seed"]), account=account, keys=keys, clock=clock, platform=date)
     with emulator:
         emulator.world.ids = Ids(int(saved.header["seed"]), int(saved.header["boot"]))
         if prepare is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from emulator.backend import Backend
 from emulator.core.errors import InvalidArgument
 from emulator.journal import file as journal_file
-from emulator.journal.file import versions
+from emulator.journal.file import Saved, versions
 from emulator.journal.journal import Exchange
 from emulator.platform.archive import Archive
 from emulator.platform.differences import ABSENT
@@ -34,6 +34,17 @@ class Opened:
         """Say whether everything was asked again and answered alike."""
         return self.replay is not None and self.replay.identical
 
+    @property
+    def verdict(self) -> str:
+        """The result of the replay in one line."""
+        if self.replay is None:
+            return f"not replayed: {self.obstacle}"
+        counted = f"replayed {self.replay.compared} exchanges"
+        if self.reproduced:
+            return f"{counted}: the same answers as there"
+        differing = f"{len(self.replay.differences)} differences, {len(self.replay.skipped)} not asked"
+        return f"{counted}: other answers than there ({differing}, below)"
+
 
 def open_bundle(file: Path, backend: Backend, began: Path | None = None) -> Opened:
     """Replay a bundle's journal up to the failure, from the state `began` where it did not begin with nothing.
@@ -41,10 +52,7 @@ def open_bundle(file: Path, backend: Backend, began: Path | None = None) -> Open
     Raises InvalidArgument for a file that is no bundle.
     """
     archive = Archive.open(file)
-    lines = archive.text(JOURNAL)
-    if lines is None:
-        raise InvalidArgument(f"{file.name} has no journal in it: it is a state, restore it")
-    saved = journal_file.read(lines.splitlines(keepends=True))
+    saved = _journal(archive)
     there, here = archive.manifest.get("versions") or {}, versions()
     changed = {
         name: (str(there.get(name, ABSENT)), str(here.get(name, ABSENT)))
@@ -58,6 +66,18 @@ def open_bundle(file: Path, backend: Backend, began: Path | None = None) -> Open
     except InvalidArgument as refusal:
         opened.obstacle = refusal.message
     return opened
+
+
+def is_light(file: Path) -> bool:
+    """Say whether a bundle was made with the light backend; raises InvalidArgument for a file that is no bundle."""
+    return bool(_journal(Archive.open(file)).header.get("light"))
+
+
+def _journal(archive: Archive) -> Saved:
+    lines = archive.text(JOURNAL)
+    if lines is None:
+        raise InvalidArgument(f"{archive.file.name} has no journal in it: it is a state, restore it")
+    return journal_file.read(lines.splitlines(keepends=True))
 
 
 def restored(state: Path | None) -> Callable[[Emulator], None] | None:

@@ -52,6 +52,16 @@ def table(described: Sequence[dict[str, Any]]) -> Any:
     return drawn
 
 
+def lines(drawn: Any) -> list[str]:
+    """A rich table as lines as long as what stands in them, with no blanks at their ends: for a file or a log."""
+    from rich.console import Console
+
+    console = Console(highlight=False, width=10_000)
+    with console.capture() as caught:
+        console.print(drawn)
+    return [line.rstrip() for line in caught.get().splitlines()]
+
+
 def yes_no(value: bool) -> str:
     return "yes" if value else "no"
 

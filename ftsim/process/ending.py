@@ -1,23 +1,27 @@
 """Sees to a program's end: says in one line what the emulator refused it most, and ends its training sessions.
 
-`ftsim run` becomes the program, so this file is also a small process of its own beside it: it waits for the program's
-end, reads the journal, writes to the program's stderr, and has the sessions ended whose places on the pool nobody needs
-any more. It imports nothing but Python's own library, starts fast, and
-is nobody's child, so that a program which waits for all its children does not wait for it.
+`ftsim run` becomes the program. A program in Python says the line itself, as the last thing it does (shims call
+`at_exit`), so that it stands before the shell's prompt. For any other, and for one that is killed, this file is also a
+small process of its own beside it: it waits for the program's end, reads the journal, writes to the program's stderr,
+and has the sessions ended whose places on the pool nobody needs any more. It imports nothing but Python's own library,
+starts fast, and is nobody's child, so that a program which waits for all its children does not wait for it.
 """
 
+import atexit
+import contextlib
 import json
 import os
 import select
-import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
-from http.client import HTTPException
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+_ENDING = "FTSIM_ENDING"
+"""Tells the program that `ftsim run` becomes how to say the lines itself."""
 _TIMEOUT_S = 5.0
 _POLL_S = 0.1
 _SHOWN = 10_000
@@ -69,22 +73,28 @@ def told(exchanges: list[dict[str, Any]]) -> str:
 
 def end_sessions(url: str, key: str, program: str) -> None:
     """End the training sessions of a program that is gone; where that cannot be done, they expire by themselves."""
+    from http.client import HTTPException
+
     try:
         _send(f"{url}/_ftsim/programs/{program}:end", key, b"{}")
     except (OSError, HTTPException):
         return
 
 
-def watch(url: str, key: str, descriptor: int, program: str) -> None:
+def watch(url: str, key: str, descriptor: int, program: str, state_dir: Path, again: str = "") -> dict[str, str]:
     """Start the process that says the line when the process which calls this has ended, whatever it becomes.
 
     It also ends the sessions that were opened with the key that carries the mark `program`. `descriptor` is the
-    registration at the emulator: holding it keeps the journal there until it has been read.
+    registration at the emulator: holding it keeps the journal there until it has been read. `again` is the command that
+    goes on with the run. Returns variables by which the program, if it is Python's, says the lines itself.
     """
-    since = mark(url, key)
-    if since < 0 or os.getpid() == 1:  # whose end is that of all processes
-        return
-    command = [sys.executable, "-I", "-S", str(Path(__file__)), str(os.getpid()), url, str(since), program]
+    import subprocess
+
+    since, pid = mark(url, key), os.getpid()
+    if since < 0 or pid == 1:  # whose end is that of all processes
+        return {}
+    said = state_dir / f".ended-{pid}-{since}"
+    command = [sys.executable, "-I", "-S", str(Path(__file__)), str(pid), url, str(since), program, str(said)]
     subprocess.run(
         command,
         env={"FIREWORKS_API_KEY": key},
@@ -93,6 +103,38 @@ def watch(url: str, key: str, descriptor: int, program: str) -> None:
         pass_fds=(descriptor,),
         check=False,
     )
+    about = {"pid": pid, "url": url, "since": since, "said": str(said), "again": again}
+    return {_ENDING: json.dumps(about)}
+
+
+def at_exit() -> None:
+    """Let this process say the lines at its end, where it is the very one that `ftsim run` became."""
+    about = json.loads(os.environ.get(_ENDING, "{}"))
+    if about.get("pid") != os.getpid():
+        return
+    interrupted: list[bool] = []
+    hook = sys.excepthook
+
+    def noticed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        hook(kind, error, trace)
+        if issubclass(kind, KeyboardInterrupt):
+            interrupted.append(True)
+
+    sys.excepthook = noticed
+    key = os.environ.get("FIREWORKS_API_KEY", "")  # the program may set another one later
+    atexit.register(_end, about, key, interrupted)
+
+
+def _end(about: Mapping[str, Any], key: str, interrupted: Sequence[bool]) -> None:
+    if about["pid"] != os.getpid():  # a fork of the program ends
+        return
+    said = line(about["url"], key, about["since"])
+    with contextlib.suppress(OSError):
+        os.close(os.open(about["said"], os.O_CREAT | os.O_WRONLY, 0o600))  # the watcher need not say it
+    lines = [said] if said else []
+    lines += [f"interrupted; to go on: {about['again']}"] if interrupted and about["again"] else []
+    for text in lines:
+        print(f"ftsim: {text}", file=sys.stderr, flush=True)
 
 
 def _exchanges(url: str, key: str, limit: int) -> list[dict[str, Any]]:
@@ -101,6 +143,8 @@ def _exchanges(url: str, key: str, limit: int) -> list[dict[str, Any]]:
 
 def _send(url: str, key: str, body: bytes | None = None) -> bytes:
     """Ask the emulator, with POST where there is a body; raises OSError."""
+    import urllib.request  # slow to import, and at the end of a program it is there mostly
+
     headers = {"X-Api-Key": key, "Content-Type": "application/json"}
     request = urllib.request.Request(url, headers=headers, data=body)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -140,7 +184,7 @@ def _wait_for(pid: int, parent: int) -> None:
         time.sleep(_POLL_S)
 
 
-def _main(pid: int, url: str, since: int, program: str) -> None:
+def _main(pid: int, url: str, since: int, program: str, said_file: Path) -> None:
     """Leave the program's children and its terminal's signals, wait for its end, and do what is to be done then."""
     try:
         parent = os.pidfd_open(pid)
@@ -151,10 +195,13 @@ def _main(pid: int, url: str, since: int, program: str) -> None:
     os.setsid()
     _wait_for(pid, parent)
     key = os.environ["FIREWORKS_API_KEY"]
-    if said := line(url, key, since):
+    if said_file.exists():
+        with contextlib.suppress(OSError):
+            said_file.unlink()
+    elif said := line(url, key, since):
         print(f"ftsim: {said}", file=sys.stderr, flush=True)
     end_sessions(url, key, program)
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    _main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], Path(sys.argv[5]))

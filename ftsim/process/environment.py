@@ -29,6 +29,7 @@ def program_environment(
         **server.variables(),
         TELEMETRY: base.get(TELEMETRY, "0"),
         "FTSIM_PACKAGE_ROOT": str(PACKAGE_ROOT),
+        "FTSIM_METRICS_URL": f"{server.url}/_ftsim/metrics",
         "PYTHONPATH": joined(str(SHIMS), base.get("PYTHONPATH"), os.pathsep),
     }
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")

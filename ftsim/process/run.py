@@ -118,22 +118,26 @@ def exec_program(
     server_command: Sequence[str] | None = None,
     options: ServerOptions | None = None,
     tinker: bool = False,
+    again: str = "",
 ) -> NoReturn:
     """As `run_program`, but become the program: whoever kills this process kills the program itself.
 
-    With `tinker` the program's TINKER_BASE_URL is the service of tinker's own client, not the pool.
+    With `tinker` the program's TINKER_BASE_URL is the service of tinker's own client, not the pool. `again` is the
+    command that goes on with the run, told when it is interrupted.
     """
     prepared = prepare(argv, state_dir=state_dir, env=env, server_command=server_command, options=options)
     if tinker:
         prepared.environment["TINKER_BASE_URL"] = f"{prepared.server.url}/tinker"
     if link := console_link(prepared.server):
         print(f"ftsim: watch it at {link}", file=sys.stderr)
-    ending.watch(prepared.server.url, prepared.server.api_key, prepared.client.descriptor, prepared.program)
+    url, key, descriptor = prepared.server.url, prepared.server.api_key, prepared.client.descriptor
+    said = ending.watch(url, key, descriptor, prepared.program, Path(state_dir).resolve(), again)
+    environment = prepared.environment | said
     os.set_inheritable(prepared.client.descriptor, True)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execvpe(prepared.command[0], prepared.command, prepared.environment)
+        os.execvpe(prepared.command[0], prepared.command, environment)
     except OSError as error:
         raise RunError(f"ftsim: cannot start {prepared.command[0]!r}: {error.strerror}") from error
 

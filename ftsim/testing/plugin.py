@@ -17,7 +17,8 @@ not what a model learns.
 `@pytest.mark.platform("2026-08")` is the service as it was then, its switches and its catalogue.
 The clock is held (`emulator.core.clock`): what takes time takes it when a test says `fireworks_emulator.clock.advance`,
 or while a client waits for it.
-`--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one.
+`--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one. A replay needs
+no weights, so they are left out unless `--ftsim-bundle-blobs last` (of the newest row of each job) or `all` is given.
 
 This module imports nothing but pytest; the emulator is imported by the first fixture, torch by the first trainer.
 """
@@ -67,6 +68,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="leave a bundle of every failed test here: state, journal, versions; `ftsim state open FILE` replays it",
     )
 
+    group.addoption(
+        "--ftsim-bundle-blobs",
+        choices=("none", "last", "all"),
+        default="none",
+        help="weights in a bundle: none (a replay makes them again), last: of the newest row of each job, all",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
@@ -97,11 +105,22 @@ def fireworks_emulator(request: pytest.FixtureRequest) -> "Iterator[Emulator]":
     server.clock.start_anew()
     server.move_to(_platform(request.node))
     for mark in reversed(list(request.node.iter_markers("quirk"))):
-        if len(mark.args) != 2:
-            pytest.fail(f"quirk takes a name and a value, then selectors; got {mark.args!r}", pytrace=False)
-        server.quirks.set(*mark.args, **mark.kwargs)
+        _turn_on(server, mark)
     yield server
     server.quirks.clear()
+
+
+def _turn_on(server: "Emulator", mark: pytest.Mark) -> None:
+    """Turn on the quirk of a marker; one that cannot be fails the test in one line."""
+    from emulator.core.errors import PlatformError
+
+    if len(mark.args) != 2:
+        pytest.fail(f"quirk takes a name and a value, then selectors; got {mark.args!r}", pytrace=False)
+    try:
+        server.quirks.set(*mark.args, **mark.kwargs)
+    except (PlatformError, ValueError, TypeError) as error:
+        shown = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
+        pytest.fail(f"@pytest.mark.quirk({shown}): {' '.join(str(error).split())}", pytrace=False)
 
 
 def _backend(item: pytest.Item) -> str:
@@ -287,7 +306,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         lines = [_line(group) for group in groups(server.journal)[-SHOWN_EXCHANGES:]]
         report.sections.append(("fireworks emulator, last exchanges", "\n".join(lines) or "none"))
         if folder := item.config.getoption("--ftsim-bundle"):
-            told = _leave_bundle(server, item.nodeid, f"{item.nodeid} ({report.when})\n\n{report.longreprtext}", folder)
+            failure = f"{item.nodeid} ({report.when})\n\n{report.longreprtext}"
+            told = _leave_bundle(server, item, failure, folder)
             report.sections.append(("fireworks emulator, bundle", told))
     return report
 
@@ -298,13 +318,13 @@ def _line(group: "Sequence[Exchange]") -> str:
     return f"{shown.status} {shown.method} {shown.path} ({1000 * shown.seconds:.0f} ms){more}"
 
 
-def _leave_bundle(server: "Emulator", test: str, failure: str, folder: str) -> str:
+def _leave_bundle(server: "Emulator", item: pytest.Item, failure: str, folder: str) -> str:
     """Write a bundle of a failed test; what became of it. Never fails: the test's own failure is what matters."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", test).strip("-")[-150:]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", item.nodeid).strip("-")[-150:]
     file = Path(folder) / f"{name}.zip"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        server.bundle(file, {"failure.txt": failure})
+        server.bundle(file, {"failure.txt": failure}, item.config.getoption("--ftsim-bundle-blobs"))
     except Exception as error:
         return f"no bundle could be written: {error}"
     return f"{file}\nreplay it, here or on another machine: ftsim state open {shlex.quote(str(file))}"

@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 
 from ftsim.training.errors import ConfigError
+from ftsim.training.reporting import writers_named
 from ftsim.training.steps import SCHEDULES, read_scheduler
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def check_common(config: "RunConfig") -> None:
         )
     if config.serverless:
         check_serverless(config)
+    writers_named(config.report_to)
     check_schedule(config)
     check_choice("on_bad_row", config.on_bad_row, ("fail", "skip"))
     check_at_least(config, {"lora_rank": 0, "epochs": 1})

@@ -158,6 +158,8 @@ class RunConfig:
     """Save the end of the run; False keeps the periodic saves alone, and then a rerun trains what they do not hold."""
     step_timeout: float | None = None
     """Seconds that a step may take once it is awaited; None waits as long as it takes."""
+    report_to: str | None = None
+    """Also log to tensorboard, wandb or trackio (offline; several with commas), besides metrics.jsonl."""
     infra: InfraConfig = field(default_factory=InfraConfig)
     """April's form of `trainer` and `deployment`."""
     weight_sync: WeightSyncConfig = field(default_factory=WeightSyncConfig)

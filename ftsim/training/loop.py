@@ -141,7 +141,7 @@ def run(config: C, recipe: Recipe[C, T], said: Sequence[str] = ()) -> Result:
     manager = connect()
     max_seq_len = context_length(manager, config)
     job_id = config.trainer_job_id or job_id_for(recipe.name, config.log_path)
-    with RunLog(config.log_path, recipe.name) as log, pool_of(manager, config) as pool:
+    with RunLog(config.log_path, recipe.name, config.report_to) as log, pool_of(manager, config) as pool:
         checkpoints = TrainingCheckpoints(
             None,
             pool or manager,
@@ -232,7 +232,7 @@ def resume(run: Run[C], rows: str) -> str | None:
 
 def train(run: Run[C], recipe: Recipe[C, T], data: Data[T]) -> None:
     """Take the steps that are left, and save the end of the run so that it can be promoted."""
-    run.log.begin(run.done, len(run.plan))
+    run.log.begin(run.done, len(run.plan), owner_of(run))
     if run.done < len(run.plan):
         with recipe.learner(run, data) as learner:
             take_steps(run, learner)
@@ -241,6 +241,13 @@ def train(run: Run[C], recipe: Recipe[C, T], data: Data[T]) -> None:
     if run.config.save_final_checkpoint:
         run.checkpoints.save_step(len(run.plan), run.plan[-1].data_consumed, promotable=True)
         run.log.say(f"weights {step_name(len(run.plan), run.checkpoints.phase)} can be promoted")
+
+
+def owner_of(run: Run[C]) -> str:
+    """Returns the full name of the job or the training session that holds the run."""
+    if run.pool is not None:
+        return str(run.pool.service.training_session_name)
+    return f"accounts/{run.manager.account_id}/rlorTrainerJobs/{run.job_id}"
 
 
 def take_steps(run: Run[C], learner: Learner) -> None:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ftsim.training.checkpoints.cursors import replace_file
 from ftsim.training.errors import ConfigError
+from ftsim.training.reporting import Reports, reporters
 
 FILE_NAME = "metrics.jsonl"
 UNDONE_NAME = "metrics.undone.jsonl"
@@ -25,9 +26,11 @@ LOSSES = {"loss": "training", "eval_loss": "held out"}
 class RunLog:
     """metrics.jsonl of one `log_path`, a progress bar, and the lock that keeps a second run out of the folder."""
 
-    def __init__(self, log_path: str | os.PathLike[str], title: str) -> None:
+    def __init__(self, log_path: str | os.PathLike[str], title: str, report_to: str | None = None) -> None:
         self.folder = Path(log_path)
         self.title = title
+        self.report_to = report_to
+        self._reports = Reports({})
         self.console = Console(file=sys.stderr, highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -58,13 +61,17 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        self._reports.close()
         self._close()
 
     def say(self, text: str) -> None:
         self.console.print(f"[bold]{self.title}[/bold] {text}", soft_wrap=True)
 
-    def begin(self, step: int, total: int) -> None:
-        """Put aside what was logged beyond `step`, whose steps are taken again, and show the bar."""
+    def begin(self, step: int, total: int, owner: str | None = None) -> None:
+        """Put aside what was logged beyond `step`, whose steps are taken again, and show the bar.
+
+        `owner` is the full name of the run's job or session, under which a console shows its figures.
+        """
         entries = self.entries()
         kept = [entry for entry in entries if entry.get("step", 0) <= step]
         self._put_aside([entry for entry in entries if entry.get("step", 0) > step])
@@ -72,12 +79,15 @@ class RunLog:
         replace_file(self.folder / FILE_NAME, b"".join(map(_line, kept)))
         self._file.close()
         self._file = self._open()
+        self._reports = reporters(self.report_to, self.folder, self.title, step, owner)
+        self._reports.say = self.say
         self._task = self._bar.add_task(self.title, total=total, completed=step, note="")
         self._bar.start()
 
     def add(self, entry: Mapping[str, Any], *, step_done: bool = True) -> None:
         """Append one entry; it must hold `step`, the number of steps done."""
         self._write(entry)
+        self._reports.add(entry)
         note = " ".join(
             f"{name} {entry[name]:.4f}" for name in ("reward", "loss", "eval_loss") if entry.get(name) is not None
         )

@@ -5,7 +5,8 @@ promote_checkpoint.py --job-id JOB --output-model-id MODEL --base-model BASE [--
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ftsim.training import sdk
 from ftsim.training.checkpoints.promotion import promote
@@ -39,8 +40,8 @@ def _describe(rows: list[Row]) -> str:
     return ", ".join(f"{row.id} ({row.type})" for row in rows) or "none"
 
 
-def carry_out(arguments: Sequence[str] | None = None) -> None:
-    """Promote what the arguments say, and tell of it; raises one of REFUSALS."""
+def carry_out(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Promote what the arguments say, and tell of it; returns row and model, raises one of REFUSALS."""
     parser = argparse.ArgumentParser(prog="promote_checkpoint.py", description="Promote a checkpoint to a model.")
     parser.add_argument("--job-id", required=True, help="trainer job")
     parser.add_argument("--output-model-id", required=True, help="id of the model to make")
@@ -52,9 +53,10 @@ def carry_out(arguments: Sequence[str] | None = None) -> None:
     # The list path wants the short id, people often have the full name.
     job_id = options.job_id.rstrip("/").rsplit("/", 1)[-1]
     row = choose(read_rows(client.list_checkpoints(job_id)), options.checkpoint_name)
-    print(f"promoting {row.name} to {options.output_model_id}")
+    say(f"promoting {row.name} to {options.output_model_id}")
     model = promote(client, row, options.output_model_id, options.base_model)
-    print(f"{model.get('name', options.output_model_id)}: {model.get('kind', 'model')}, {model.get('state', 'READY')}")
+    say(f"{model.get('name', options.output_model_id)}: {model.get('kind', 'model')}, {model.get('state', 'READY')}")
+    return {"checkpoint": row.name, "model": model}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

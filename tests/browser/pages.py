@@ -23,6 +23,7 @@ import ftsim
 from emulator.core.clock import SECOND
 from emulator.platform.deployments.spec import DeploymentSpec
 from emulator.platform.jobs.spec import JobSpec
+from emulator.platform.trainers.curves import Point
 
 ROOT = Path(__file__).parents[2]
 AXE = (Path(__file__).parent / "axe-core-4.14.1.min.js").read_text("utf-8")
@@ -189,6 +190,17 @@ def test_every_page_is_fit_for_everybody(finished: Stage, scheme: str) -> None:
         page.goto(f"{finished.emu.url}/_ftsim/ui/{path}")
         assert said in page.content(), path
         finished.judge(page)
+    page.context.close()
+
+
+def test_a_reward_that_the_program_tells_is_drawn(finished: Stage) -> None:
+    page = finished.open(f"run/{finished.job}")
+    assert page.locator("figure[data-key='told/reward']").count() == 0
+    points = [Point("reward", step, 1 - 1 / (1 + step)) for step in range(1, 30)]
+    finished.emu.platform.curves.tell("local", finished.job, points)
+    page.wait_for_selector("figure[data-key='told/reward'] canvas")  # the page looks again by itself
+    assert "told by the program" in page.inner_text("figure[data-key='told/reward']")
+    finished.judge(page)
     page.context.close()
 
 

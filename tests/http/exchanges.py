@@ -226,6 +226,8 @@ def _pool(story: Story) -> None:
     _verbs(story, "serverless_", {}, session)
     story.call("get_session", **own)
     story.call("list_sessions")
+    story.call("log_session_metrics", {"points": [{"key": "reward", "step": "1", "value": 0.5}]}, **own)
+    story.call("list_session_curves", query={"metricKeys": "reward"}, **own)
     rows = story.call("list_session_checkpoints", owner=own["session"])["trainingSessionCheckpoints"]
     promotable = next(one["name"].rpartition("/")[2] for one in rows if one["promotable"])
     wanted = {"output_model": "accounts/local/models/from-session", "base_model": BASE}
@@ -271,6 +273,8 @@ def _control(story: Story) -> None:
     story.call("ready")
     story.call("read_state")
     story.call("read_rows", query={"owner": JOB})
+    story.call("log_metrics", {"owner": JOB, "points": [{"key": "reward", "step": 1, "value": 0.5}]})
+    story.call("read_curves", query={"owner": JOB})
     story.call("list_snapshots", deployment="d1")
     story.call("advance_clock", {"advance_s": 1})
     story.call("list_quirks")

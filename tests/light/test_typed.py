@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import emulator
 import ftsim
+from emulator.core import system
+from ftsim.cli import main as cli
 from tests.light import users_file
 
 ROOT = Path(__file__).parents[2]
@@ -43,3 +46,16 @@ def test_a_typed_file_of_a_user_passes_mypy_strict(tmp_path: Path) -> None:
     )
     errors = [line for line in checked.stdout.splitlines() if ": error: " in line]
     assert [line.split(":")[:2] for line in errors] == [["wrong.py", "5"], ["wrong.py", "8"]], checked.stdout
+
+
+def test_the_version_is_known_and_windows_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ftsim.__version__[0].isdigit()
+    monkeypatch.setattr(system, "SYSTEM", "win32")
+    for package in (ftsim, emulator):
+        with pytest.raises(ImportError, match="Linux and macOS; on Windows install and run it inside WSL"):
+            getattr(package, "Emulator")  # noqa: B009
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err == f"ftsim: {system.REFUSAL}\n"

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from emulator.light import LightBackend
+from emulator.platform.archive import Archive
+from ftsim.inspect.states import is_light, open_bundle
 from tests.forked import run_pytest
 
 ROOT = Path(__file__).parents[2]
@@ -401,16 +404,42 @@ def test_a_marker_that_cannot_work_says_so(run: Run) -> None:
         @pytest.mark.quirk("jobs.pending_s")
         def test_without_a_value(fireworks_emulator):
             pass
+
+        @pytest.mark.quirk("jobs.pending_s", "long")
+        def test_of_another_type(fireworks_emulator):
+            pass
+
+        @pytest.mark.quirk("jobs.pending_s", 1.0, planet="Mars")
+        def test_unknown_selector(fireworks_emulator):
+            pass
+
+        @pytest.mark.quirk("jobs.pending_s", 1.0, times="often")
+        def test_a_budget_of_another_type(fireworks_emulator):
+            pass
+
+        @pytest.mark.backend("light", "heavy")
+        def test_two_backends(fireworks_emulator):
+            pass
+
+        @pytest.mark.platform()
+        def test_no_date(fireworks_emulator):
+            pass
         """
     )
-    result.assert_outcomes(errors=3)
+    result.assert_outcomes(errors=8)
     result.stdout.fnmatch_lines(
         [
             "*needs one of the fixtures fireworks_emulator*",
             "*unknown quirk 'no.such.quirk'*",
             "*takes a name and a value*",
+            "@pytest.mark.quirk('jobs.pending_s', 'long'): *",
+            "@pytest.mark.quirk('jobs.pending_s', 1.0, planet='Mars'): *",
+            "@pytest.mark.quirk('jobs.pending_s', 1.0, times='often'): *give how many calls it strikes*",
+            "backend takes one of 'torch', 'light'; got ('light', 'heavy')",
+            "platform takes a date; got ()",
         ]
     )
+    assert not re.search(r"\.py:\d", result.stdout.str()), "a line of code is no part of what is wrong"
 
 
 def test_a_failure_shows_the_last_exchanges(run: Run) -> None:
@@ -502,9 +531,47 @@ def test_a_failed_test_leaves_a_bundle_that_one_command_replays(run: Run, pytest
     opened = pytester.run(sys.executable, "-m", "ftsim", "state", "open", *command)
     assert opened.ret == 0, opened.outlines
     told = opened.stdout.str()
+    assert opened.outlines[0].endswith("the same answers as there")
     for expected in ("test_it[bad] (call)", "quirk http.fail=503", "the same answers as there", "[hidden]"):
         assert expected in told
     assert "fw-ftsim-local" not in told
+
+
+@pytest.mark.parametrize(("blobs", "held"), [("none", 0), ("last", 1), ("all", 2)])
+def test_a_bundle_holds_the_weights_that_are_asked_for_and_is_replayed_without_them(
+    run: Run, pytester: pytest.Pytester, blobs: str, held: int
+) -> None:
+    result = run(
+        """
+        import pytest
+        from tests.inspect.test_replay import train
+        import httpx
+
+        @pytest.mark.backend("light")
+        @pytest.mark.platform("2026-08")
+        def test_trains(fireworks_emulator):
+            headers = {"X-Api-Key": fireworks_emulator.api_key}
+            with httpx.Client(base_url=fireworks_emulator.url, headers=headers) as http:
+                train(http)
+            assert len(fireworks_emulator.world.checkpoints) == 0
+        """,
+        "--ftsim-bundle",
+        "bundles",
+        "--ftsim-bundle-blobs",
+        blobs,
+    )
+    result.assert_outcomes(failed=1)
+    (file,) = (pytester.path / "bundles").iterdir()
+    found = Archive.open(file)
+    assert len([key for key in found.files if not key.startswith("local/models/")]) == held
+    assert {body["blob"] for kind in ("checkpoint", "model") for body in found.entities[kind].values()} == {
+        *found.files,
+        *found.left_out,
+    }
+    assert is_light(file)
+    opened = open_bundle(file, LightBackend())
+    assert opened.reproduced, opened.verdict
+    assert opened.verdict.endswith("the same answers as there")
 
 
 def test_a_marker_chooses_the_platform_of_a_test(run: Run) -> None:

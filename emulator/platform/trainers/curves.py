@@ -5,13 +5,16 @@ sum over log-probabilities that came and left anyway. It is no part of what a cl
 every so many steps, with every save, and at the end: a crash loses the last few points of a curve and nothing else.
 """
 
+import math
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from emulator.core.errors import PlatformError
+from emulator.core.errors import InvalidArgument, PlatformError
 from emulator.platform.trainers.trainer import LiveModel
-from emulator.state.curves import Curve
+from emulator.state.curves import TOLD, Curve
 from emulator.state.world import World
 
 PIECE = 100
@@ -22,7 +25,19 @@ MOST = 1000
 """Pieces that are kept in all; the oldest go."""
 METRICS = 16
 """Columns of a piece."""
+MOST_TOLD, MOST_NAMES = 10_000, 200
+"""Points that one call may tell, and names that a program may use."""
 _SUM = "loss:sum"
+_KEY = re.compile(r"[\w./:@ -]{1,128}")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A figure that a program tells of a step of its own count."""
+
+    key: str
+    step: int
+    value: float
 
 
 class Curves:
@@ -61,6 +76,30 @@ class Curves:
         self._unsaved[model.id] = curve
         if len(curve.steps) % EVERY == 0:
             self.flush(model.id)
+
+    def tell(self, account: str, owner: str, points: Sequence[Point]) -> None:
+        """Keep what a program tells of its run, such as a reward, which no trainer measures; raises InvalidArgument."""
+        _check(points)
+        with self._lock, self._world.change(synced=False):
+            pieces = self._world.curves.of(owner)
+            mine = [piece for piece in pieces if piece.model_id == TOLD]
+            names = {name for piece in mine for name in piece.columns} | {point.key for point in points}
+            if len(names) > MOST_NAMES:
+                raise InvalidArgument(f"points: a run may tell {MOST_NAMES} keys, these would be {len(names)}")
+            piece = mine[-1] if mine else None
+            for step, values in _by_step(points):
+                if piece is None or (len(piece.steps) >= PIECE and piece.steps[-1] != step):
+                    number = self._world.curves.of(owner)[-1].number + 1 if self._world.curves.of(owner) else 1
+                    piece = self._world.curves.put(Curve(account, owner, TOLD, number, 0, first=piece is None))
+                if not piece.steps or piece.steps[-1] != step:
+                    piece.steps.append(step)
+                    for column in piece.columns.values():
+                        column.append(None)
+                for key, value in values.items():
+                    piece.columns.setdefault(key, [None] * len(piece.steps))[-1] = value
+                self._world.curves.put(piece)
+            for oldest in list(self._world.curves)[: max(0, len(self._world.curves) - MOST)]:
+                self._world.curves.remove(oldest.name)
 
     def loaded(self, model: LiveModel, origin: str) -> None:
         """Begin a new curve: the model goes on from another state, the row of this full name."""
@@ -127,6 +166,30 @@ class Curves:
             self.flush(model.id)
         self._open[model.id] = made
         return made
+
+
+def _check(points: Sequence[Point]) -> None:
+    if len(points) > MOST_TOLD:
+        raise InvalidArgument(f"points: {len(points)} are more than the {MOST_TOLD} that one call may tell")
+    for point in points:
+        if not _KEY.fullmatch(point.key):
+            raise InvalidArgument(
+                f"points: the key {point.key[:80]!r} must be 1 to 128 letters, digits, spaces or any of ./:@_-"
+            )
+        if not 0 <= point.step < 2**53:
+            raise InvalidArgument(f"points: the step of {point.key!r} is {point.step}, which is no count of steps")
+        if not math.isfinite(point.value):
+            raise InvalidArgument(f"points: the value of {point.key!r} at step {point.step} is no finite number")
+
+
+def _by_step(points: Iterable[Point]) -> list[tuple[int, dict[str, float]]]:
+    """Points that stand one after the other and are of one step, together."""
+    found: list[tuple[int, dict[str, float]]] = []
+    for point in points:
+        if not found or found[-1][0] != point.step:
+            found.append((point.step, {}))
+        found[-1][1][point.key] = point.value
+    return found
 
 
 def _point(sums: Mapping[str, float], numbers: Mapping[str, float], learning_rate: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ It runs in whatever interpreter the program uses, so it needs the standard libra
   FIREWORKS_BASE_URL as its modules are imported;
 - `training.*` is `ftsim.training.*`, the same module objects, unless a package of that name can be imported;
 - `ftsim` itself can be imported, also where it is not installed;
+- the last lines of `ftsim run` are said before the program ends;
 - with `--map`, mapped addresses are answered from files, and nothing else is reached (`ftsim_mapped`).
 
 The user's own `sitecustomize`, if there is one, runs afterwards as if this file were not there.
@@ -175,10 +176,26 @@ def _run_the_users_own() -> None:
     spec.loader.exec_module(module)
 
 
+def _say_lines_at_the_end() -> None:
+    """Have the program that `ftsim run` became say its last lines; without this, a process beside it does."""
+    if f'"pid": {os.getpid()},' not in os.environ.get("FTSIM_ENDING", ""):
+        return  # another process of the program
+    file = os.path.join(os.environ.get("FTSIM_PACKAGE_ROOT", ""), "ftsim", "process", "ending.py")
+    try:
+        spec = importlib.util.spec_from_file_location("_ftsim_ending", file)
+        if spec is not None and spec.loader is not None:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            module.at_exit()
+    except Exception:  # an older Python that cannot read the file: the program must run all the same
+        return
+
+
 sys.meta_path[:0] = [_Training(), _Redirector()]
 sys.meta_path.append(_Itself())
 if os.environ.get("FTSIM_MAP"):
     import ftsim_mapped  # type: ignore[import-not-found]  # it lies beside this file
 
     ftsim_mapped.install()
+_say_lines_at_the_end()
 _run_the_users_own()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,10 +22,10 @@ from rich.markup import escape
 from ftsim.compute import data
 from ftsim.inspect.listing import ListedRow, oldest_first
 from ftsim.inspect.service import Service, ServiceError, fetch_model, open_service
-from ftsim.inspect.tables import describe, table
+from ftsim.inspect.tables import describe, lines, table
 from ftsim.process.attendance import Attendance
 from ftsim.process.environment import in_environment
-from ftsim.process.run import RunError, join_server
+from ftsim.process.run import RunError, console_link, join_server
 from ftsim.tools.demo.processes import DemoError, Program, cursors, environment, metrics, wait_for
 from ftsim.tools.demo.programs import BASE_MODEL, MODES, REFERENCE, SAVE_INTERVAL, STEPS, Mode, write
 
@@ -71,7 +72,9 @@ def show(keep: Path | None = None) -> int:
         else:
             demo.console.print(f"\n[green]everything holds[/green], in {taken:.1f} s")
         if keep is not None:
-            demo.console.print(f"kept in {folder}: the scripts, their logs, and the emulator's state")
+            demo.console.print(f"kept in {folder}: the scripts, their logs, and the emulator's state; look at it:")
+            for command in ("jobs", "doctor", "open"):
+                demo.console.print(f"  ftsim {command} --state-dir {shlex.quote(str(demo.state_dir))}", markup=False)
     return 1 if demo.failed else 0
 
 
@@ -247,7 +250,11 @@ def _tables(demo: DemoRun, rows: dict[Mode, list[ListedRow]]) -> None:
     now = time.time()
     for mode in MODES:
         demo.console.print(f"\n[bold]{mode.title}[/bold]  {rows[mode][0].owner}")
-        demo.console.print(table([describe(row, now) for row in rows[mode]]))
+        drawn = table([describe(row, now) for row in rows[mode]])
+        if demo.console.is_terminal:
+            demo.console.print(drawn)
+        else:
+            demo.console.print("\n".join(lines(drawn)), markup=False)
 
 
 @contextlib.contextmanager
@@ -255,6 +262,8 @@ def _server(demo: DemoRun) -> Iterator[tuple[str, str]]:
     """An emulator on the demo's own state folder, from first to last."""
     with in_environment(environment()):
         record, client = join_server(Attendance(demo.state_dir))
+    if link := console_link(record):
+        demo.console.print(f"watch it at {link}", markup=False)
     try:
         yield record.url, record.api_key
     finally:

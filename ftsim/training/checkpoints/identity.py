@@ -25,7 +25,7 @@ HARMLESS = frozenset(
         "output_model_id", "init_from_checkpoint", "restore_optimizer", "warm_start_from_adapter", "trainer_job_id",
         "learning_rate", "beta1", "beta2", "eps", "weight_decay", "grad_clip_norm",
         "save_final_checkpoint", "step_timeout", "infra", "weight_sync", "trainer", "dcp_save_interval",
-        "renderer_name", "evaluation_dataset", "eval_auto_carveout", "eval_interval", "pipeline_depth",
+        "report_to", "renderer_name", "evaluation_dataset", "eval_auto_carveout", "eval_interval", "pipeline_depth",
         "deployment", "deployment_id", "deployment_replicas", "rollout_concurrency",
         "weight_sync_interval", "weight_sync_before_training", "weight_sync_timeout",
     }

@@ -158,3 +158,17 @@ def test_a_list_of_requests_is_an_archive_too(trained: Emulator, browser: httpx.
     entries = browser.get("requests.har?endpoint=save_weights").json()["log"]["entries"]
     assert len(entries) == 2
     assert all("save_weights" in entry["request"]["url"] for entry in entries)
+
+
+def test_a_reward_is_drawn_where_the_program_told_it(trained: Emulator, browser: httpx.Client) -> None:
+    assert 'data-key="told/reward"' not in browser.get(f"run/{JOB}").text
+    before = browser.get("runs").text.count(">11<")
+    told = [{"key": "reward", "step": step, "value": step / 20} for step in range(1, 21)]
+    headers = {"X-Api-Key": trained.api_key}
+    httpx.post(f"{trained.url}/_ftsim/metrics", json={"owner": JOB, "points": told}, headers=headers).raise_for_status()
+    page = browser.get(f"run/{JOB}").text
+    (figure,) = re.findall(r'<figure data-key="told/reward">.*?</figure>', page, flags=re.S)
+    assert "Reward" in figure
+    assert "told by the program" in figure
+    assert "session 3" not in page, "what is told is no session"
+    assert browser.get("runs").text.count(">11<") == before > 0, "the step is the trainer's"

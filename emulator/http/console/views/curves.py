@@ -1,10 +1,11 @@
-"""The curves of a run: one figure per metric, one line per session of it, thinned to what a screen can show."""
+"""The curves of a run: a figure per metric, a line per session of it or for what the program told, thinned."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from emulator.http.console.views.lists import figure
-from emulator.state.curves import Curve
+from emulator.state.curves import Segment, thinned
 
 MOST = 600
 """Points of a line that are sent; of a longer one every n-th, and the last."""
@@ -24,8 +25,7 @@ _TITLES = {
 _NOTES = {
     "loss": "per token with a gradient",
     "kl": "mean of log p(sampled) - log p(trained)",
-    "advantage": "the service is told no reward, but this",
-    "reward": "told by the program",
+    "advantage": "of the positions that have one",
 }
 _FIRST = (*_TITLES,)
 
@@ -52,72 +52,44 @@ class Figure:
     high: str = ""
 
 
-@dataclass(frozen=True)
-class Session:
-    """All steps of one live model since it was made or had loaded a row: the pieces of its curve together."""
-
-    model_id: str
-    origin: str
-    created: int
-    steps: list[int]
-    columns: dict[str, list[float | None]]
-
-
-def sessions(pieces: Sequence[Curve]) -> list[Session]:
-    """The sessions of an owner, oldest first."""
-    found: list[Session] = []
-    open_: dict[str, Session] = {}
-    for piece in pieces:
-        known = open_.get(piece.model_id)
-        if known is None or piece.first:
-            known = Session(piece.model_id, piece.origin, piece.created, [], {})
-            open_[piece.model_id] = known
-            found.append(known)
-        before = len(known.steps)
-        known.steps.extend(piece.steps)
-        for name, values in piece.columns.items():
-            column = known.columns.setdefault(name, [None] * before)
-            column.extend([None] * (before - len(column)))
-            column.extend(values)
-    return found
+def figures(found: Sequence[Segment], told: Mapping[str, Mapping[int, float]] = MappingProxyType({})) -> list[Figure]:
+    """A figure per metric, those that everybody looks for first; what only the program knows stands by itself."""
+    names = dict.fromkeys(name for segment in found for name in segment.columns)
+    measured = {name: made for name in names if (made := _measured(name, found)) is not None}
+    said = {f"told/{name}": _told(name, points) for name, points in told.items() if points}
+    first = [f"told/{name}" for name in _FIRST if f"told/{name}" in said and name not in measured]
+    ordered = [*(name for name in _FIRST if name in measured), *first]
+    rest = [*(name for name in measured if name not in ordered), *(name for name in said if name not in ordered)]
+    return [(measured | said)[name] for name in (*ordered, *rest)]
 
 
-def figures(found: Sequence[Session]) -> list[Figure]:
-    """A figure per metric, those that everybody looks for first."""
-    names = dict.fromkeys(name for session in found for name in session.columns)
-    ordered = [name for name in _FIRST if name in names] + [name for name in names if name not in _FIRST]
-    return [made for name in ordered if (made := _figure(name, found)) is not None]
-
-
-def _figure(name: str, found: Sequence[Session]) -> Figure | None:
+def _measured(name: str, found: Sequence[Segment]) -> Figure | None:
     lines = []
-    for number, session in enumerate(found, 1):
-        values = session.columns.get(name, [])
-        points = [(step, value) for step, value in zip(session.steps, values, strict=False) if value is not None]
+    for number, segment in enumerate(found, 1):
+        values = segment.columns.get(name, [])
+        points = [(step, value) for step, value in zip(segment.steps, values, strict=False) if value is not None]
         if points:
             lines.append(Line(f"session {number}", thinned(points, MOST)))
-    if not lines:
-        return None
+    return _figure(name, lines, _NOTES.get(name, "")) if lines else None
+
+
+def _told(name: str, points: Mapping[int, float]) -> Figure:
+    shown = _figure(name, [Line("program", thinned([*points.items()], MOST))], "told by the program")
+    return replace(shown, key=f"told/{name}")
+
+
+def _figure(name: str, lines: list[Line], note: str) -> Figure:
     everything = [value for line in lines for _, value in line.points]
-    title = _TITLES.get(name, name.replace("_", " ").capitalize())
     return Figure(
         name,
-        title,
-        _NOTES.get(name, ""),
+        _TITLES.get(name, name.replace("_", " ").capitalize()),
+        note,
         lines,
         paths(lines),
         figure(lines[-1].points[-1][1]),
         figure(min(everything)),
         figure(max(everything)),
     )
-
-
-def thinned(points: list[tuple[int, float]], most: int) -> list[tuple[int, float]]:
-    """Every n-th point, so that at most about `most` are left, and the last one."""
-    every = -(-len(points) // most)
-    if every <= 1:
-        return points
-    return [*points[:-1:every], points[-1]]
 
 
 def paths(lines: Sequence[Line], width: int = WIDTH, height: int = HEIGHT, drawn: int = DRAWN) -> list[str]:

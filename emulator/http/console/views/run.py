@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from emulator.core.clock import rfc3339
 from emulator.core.errors import NotFound
 from emulator.core.names import OwnerName
-from emulator.http.console.views.curves import Figure, Session as Steps, figures, sessions
+from emulator.http.console.views.curves import Figure, figures
 from emulator.http.console.views.lists import Slice, Tone, age, pages, short_state, size, tone
 from emulator.http.console.views.runs import settled, short_model, step_of
 from emulator.http.console.views.tree import Tree, tree
 from emulator.platform.checkpoints.judgement import Judgement, judge
 from emulator.platform.platform import Platform
+from emulator.state.curves import Segment, segments, told
 from emulator.state.entities import Checkpoint, Job, Session
 
 
@@ -110,18 +111,18 @@ def run_curves(platform: Platform, name: str) -> RunCurves:
     owner = owner_named(platform, name)
     rows = platform.world.checkpoints.of(owner.name)
     saves = dict.fromkeys((row.step, row.id) for row in rows[-200:])
-    return RunCurves(figures(steps(platform, owner.name)), list(saves), curves_version(platform, owner.name))
+    said = told(platform.world.curves.of(owner.name))
+    return RunCurves(figures(steps(platform, owner.name), said), list(saves), curves_version(platform, owner.name))
 
 
 def curves_version(platform: Platform, owner: str) -> str:
     """A text that changes whenever a step is taken or a row is saved."""
     pieces, rows = platform.world.curves.of(owner), platform.world.checkpoints.count(owner)
-    last = f"{pieces[-1].number}-{len(pieces[-1].steps)}" if pieces else "0"
-    return f"{len(pieces)}-{last}-{rows}"
+    return f"{len(pieces)}-{sum(len(piece.steps) for piece in pieces)}-{rows}"
 
 
-def steps(platform: Platform, owner: str) -> list[Steps]:
-    return sessions(platform.world.curves.of(owner))
+def steps(platform: Platform, owner: str) -> list[Segment]:
+    return segments(platform.world.curves.of(owner))
 
 
 def run_tree(platform: Platform, name: str) -> Tree:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from emulator.core.names import OwnerName
-from emulator.http.console.views.curves import Line, paths, thinned
+from emulator.http.console.views.curves import Line, paths
 from emulator.http.console.views.lists import Slice, Tone, age, pages, short_state, tone
 from emulator.platform.platform import Platform
+from emulator.state.curves import TOLD, thinned
 from emulator.state.entities import Job, Session
 
 SPARK = (96, 24)
@@ -59,9 +60,10 @@ def short_model(name: str) -> str:
 
 def step_of(platform: Platform, owner: str) -> int:
     """The last optimizer step that is known of a run."""
-    curves = platform.world.curves.of(owner)
+    pieces = platform.world.curves.of(owner)[-_PIECES:]
+    measured = [piece.steps[-1] for piece in pieces if piece.steps and piece.model_id != TOLD]
     rows = platform.world.checkpoints.of(owner)
-    return max(curves[-1].steps[-1] if curves and curves[-1].steps else 0, rows[-1].step if rows else 0)
+    return max(measured[-1] if measured else 0, rows[-1].step if rows else 0)
 
 
 def _has(owner: Job | Session, words: str) -> bool:
@@ -93,7 +95,7 @@ def _line(platform: Platform, owner: Job | Session) -> RunLine:
 
 
 def _spark(platform: Platform, owner: str) -> list[str]:
-    pieces = platform.world.curves.of(owner)[-_PIECES:]
+    pieces = [piece for piece in platform.world.curves.of(owner)[-_PIECES:] if piece.model_id != TOLD]
     pairs = chain.from_iterable(zip(one.steps, one.columns.get("loss", []), strict=False) for one in pieces)
     points = [(step, value) for step, value in pairs if value is not None]
     return paths([Line("", thinned(points, 60))], *SPARK, 60) if len(points) > 1 else []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from emulator.core.kinds import CAPABILITIES
-from emulator.http.console.views.curves import Session
+from emulator.state.curves import Segment
 from emulator.state.entities import Checkpoint
 
 LANES, NODES = 24, 160
@@ -57,7 +57,7 @@ class Tree:
     left_out: str = ""
 
 
-def tree(found: Sequence[Session], rows: Sequence[Checkpoint]) -> Tree:
+def tree(found: Sequence[Segment], rows: Sequence[Checkpoint]) -> Tree:
     """`found` are all sessions that took a step, `rows` the rows to draw, both oldest first."""
     lanes = [
         Lane(number, one.model_id, one.origin, min(one.steps), max(one.steps))
