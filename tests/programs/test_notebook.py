@@ -59,7 +59,8 @@ class Kernel:
             content = message["content"]
             if message["parent_header"].get("msg_id") != asked:
                 continue
-            said += content.get("text", "") if message["msg_type"] == "stream" else ""
+            if message["msg_type"] in ("stream", "display_data"):  # the recipes' lines are displayed, as rich does it
+                said += content.get("text", "") + content.get("data", {}).get("text/plain", "")
             error = content["ename"] if message["msg_type"] == "error" else error
             if interrupt_at and interrupt_at in said:
                 interrupt_at = ""
