@@ -47,12 +47,15 @@ class Clock:
         self._begin_stretches()
 
     def now(self) -> int:
-        """Microseconds since the epoch; a wall clock that jumps back only slows this one down."""
+        """Microseconds since the epoch. A wall clock that is set back does not stop this one: it goes on from here."""
         with self._lock:
             return self._now()
 
     def _now(self) -> int:
-        self._last = max(self._last + 1, self._wall_ns() // 1000 + self._offset)
+        wall = self._wall_ns() // 1000 + self._offset
+        if (behind := self._last - wall) > SECOND:
+            self._offset, wall = self._offset + behind, self._last
+        self._last = max(self._last + 1, wall)
         return self._last
 
     def _begin_stretches(self) -> None:

@@ -29,7 +29,7 @@ from emulator.journal import file as journal_file
 from emulator.platform import members
 from emulator.platform.platform import Platform
 from emulator.state import curves, entities, references
-from emulator.state.blobs import RECORD, Blobs
+from emulator.state.blobs import RECORD, Blobs, sync
 from emulator.state.folder import private
 from emulator.state.managed import Managed
 from emulator.state.migrations import FORMAT, OLDEST, public_state
@@ -90,7 +90,10 @@ def save(
         texts["world.json"] = [orjson.dumps(entities)]
         if not _write(aside, zipfile.ZIP_DEFLATED, about, pinned, texts):
             _write(aside, zipfile.ZIP_STORED, about, pinned, texts)
-        return aside.replace(file)
+        sync(aside)
+        aside.replace(file)
+        sync(file.parent)
+        return file
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise StorageFailed(f"the state cannot be saved to {file}: {error.strerror or error}") from error
@@ -151,16 +154,19 @@ class Archive:
                 members.check_declared(archive, listed, manifest.get("texts", [_JOURNAL]))
                 left_out = frozenset(map(str, manifest.get("left_out", ())))
                 entities = _entities(orjson.loads(members.text(archive, "world.json")), listed.keys() | left_out)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (OSError, *members.UNREADABLE) as error:
             raise InvalidArgument(f"{file.name} is no archive that can be read: {error}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidArgument(f"{file.name} is damaged: {error}") from None
         return cls(file, manifest, entities, listed, left_out)
 
     def text(self, name: str) -> bytes | None:
-        """A small member such as journal.jsonl, None when it is not there."""
-        with zipfile.ZipFile(self.file) as archive:
-            return members.text(archive, name) if name in archive.namelist() else None
+        """A small member such as journal.jsonl, None when it is not there; raises InvalidArgument."""
+        try:
+            with zipfile.ZipFile(self.file) as archive:
+                return members.text(archive, name) if name in archive.namelist() else None
+        except (ValueError, *members.UNREADABLE) as error:
+            raise InvalidArgument(f"{self.file.name}, {name}: {error}") from None
 
     def extract(self, key: str, folder: Path) -> None:
         """Write the files of a blob into `folder`, checking size and digest; raises InvalidArgument."""
@@ -171,7 +177,7 @@ class Archive:
                 try:
                     with archive.open(f"blobs/{key}/{name}") as source, target.open("xb") as out:
                         members.copy(source, out, size, digest)
-                except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+                except (KeyError, ValueError, *members.UNREADABLE) as error:
                     raise InvalidArgument(f"blob {key}, file {name}: {error}") from None
 
     def holds(self, key: str, folder: Path) -> bool:
@@ -230,12 +236,12 @@ def restore(platform: Platform, file: Path) -> None:
 
 
 def _commit(blobs: Blobs, folder: Path, key: str, bodies: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """Make a blob of extracted files, with its record and with digests in the bodies that point at it."""
+    """Make a blob of extracted files, its record, and digests in bodies without: what was damaged stays damaged."""
     (folder / RECORD).unlink(missing_ok=True)
     digests, record = blobs.digest(folder), b""
     for (kind, name), body in bodies.items():
         if body.get("blob") == key:
-            about = body | {"digests": digests}
+            about = body | {"digests": digests | {members.plain(n): one for n, one in body.get("digests", {}).items()}}
             if kind in _DIGESTED:
                 bodies[kind, name] = about
             if not record or kind in _DIGESTED:

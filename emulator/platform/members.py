@@ -2,15 +2,20 @@
 
 import hashlib
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from emulator.core import limits
 
+UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError)
+"""Raised by the standard library for archives that are damaged, beside OSError and ValueError."""
 TEXT_LIMIT = 256 * 1024**2
 CHUNK = 1 << 20
+_ENCRYPTED = 1
 
 
 def believed(file: Path) -> int:
@@ -31,6 +36,8 @@ def check_members(archive: zipfile.ZipFile, most_believed: int) -> None:
         raise ValueError("a name stands in it twice")
     for member in members:
         plain(member.filename)
+        if member.flag_bits & _ENCRYPTED or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{member.filename[:120]!r} is packed as no state is")
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
             raise ValueError(f"{member.filename[:120]!r} is no plain file")
@@ -59,6 +66,7 @@ def plain(name: str) -> str:
 
 
 def text(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of a small member; raises ValueError for a larger one."""
     with archive.open(name) as member:
         raw = member.read(TEXT_LIMIT + 1)
     if len(raw) > TEXT_LIMIT:
@@ -67,6 +75,7 @@ def text(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def copy(source: IO[bytes], out: IO[bytes], size: int, digest: str) -> None:
+    """Copy a member of that size and SHA-256 digest; raises ValueError for another."""
     found, left = hashlib.sha256(), size
     while chunk := source.read(min(CHUNK, left + 1)):
         left -= len(chunk)

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import xxhash
@@ -23,6 +23,7 @@ LOST = "lost+found"
 RECORD = ".ftsim.json"
 """What a blob says of itself; no part of the checkpoint."""
 _CHUNK = 1 << 20
+"""Bytes that are read at a time; a larger file is sent to the disk while its digest is taken."""
 
 
 class Blobs:
@@ -40,6 +41,8 @@ class Blobs:
         self.digests = Digests()
         self._numbers = itertools.count()
         self._syncing = ThreadPoolExecutor(SYNCING, thread_name_prefix="sync")
+        self._begun: dict[Path, dict[Path, Future[None]]] = {}
+        """Large files that are being synced, by their staged folder. None of them changes any more."""
         if read_only:
             return
         try:
@@ -83,9 +86,12 @@ class Blobs:
         return folder
 
     def digest(self, staged: Path) -> dict[str, str]:
-        """The digest of each staged file by its name; raises StorageFailed."""
+        """The digest of each staged file by its name; large ones go to the disk meanwhile. Raises StorageFailed."""
         try:
-            return digests_of(staged)  # just written: it is read from memory
+            found = files(staged)
+            large = [path for path in found.values() if self._durable and path.stat().st_size > _CHUNK]
+            self._begun[staged] = {path: self._syncing.submit(sync, path) for path in large}
+            return {name: digest(path) for name, path in found.items()}  # just written: it is read from memory
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error
@@ -100,7 +106,10 @@ class Blobs:
             (staged / RECORD).write_bytes(record)
             if self._durable:
                 # Side by side, since a journalling file system then commits once for many, not once for each.
-                list(self._syncing.map(sync, [*staged.rglob("*"), staged]))
+                begun = self._begun.pop(staged, {})
+                list(self._syncing.map(sync, [path for path in (*staged.rglob("*"), staged) if path not in begun]))
+                for one in begun.values():
+                    one.result()
             self._make_parents(target.parent)
             os.rename(staged, target)
             if self._durable:
@@ -187,6 +196,7 @@ class Blobs:
         return _explain(error, self.root)
 
     def discard(self, staged: Path) -> None:
+        self._begun.pop(staged, None)
         shutil.rmtree(staged, ignore_errors=True)
 
     def delete(self, key: str) -> None:
@@ -229,7 +239,7 @@ class Blobs:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or a folder has reached the disk."""
+    """Wait until a file's bytes, or a folder's names, are on the disk; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -310,15 +320,27 @@ class Digests:
         for name, digest_then in expected.items():
             path = folder / name
             try:
-                whole = not path.is_symlink() and self.of(path) == digest_then
-                reason = "is not what was saved"
+                if path.is_symlink() or self.of(path) != digest_then:
+                    raise _damaged(what, name)
             except OSError as error:
-                whole, reason = False, f"cannot be read ({error.strerror or error})"
-            if not whole:
-                raise Damaged(
-                    f"{what} is damaged on disk: {name} {reason}; use another checkpoint or save it again "
-                    "(`ftsim state verify` looks at all of them)"
-                )
+                raise _damaged(what, name, f"cannot be read ({error.strerror or error})") from None
+
+
+def check_copy(found: Mapping[str, str], expected: Mapping[str, str], what: str) -> None:
+    """Raises Damaged unless the digests of a blob's copy are those that were saved; `what` names the row.
+
+    `Digests` knows a file again by inode, size and time, which a disk does not change where it loses a bit.
+    """
+    for name, digest_then in expected.items():
+        if found.get(name) != digest_then:
+            raise _damaged(what, name)
+
+
+def _damaged(what: str, name: str, reason: str = "is not what was saved") -> Damaged:
+    return Damaged(
+        f"{what} is damaged on disk: {name} {reason}; use another checkpoint or save it again "
+        "(`ftsim state verify` looks at all of them)"
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -90,6 +90,8 @@ class Database(Store):
                     connection.execute(delete(_entities).where(_entities.c.kind == kind, _entities.c.key == key))
             self._check_identity()
         except SQLAlchemyError as error:
+            for engine in (self._synced, self._engine):
+                engine.dispose()  # SQLite opens what it may not write for reading, and a connection stays as it is
             raise StorageFailed(f"the state folder cannot be written: {error.__cause__ or error}") from error
 
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -112,7 +114,8 @@ class Database(Store):
             raise unreadable(error) from error
 
     def look(self) -> str:
-        """`trouble`, after a look at what lies in the folder."""
+        """`trouble`, after a look at what lies in the folder; none any more when all is back in its place."""
+        self.trouble = ""
         with contextlib.suppress(StorageFailed):
             self._check_identity()
         return self.trouble

@@ -10,7 +10,7 @@ from typing import Any
 from emulator.core.clock import SECOND, Clock
 from emulator.core.errors import Damaged, FailedPrecondition, NotFound
 from emulator.state import migrations, references
-from emulator.state.blobs import LOST, RECORD, Blobs
+from emulator.state.blobs import LOST, RECORD, Blobs, sync
 from emulator.state.database import Database
 from emulator.state.folder import BLOBS, METADATA, blobs_there, locked
 from emulator.state.migrations import BOOT, FORMAT, Bodies, public_state
@@ -189,6 +189,7 @@ def migrate(root: Path) -> list[int]:
                 aside.unlink(missing_ok=True)
                 store.back_up(aside)
                 os.replace(aside, copy)
+                sync(root)
             return migrations.migrate(store, Blobs(root / BLOBS))
         finally:
             store.close()

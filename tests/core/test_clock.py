@@ -11,6 +11,17 @@ def test_two_moments_are_never_the_same_even_when_the_wall_clock_stands_or_jumps
     assert [clock.now() for _ in range(4)] == [5000, 5001, 5002, 9000]
 
 
+def test_a_wall_clock_that_is_set_back_by_an_hour_holds_nothing_up() -> None:
+    """What is due in five seconds is due in five seconds, not in an hour."""
+    wall = [10_000 * 1_000_000_000]
+    clock = Clock(lambda: wall[0])
+    before = clock.now()
+    wall[0] -= 3600 * 1_000_000_000
+    assert clock.now() - before < SECOND
+    wall[0] += 5 * 1_000_000_000
+    assert 5 * SECOND <= clock.now() - before < 6 * SECOND
+
+
 def test_time_is_moved_forward_only() -> None:
     clock = Clock(lambda: 0)
     clock.advance(2.5)

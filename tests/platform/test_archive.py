@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import stat
 import threading
 import zipfile
@@ -15,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from emulator.core import limits
-from emulator.core.errors import InvalidArgument, StorageFailed
+from emulator.core.errors import Damaged, InvalidArgument, StorageFailed
 from emulator.platform import archive
 from emulator.platform.archive import Archive
 from emulator.platform.differences import differences
@@ -290,6 +291,7 @@ TRICKS = {
     "a longer blob": _editing("blob", lambda content: content + b"x"),
     "a shorter blob": _editing("blob", lambda content: content[:-1]),
     "a missing blob": _editing("blob", lambda content: None),
+    "a digest of a file up": _world(lambda w: w["checkpoint"][0]["digests"].update({"../../evil": "x"})),  # type: ignore[attr-defined]
     "no ids": _manifest(lambda m: m.pop("ids")),
     "wrong ids": _manifest(lambda m: m["ids"].update(sources=[1, 2])),  # type: ignore[attr-defined]
 }
@@ -310,11 +312,59 @@ def test_a_tricky_archive_is_refused_and_changes_nothing(
     assert not Path("/tmp/evil").exists()
 
 
+def test_whatever_bit_of_an_archive_is_another_it_is_refused_or_changes_nothing(
+    emu: Emulator, http: httpx.Client, tmp_path: Path
+) -> None:
+    """Cut anywhere, too. The standard library has many errors for what it cannot read."""
+    train(http)
+    whole, chance, refused = emu.snapshot(tmp_path / "a.zip").read_bytes(), random.Random(5), 0
+    before = emu.world.dump()
+    for number in range(120):
+        at = chance.randrange(len(whole))
+        broken = bytearray(whole if number % 4 else whole[:at])
+        if number % 4:
+            broken[at] ^= 1 << chance.randrange(8)
+        (tmp_path / "broken.zip").write_bytes(broken)
+        try:
+            Archive.open(tmp_path / "broken.zip").text("journal.jsonl")
+            emu.restore(tmp_path / "broken.zip")
+        except InvalidArgument:
+            refused += 1
+        assert emu.world.dump() == before
+        for row in emu.world.checkpoints:
+            assert emu.platform.checkpoints.folder(row)
+    assert refused > 90
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x04cos\nsystem\n", b"PK\x03\x04" + b"\0" * 100])
 def test_no_archive_at_all_is_refused(emu: Emulator, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(InvalidArgument, match="no archive"):
         emu.restore(tmp_path / "x.zip")
+
+
+def test_what_is_damaged_when_a_state_is_saved_is_damaged_after_its_restore(
+    emu: Emulator, http: httpx.Client, backend: DictBackend, tmp_path: Path
+) -> None:
+    """Digests are those of the save, not of the bytes that the archive found."""
+    train(http)
+    damaged = {}
+    for named in (*emu.world.checkpoints, *emu.world.models):
+        victim = emu.platform.blobs.path(named.blob) / next(iter(named.digests))
+        content = bytearray(victim.read_bytes())
+        content[0] ^= 1
+        victim.write_bytes(content)
+        damaged[named.name] = victim.name
+    file = emu.snapshot(tmp_path / "a.zip")
+    with Emulator(backend, state_dir=tmp_path / "other") as other:
+        other.restore(file)
+        for row in other.world.checkpoints:
+            with pytest.raises(Damaged, match=f"{damaged.pop(row.name)} is not what was saved"):
+                other.platform.checkpoints.folder(row)
+        for model in other.world.models:
+            with pytest.raises(Damaged, match=f"{damaged.pop(model.name)} is not what was saved"):
+                other.platform.models.folder(model)
+    assert damaged == {}
 
 
 def test_a_state_that_cannot_be_written_leaves_nothing(emu: Emulator, http: httpx.Client, tmp_path: Path) -> None:

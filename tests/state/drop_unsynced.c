@@ -2,12 +2,16 @@
 
    Loaded with LD_PRELOAD into a process that writes below $DROP_ROOT. At every fsync or fdatasync the file's bytes, or
    the folder's names with the inodes behind them, are copied to $DROP_SHADOW/<inode>-<birth>. Whatever was never synced
-   has no entry there. `tests/state/power.py` puts a folder together from that. */
+   has no entry there. `tests/state/power.py` puts a folder together from that.
+
+   While there is a file $DROP_SHADOW/stop, the process stops before every such call, and before every renaming below
+   the root: whoever looks then sees the folder as a death at that moment leaves it, and sends SIGCONT. */
 
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,15 +75,46 @@ static void note(int descriptor)
     rename(aside, target);
 }
 
+static void stop(const char *path)
+{
+    const char *root = getenv("DROP_ROOT"), *shadow = getenv("DROP_SHADOW");
+    char told[4200];
+    if (!root || !shadow || strncmp(path, root, strlen(root)))
+        return;
+    snprintf(told, sizeof told, "%s/stop", shadow);
+    if (!access(told, F_OK))
+        raise(SIGSTOP);
+}
+
+static void stop_before(int descriptor)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0)
+        return;
+    path[length] = 0;
+    stop(path);
+}
+
 /* The disk itself is left in peace: what counts is what was asked of it. */
 int fsync(int descriptor)
 {
+    stop_before(descriptor);
     note(descriptor);
     return 0;
 }
 
 int fdatasync(int descriptor)
 {
+    stop_before(descriptor);
     note(descriptor);
     return 0;
+}
+
+int rename(const char *from, const char *to)
+{
+    int (*really)(const char *, const char *) = dlsym(RTLD_NEXT, "rename");
+    stop(to);
+    return really(from, to);
 }

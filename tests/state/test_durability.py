@@ -1,9 +1,11 @@
 """Acknowledged data stay, damaged ones are refused, unknown ones are not deleted (docs/durability.md)."""
 
+import errno
 import json
 import os
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import httpx
@@ -123,6 +125,22 @@ def test_a_save_after_the_folder_has_gone_is_not_acknowledged(backend: DictBacke
     assert not (root / "blobs").exists()
 
 
+def test_a_folder_that_was_moved_away_and_back_is_served_again(
+    backend: DictBackend, root: Path, tmp_path: Path
+) -> None:
+    with Emulator(backend, state_dir=root) as emulator, talking(emulator) as http:
+        make_job(http)
+        wire = Wire(http)
+        root.rename(tmp_path / "moved")
+        assert "gone" in wire.run("save_weights", 1, path="step-1")["error"]
+        assert http.get("/healthz").status_code == 503
+        (tmp_path / "moved").rename(root)
+        assert http.get("/healthz").json() == {"status": "ok"}
+        assert wire.run("save_weights", 2, path="step-2")["path"] == "step-2"
+    with Emulator(backend, state_dir=root) as emulator, talking(emulator) as http:
+        assert rows(http) == ["step-2"]
+
+
 def test_a_folder_that_was_replaced_is_not_written_to(backend: DictBackend, root: Path, tmp_path: Path) -> None:
     with Emulator(backend, state_dir=root) as emulator, talking(emulator) as http:
         root.rename(tmp_path / "moved")
@@ -162,6 +180,55 @@ def test_a_flipped_bit_is_never_served(backend: DictBackend, trained: Path) -> N
             (folder / name).write_bytes(whole)
         assert http.get(f"/v1/{model.name}:getDownloadEndpoint").status_code == 200
         assert wire.run("load_weights", number + 1, path="step-2", optimizer=True)["path"] == "step-2"
+
+
+def test_a_bit_that_a_disk_lost_in_silence_does_not_become_a_model(backend: DictBackend, trained: Path) -> None:
+    """Neither size nor time of the file has changed since it was last checked."""
+    with Emulator(backend, state_dir=trained) as emulator, talking(emulator) as http:
+        row = next(row for row in emulator.world.checkpoints if row.saved_as != "save_weights")
+        folder = emulator.platform.checkpoints.folder(row)
+        for name in row.digests:
+            before = os.stat(folder / name)
+            whole = (folder / name).read_bytes()
+            with (folder / name).open("r+b") as file:
+                file.write(bytes([whole[0] ^ 1]))
+            os.utime(folder / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+            body = {"output_model": f"accounts/local/models/{name.split('.')[0]}", "base_model": row.base_model}
+            answer = http.post(
+                f"/v1/accounts/local/checkpoints/{row.id}:promote", json={**body, "trainer_job_id": row.owner}
+            )
+            assert (answer.status_code, f"{name} is not what was saved" in answer.text) == (400, True), answer.text
+            (folder / name).write_bytes(whole)
+        assert len(emulator.world.models) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the name of an open file")
+def test_a_file_that_cannot_reach_the_disk_is_no_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file is synced while its digest is taken; an error is told once by the system, and not lost here."""
+    made = Blobs(tmp_path / "blobs")
+    fsync, failed = os.fsync, list[str]()
+
+    def bad(descriptor: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if name.endswith("model.safetensors") and not failed:
+            failed.append(name)
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", bad)
+    for expected in (True, False):
+        staged = made.stage()
+        (staged / "model.safetensors").write_bytes(bytes(3 << 20))
+        (staged / "config.json").write_text("{}")
+        digests = made.digest(staged)
+        if expected:
+            with pytest.raises(StorageFailed, match="Input/output error"):
+                made.commit(staged, "local/j1/one", digests, b"{}")
+            assert not staged.exists()
+        else:
+            made.commit(staged, "local/j1/one", digests, b"{}")
+    assert made.exists("local/j1/one")
+    assert len(failed) == 1
 
 
 def test_verify_names_what_is_damaged(trained: Path) -> None:

@@ -1,7 +1,9 @@
 """Acknowledged data survive a power failure: all unsynced writes are lost, or some (tests/state/power.py)."""
 
+import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,13 +44,18 @@ class Acknowledged:
     deleted: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
 
+    def copy(self) -> "Acknowledged":
+        """Return what they were told up to now."""
+        return Acknowledged(list(self.rows), list(self.models), list(self.jobs), list(self.deleted), dict(self.names))
+
 
 class Work(threading.Thread):
-    """A client that creates, saves, promotes, renames and deletes until it is told to stop."""
+    """A client that creates, saves, promotes, renames and deletes, so many times or until it is told to stop."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, most: float = math.inf) -> None:
         super().__init__(daemon=True)
         self.done = Acknowledged()
+        self._most = most
         self.failure = ""
         self._url = url
         self._leave = threading.Event()
@@ -56,7 +63,7 @@ class Work(threading.Thread):
     def run(self) -> None:
         with httpx.Client(base_url=self._url, headers={"X-Api-Key": "fw-ftsim-local"}, timeout=60) as http:
             number = 0
-            while not self._leave.is_set() and not self.failure:
+            while number < self._most and not self._leave.is_set() and not self.failure:
                 number += 1
                 try:
                     self._round(http, f"j{number}")
@@ -151,14 +158,7 @@ def rounds(library: Path, tmp_path: Path, count: int, *, seed: int = 1, before: 
             time.sleep(chance.uniform(0.05, 0.4))
             freeze(process)
             folder = plug.pull(tmp_path / f"disk-{number}", lucky=(0.0, 0.3, 0.7)[number % 3])
-            promised = work.done
-            promised = Acknowledged(
-                list(promised.rows),
-                list(promised.models),
-                list(promised.jobs),
-                list(promised.deleted),
-                dict(promised.names),
-            )
+            promised = work.done.copy()
             process.send_signal(signal.SIGCONT)
             assert not work.failure, work.failure
             lost += what_is_lost(folder, promised, tmp_path / "scratch")
@@ -167,12 +167,52 @@ def rounds(library: Path, tmp_path: Path, count: int, *, seed: int = 1, before: 
     return lost
 
 
+def steps(library: Path, tmp_path: Path, count: int, every: int) -> tuple[int, list[str]]:
+    """Let a server do the same work `count` times, and look at each `every`th moment before a step towards the disk.
+
+    Looks at what the disk holds and at what a killed process leaves. Returns how many steps there were, and what was
+    lost.
+    """
+    root, lost, number = tmp_path / "state", list[str](), 0
+    plug = Plug(root, tmp_path / "shadow", 0)
+    with serving(root, plug.environment(library)) as (process, url):
+        (plug.shadow / "stop").touch()
+        work = Work(url, count)
+        work.start()
+        while work.is_alive():
+            if os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG) is None:
+                time.sleep(0.0005)
+                continue
+            number += 1
+            if number % every == 0:
+                time.sleep(0.005)  # what was answered before reaches the client
+                promised = work.done.copy()
+                left = (plug.pull(tmp_path / "disk"), shutil.copytree(root, tmp_path / "killed"))
+                for folder in left:
+                    found = what_is_lost(folder, promised, tmp_path / "scratch")
+                    lost += [f"{folder.name}, step {number}: {one}" for one in found]
+                    shutil.rmtree(folder)
+            process.send_signal(signal.SIGCONT)
+        assert not work.failure, work.failure
+        assert len(work.done.models) == count
+    return number, lost
+
+
 def test_what_was_acknowledged_survives_a_power_failure(library: Path, tmp_path: Path) -> None:
     assert rounds(library, tmp_path, 6) == []
 
 
 def test_a_store_that_does_not_wait_for_the_disk_is_found_out(library: Path, tmp_path: Path) -> None:
     assert rounds(library, tmp_path, 3, before=WITHOUT_SYNC)
+
+
+@pytest.mark.parametrize(("count", "every"), [(1, 9), pytest.param(3, 1, marks=pytest.mark.slow)])
+def test_a_death_before_any_step_towards_the_disk_loses_nothing(
+    library: Path, tmp_path: Path, count: int, every: int
+) -> None:
+    number, lost = steps(library, tmp_path, count, every)
+    assert lost == []
+    assert number > 20 * count
 
 
 @pytest.mark.slow

@@ -5,12 +5,15 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from emulator.core.keys import Keys
 from emulator.server import Emulator
+from ftsim.compute.backend import TorchBackend
+from ftsim.testing.tiny import NAME, tiny_model
 
 JOBS = "/v1/accounts/local/rlorTrainerJobs"
 BODY = {"trainingConfig": {"baseModel": "accounts/fireworks/models/qwen3-8b"}}
@@ -130,3 +133,44 @@ def test_descriptors_and_threads_stay_flat(server: Emulator) -> None:
     descriptors, threads = held()
     assert descriptors <= before[0] + 2
     assert threads <= before[1] + 1
+
+
+def training_tests(fireworks_server: Emulator, count: int) -> list[tuple[int, int]]:
+    """Do what so many tests with the fixture do: a job, a step, both saves, a promotion, by the vendor's clients.
+
+    Returns descriptors and threads of this process after each.
+    """
+    from ftsim.testing.clients import Clients, take_step
+
+    held = []
+    for number in range(count):
+        fireworks_server.hand_over()
+        clients = Clients(fireworks_server.url, fireworks_server.api_key, fireworks_server.account)
+        try:
+            clients.manager.create_and_wait(clients.job_config("job-1"))
+            client = clients.training_client("job-1", 0)
+            take_step(client, number % 17)
+            client.save_state("step-1").result()
+            client.save_weights_for_sampler_ext("s-1", checkpoint_type="base")
+            rows = clients.manager.list_checkpoints("job-1")
+            name = next(row["name"] for row in rows if row["promotable"])
+            clients.manager.promote_checkpoint(name=name, output_model_id="m", base_model=NAME)
+        finally:
+            clients.close()
+        held.append((len(os.listdir("/proc/self/fd")), threading.active_count()))
+    return held
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors as Linux shows them")
+@pytest.mark.parametrize("count", [8, pytest.param(500, marks=pytest.mark.slow)])
+def test_descriptors_and_threads_stay_flat_over_tests_that_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setenv("TINKER_TELEMETRY", "0")  # as the fixtures do
+    with Emulator(TorchBackend(tmp_path / "base"), models={NAME: tiny_model(tmp_path / "tiny")}) as emulator:
+        held = training_tests(emulator, count)
+    for at in range(0, count, max(1, count // 10)):
+        print(f"after {at + 1} tests: {held[at][0]} descriptors, {held[at][1]} threads")
+    first, last = held[count // 4 : count // 2], held[-(count // 4) :]
+    assert max(one for one, _ in last) <= max(one for one, _ in first) + 2
+    assert max(one for _, one in last) <= max(one for _, one in first) + 2

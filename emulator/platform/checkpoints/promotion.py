@@ -21,7 +21,7 @@ from emulator.platform.checkpoints.judgement import HOW_TO_SAVE, what_it_is
 from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
 from emulator.platform.operations import Operations
 from emulator.quirks import jobs, promotion
-from emulator.state.blobs import Blobs
+from emulator.state.blobs import Blobs, check_copy
 from emulator.state.entities import Checkpoint, Model, Operation
 from emulator.state.records import record_for
 from emulator.state.world import World
@@ -149,6 +149,7 @@ class Promotion:
     def _copy(self, request: PromoteRequest, model_id: str, row: Checkpoint) -> Model:
         staged, digests = self._blobs.staged_copy(self._source(request, row))
         try:
+            check_copy(digests, row.digests, f"checkpoint {row.id!r}")
             described = self._open(staged, row)
             note = self._note_untouched(request, row, staged)
         except BaseException:

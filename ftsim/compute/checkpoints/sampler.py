@@ -30,7 +30,7 @@ def save(
     else:
         tensors = hf.full_tensors(live)
         hf.save(folder, live.source, tensors)
-        live.snapshot = Snapshot(identity, _own(live, tensors))
+        live.snapshot = Snapshot(identity, _kept(live, tensors))
     return None
 
 
@@ -38,14 +38,30 @@ def _delta(live: LiveModel, folder: Path, identity: str) -> str:
     previous = live.snapshot
     if previous is None:  # nothing to take the difference from (FAILURES B11)
         raise BackendError("a delta needs an earlier snapshot of this model; save checkpoint_type 'base' first")
-    tensors = _own(live, hf.full_tensors(live))
+    tensors = hf.full_tensors(live)
     kind = hf.usual_type(live.source, tensors)
     delta.write_delta(previous.tensors, tensors, folder, live.source.files, dtype=kind)
-    live.snapshot = Snapshot(identity, tensors)
+    live.snapshot = Snapshot(identity, _kept(live, tensors))
     return previous.identity
 
 
-def _own(live: LiveModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that the next step does not change."""
+def _kept(live: LiveModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that the next step does not change, in the memory of the snapshot before where they fit.
+
+    Memory that is new to the process can cost more than all of the writing, where the machine is a virtual one.
+    """
     changing = {value.untyped_storage().data_ptr() for value in live.trained.values()}
-    return {n: t.clone() if t.untyped_storage().data_ptr() in changing else t for n, t in tensors.items()}
+    earlier = live.snapshot.tensors if live.snapshot else {}
+    return {
+        name: _copied(value, earlier.get(name), changing) if value.untyped_storage().data_ptr() in changing else value
+        for name, value in tensors.items()
+    }
+
+
+def _copied(value: Tensor, earlier: Tensor | None, changing: set[int]) -> Tensor:
+    """A copy, in the place of `earlier` if that is of the same shape and type and no step changes it."""
+    if earlier is None or earlier.untyped_storage().data_ptr() in changing:
+        return value.clone()
+    if (earlier.shape, earlier.dtype, earlier.stride()) != (value.shape, value.dtype, value.stride()):
+        return value.clone()
+    return earlier.copy_(value)

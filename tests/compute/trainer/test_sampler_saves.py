@@ -272,3 +272,26 @@ def test_a_disk_that_is_full_is_an_error_of_the_system(
     with pytest.raises(OSError, match="No space left") as caught:
         _save(start("dense", rank), tmp_path / "save", checkpoint_type="base")
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_snapshot_takes_the_memory_of_the_one_before_and_no_step_changes_it(start: Start, tmp_path: Path) -> None:
+    """New memory costs a virtual machine more than writing does; weights that the codec compares must stand still."""
+    trainer = _train(start("dense"))
+    _save(trainer, tmp_path / "one")
+    places = {name: value.data_ptr() for name, value in kept(trainer).items()}
+    for name, how in (("two", "delta"), ("three", "base")):
+        folder = _save(_train(trainer), tmp_path / name, checkpoint_type=how)
+        assert {key: value.data_ptr() for key, value in kept(trainer).items()} == places
+        saved = {key: value.clone() for key, value in kept(trainer).items()}
+        if how == "base":
+            assert same(load_file(folder / WEIGHTS), saved)
+        _train(trainer)
+        assert same(kept(trainer), saved)
+        assert not same(weights(trainer), saved)
+
+
+def kept(trainer: TorchTrainer) -> dict[str, torch.Tensor]:
+    """What the next delta is made against."""
+    snapshot = trainer._models["m"].snapshot
+    assert snapshot is not None
+    return dict(snapshot.tensors)
