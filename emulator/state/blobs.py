@@ -41,8 +41,7 @@ class Blobs:
         self.digests = Digests()
         self._numbers = itertools.count()
         self._syncing = ThreadPoolExecutor(SYNCING, thread_name_prefix="sync")
-        self._begun: dict[Path, dict[Path, Future[None]]] = {}
-        """Large files that are being synced, by their staged folder. None of them changes any more."""
+        self._begun: dict[Path, dict[Path, Future[None]]] = {}  # by staged folder: files that change no more
         if read_only:
             return
         try:
@@ -147,22 +146,25 @@ class Blobs:
 
     def strangers(self, keep: Collection[str]) -> list[str]:
         """The keys of all folders and files that are no blob of `keep`: each the uppermost."""
-        above = {str(parent) for key in keep for parent in Path(key).parents}
-        waiting, found = [self.root], []
+        above = set[str]()
+        for key in keep:
+            while (key := key.rpartition("/")[0]) and key not in above:
+                above.add(key)
+        waiting, found = [""], []
         while waiting:
-            for path in sorted(waiting.pop().iterdir()):
-                key = path.relative_to(self.root).as_posix()
+            folder = waiting.pop()
+            for name in sorted(os.listdir(self.root / folder)):
+                key = f"{folder}/{name}" if folder else name
                 if key in above:
-                    waiting.append(path)
+                    waiting.append(key)
                 elif key not in keep and not key.startswith((".staging", ".trash-")):
                     found.append(key)
         return found
 
     def set_aside(self, keep: Collection[str], name: str) -> list[str]:
         """Move whatever is no blob of `keep` into `lost+found/<name>` beside the root; returns the keys moved."""
-        found = [] if self.read_only else self.strangers(keep)
         moved = []
-        for key in found:
+        for key in [] if self.read_only else self.strangers(keep):
             path = self.path(key)
             if path.is_dir() and not any(item.is_file() or item.is_symlink() for item in path.rglob("*")):
                 shutil.rmtree(path, ignore_errors=True)  # empty folders, in which a blob was

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
-from sqlalchemy import Column, MetaData, String, Table, Text, create_engine, delete, event, literal_column, select
+from sqlalchemy import Column, MetaData, String, Table, Text, create_engine, delete, event, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,6 +31,8 @@ _entities = Table(
 )
 _insert = insert(_entities)
 _upsert = _insert.on_conflict_do_update(index_elements=["kind", "key"], set_={"body": _insert.excluded.body})
+_ALL = "SELECT key, body FROM entities WHERE kind = ?"
+_IN_ORDER = f"{_ALL} ORDER BY rowid"
 
 
 class Database(Store):
@@ -103,14 +105,13 @@ class Database(Store):
         except (SQLAlchemyError, ValueError) as error:
             raise unreadable(error) from error
 
-    def all(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every entity of a kind, in the order they were first written."""
+    def all(self, kind: str, *, ordered: bool = True) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             with self._engine.connect() as connection:
-                query = select(_entities.c.key, _entities.c.body).where(_entities.c.kind == kind)
-                for key, body in connection.execute(query.order_by(literal_column("rowid"))):
+                driver: Any = connection.connection.driver_connection  # a start reads all rows: twice as fast so
+                for key, body in driver.execute(_IN_ORDER if ordered else _ALL, (kind,)):
                     yield key, orjson.loads(body)
-        except (SQLAlchemyError, ValueError) as error:
+        except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
             raise unreadable(error) from error
 
     def look(self) -> str:

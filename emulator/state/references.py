@@ -11,7 +11,7 @@ from emulator.state.world import World
 
 def needed(world: World) -> set[str]:
     """The keys of all blobs that an entity points at."""
-    return {entity.blob for table in (world.checkpoints, world.models, world.loads) for entity in table if entity.blob}
+    return {blob for table in (world.checkpoints, world.models, world.loads) for blob in table.blobs()}
 
 
 def checked(world: World, blobs: Blobs, key: str, what: str, gone: str) -> Path:
@@ -31,7 +31,7 @@ def delete(world: World, blobs: Blobs, keys: Iterable[str]) -> None:
 def let_go(world: World, blobs: Blobs, keys: Collection[str]) -> None:
     """Delete what a replica no longer needs and no row has (any more)."""
     if keys:
-        delete(world, blobs, set(keys) - {row.blob for row in world.checkpoints})
+        delete(world, blobs, set(keys) - set(world.checkpoints.blobs()))
 
 
 def loads_of(world: World, deployment: Deployment, pod: Pod) -> list[SnapshotLoad]:

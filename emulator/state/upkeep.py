@@ -89,7 +89,7 @@ def recover(root: Path) -> dict[str, int]:
         store = Database(file)
         try:
             store.replace({**bodies, BOOT: {"count": count, "format": FORMAT}})
-            World(store=store)  # which reads all of it
+            World(store=store).dump()  # which reads all of it
         finally:
             store.close()
         counts: dict[str, int] = {}

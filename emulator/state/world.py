@@ -2,17 +2,14 @@
 
 import dataclasses
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from emulator.core.catalogue import NEWEST, platform_of
 from emulator.core.clock import Clock
 from emulator.core.errors import StorageFailed
 from emulator.core.ids import Ids
-from emulator.core.kinds import CheckpointKind
-from emulator.core.lifecycle import Pending
 from emulator.quirks.engine import Quirks
 from emulator.quirks.platforms import VALUES
 from emulator.quirks.table import QUIRKS
@@ -23,7 +20,6 @@ from emulator.state.entities import (
     Job,
     Model,
     Operation,
-    Pod,
     Run,
     SamplingRoute,
     Session,
@@ -32,6 +28,7 @@ from emulator.state.entities import (
 from emulator.state.managed import Managed
 from emulator.state.migrations import FORMAT, check_format
 from emulator.state.store import Key, Store
+from emulator.state.table import LazyTable, Table, birth
 
 
 class Change(NamedTuple):
@@ -47,127 +44,12 @@ Watcher = Callable[[list[Change], list[dict[str, Any] | None]], None]
 
 _BOOT: Key = ("meta", "boot")
 _PLATFORM: Key = ("meta", "platform")
-E = TypeVar("E", bound=Any)
-
-
-class Table(Generic[E]):
-    """Entities of one kind by resource name, oldest first. Change them inside `World.change()` only.
-
-    Every entity has one parent: its owner if it has one, else its account.
-    """
-
-    def __init__(self, world: "World", kind: str, cls: type[E], collection: str = "") -> None:
-        self._world = world
-        self._kind = kind
-        self._cls = cls
-        self._collection = collection
-        self._rows: dict[str, E] = {}
-        self._children: dict[str, dict[str, E]] = {}
-        self.versions = Counter[str]()
-        """Of each owner: how often one of its entities was put or removed."""
-
-    def get(self, name: str) -> E | None:
-        return self._rows.get(name)
-
-    def find(self, account: str, identifier: str) -> E | None:
-        """Look up by the parts of a resource name."""
-        return self._rows.get(f"accounts/{account}/{self._collection}/{identifier}")
-
-    def __iter__(self) -> Iterator[E]:
-        return iter(list(self._rows.values()))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._rows
-
-    def of(self, parent: str) -> list[E]:
-        """The entities of one owner (or account), oldest first."""
-        return list(self._children.get(parent, {}).values())
-
-    def count(self, parent: str) -> int:
-        """Count what `of` would give."""
-        return len(self._children.get(parent, {}))
-
-    def put(self, entity: E) -> E:
-        """Add or change an entity; it reaches the store when the change ends."""
-        self._world._dirty.setdefault((self._kind, entity.name), entity.name in self._rows)
-        self._keep(entity)
-        return entity
-
-    def remove(self, name: str) -> None:
-        self._world._dirty.setdefault((self._kind, name), name in self._rows)
-        self._drop(name)
-
-    def clear(self) -> None:
-        self.versions.update(self._children.keys())
-        self._rows.clear()
-        self._children.clear()
-
-    def _keep(self, entity: E) -> None:
-        self._rows[entity.name] = entity
-        self._children.setdefault(_parent(entity), {})[entity.name] = entity
-        self.versions[_parent(entity)] += 1
-
-    def _drop(self, name: str) -> None:
-        if (entity := self._rows.pop(name, None)) is not None:
-            self._children[_parent(entity)].pop(name, None)
-            self.versions[_parent(entity)] += 1
-
-    def _load(self, store: Store) -> None:
-        self.clear()
-        for entity in sorted((self._stored(name, body) for name, body in store.all(self._kind)), key=_birth):
-            self._keep(entity)
-
-    def _stored(self, name: str, body: dict[str, Any]) -> E:
-        """An entity from the disk; raises StorageFailed that names it."""
-        try:
-            return self._decode(body)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise StorageFailed(
-                f"the state folder's {self._kind} {name[:200]} cannot be read ({error}): use the version that "
-                "wrote it, or move metadata.sqlite away and run `ftsim state recover`"
-            ) from None
-
-    def _reload(self, store: Store, name: str) -> None:
-        """Take back what a failed change did to an entity, and give it its place among its siblings again."""
-        body = store.read(self._kind, name)
-        if body is None:
-            self._drop(name)
-            return
-        entity = self._decode(body)
-        siblings = self._children.get(_parent(entity), {}) | {name: entity}
-        self._children[_parent(entity)] = {row.name: row for row in sorted(siblings.values(), key=_birth)}
-        self._keep(entity)
-
-    def _encode(self, name: str) -> dict[str, Any] | None:
-        entity = self._rows.get(name)
-        return None if entity is None else dataclasses.asdict(entity)
-
-    def _decode(self, body: dict[str, Any]) -> E:
-        if body.get("pending") is not None:
-            body["pending"] = Pending(**body["pending"])
-        if self._cls is Checkpoint:
-            body["kind"] = CheckpointKind(body["kind"])
-        if self._cls is Deployment:
-            body["pods"] = [Pod(**pod) for pod in body["pods"]]
-        entity: E = self._cls(**body)
-        return entity
 
 
 def _how(existed: bool, body: dict[str, Any] | None) -> str:
     if body is None or body.get("deleted") is not None:
         return "deleted"
     return "changed" if existed else "created"
-
-
-def _parent(entity: Any) -> str:
-    return str(getattr(entity, "owner", None) or entity.account)
-
-
-def _birth(entity: Any) -> int:
-    return int(entity.created)
 
 
 class World:
@@ -187,7 +69,7 @@ class World:
         self._depth = 0
         self._synced = False
         self.jobs: Table[Job] = Table(self, "job", Job, "rlorTrainerJobs")
-        self.checkpoints: Table[Checkpoint] = Table(self, "checkpoint", Checkpoint)
+        self.checkpoints: Table[Checkpoint] = LazyTable(self, "checkpoint", Checkpoint)
         self.models: Table[Model] = Table(self, "model", Model)
         self.operations: Table[Operation] = Table(self, "operation", Operation)
         self.deployments: Table[Deployment] = Table(self, "deployment", Deployment, "deployments")
@@ -204,9 +86,7 @@ class World:
         boot = self._boot()
         self.ids = Ids(seed, boot)
         for table in self._tables.values():
-            table._load(self.store)
-            for entity in table:
-                self.clock.start_after(max(getattr(entity, "created", 0), getattr(entity, "updated", 0)))
+            self.clock.start_after(table._load(self.store))
 
     @property
     def _tables(self) -> dict[str, Table[Any]]:
@@ -241,7 +121,7 @@ class World:
             self.ids = restored
             for kind, table in self._tables.items():
                 table.clear()
-                for entity in sorted(kept[kind], key=_birth):
+                for entity in sorted(kept[kind], key=birth):
                     table._keep(entity)
 
     def move_to(self, platform: str) -> None:

@@ -1,6 +1,8 @@
 """State: written through, all or nothing, the same after a restart."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from emulator.core.lifecycle import Pending
 from emulator.state.database import Database
 from emulator.state.entities import Checkpoint, Job
 from emulator.state.migrations import FORMAT
+from emulator.state.table import Table
 from emulator.state.world import World
 
 OWNER = "accounts/a/rlorTrainerJobs/j"
@@ -117,3 +120,83 @@ def test_a_store_of_another_format_is_refused_and_left_as_it_is(tmp_path: Path) 
         World(store=old)
     assert old.read("meta", "boot") == {"count": 3}
     old.close()
+
+
+def test_rows_are_made_when_their_owner_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever way somebody asks first, all is as it was before the restart; a start makes none."""
+    owners = [f"accounts/a/rlorTrainerJobs/j{number}" for number in range(3)]
+    world = World(store=Database(tmp_path / "db"))
+    with world.change():
+        for number in range(12):
+            world.checkpoints.put(row(world, f"s{number}", owners[number % 3]))
+        old = world.checkpoints.get(f"{owners[1]}/checkpoints/s1")
+        assert old is not None
+        old.created = old.updated = world.clock.now()  # saved again: not the oldest any more
+        world.checkpoints.put(old)
+    before = {owner: sorted(names(world, owner), key=lambda name: name == "s1") for owner in owners}
+    dumped = sorted(world.dump()["checkpoint"], key=lambda body: int(body["created"]))
+    last = world.clock.now()
+    world.store.close()
+    made: list[str] = []
+    decode = Table._decode
+
+    def noted(table: Table[Any], body: dict[str, Any]) -> Any:
+        made.append(body["id"])
+        return decode(table, body)
+
+    monkeypatch.setattr(Table, "_decode", noted)
+
+    def again() -> World:
+        made.clear()
+        found = World(store=Database(tmp_path / "db"))
+        assert made == []
+        return found
+
+    asked = again()
+    assert len(asked.checkpoints) == 12
+    assert list(asked.checkpoints.blobs()) == ["blob"] * 12
+    assert f"{owners[0]}/checkpoints/s0" in asked.checkpoints
+    assert f"{owners[0]}/checkpoints/s1" not in asked.checkpoints
+    assert asked.clock.now() > last
+    assert made == []
+    assert asked.checkpoints.count(owners[0]) == 4
+    assert sorted(made) == ["s0", "s3", "s6", "s9"]
+    assert {owner: names(asked, owner) for owner in owners} == before
+    assert asked.dump()["checkpoint"] == dumped
+    asked.store.close()
+    iterated = again()
+    assert iterated.checkpoints.get(f"{owners[1]}/checkpoints/s4") is not None
+    assert [one.id for one in iterated.checkpoints] == [body["id"] for body in dumped]
+    assert len(iterated.checkpoints) == len(made) == 12
+    iterated.store.close()
+    changed = again()
+    with changed.change():
+        changed.checkpoints.remove(f"{owners[2]}/checkpoints/s2")
+        changed.checkpoints.put(row(changed, "new", owners[0]))
+    assert names(changed, owners[2]) == before[owners[2]][1:]
+    assert names(changed, owners[0]) == [*before[owners[0]], "new"]
+
+    def break_off() -> None:
+        with changed.change():
+            changed.checkpoints.remove(f"{owners[1]}/checkpoints/s1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        break_off()
+    assert names(changed, owners[1]) == before[owners[1]]
+    changed.reset()
+    assert len(changed.checkpoints) == 0
+    assert names(changed, owners[1]) == []
+    changed.store.close()
+
+
+def test_whoever_asks_while_rows_are_made_gets_all_of_them(tmp_path: Path) -> None:
+    world = World(store=Database(tmp_path / "db"))
+    with world.change():
+        for number in range(300):
+            world.checkpoints.put(row(world, f"s{number}"))
+    world.store.close()
+    again = World(store=Database(tmp_path / "db"))
+    with ThreadPoolExecutor(8) as asking:
+        assert set(asking.map(lambda _: len(again.checkpoints.of(OWNER)), range(64))) == {300}
+    again.store.close()
