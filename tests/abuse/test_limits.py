@@ -5,9 +5,11 @@ import json
 import os
 import resource
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from emulator.server import Emulator
 from tests.doubles import BASE
 from tests.http.gateway.conftest import Wire
 from tests.journal.test_journal import make_job
+from tests.state.test_power import serving
 
 MIB = 1024**2
 ANSWER_S, OTHERS_S = map(float, os.environ.get("FTSIM_ABUSE_S", "15,5").split(","))
@@ -141,6 +144,30 @@ def test_a_request_that_costs_too_much_is_refused(
     assert resident() - before < 500 * MIB
     assert others.slowest < OTHERS_S
     assert http.post(SAMPLER, json=ask()).status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the address space of a process is limited on Linux")
+def test_a_process_with_little_memory_refuses_them_all_and_lives(tmp_path: Path) -> None:
+    """Under `ulimit -v` of 1.5 GiB: one after the other, and then four of the largest at once."""
+    limit = 3 * 512 * MIB
+    before = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit})); "
+    with (
+        serving(tmp_path / "state", {"MALLOC_ARENA_MAX": "2"}, before) as (process, url),
+        httpx.Client(base_url=url, headers={"X-Api-Key": "fw-ftsim-local"}, timeout=60) as http,
+    ):
+        make_job(http)
+        for param in ABUSES:
+            path, made, size, _ = param.values
+            answer = http.post(str(path), content=chunks(made(size), []))  # type: ignore[operator]
+            assert 400 <= answer.status_code < 500 or answer.status_code in (503, 507), (param.id, answer.text[:300])
+            assert http.post(SAMPLER, json=ask()).status_code == 200, param.id
+        large = datums(40 * MIB)
+        with ThreadPoolExecutor(4) as asking:
+            asked = [asking.submit(http.post, TRAINER, content=chunks(large, [])) for _ in range(4)]
+            assert {one.result().status_code for one in asked} <= {400, 413, 503}
+        assert process.poll() is None
+        assert Wire(http).run("save_weights", 1, path="step-1")["path"] == "step-1"
 
 
 def chunks(content: bytes, sent: list[float]) -> Iterator[bytes]:
