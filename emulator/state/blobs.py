@@ -30,8 +30,7 @@ class Blobs:
     """Blobs under one root folder, addressed by relative keys such as `acct/jobs/j1/step-10`."""
 
     def __init__(self, root: Path, *, durable: bool = True, read_only: str = "") -> None:
-        """`durable=False` leaves out the fsyncs, for a root that does not outlive the process; `read_only` is a reason to
-        refuse every save and to delete nothing."""
+        """`durable=False` leaves out the fsyncs; `read_only` is a reason to refuse every save and to delete nothing."""
         self.root = root
         self._staging = root / ".staging"
         self._durable = durable
