@@ -7,11 +7,11 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from emulator.core import limits
-from emulator.core.errors import SERVERLESS, NotFound, PlatformError, UnknownField
+from emulator.core.errors import SERVERLESS, Cancelled, NotFound, PlatformError, UnknownField
 from emulator.http import admin, control, gateway, health, inference, metrics, tinker
 from emulator.http.console import gate
 from emulator.http.console.access import Access
@@ -70,6 +70,7 @@ def create_app(
     handlers: dict[Any, Any] = {
         PlatformError: _refused,
         HTTPException: _http_error,
+        ClientDisconnect: _left,
         Exception: _crashed,
     }
     access = Access(keys, platform.world.clock)
@@ -114,6 +115,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
         )
     detail = f"{error.detail}: {request.method} {request.url.path[:200]}"
     return error_reply(request, error.status_code, {"code": 12, "message": detail, "details": []})
+
+
+async def _left(request: Request, _error: Exception) -> Response:
+    """Nobody reads this but the journal: the client was killed, say, while it sent a body."""
+    return error_reply(request, Cancelled.http, Cancelled("the client left before its body was whole").envelope())
 
 
 async def _crashed(request: Request, error: Exception) -> Response:

@@ -49,7 +49,10 @@ def torture(
     if as_json:
         tell(asdict(verdict) | {"survived": verdict.survived, "judged": verdict.judged}, True)
         raise SystemExit(3 if not verdict.judged else 0 if verdict.survived else 1)
-    print(f"{verdict.steps} steps when left alone; {verdict.starts} starts under {len(verdict.struck)} disturbances:")
+    print(
+        f"{verdict.steps} steps when left alone, in {verdict.alone_s:.1f} s; "
+        f"{verdict.starts} starts under {len(verdict.struck)} disturbances, in {verdict.disturbed_s:.1f} s:"
+    )
     for line in (*verdict.struck, *verdict.resumed, *verdict.notes):
         print(f"  {line}")
     for problem in verdict.problems:

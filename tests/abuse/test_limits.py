@@ -231,6 +231,21 @@ def test_a_connection_that_says_no_more_is_closed(
     assert http.get("/v1/accounts").status_code == 200
 
 
+def test_a_client_that_dies_while_it_sends_is_one_line_of_the_journal(
+    emu: Emulator, http: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_job(http)
+    head = HEAD.replace(b"KEY", emu.api_key.encode()).replace(b"/v1/accounts/local/rlorTrainerJobs", TRAINER.encode())
+    with socket.create_connection(("127.0.0.1", emu.port), 10) as connection:
+        connection.sendall(head + b"Content-Length: 900\r\n\r\n" + b"[" * 500)
+        time.sleep(0.05)
+    until = time.monotonic() + 20
+    while time.monotonic() < until and [one.status for one in emu.journal if one.path == TRAINER] != [499]:
+        time.sleep(0.01)
+    assert [one.status for one in emu.journal if one.path == TRAINER] == [499]
+    assert caplog.records == []
+
+
 def test_few_descriptors_are_kept_for_work(emu: Emulator, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle connections make room; a save goes on all the while."""
     make_job(http)

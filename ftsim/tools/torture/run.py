@@ -79,6 +79,10 @@ class Verdict:
     resumed: list[str] = field(default_factory=list)
     starts: int = 0
     steps: int = 0
+    alone_s: float = 0.0
+    """Seconds of the run that was left alone."""
+    disturbed_s: float = 0.0
+    """Seconds of all starts of the other one."""
 
     @property
     def survived(self) -> bool:
@@ -130,6 +134,7 @@ def torture(
     with tempfile.TemporaryDirectory(prefix="ftsim-torture-") as name:
         scratch = Path(name)
         quiet = _Attempt(scratch / "quiet", folder, command, backend, seed)
+        began = time.monotonic()
         with quiet.emulator:
             if (status := quiet.run([], timeout_s)) != 0:
                 raise TortureError(
@@ -150,8 +155,9 @@ def torture(
                 promotes=bool(expected.promoted),
             )
         )
-        verdict = Verdict(coming, steps=len(expected.final))
+        verdict = Verdict(coming, steps=len(expected.final), alone_s=time.monotonic() - began)
         rough = _Attempt(scratch / "rough", folder, command, backend, seed)
+        began = time.monotonic()
         with rough.emulator:
             left = list(coming)
             for _ in range(len(coming) + 3):
@@ -162,6 +168,7 @@ def torture(
             rough.emulator.quirks.clear()
             verdict.struck = rough.struck
             found = gather(rough.emulator)
+        verdict.disturbed_s = time.monotonic() - began
     if status != 0:
         verdict.problems.append(
             f"never came to its end: {verdict.starts} starts, the last ended with {status}:\n{rough.tail()}"

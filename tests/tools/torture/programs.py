@@ -1,6 +1,8 @@
 """Small recipes over plain HTTP, run as `programs.py careful|naive|...`: 8 steps, a save every second one.
 
-`careful` does everything right; `twice` trains the last batch before a save again when it comes back; `weights` comes
+`careful` does everything right; so do `listing`, which has no file of its own and comes back to the newest row of the
+job's list, and `often`, which saves after each step and once more for sampling. `skips` leaves out the batch after the
+one it came back to; `twice` trains the last batch before a save again when it comes back; `weights` comes
 back without the optimizer's state; `anew` uses a new job each time and deletes the old one; `naive` begins anew after a
 crash with what it had saved, but from its first row; `leaky` never deletes its trainer and makes another at each start;
 `hasty` promotes the first row it finds.
@@ -75,6 +77,11 @@ class Trainer:
         self.run("optim_step", adam_params={"learning_rate": 0.1})
         time.sleep(0.02)
 
+    def newest(self) -> int:
+        """The step of the newest row to come back to, 0 when there is none."""
+        names = [row["name"].rsplit("/", 1)[1] for row in self.rows()]
+        return max((int(name[1:]) for name in names if name[0] == "s" and name[1:].isdigit()), default=0)
+
     def rows(self) -> list[Any]:
         return list(ask("GET", f"{self.path}/checkpoints").json()["checkpoints"])
 
@@ -97,17 +104,19 @@ def main(kind: str) -> None:
     trainer = Trainer(f"job-{os.getpid()}" if fresh else "job")
     cursor.with_name("job").write_text(trainer.job)
     done = json.loads(cursor.read_text()) if cursor.exists() and not fresh else 0
+    if kind == "listing":
+        done = trainer.newest()
     if done:
         trainer.run("load_weights", path=f"s{done}", optimizer=kind != "weights")
-        done -= kind == "twice"
+        done += {"twice": -1, "skips": 1}.get(kind, 0)
     saved = {row["name"].rsplit("/", 1)[1] for row in trainer.rows()}
     for number in range(0 if kind == "naive" else done, STEPS):
         trainer.step(number)
         name = f"s{number + 1}"
-        if number % 2 and name not in saved:
+        if (number % 2 or kind == "often") and name not in saved:
             trainer.run("save_weights", path=name, overwrite=False)
-            if kind == "hasty":
-                trainer.run("save_weights_for_sampler", path=f"w{number + 1}", checkpoint_type="base")
+            if kind in ("hasty", "often"):
+                trainer.run("save_weights_for_sampler", path=f"w{number + 1}-{os.getpid()}", checkpoint_type="base")
             aside = cursor.with_suffix(".new")
             aside.write_text(json.dumps(number + 1))
             aside.replace(cursor)

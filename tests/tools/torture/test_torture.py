@@ -58,31 +58,40 @@ def test_what_a_program_gets_wrong_is_named(judge: Callable[..., Verdict], kind:
     assert verdict.starts == 3
 
 
-TWICE = ("twice", "rows more often")
-WEIGHTS = ("weights", "resumed without the optimizer's state: it loaded s")
+PROBLEMS = {
+    "careful": "",
+    "listing": "",
+    "often": "",
+    "twice": "rows more often",
+    "weights": "resumed without the optimizer's state: it loaded s",
+    "skips": "left out",
+    "naive": "rows more often",
+    "leaky": "leaked",
+    "hasty": "promoted the wrong checkpoint as out",
+}
+"""The programs, and of the faulty ones what must be said of them."""
+ALWAYS = {("listing", 1), ("weights", 2), ("twice", 4)}
+"""What the default suite tries; `twice` and `weights` have survived with seeds like these before."""
+CASES = [(kind, seed) for seed in range(1, 11) for kind in PROBLEMS]
 
 
 @pytest.mark.parametrize(
-    ("seed", "kind", "problem"),
-    [
-        (1, *WEIGHTS),
-        *(
-            pytest.param(seed, *kind, marks=pytest.mark.slow)
-            for seed in range(1, 11)
-            for kind in (TWICE, WEIGHTS)
-            if (seed, kind) != (1, WEIGHTS)
-        ),
-    ],
+    ("kind", "seed"), [pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.slow) for case in CASES]
 )
-def test_whatever_the_seed_a_fault_of_resuming_is_found(
-    judge: Callable[..., Verdict], kind: str, problem: str, seed: int
-) -> None:
-    verdict = judge(kind, seed=seed, kills=1, failures=0)
+def test_whatever_the_seed_the_verdict_is_right(judge: Callable[..., Verdict], kind: str, seed: int) -> None:
+    verdict = judge(kind, seed=seed, kills=3, failures=0)
+    print(
+        f"{kind}, seed {seed}: {verdict.alone_s:.1f} s alone, {verdict.disturbed_s:.1f} s disturbed; "
+        f"{'; '.join(verdict.problems) or 'survived'}"
+    )
+    assert verdict.judged
+    assert verdict.survived == (not PROBLEMS[kind]), (verdict.problems, verdict.struck)
+    assert not PROBLEMS[kind] or any(PROBLEMS[kind] in found for found in verdict.problems), verdict.problems
     if kind == "weights":
         assert any("promoted other weights as out" in found for found in verdict.problems), verdict.problems
-    assert any(problem in found for found in verdict.problems), (verdict.problems, verdict.struck)
-    assert verdict.resumed
-    assert "came back to s" in verdict.resumed[0]
+    if kind != "leaky":  # which comes back to nothing
+        assert verdict.resumed
+        assert "came back to s" in verdict.resumed[0]
 
 
 def test_a_program_that_never_comes_back_to_a_save_is_not_judged(judge: Callable[..., Verdict]) -> None:
