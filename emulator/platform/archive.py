@@ -241,7 +241,7 @@ def _commit(blobs: Blobs, folder: Path, key: str, bodies: dict[tuple[str, str], 
     digests, record = blobs.digest(folder), b""
     for (kind, name), body in bodies.items():
         if body.get("blob") == key:
-            about = body | {"digests": digests | {members.plain(n): one for n, one in body.get("digests", {}).items()}}
+            about = body | {"digests": digests | body.get("digests", {})}
             if kind in _DIGESTED:
                 bodies[kind, name] = about
             if not record or kind in _DIGESTED:
@@ -287,6 +287,8 @@ def _entities(world: Any, files: Collection[str]) -> dict[str, dict[str, dict[st
             if kind == "session":
                 body["state"] = public_state(body["state"])
             entity = _decode(kind, body)
+            for name in body.get("digests", {}):
+                members.plain(name)
             if body.get("blob") and body["blob"] not in files:
                 raise ValueError(f"{entity.name} has no blob in it")
             if entity.name in found[kind]:
