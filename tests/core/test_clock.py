@@ -12,7 +12,7 @@ def test_two_moments_are_never_the_same_even_when_the_wall_clock_stands_or_jumps
 
 
 def test_a_wall_clock_that_is_set_back_by_an_hour_holds_nothing_up() -> None:
-    """What is due in five seconds is due in five seconds, not in an hour."""
+    """A change that is due in five seconds is due in five seconds, not in an hour."""
     wall = [10_000 * 1_000_000_000]
     clock = Clock(lambda: wall[0])
     before = clock.now()

@@ -123,7 +123,7 @@ def test_a_store_of_another_format_is_refused_and_left_as_it_is(tmp_path: Path) 
 
 
 def test_rows_are_made_when_their_owner_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever way somebody asks first, all is as it was before the restart; a start makes none."""
+    """All is as it was before the restart, whichever way somebody asks first; a start makes none."""
     owners = [f"accounts/a/rlorTrainerJobs/j{number}" for number in range(3)]
     world = World(store=Database(tmp_path / "db"))
     with world.change():

@@ -291,7 +291,7 @@ def test_a_snapshot_takes_the_memory_of_the_one_before_and_no_step_changes_it(st
 
 
 def kept(trainer: TorchTrainer) -> dict[str, torch.Tensor]:
-    """What the next delta is made against."""
+    """The tensors that the next delta is made against."""
     snapshot = trainer._models["m"].snapshot
     assert snapshot is not None
     return dict(snapshot.tensors)
