@@ -10,7 +10,7 @@ from emulator.core.names import OwnerName
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
 from emulator.state.entities import Checkpoint
-from emulator.state.world import Table
+from emulator.state.table import Table
 
 JOB = "accounts/local/rlorTrainerJobs/j1"
 
