@@ -70,8 +70,8 @@ PROBLEMS = {
     "hasty": "promoted the wrong checkpoint as out",
 }
 """The programs, and of the faulty ones what must be said of them."""
-ALWAYS = {("listing", 1), ("weights", 2), ("twice", 4)}
-"""What the default suite tries; `twice` and `weights` have survived with seeds like these before."""
+ALWAYS = {("weights", 2)}
+"""What the default suite tries; with seeds like this it was once taken for a program that survives."""
 CASES = [(kind, seed) for seed in range(1, 11) for kind in PROBLEMS]
 
 
