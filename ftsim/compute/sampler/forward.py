@@ -280,8 +280,9 @@ def _merge(mine: Any, theirs: Any, columns: int) -> None:
     if getattr(mine, "keys", None) is None or not mine.is_initialized:
         return
     width = columns if not getattr(mine, "is_sliding", False) else min(columns, mine.sliding_window - 1)
-    mine.keys = torch.cat([_widened(mine.keys, width), _widened(theirs.keys, width)])
-    mine.values = torch.cat([_widened(mine.values, width), _widened(theirs.values, width)])
+    keys = torch.cat([_widened(mine.keys, width), _widened(theirs.keys, width)])
+    values = torch.cat([_widened(mine.values, width), _widened(theirs.values, width)])
+    mine.keys, mine.values = keys, values  # together: how many positions a layer holds goes by what it was given last
     if hasattr(mine, "cumulative_length"):
         mine.cumulative_length = columns
 
