@@ -19,6 +19,7 @@ def keeping_a_trainer_alive_is_refused(stage: Stage) -> Report:
     error = refusal(stage.manager.create, stage.job_config("job-1", disable_inactivity_cleanup=True))
     refused = isinstance(error, ValueError) and not stage.exchanges("create_job")
     still_upstream(SDK_1_2_28, refused, f"disable_inactivity_cleanup: {error!r}")
+    stage.quirks.set("jobs.inactivity_s", float(_TEN_MINUTES))  # as on the service; a stage has it off
     stage.manager.create(stage.job_config("job-1"))
     client = stage.client()
     train(client, 0)

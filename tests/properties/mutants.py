@@ -115,11 +115,11 @@ MUTANTS = (
            "False", "platform"),
     Mutant("a second delete prolongs", "emulator.platform.jobs.jobs", "Jobs.delete", "if job.deleted is not None:",
            "if False:", "platform"),
-    Mutant("a restart turns rows round", "emulator.state.world", "_birth", "int(entity.created)",
+    Mutant("a restart turns rows round", "emulator.state.table", "birth", "int(entity.created)",
            "-int(entity.created)", "platform"),
     # the chain of deltas
     Mutant("a delta is against the first base", "ftsim.compute.checkpoints.sampler", "_delta",
-           "live.snapshot = Snapshot(identity, tensors)", "pass", "hot load"),
+           "live.snapshot = Snapshot(identity, _kept(live, tensors))", "pass", "hot load"),
     Mutant("a delta hides its base", "ftsim.compute.checkpoints.sampler", "_delta", "return previous.identity",
            "return identity", "hot load"),
     Mutant("any previous snapshot will do", "emulator.platform.deployments.plans", "plan",

@@ -165,4 +165,4 @@ def _checkpoint(run: Run, row: Checkpoint) -> dict[str, Any]:
     }
 
 
-router.add_route(NATIVE + "{rest:path}", unserved, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+router.add_route(NATIVE + "{path:path}", unserved, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -48,6 +48,12 @@ MARKS = (
     Mark("here a trainer of more than 8 stands on nodes of 8", ("eight to a node",)),
     Mark("Server-side checks worth emulating", ("refused jobs",)),
     Mark("| `restoreReference` | `cross_job://", ("restore reference",)),
+    Mark(
+        "that a told key goes before a measured one",
+        (),
+        "an answer does not say who told a number, and limits are ours",
+    ),
+    Mark("only affects MoE expert projections of exports", (), FULL),
     Mark("Empty list (not 404) for a job with no checkpoints", ("no rows yet", "unknown jobs checkpoints")),
     Mark("Messages seen for rejects", ("promote refused", "both spellings")),
     Mark("`referenceState` is unspecified here", ("state of a session",)),
