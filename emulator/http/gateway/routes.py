@@ -55,7 +55,7 @@ class Verbs:
             sent = parse(raw)
             operations, trainer = target.platform.training, target.trainer(sent)
             check = partial(refuse, sent, body)
-            return _accepted(operations.submit(trainer, verb, sent, _fingerprint(verb, raw), check))
+            return accepted(operations.submit(trainer, verb, sent, fingerprint(verb, raw), check))
 
         accept.__doc__ = body.__doc__
         self.serve(verb, answer=schemas.ACCEPTED, body=body)(accept)
@@ -150,7 +150,7 @@ async def _telemetry(_target: GatewayTarget, _raw: bytes) -> Response:
 @VERBS.serve("create_model", answer=schemas.ACCEPTED, body=bodies.CreateModel)
 async def _create_model(target: GatewayTarget, raw: bytes) -> Response:
     """Accept a model to be made."""
-    return _accepted(target.create_model(parse(raw), _fingerprint("create_model", raw)))
+    return accepted(target.create_model(parse(raw), fingerprint("create_model", raw)))
 
 
 @VERBS.serve("get_info", answer=schemas.INFO, body=bodies.OneModel)
@@ -165,7 +165,7 @@ async def _unload_model(target: GatewayTarget, raw: bytes) -> Response:
     """Accept a model to be forgotten; twice is no error."""
     body = parse(raw)
     trainer = target.trainer(body)
-    return _accepted(target.platform.trainers.unload_model(trainer, str(body.get("model_id", ""))))
+    return accepted(target.platform.trainers.unload_model(trainer, str(body.get("model_id", ""))))
 
 
 @VERBS.serve("weights_info", body=bodies.WeightsInfo)
@@ -203,11 +203,13 @@ async def _settled(promise: Promise) -> None:
         promise.unwatch(wake)
 
 
-def _accepted(promise: Promise) -> Response:
-    return Reply({"request_id": promise.request_id, "model_id": promise.model_id})
+def accepted(promise: Promise, **more: object) -> Response:
+    """Answer with where the result of an operation will be."""
+    return Reply({"request_id": promise.request_id, "model_id": promise.model_id, **more})
 
 
-def _fingerprint(verb: str, raw: bytes) -> bytes:
+def fingerprint(verb: str, raw: bytes) -> bytes:
+    """A digest by which a request that is sent again is known: that of its bytes, for each verb its own."""
     return hashlib.blake2b(raw, digest_size=16, person=verb.encode()[:16]).digest()
 
 

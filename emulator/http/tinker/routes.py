@@ -4,7 +4,6 @@ Steps come as protobuf (from tinker 0.25 on) or as JSON; results go out in the f
 the gateway's own verbs (`emulator.http.gateway`), asked of a `NativeTarget`.
 """
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,12 +20,11 @@ from emulator.http import schemas
 from emulator.http.bodies import Body, parse, read_body, refuse
 from emulator.http.declare import Endpoints
 from emulator.http.gateway import answers, bodies as gateway
-from emulator.http.gateway.routes import VERBS
+from emulator.http.gateway.routes import VERBS, accepted, fingerprint
 from emulator.http.schemas import Schema, obj
 from emulator.http.tinker import bodies, sampling, wire
 from emulator.http.tinker.target import NativeTarget, check_optimizer
 from emulator.http.web import Reply, caller, platform_of
-from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.native import UNNAMED
 
 router = Endpoints()
@@ -106,17 +104,9 @@ def _submit(request: Request, verb: str, sent: dict[str, Any], body: type[Body],
     """Accept an operation of a model's sequence: what is wrong with its body fails its future."""
     target = target_of(request)
     promise = target.platform.training.submit(
-        target.trainer(sent), verb, sent, _fingerprint(verb, raw), partial(refuse, sent, body)
+        target.trainer(sent), verb, sent, fingerprint(verb, raw), partial(refuse, sent, body)
     )
     return accepted(promise)
-
-
-def accepted(promise: Promise, **more: Any) -> Response:
-    return Reply({"request_id": promise.request_id, "model_id": promise.model_id, **more})
-
-
-def _fingerprint(verb: str, raw: bytes) -> bytes:
-    return hashlib.blake2b(raw, digest_size=16, person=verb.encode()[:16]).digest()
 
 
 @router.serve("tinker_optim_step", answer=schemas.ACCEPTED, body=bodies.OptimStep)
@@ -171,7 +161,7 @@ def _model_of(target: NativeTarget, sent: dict[str, Any], path: str, raw: bytes)
         "base_model": sent.get("base_model") or saved.base_model,
         "lora_config": adapter,
     }
-    return target.create_model(asked, _fingerprint("create_model", raw)).model_id
+    return target.create_model(asked, fingerprint("create_model", raw)).model_id
 
 
 @router.serve("tinker_retrieve_future", body=gateway.RetrieveFuture, media=(wire.MEDIA,))
