@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from emulator.core.answer_format import Format
 from emulator.core.settings import setting
 
 Category = Literal["user", "server"]
@@ -175,15 +176,6 @@ class Trainer(Protocol):
         """Load LoRA weights from a PEFT folder; resets the optimizer."""
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Format:
-    """The form that an answer must have: JSON by a schema, as `json.dumps` writes it, with literal text around it."""
-
-    schema: Mapping[str, Any]
-    before: str = ""
-    after: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from emulator.backend import BackendError, Format, GenerateRequest
+from emulator.backend import BackendError, GenerateRequest
+from emulator.core.answer_format import Json
 from emulator.light.replica import FIRST_TOKEN, LightReplica, spoken
 
 PROMPT = [5, 6, 7]
@@ -95,4 +96,4 @@ def test_a_stop_token_ends_the_text_before_it() -> None:
 
 def test_a_format_is_refused() -> None:
     with pytest.raises(BackendError, match="draws letters and no JSON"):
-        LightReplica(WEIGHTS).generate(GenerateRequest(PROMPT, format=Format({"type": "object"})))
+        LightReplica(WEIGHTS).generate(GenerateRequest(PROMPT, format=[Json({"type": "object"})]))

@@ -177,15 +177,21 @@ async def _weights_info(target: GatewayTarget, raw: bytes) -> Response:
 @VERBS.serve("retrieve_future", body=bodies.RetrieveFuture)
 async def _retrieve(target: GatewayTarget, raw: bytes) -> Response:
     """Long-poll for a promise: at most HOLD_S, then `try_again` (WIRE 2.6)."""
+    _, answer = await retrieved(target, raw)
+    return answer
+
+
+async def retrieved(target: GatewayTarget, raw: bytes) -> tuple[Promise, Response]:
+    """The promise that a request asks for, and what it is answered."""
     asked, platform = parse(raw), target.platform
     promise = platform.futures.get(target.within(), str(asked.get("request_id", "")))
     said = platform.world.quirks.spend(trainers.FUTURES_ANSWER, promise.subject)
     if said and (scripted := answers.scripted(said, promise, asked)) is not None:
-        return scripted
+        return promise, scripted
     if promise.payload is None and not platform.futures.closing:
         await _settled(promise)
         platform.futures.check(promise)
-    return Reply(promise.payload) if promise.payload is not None else Reply(answers.try_again(promise))
+    return promise, Reply(answers.try_again(promise) if promise.payload is None else promise.payload)
 
 
 async def _settled(promise: Promise) -> None:

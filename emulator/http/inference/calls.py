@@ -1,6 +1,6 @@
-"""Tool calls in a chat model's text, in the form that each family writes them and its chat template renders them.
+"""Readers of tool calls in a chat model's text, each for the form in which families of models write them.
 
-A form says with which text calls begin, and reads what stands behind it as soon as it is whole. Some families write
+A reader takes what stands behind the text that begins calls, and reads it as soon as it is whole. Some families write
 values as bare text: there the tool's schema says whether `5` is a number or a text, and without one it is what it is as
 JSON.
 """
@@ -38,29 +38,13 @@ Read = Callable[[str, bool, Schemas], Found | None]
 """Reads the text behind a beginning; None while it is not whole. The flag says that no more will come."""
 
 
-@dataclass(frozen=True)
-class CallForm:
-    """The form of a family's calls. `starts` begin one at the start of an answer alone."""
-
-    begins: tuple[str, ...]
-    read: Read
-    starts: tuple[str, ...] = ()
-    needs_tools: bool = False
-    """Whether the beginning is such plain text that it begins a call only where there are tools."""
-
-
-def form_of(template: str) -> CallForm:
-    """The form that a chat template renders."""
-    return next((form for signs, form in _FAMILIES if all(sign in template for sign in signs)), JSON)
-
-
 def schemas_of(tools: Sequence[Mapping[str, Any]]) -> Schemas:
     """The schemas of the parameters of tools, as a request has them."""
     functions = [tool.get("function", tool) for tool in tools]
     return {str(one.get("name")): one.get("parameters") or {} for one in functions if isinstance(one, Mapping)}
 
 
-def _until(end: str, calls: Callable[[str, Schemas], Iterator[Call]]) -> Read:
+def until(end: str, calls: Callable[[str, Schemas], Iterator[Call]]) -> Read:
     """Read what stands before `end`; a ValueError inside says that it is nonsense."""
 
     def read(text: str, ended: bool, schemas: Schemas) -> Found | None:
@@ -92,7 +76,7 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
-def _json(inside: str, schemas: Schemas) -> Iterator[Call]:
+def json_call(inside: str, schemas: Schemas) -> Iterator[Call]:
     call = _object(inside)
     if not isinstance(call.get("name"), str):
         raise ValueError("a call has a name")
@@ -145,7 +129,7 @@ def _property(schemas: Schemas, name: str, key: str) -> object:
     return properties.get(key) if isinstance(properties, Mapping) else None
 
 
-def _functions(inside: str, schemas: Schemas) -> Iterator[Call]:
+def functions(inside: str, schemas: Schemas) -> Iterator[Call]:
     """`<function=add>\n<parameter=a>\n1\n</parameter>\n</function>`."""
     name, body = _between(inside, "<function=", ">")
     body, closed, _ = body.rpartition("</function>")
@@ -163,7 +147,7 @@ def _line(text: str) -> str:
     return text.removeprefix("\n").removesuffix("\n")
 
 
-def _keys(inside: str, schemas: Schemas) -> Iterator[Call]:
+def keys(inside: str, schemas: Schemas) -> Iterator[Call]:
     """`add<arg_key>a</arg_key><arg_value>1</arg_value>`, with or without newlines between."""
     name = inside.partition("<arg_key>")[0].strip()
     if not name or "\n" in name:
@@ -171,7 +155,7 @@ def _keys(inside: str, schemas: Schemas) -> Iterator[Call]:
     yield Call(name, {key: _value(raw, _property(schemas, name, key)) for key, raw in _KEY.findall(inside)})
 
 
-def _invokes(mark: str) -> Callable[[str, Schemas], Iterator[Call]]:
+def invokes(mark: str) -> Callable[[str, Schemas], Iterator[Call]]:
     """`<invoke name="add"><parameter name="a">1</parameter></invoke>`, each tag's name behind `mark`.
 
     Where a parameter says `string="false"` its value is JSON, with `string="true"` a text.
@@ -195,7 +179,7 @@ def _invokes(mark: str) -> Callable[[str, Schemas], Iterator[Call]]:
     return read
 
 
-def _deepseek(inside: str, schemas: Schemas) -> Iterator[Call]:
+def deepseek(inside: str, schemas: Schemas) -> Iterator[Call]:
     """`<｜tool▁call▁begin｜>add<｜tool▁sep｜>{"a": 1}<｜tool▁call▁end｜>`, one after another.
 
     Earlier tokenizers of the family write `function`, then the name on a line of its own, then a block of JSON.
@@ -209,7 +193,7 @@ def _deepseek(inside: str, schemas: Schemas) -> Iterator[Call]:
         yield Call(name, _object(arguments))
 
 
-def _kimi(inside: str, schemas: Schemas) -> Iterator[Call]:
+def kimi(inside: str, schemas: Schemas) -> Iterator[Call]:
     """`<|tool_call_begin|>functions.add:0<|tool_call_argument_begin|>{"a": 1}<|tool_call_end|>`, one after another."""
     while "<|tool_call_begin|>" in inside:
         call, inside = _between(inside, "<|tool_call_begin|>", "<|tool_call_end|>")
@@ -220,7 +204,7 @@ def _kimi(inside: str, schemas: Schemas) -> Iterator[Call]:
         yield Call(name, _object(arguments), call_id.strip())
 
 
-def _gemma(inside: str, schemas: Schemas) -> Iterator[Call]:
+def gemma(inside: str, schemas: Schemas) -> Iterator[Call]:
     """`call:add{"a": 1}`."""
     name, brace, rest = inside.partition("{")
     if not name.startswith("call:"):
@@ -238,7 +222,7 @@ def _value_at(text: str, ended: bool) -> tuple[Any, int] | None:
         return None
 
 
-def _mistral(text: str, ended: bool, schemas: Schemas) -> Found | None:
+def mistral(text: str, ended: bool, schemas: Schemas) -> Found | None:
     """`add[ARGS]{"a": 1}`, or a list of objects."""
     name, found, _ = text.partition("[ARGS]")
     listed = text.lstrip().startswith("[{")
@@ -249,13 +233,13 @@ def _mistral(text: str, ended: bool, schemas: Schemas) -> Found | None:
         read = _value_at(text[begun:], ended)
         if read is None:
             return None
-        calls = [one for value in read[0] for one in _json(json.dumps(value), schemas)] if listed else []
+        calls = [one for value in read[0] for one in json_call(json.dumps(value), schemas)] if listed else []
         return Found(calls or [Call(name.strip(), read[0])], begun + read[1])
     except ValueError:
         return Found((), begun)
 
 
-def _harmony(text: str, ended: bool, schemas: Schemas) -> Found | None:
+def harmony(text: str, ended: bool, schemas: Schemas) -> Found | None:
     """`add<|channel|>commentary <|constrain|>json<|message|>{"a": 1}<|call|>`; the last token is no text."""
     head, found, rest = text.partition("<|message|>")
     inside, called, _ = rest.partition("<|call|>")
@@ -269,9 +253,9 @@ def _harmony(text: str, ended: bool, schemas: Schemas) -> Found | None:
         return Found((), used)
 
 
-def _llama(text: str, ended: bool, schemas: Schemas) -> Found | None:
+def llama(text: str, ended: bool, schemas: Schemas) -> Found | None:
     """`"add", "parameters": {"a": 1}}`: the rest of an object that begins with a name."""
-    whole = _LLAMA + text
+    whole = LLAMA + text
     try:
         read = _value_at(whole, ended)
     except ValueError:
@@ -282,40 +266,7 @@ def _llama(text: str, ended: bool, schemas: Schemas) -> Found | None:
     arguments = call.get("parameters", call.get("arguments"))
     name = call["name"]
     known = isinstance(name, str) and name in schemas and isinstance(arguments, dict)
-    return Found([Call(name, arguments)] if known else (), used - len(_LLAMA))
+    return Found([Call(name, arguments)] if known else (), used - len(LLAMA))
 
 
-_LLAMA = '{"name": '
-JSON = CallForm(("<tool_call>",), _until("</tool_call>", _json))
-"""`<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>`: Qwen3's, and that of unknown families."""
-_DSML = "｜DSML｜ "
-_HARMONY = "<|channel|>commentary to=functions."
-_FAMILIES: tuple[tuple[tuple[str, ...], CallForm], ...] = (
-    (("｜DSML｜",), CallForm((f"<{_DSML}calls>",), _until(f"</{_DSML}calls>", _invokes(_DSML)))),
-    (("<｜tool▁calls▁begin｜>",), CallForm(("<｜tool▁calls▁begin｜>",), _until("<｜tool▁calls▁end｜>", _deepseek))),
-    (
-        ("<|tool_calls_section_begin|>",),
-        CallForm(("<|tool_calls_section_begin|>",), _until("<|tool_calls_section_end|>", _kimi)),
-    ),
-    (
-        ("<minimax:tool_call>",),
-        CallForm(("<minimax:tool_call>",), _until("</minimax:tool_call>", _invokes(""))),
-    ),
-    (("<|tool_call>call:",), CallForm(("<|tool_call>",), _until("<tool_call|>", _gemma))),
-    (("[TOOL_CALLS]",), CallForm(("[TOOL_CALLS]",), _mistral)),
-    (
-        ("<|channel|>", "functions."),
-        CallForm(
-            ("<|end|><|start|>assistant to=functions.", "<|start|>assistant to=functions.", _HARMONY),
-            _harmony,
-            starts=(" to=functions.", "to=functions."),
-        ),
-    ),
-    (("<arg_key>",), CallForm(("<tool_call>",), _until("</tool_call>", _keys))),
-    (("<function=",), CallForm(("<tool_call>",), _until("</tool_call>", _functions))),
-    (
-        ("<|start_header_id|>", '"parameters": '),
-        CallForm(("<|python_tag|>" + _LLAMA, "\n" + _LLAMA), _llama, starts=(_LLAMA,), needs_tools=True),
-    ),
-)
-"""Forms by what stands in the chat template of a family; the first that fits counts."""
+LLAMA = '{"name": '

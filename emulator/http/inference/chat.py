@@ -8,7 +8,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.backend import BackendError, Format, Generation, Replica
+from emulator.backend import BackendError, Generation, Replica
+from emulator.core.answer_format import Format
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
@@ -88,14 +89,15 @@ async def create(request: Request) -> Response:
     """Answer a chat through the model's own template, whole or as a stream."""
     sent, raw = await read_body(request, CreateChatCompletion)
     messages, tools, settings = _read(sent)
-    form = await _form(request, sent, tools)
     tell_unread(request, sent, conversation.unread(messages))
     on = await target(request, sent.model)
     prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
-    live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS, form)], sent, raw)
     marks = marks_of(on.replica.chat_template)
-    if form is None:  # an answer in a form begins with it, and a forced call is JSON whatever the family
+    form = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value
+    if form is None:  # an answer in a format begins with it, and calls nothing
         marks = marks.calling(on.replica.chat_template, tools).after(on.replica.decode(prompt[-8:]))
+    form = _form(sent, form, tools, on.replica.chat_template, marks, sum(len(one.tool_calls) for one in messages))
+    live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS, form)], sent, raw)
     if sent.stream:
         head = _head(request, sent.model, "chat.completion.chunk")
         writer = _ChunkWriter(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)], marks)
@@ -144,10 +146,17 @@ def _read(sent: CreateChatCompletion) -> tuple[list[conversation.Message], list[
     return messages, [] if sent.tool_choice == "none" else tools, settings
 
 
-async def _form(request: Request, sent: CreateChatCompletion, tools: Sequence[Mapping[str, Any]]) -> Format | None:
-    """The form that the answer must have; raises InvalidArgument."""
-    wanted = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value
-    call = tool_call(sent.tool_choice, tools)
+def _form(
+    sent: CreateChatCompletion,
+    wanted: Format | None,
+    tools: Sequence[Mapping[str, Any]],
+    template: str,
+    marks: Marks,
+    made: int,
+) -> Format | None:
+    """The format that the answer must have; raises InvalidArgument. A call that is forced ends an opened thought."""
+    space = "\n\n" if f"{marks.thought}\\n\\n" in template else ""
+    call = tool_call(sent.tool_choice, tools, marks.calls, made, marks.thought + space if marks.opened else "")
     if wanted is not None and call is not None:
         raise InvalidArgument("response_format and a forced tool_choice are two answers: send one of them")
     return wanted or call

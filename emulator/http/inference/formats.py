@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emulator.backend import Format
+from emulator.core.answer_format import Format, Json, OneOf
 from emulator.core.errors import InvalidArgument
-
-_REFERENCES = ("$defs", "definitions")
-CALL, CALLED = "<tool_call>\n", "\n</tool_call>"
+from emulator.http.inference.call_forms import CallForm
+from emulator.http.inference.call_text import Wanted
 
 
 def response_format(given: object) -> Format | None:
@@ -20,19 +19,25 @@ def response_format(given: object) -> Format | None:
         case "text":
             return None
         case "json_object":
-            return Format(_schema(given.get("schema", {"type": "object"}), "response_format.schema"))
+            return [Json(_schema(given.get("schema", {"type": "object"}), "response_format.schema"))]
         case "json_schema":
             wrapped = given.get("json_schema")
             inside = wrapped.get("schema") if isinstance(wrapped, Mapping) else None
-            return Format(_schema(inside, "response_format.json_schema.schema"))
+            return [Json(_schema(inside, "response_format.json_schema.schema"))]
         case other:
             raise InvalidArgument(
                 f"response_format of type {str(other)[:60]!r} is not supported: use json_schema, json_object or text"
             )
 
 
-def tool_call(choice: object, tools: Sequence[Mapping[str, Any]]) -> Format | None:
-    """The format of a call that `tool_choice` forces, None where the model decides; raises InvalidArgument."""
+def tool_call(
+    choice: object, tools: Sequence[Mapping[str, Any]], form: CallForm, number: int, before: str
+) -> Format | None:
+    """The format of a call that `tool_choice` forces, None where the model decides; raises InvalidArgument.
+
+    `form` is how the model's family writes calls, `number` how many stand before it in the conversation, and `before`
+    the text that must come first.
+    """
     if choice in ("auto", "none"):
         return None
     functions = {tool["function"]["name"]: tool["function"] for tool in tools}
@@ -50,26 +55,13 @@ def tool_call(choice: object, tools: Sequence[Mapping[str, Any]]) -> Format | No
         raise InvalidArgument("tool_choice asks for a call, and there are no tools: send tools, or leave it out")
     if unknown := [name for name in chosen if name not in functions]:
         raise InvalidArgument(f"tool_choice names {unknown[0][:60]!r}; the tools are {', '.join(functions) or 'none'}")
-    shared: dict[str, dict[str, Any]] = {}
-    calls = [_call(functions[name], shared) for name in chosen]
-    return Format((calls[0] if len(calls) == 1 else {"anyOf": calls}) | shared, CALL, CALLED)
+    write = form.write
+    ways = [write(Wanted(name, _parameters(functions[name]), number)) for name in chosen]
+    return [before, *ways[0]] if len(ways) == 1 else [before, OneOf(ways)]
 
 
-def _call(function: Mapping[str, Any], shared: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The schema of a call; what its parameters refer to goes to the root, where references look for it."""
-    name = function["name"]
-    given = _schema(function.get("parameters") or {"type": "object"}, f"parameters of the tool {name!r}")
-    parameters = {key: value for key, value in given.items() if key not in _REFERENCES}
-    for group in _REFERENCES:
-        for key, value in given.get(group, {}).items():
-            if shared.setdefault(group, {}).setdefault(key, value) != value:
-                raise InvalidArgument(f"two tools define {key!r} differently in {group}: rename one of them")
-    return {
-        "type": "object",
-        "properties": {"name": {"const": name}, "arguments": parameters},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
+def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
+    return _schema(function.get("parameters") or {"type": "object"}, f"parameters of the tool {function['name']!r}")
 
 
 def _schema(given: object, where: str) -> dict[str, Any]:

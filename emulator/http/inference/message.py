@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from emulator.http.inference.calls import JSON, CallForm, Found, form_of, schemas_of
+from emulator.http.inference.call_forms import JSON, CallForm, form_of
+from emulator.http.inference.calls import Found, schemas_of
 
 Delta = dict[str, Any]
 

@@ -12,8 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.backend import Format, GenerateRequest, Generation
+from emulator.backend import GenerateRequest, Generation
 from emulator.core import limits
+from emulator.core.answer_format import Format
 from emulator.core.clock import Clock
 from emulator.core.errors import InvalidArgument, NotFound, PlatformError
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, spellings

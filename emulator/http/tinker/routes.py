@@ -20,7 +20,7 @@ from emulator.http import schemas
 from emulator.http.bodies import Body, parse, read_body, refuse
 from emulator.http.declare import Endpoints
 from emulator.http.gateway import answers, bodies as gateway
-from emulator.http.gateway.routes import VERBS, accepted, fingerprint
+from emulator.http.gateway.routes import VERBS, accepted, fingerprint, retrieved
 from emulator.http.schemas import Schema, obj
 from emulator.http.tinker import bodies, sampling, wire
 from emulator.http.tinker.target import NativeTarget, check_optimizer
@@ -168,12 +168,9 @@ def _model_of(target: NativeTarget, sent: dict[str, Any], path: str, raw: bytes)
 async def _retrieve(request: Request) -> Response:
     """Long-poll for a result; those of steps and samples are protobuf for clients that accept it."""
     target, raw = target_of(request), await request.body()
-    handler = VERBS.find("POST", "retrieve_future")
-    assert handler is not None
-    answer = await handler(target, raw)
+    promise, answer = await retrieved(target, raw)
     if answer.status_code != 200 or wire.MEDIA not in request.headers.get("accept", ""):
         return answer
-    promise = target.platform.futures.get(target.within(), str(parse(raw).get("request_id", "")))
     write = _AS_MESSAGE.get(promise.verb)
     if write is None or answer.body is not promise.payload:  # still to come, or a switch has answered
         return answer

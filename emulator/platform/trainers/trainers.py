@@ -103,9 +103,7 @@ class Trainers:
 
     def unload_model(self, trainer: Trainer, model_id: str) -> Promise:
         """Accept an unload_model; unloading twice is no error (FAILURES F12)."""
-        run = model_id.partition(":")[0]
-        if run.startswith("run-"):
-            self.unloaded(trainer.owner.account, run)
+        self.unloaded(trainer.owner.account, model_id)
         return trainer.submit("unload_model", model_id, lambda: _unload(trainer, model_id))
 
     def spec(self, model_id: str, owner: Owner, request: Mapping[str, Any]) -> ModelSpec:

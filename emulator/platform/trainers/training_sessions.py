@@ -163,9 +163,12 @@ class TrainingSessions:
                 places[run.session] += 1
         return {name: count for name, count in places.items() if count}
 
-    def unloaded(self, account: str, run_id: str) -> None:
-        """Note that the model of a run is not loaded any more."""
-        self._unloaded.add(resource(account, "trainingRuns", run_id))
+    def unloaded(self, account: str, model_id: str) -> None:
+        """Note that the model of a run is not loaded any more; it is named after the run, or after its session."""
+        run_id = model_id.partition(":")[0]
+        self._unloaded |= {
+            run.name for run in self._world.runs.of(account) if run.id == run_id or run.model_id == model_id
+        }
 
     def bind(self, session: Session, bound: Session) -> None:
         """Make `bound`, a changed copy, what the session is from now on."""
@@ -204,7 +207,8 @@ class TrainingSessions:
 
     def run_of_model(self, account: str, model_id: str) -> Run:
         """The newest run whose model has this name after its session; raises NotFound."""
-        run = next((run for run in self.runs(account) if run.model_id == model_id), None)
+        named = (run for run in self._world.runs.of(account) if run.model_id == model_id)
+        run = max(named, key=lambda run: (run.created, run.id), default=None)
         if run is None:
             raise NotFound(f"training run {model_id[:80]!r} not found in account {account}")
         return run

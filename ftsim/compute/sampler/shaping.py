@@ -4,27 +4,23 @@ They act in this order, on logits, before temperature, top-k, top-p, min-p and t
 model's own distribution, `sampling_logprob` is that of the changed one.
 """
 
-import json
-import re
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emulator.backend import BackendError, Format, GenerateRequest
+from emulator.backend import BackendError, GenerateRequest
+from emulator.core.answer_format import Format
+from ftsim.compute.sampler.grammar import grammar_of
 from ftsim.compute.standins.tokenizer import StandInTokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
     from transformers import PreTrainedTokenizerBase
-
-_AS_DUMPS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""JSON as `json.dumps` writes it: with free white space a small model may write nothing else."""
-_MARKER = re.compile(r"(<[^<>\s]+>)")
 
 
 class Formats:
@@ -35,16 +31,22 @@ class Formats:
         self._size = max(vocabulary, len(tokenizer))
         self._ends = list(ends)
         self._own: LLTokenizer | None = None
+        self._markers: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def guide(self, wanted: Format) -> "Guide":
-        """Follow a format from its beginning; raises `BackendError` for a schema that cannot be followed exactly."""
+        """Follow a format from its beginning; raises `BackendError` for one that cannot be followed exactly."""
         from llguidance import LLMatcher
 
         with self._lock:
             if self._own is None:
                 self._own = self._copied()
-        grammar = self._grammar(wanted, self._own)
+                self._markers = {
+                    text: token
+                    for text, token in self._tokenizer.get_vocab().items()
+                    if self._own.is_special_token(token)
+                }
+            grammar = grammar_of(wanted, self._markers)
         failed, told = LLMatcher.validate_grammar_with_warnings(grammar, self._own)
         if failed or told:
             why = "; ".join(told).rpartition("JSON schema: ")[2].partition("\n")[0]
@@ -63,20 +65,6 @@ class Formats:
             return from_tokenizer(self._tokenizer, n_vocab=self._size, eos_token=self._ends)
         except Exception as error:  # it raises many types
             raise BackendError(f"text in a format needs a fast tokenizer that ends its turns: {error}") from error
-
-    def _grammar(self, wanted: Format, own: "LLTokenizer") -> str:
-        schema: dict[str, Any] = {**wanted.schema, "x-guidance": _AS_DUMPS}
-        parts = [*self._written(wanted.before, own), "json", *self._written(wanted.after, own)]
-        return f"start: {' '.join(parts)}\njson: %json {json.dumps(schema)}"
-
-    def _written(self, text: str, own: "LLTokenizer") -> list[str]:
-        """Text in llguidance's grammar; a marker that is one token is named by its id: as text it cannot be drawn."""
-        known: dict[str, int] = self._tokenizer.get_vocab()
-        return [
-            f"<[{known[part]}]>" if part in known and own.is_special_token(known[part]) else json.dumps(part)
-            for part in _MARKER.split(text)
-            if part
-        ]
 
 
 class Guide:

@@ -9,7 +9,8 @@ import torch
 import transformers
 from transformers import LogitsProcessor
 
-from emulator.backend import BackendError, Format, GenerateRequest, Generation
+from emulator.backend import BackendError, GenerateRequest, Generation
+from emulator.core.answer_format import Json
 from ftsim.compute.sampler.replica import TorchReplica
 from ftsim.compute.sampler.sampling import Settings, choose
 from ftsim.compute.sampler.shaping import Shaper
@@ -158,7 +159,7 @@ PERSON = {
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
 def test_a_schema_is_followed(shared: TorchReplica, temperature: float) -> None:
     answers = [
-        generate(shared, format=Format(PERSON), max_tokens=60, seed=seed, temperature=temperature) for seed in range(4)
+        generate(shared, format=[Json(PERSON)], max_tokens=60, seed=seed, temperature=temperature) for seed in range(4)
     ]
     for answer in answers:
         said = json.loads(answer.text)
@@ -168,7 +169,7 @@ def test_a_schema_is_followed(shared: TorchReplica, temperature: float) -> None:
 
 
 def test_a_marker_around_a_format_is_its_own_token(shared: TorchReplica) -> None:
-    form = Format(PERSON, "<tool_call>\n", "\n</tool_call>")
+    form = ["<tool_call>\n", Json(PERSON), "\n</tool_call>"]
     answer = generate(shared, format=form, max_tokens=80)
     first, last = shared.encode("<tool_call>"), shared.encode("</tool_call>")
     spoken = ids(answer)
@@ -189,4 +190,4 @@ def test_a_marker_around_a_format_is_its_own_token(shared: TorchReplica) -> None
 )
 def test_a_schema_that_cannot_be_followed_is_refused(shared: TorchReplica, schema: dict[str, Any], says: str) -> None:
     with pytest.raises(BackendError, match=f"cannot be followed exactly: .*{says}"):
-        generate(shared, format=Format(schema))
+        generate(shared, format=[Json(schema)])

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from emulator.http.inference.calls import form_of
+from emulator.http.inference.call_forms import form_of
 from emulator.http.inference.message import Message, marks_of
 from ftsim.compute.models.families import FAMILIES, chat_template
 
 Arguments = Mapping[str, Any]
+Tools = Sequence[Mapping[str, Any]]
 PARAMETERS = {
     "add": {"a": {"type": "integer"}, "b": {"type": "number"}},
     "say": {"text": {"type": "string"}, "loud": {"type": "boolean"}, "to": {"type": ["array", "null"]}},
@@ -68,10 +69,10 @@ def assistant(calls: Sequence[tuple[str, Arguments]], **more: str) -> dict[str, 
     return {"role": "assistant", "content": "", "tool_calls": made, **more}
 
 
-def read(name: str, prompt: str, text: str, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def read(name: str, prompt: str, text: str, step: int, tools: Tools = TOOLS) -> tuple[dict[str, Any], dict[str, Any]]:
     """The message in a text that comes in pieces, and its deltas joined."""
     template = chat_template(name)
-    message = Message("x", marks_of(template).calling(template, TOOLS).after(prompt[-40:]))
+    message = Message("x", marks_of(template).calling(template, tools).after(prompt[-40:]))
     joined: dict[str, Any] = {}
     pieces = [text[at : at + step] for at in range(0, len(text), step)]
     for delta in (*map(message.add, pieces), message.end()):

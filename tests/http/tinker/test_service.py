@@ -198,3 +198,20 @@ def test_a_prompt_that_cannot_be_read_fails_its_future(client: Client) -> None:
             "asample", prompt={"chunks": chunks}, **{"sampling_session_id": opened["sampling_session_id"]}
         )
         assert says in answer["error"]
+
+
+def test_a_model_that_is_unloaded_frees_its_place_where_that_is_so(client: Client) -> None:
+    def switched(name: str, value: object) -> None:
+        client.http.post("/_ftsim/quirks", json={"name": name, "value": value}).raise_for_status()
+
+    def another(number: int) -> Any:
+        return client.done("create_model", **client.numbered(number), base_model=BASE, lora_config={"rank": 8})
+
+    switched("sessions.quota", 1)
+    try:
+        assert "may have 1" in str(another(1)["error"])
+        switched("sessions.unload_frees_place", True)
+        client.done("unload_model", model_id=client.model)
+        assert "error" not in another(2)
+    finally:
+        client.http.delete("/_ftsim/quirks").raise_for_status()
