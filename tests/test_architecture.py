@@ -28,10 +28,11 @@ ROOMS = {
     # Of the emulator, what computes knows the protocol, errors, kinds, limits, the one catalogue, its own warnings.
     "ftsim.compute": {"emulator.backend", *(f"emulator.core.{one}" for one in COMPUTING)},
     "ftsim.extras": set(),
+    "ftsim.shared_clock": set(),
     "ftsim.local": {"emulator", "ftsim.compute", "ftsim.extras"},
-    "ftsim.process": {"emulator", "ftsim.compute", "ftsim.local", "ftsim.extras"},
+    "ftsim.process": {"emulator", "ftsim.compute", "ftsim.local", "ftsim.extras", "ftsim.shared_clock"},
     "ftsim.inspect": {"emulator", "ftsim.training.checkpoints.rows"},
-    "ftsim.testing": {"emulator", "ftsim.Emulator", "ftsim.compute", "ftsim.extras"},
+    "ftsim.testing": {"emulator", "ftsim.Emulator", "ftsim.compute", "ftsim.extras", "ftsim.shared_clock"},
     "ftsim.scenarios": {"emulator", *(f"ftsim.{room}" for room in ("compute", "training", "testing"))},
     "ftsim.tools": {
         "emulator",

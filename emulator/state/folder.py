@@ -24,7 +24,7 @@ MARK, METADATA, BLOBS, LOCK, KEY = "ftsim-state", "metadata.sqlite", "blobs", "l
 _MARK_TEXT = "This folder is the state of an ftsim emulator. What is in it, and what may go: docs/durability.md\n"
 _OURS = {
     MARK, METADATA, f"{METADATA}-wal", f"{METADATA}-shm", BLOBS, LOCK, LOST, SERVER_FILE, "server.lock", "serving.lock",
-    "server.log", "clients", "journals", "snapshots", "hub", "base-models", "light-models", KEY,
+    "server.log", "clients", "fast-forward", "journals", "snapshots", "hub", "base-models", "light-models", KEY,
 }  # fmt: skip
 _WRITE_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -26,6 +26,10 @@ def run(
     platform: Platform = None,
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
+    fast_forward: Annotated[
+        bool,
+        typer.Option("--fast-forward", help="When all that could run sleeps, move the clock to the next deadline."),
+    ] = False,
     tinker: Annotated[
         bool, typer.Option("--tinker", help="The program speaks to tinker's own service, not to the pool.")
     ] = False,
@@ -57,6 +61,7 @@ def run(
         platform,
         tuple(model or ()),
         tuple(file.resolve() for file in catalogue or ()),
+        fast_forward,
     )
     try:
         command_line(words)  # before a folder is made for it

@@ -24,7 +24,7 @@ from emulator.core.keys import marked
 from emulator.state import server_record
 from emulator.state.server_record import ServerRecord
 from ftsim.compute.models import hub
-from ftsim.process import ending
+from ftsim.process import ending, forward
 from ftsim.process.attendance import Attendance, Client
 from ftsim.process.environment import PACKAGE_ROOT, joined, program_environment
 from ftsim.process.mapping import without_proxies
@@ -55,6 +55,8 @@ class ServerOptions:
     platform: str | None = None
     models: tuple[str, ...] = ()
     catalogues: tuple[Path, ...] = ()
+    fast_forward: bool = False
+    """Put emulator and programs on one clock, which moves when all of them wait."""
 
     def words(self) -> list[str]:
         """The options as `ftsim serve` takes them."""
@@ -64,6 +66,7 @@ class ServerOptions:
         words += [word for pair in self.models for word in ("--model", pair)]
         words += [word for file in self.catalogues for word in ("--catalogue", str(file))]
         words += ["--seed", str(self.seed)] if self.seed is not None else []
+        words += [forward.OPTION] if self.fast_forward else []
         return [*words, *(["--light"] if self.light else []), *(["--discard"] if self.discard else [])]
 
 
@@ -159,7 +162,8 @@ def prepare(
         raise RunError(f"ftsim: the state folder {state_dir} cannot be used: {error.strerror}") from error
     server, client = join_server(attendance, server_command, options)
     its_own = replace(server, api_key=marked(server.api_key, client.file.name))
-    environment = without_proxies(program_environment({**os.environ, **(env or {})}, its_own, hub_variables))
+    given = {**os.environ, **(env or {}), **forward.program_variables(state_dir, server)}
+    environment = without_proxies(program_environment(given, its_own, hub_variables))
     return Prepared(command, environment, server, client)
 
 
@@ -206,7 +210,7 @@ def join_server(
                 if record is None or not _answers(record):
                     command = list(server_command or default_server_command(attendance.state_dir))
                     return _start(attendance, [*command, *wanted]), client
-                if not wanted:
+                if forward.joins(wanted, attendance.state_dir, record):
                     return record, client
                 if attendance.present() > 1 or time.monotonic() > deadline:
                     raise _served(attendance.state_dir, wanted)
@@ -264,6 +268,9 @@ def _start(attendance: Attendance, command: list[str]) -> ServerRecord:
     log = attendance.state_dir / "server.log"
     environment = os.environ | {"PYTHONPATH": joined(str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"), os.pathsep)}
     environment.pop("PYTHONWARNINGS", None)  # how the program takes warnings is its own affair
+    if forward.OPTION in command:
+        command = [word for word in command if word != forward.OPTION]
+        environment |= forward.server_variables(attendance.state_dir, environment["PYTHONPATH"])
     with log.open("ab") as output:
         server = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

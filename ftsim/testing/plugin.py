@@ -17,6 +17,8 @@ not what a model learns.
 `@pytest.mark.platform("2026-08")` is the service as it was then, its switches and its catalogue.
 The clock is held (`emulator.core.clock`): what takes time takes it when a test says `fireworks_emulator.clock.advance`,
 or while a client waits for it.
+`@pytest.mark.fast_forward` puts the test, its child processes and the emulator on one clock: when all that could run
+sleeps, it moves to the next deadline (docs/fast-forward.md).
 `--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one. A replay needs
 no weights, so they are left out unless `--ftsim-bundle-blobs last` (of the newest row of each job) or `all` is given.
 
@@ -52,6 +54,10 @@ _BACKEND_MARKER = (
     'backend(name): what computes for this test\'s fireworks_emulator: "torch" (real models, the default) or "light" '
     "(neither model nor torch)"
 )
+_FORWARD_MARKER = (
+    "fast_forward: sleeps and timed waits of this test take no time: when all that could run sleeps, the clock moves "
+    "to the next deadline"
+)
 _BACKENDS = {"torch": "_fireworks_server", "light": "_fireworks_light_server"}
 _EMULATOR = "fireworks_emulator"
 _LASTING = pytest.StashKey[list["Emulator"]]()
@@ -80,6 +86,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     config.addinivalue_line("markers", _BACKEND_MARKER)
     config.addinivalue_line("markers", _PLATFORM_MARKER)
+    config.addinivalue_line("markers", _FORWARD_MARKER)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Share a clock from here on where a test asks for it: threads and locks made later are those that can be seen."""
+    if any(item.get_closest_marker("fast_forward") for item in session.items) and not session.config.option.collectonly:
+        from ftsim.testing.forward import install
+
+        session.config.add_cleanup(install())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    if item.get_closest_marker("fast_forward") is None:
+        return (yield)
+    from ftsim.testing.forward import moving
+
+    with moving():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -598,3 +598,29 @@ def test_a_marker_chooses_the_platform_of_a_test(run: Run) -> None:
     )
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["*the oldest platform is 2026-04*"])
+
+
+def test_sleeps_of_a_marked_test_take_no_time(run: Run) -> None:
+    result = run(
+        """
+        import os, subprocess, sys, time
+        import pytest
+        from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
+
+        @pytest.mark.fast_forward
+        @pytest.mark.backend("light")
+        @pytest.mark.quirk("jobs.create_s", 60)
+        def test_create(fireworks_emulator):
+            began = time.monotonic()
+            with TrainerJobManager(api_key=fireworks_emulator.api_key, base_url=fireworks_emulator.url) as manager:
+                config = TrainerJobConfig(base_model="accounts/fireworks/models/qwen3-8b", requested_job_id="mine")
+                manager.create_and_wait(config, timeout_s=600, poll_interval_s=5)
+            program = "import time; time.sleep(90)"
+            subprocess.run([sys.executable, "-c", program], check=True)
+            assert time.monotonic() - began > 150
+
+        def test_the_time_of_day_is_the_machines_again():
+            assert abs(time.time() - os.stat(__file__).st_mtime) < 100
+        """
+    )
+    result.assert_outcomes(passed=2)

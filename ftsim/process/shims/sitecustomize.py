@@ -7,7 +7,8 @@ It runs in whatever interpreter the program uses, so it needs the standard libra
 - `training.*` is `ftsim.training.*`, the same module objects, unless a package of that name can be imported;
 - `ftsim` itself can be imported, also where it is not installed;
 - the last lines of `ftsim run` are said before the program ends;
-- with `--map`, mapped addresses are answered from files, and nothing else is reached (`ftsim_mapped`).
+- with `--map`, mapped addresses are answered from files, and nothing else is reached (`ftsim_mapped`);
+- with `--fast-forward`, waits take no time that nobody needs (`ftsim_forward`).
 
 The user's own `sitecustomize`, if there is one, runs afterwards as if this file were not there.
 """
@@ -191,6 +192,10 @@ def _say_lines_at_the_end() -> None:
         return
 
 
+if os.path.exists(os.environ.get("FTSIM_FAST_FORWARD", "")):  # before anything else takes a lock or a clock
+    import ftsim_forward  # it lies beside this file
+
+    ftsim_forward.install(os.environ["FTSIM_FAST_FORWARD"])
 sys.meta_path[:0] = [_Training(), _Redirector()]
 sys.meta_path.append(_Itself())
 if os.environ.get("FTSIM_MAP"):

@@ -30,6 +30,7 @@ GROUPS = {
     "serving": ("hot_load_delta", "hot_load_delta_40mb", "hot_load_delta_open", "concurrent_completions"),
     "data": ("data_check", "sft_prepare", "data_tokens", "data_memory"),
     "runs": ("rl_step", "sft_run"),
+    "waiting": ("fast_forward",),
     "sizes": ("loss_head", "loss_head_memory"),
 }
 """Modules of ftsim.tools.bench, and the measurements in each: functions of the same name."""
