@@ -54,10 +54,7 @@ _BACKEND_MARKER = (
     'backend(name): what computes for this test\'s fireworks_emulator: "torch" (real models, the default) or "light" '
     "(neither model nor torch)"
 )
-_FORWARD_MARKER = (
-    "fast_forward: sleeps and timed waits of this test take no time: when all that could run sleeps, the clock moves "
-    "to the next deadline"
-)
+_FORWARD_MARKER = "fast_forward: sleeps take no time: when all that could run sleeps, the clock moves to the next deadline"
 _BACKENDS = {"torch": "_fireworks_server", "light": "_fireworks_light_server"}
 _EMULATOR = "fireworks_emulator"
 _LASTING = pytest.StashKey[list["Emulator"]]()
@@ -73,7 +70,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="leave a bundle of every failed test here: state, journal, versions; `ftsim state open FILE` replays it",
     )
-
     group.addoption(
         "--ftsim-bundle-blobs",
         choices=("none", "last", "all"),
@@ -83,10 +79,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", _MARKER)
-    config.addinivalue_line("markers", _BACKEND_MARKER)
-    config.addinivalue_line("markers", _PLATFORM_MARKER)
-    config.addinivalue_line("markers", _FORWARD_MARKER)
+    for marker in (_MARKER, _BACKEND_MARKER, _PLATFORM_MARKER, _FORWARD_MARKER):
+        config.addinivalue_line("markers", marker)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
