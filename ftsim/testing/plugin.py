@@ -54,7 +54,7 @@ _BACKEND_MARKER = (
     'backend(name): what computes for this test\'s fireworks_emulator: "torch" (real models, the default) or "light" '
     "(neither model nor torch)"
 )
-_FORWARD_MARKER = "fast_forward: sleeps take no time: when all that could run sleeps, the clock moves to the next deadline"
+_FORWARD_MARKER = "fast_forward: sleeps take no time: when all that could run sleeps, time moves to the next deadline"
 _BACKENDS = {"torch": "_fireworks_server", "light": "_fireworks_light_server"}
 _EMULATOR = "fireworks_emulator"
 _LASTING = pytest.StashKey[list["Emulator"]]()
