@@ -13,8 +13,8 @@ from ftsim_forward import real
 from ftsim_forward.waits import process, sleep
 
 _WALL = {getattr(time, name) for name in ("CLOCK_REALTIME", "CLOCK_TAI") if hasattr(time, name)}
-_STEADY_NAMES = ("CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW", "CLOCK_BOOTTIME", "CLOCK_UPTIME", "CLOCK_UPTIME_RAW")
-_STEADY = {getattr(time, name) for name in _STEADY_NAMES if hasattr(time, name)}
+_MONOTONIC_NAMES = ("CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW", "CLOCK_BOOTTIME", "CLOCK_UPTIME", "CLOCK_UPTIME_RAW")
+_MONOTONIC = {getattr(time, name) for name in _MONOTONIC_NAMES if hasattr(time, name)}
 
 
 def time_ns() -> int:
@@ -42,7 +42,7 @@ def perf_counter() -> float:
 
 
 def clock_gettime_ns(clock: int) -> int:
-    ahead = process.table.wall_ahead if clock in _WALL else process.table.ahead if clock in _STEADY else 0
+    ahead = process.table.wall_ahead if clock in _WALL else process.table.ahead if clock in _MONOTONIC else 0
     return int(real.clock_gettime_ns(clock) + ahead)
 
 
