@@ -23,7 +23,7 @@ def server_variables(state_dir: Path, rest_of_path: str) -> dict[str, str]:
 
 
 def program_variables(state_dir: Path, server: ServerRecord) -> dict[str, str]:
-    """What a program is told so that it shares the emulator's clock; nothing where that is the machine's."""
+    """Variables that a program is given so that it shares the emulator's clock; nothing where that is the machine's."""
     file = state_dir / FILE
     if not file.is_file():
         return {}

@@ -148,7 +148,7 @@ def clock(tmp_path: Path) -> Path:
 
 
 def end_of(program: str, unit: float, clock: Path | None = None) -> tuple[Any, float, float]:
-    """What a program tells at its end, and how long it took by its two clocks."""
+    """Run a program; returns what it tells, and how long it took by its two clocks."""
     shared = {VARIABLE: str(clock), "PYTHONPATH": python_path(None)} if clock else {}
     command = [sys.executable, "-W", "error", "-c", FRAME.format(program=textwrap.dedent(program)), str(unit)]
     done = subprocess.run(command, env=os.environ | shared, capture_output=True, text=True, timeout=60, check=False)

@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).with_name("waiting_program.py")
 
 
 def run(*options: str, saves: int = SAVES, seconds: float = SECONDS) -> dict[str, Any]:
-    """What the program tells at its end, with a light emulator of its own; raises CalledProcessError."""
+    """Run the program with a light emulator of its own and return what it tells; raises CalledProcessError."""
     command = [sys.executable, "-m", "ftsim", "run", "--light", "--memory", *options, str(PROGRAM)]
     done = subprocess.run([*command, str(saves), str(seconds)], check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -37,7 +37,7 @@ def main(saves: int, seconds: float) -> None:
 
 
 def journal(url: str, key: str) -> list[Any]:
-    """What was asked, oldest first; of looks at one that is not ready, the last."""
+    """Requests, oldest first; of looks at one that is not ready, the last."""
     with httpx.Client(trust_env=False, headers={"X-Api-Key": key}) as client:
         found = client.get(f"{url}/_ftsim/journal", params={"limit": 10_000}).json()["exchanges"]
     asked = [[one["endpoint"], one["status"]] for one in sorted(found, key=lambda one: one["began"])]

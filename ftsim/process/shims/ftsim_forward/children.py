@@ -61,7 +61,7 @@ def _noted(start: Callable[..., int]) -> Callable[..., int]:
 
 
 def replaced() -> list[tuple[object, object]]:
-    """What other modules may have taken from `os` and `_posixsubprocess`, and what they get instead."""
+    """Pair what other modules may have taken from `os` and `_posixsubprocess` with what they get instead."""
     import _posixsubprocess
 
     starts: list[Any] = [_posixsubprocess.fork_exec]

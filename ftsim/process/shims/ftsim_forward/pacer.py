@@ -92,7 +92,7 @@ class Pacer:
         return int(earliest)
 
     def look(self, *, deep: bool) -> tuple[bool, int]:
-        """Whether no thread of this process could run, and the number that says when one did last.
+        """Say whether no thread of this process could run; and the number that says when one did last.
 
         Only a `deep` look sees threads that Python does not know; it takes longer.
         """

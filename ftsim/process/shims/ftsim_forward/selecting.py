@@ -94,7 +94,7 @@ def _plain_select(reads: Any, writes: Any, errors: Any, timeout: float | None = 
 
 
 def replaced() -> list[tuple[object, object]]:
-    """What other modules may have taken from `select`, and what they get instead."""
+    """Pair what other modules may have taken from `select` with what they get instead."""
     return [(_real_select, _plain_select)]
 
 

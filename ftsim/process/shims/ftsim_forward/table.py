@@ -28,7 +28,7 @@ NEVER = (1 << 63) - 1
 
 @dataclass(frozen=True)
 class Row:
-    """What a process says of itself. `deadline` is in nanoseconds of the shared monotonic clock."""
+    """A process, as it tells of itself. `deadline` is in nanoseconds of the shared monotonic clock."""
 
     index: int
     pid: int

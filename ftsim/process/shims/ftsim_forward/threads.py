@@ -198,7 +198,7 @@ def _counted(start: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def replaced() -> list[tuple[object, object]]:
-    """What other modules may have taken from `threading` and `queue`, and what they get instead."""
+    """Pair what other modules may have taken from `threading` and `queue` with what they get instead."""
     return [
         (threading.Lock, Lock),
         (real.allocate_lock, Lock),

@@ -82,7 +82,7 @@ class Process:
         """Threads that were there before the clock was shared: they wait for what nobody can see."""
         self.gate = real.allocate_lock()
         self.wakes_at = 0
-        """When the pacer looks by itself; it must be told of earlier deadlines."""
+        """The moment at which the pacer looks by itself; it must be told of earlier deadlines."""
         self.pacing = False
         self.start_pacer: Callable[[], None] = lambda: None
 
