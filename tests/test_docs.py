@@ -135,6 +135,7 @@ RUN_BY = {
     "README.md": "tests/test_docs.py",
     "cli.md": "tests/cli/test_docs.py",
     "curves.md": "tests/test_docs.py",
+    "fast-forward.md": "tests/testing/test_plugin.py",
     "models.md": "tests/cli/test_pulled.py",
     "fork-a-recipe.md": "tests/training/test_fork.py",
     "notebooks.md": "tests/programs/test_notebook.py",

@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -601,10 +602,9 @@ def test_a_marker_chooses_the_platform_of_a_test(run: Run) -> None:
 
 
 def test_sleeps_of_a_marked_test_take_no_time(run: Run) -> None:
-    result = run(
-        """
-        import os, subprocess, sys, time
-        import pytest
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/fast-forward.md").read_text("utf-8"), flags=re.S)
+    content = """
+        import os, subprocess, sys
         from fireworks.training.sdk import TrainerJobConfig, TrainerJobManager
 
         @pytest.mark.fast_forward
@@ -621,6 +621,5 @@ def test_sleeps_of_a_marked_test_take_no_time(run: Run) -> None:
 
         def test_the_time_of_day_is_the_machines_again():
             assert abs(time.time() - os.stat(__file__).st_mtime) < 100
-        """
-    )
-    result.assert_outcomes(passed=2)
+    """
+    run(shown + textwrap.dedent(content)).assert_outcomes(passed=3)
