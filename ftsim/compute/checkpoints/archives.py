@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -30,13 +31,48 @@ class _Mould:
     sums: tuple[int, ...]
 
 
-def archive(value: Tensor) -> bytes:
-    """The bytes that `torch.save` writes of a tensor, on the CPU and with nothing of a larger one behind it."""
+class _Sink:
+    """Passes on to a file what torch writes, piece by piece; torch's own writer of files hides what the disk says."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.size = file, 0
+        self.error: OSError | None = None
+
+    def write(self, part: Any) -> int:
+        """Write, and keep an error of the disk for later: torch's writer cannot be left by an exception."""
+        try:
+            if self.error is None:
+                self._file.write(part)
+        except OSError as error:
+            self.error = error
+        self.size += len(part)
+        return len(part)
+
+    def flush(self) -> None:
+        """Leave it to the file."""
+
+
+def write(value: Tensor, file: IO[bytes]) -> int:
+    """Write what `torch.save` writes of a tensor, on the CPU and with nothing of a larger one behind it.
+
+    Returns the number of bytes; a large tensor is never in memory twice. Raises OSError.
+    """
     value = value.detach().cpu()
     size = value.numel() * value.element_size()
     if value.untyped_storage().nbytes() != size:
         value = value.clone()
-    if not value.is_contiguous() or not 0 < size <= _LARGEST:
+    if size <= _LARGEST:
+        return file.write(_archive(value))
+    sink = _Sink(file)
+    torch.save(value, cast("IO[bytes]", sink))
+    if sink.error is not None:
+        raise sink.error
+    return sink.size
+
+
+def _archive(value: Tensor) -> bytes:
+    size = value.numel() * value.element_size()
+    if not value.is_contiguous() or not size:
         return _saved(value)
     mould = _mould(value.dtype, value.shape)
     if mould is None:
@@ -49,7 +85,6 @@ def archive(value: Tensor) -> bytes:
 
 
 def _saved(value: Tensor) -> bytes:
-    """Save into memory: torch's writer of files hides what the disk says."""
     piece = BytesIO()
     torch.save(value, piece)
     return piece.getvalue()

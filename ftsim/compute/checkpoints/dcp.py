@@ -7,7 +7,7 @@ Nothing read from a folder is unpickled freely: a checkpoint may come from anoth
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,9 @@ from ftsim.compute.trainer.live import LiveModel
 STATE_FILE = "training_state.json"
 FORMAT_VERSION = 1
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+BESIDE = 64 << 20
+"""Bytes of trained weights up to which a checkpoint is read beside them, so that a file that goes meanwhile is no
+harm; of more there may be room for one copy alone."""
 
 
 def save(model: LiveModel, folder: Path) -> None:
@@ -41,8 +44,7 @@ def load(model: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: boo
     description = _describe(folder)
     _check_identity(model, description)
     metadata = _read_metadata(folder, description["files"])
-    wanted = _wanted(model, metadata, optimizer=optimizer)
-    read_into(wanted, folder, metadata)
+    wanted = _read(model, folder, metadata, optimizer=optimizer)
     with torch.no_grad():
         for name, value in model.trained.items():
             value.copy_(wanted[f"model.{name}"])
@@ -54,6 +56,23 @@ def load(model: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: boo
         _restore_optimizer(model, wanted)
         model.step = description["step"]
         torch.set_rng_state(wanted["random"])
+
+
+def _read(model: LiveModel, folder: Path, metadata: Metadata, *, optimizer: bool) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: small states beside the model's, large ones in their place once all is checked."""
+
+    def read(target: Callable[[str, Tensor], Tensor]) -> dict[str, Tensor]:
+        wanted = _wanted(model, metadata, target, optimizer=optimizer)
+        read_into(wanted, folder, metadata)
+        return wanted
+
+    if sum(value.numel() * value.element_size() for value in model.trained.values()) <= BESIDE:
+        return read(lambda name, like: torch.zeros_like(like))
+    read(lambda name, like: torch.zeros_like(like, device="meta"))
+    there = {f"model.{name}": value.detach() for name, value in model.trained.items()}
+    for name, value in model.trained.items():
+        there |= {f"optimizer.{moment}.{name}": one for moment, one in model.optimizer.state.get(value, {}).items()}
+    return read(lambda name, like: there[name] if name in there else torch.zeros_like(like))
 
 
 def _state(model: LiveModel) -> dict[str, Tensor]:
@@ -128,25 +147,26 @@ def _check_identity(model: LiveModel, description: Mapping[str, Any]) -> None:
         raise BackendError(f"the checkpoint has LoRA rank {theirs.get('rank')}, this model has {mine['rank']}")
 
 
-def _wanted(model: LiveModel, metadata: Metadata, *, optimizer: bool) -> dict[str, Tensor]:
-    """Empty tensors to read into, on the device of the weights; raises when the checkpoint holds others."""
+def _wanted(
+    model: LiveModel, metadata: Metadata, target: Callable[[str, Tensor], Tensor], *, optimizer: bool
+) -> dict[str, Tensor]:
+    """The tensors to read into, which `target` gives for each name and a tensor of its shape, type and device.
+
+    Raises when the checkpoint holds others.
+    """
     stored = metadata.state_dict_metadata
-    wanted = {f"model.{name}": torch.empty_like(value.detach()) for name, value in model.trained.items()}
+    likes = {f"model.{name}": value.detach() for name, value in model.trained.items()}
     if optimizer:
-        wanted["random"] = torch.empty_like(torch.get_rng_state())
+        likes["random"] = torch.get_rng_state()
         if "optimizer.step" in stored:
-            wanted |= {
-                f"optimizer.{moment}.{name}": torch.zeros_like(value.detach())
-                for name, value in model.trained.items()
-                for moment in _MOMENTS
-            }
-            wanted["optimizer.step"] = torch.zeros(len(model.trained))
-    models = {name for name in stored if name.startswith("model.")} | set(wanted)
-    for name in sorted(models):
+            for name, value in model.trained.items():
+                likes |= {f"optimizer.{moment}.{name}": value.detach() for moment in _MOMENTS}
+            likes["optimizer.step"] = torch.zeros(len(model.trained))
+    for name in sorted({name for name in stored if name.startswith("model.")} | set(likes)):
         found = stored.get(name)
-        if name not in wanted or not isinstance(found, TensorStorageMetadata) or found.size != wanted[name].shape:
+        if name not in likes or not isinstance(found, TensorStorageMetadata) or found.size != likes[name].shape:
             raise BackendError(f"the checkpoint does not fit this model: {name} is missing or has another shape")
-    return wanted
+    return {name: target(name, like) for name, like in likes.items()}
 
 
 def _read_metadata(folder: Path, files: Mapping[str, int]) -> Metadata:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from emulator.backend import BackendError
-from ftsim.compute.checkpoints.source import WEIGHTS, write_small
+from ftsim.compute.checkpoints.source import write_small
+from ftsim.compute.checkpoints.tensors import split, write_index
 from ftsim.compute.quiet import quiet
 
 Format = Literal["arc_v1", "arc_v2", "arc_v3"]
@@ -28,16 +29,20 @@ def write_delta(
 ) -> None:
     """Write what turns `old` into `new` (CPU tensors, alike in name, type, shape) beside the small `files`.
 
+    A file of weights has one of differences, under its name.
+
     `config` entries replace those of config.json, as in the folder of the full weights.
     """
     from fireworks_delta_compression import delta_compress_dicts_to_file
 
+    shards = split(new)
     try:
-        delta_compress_dicts_to_file(
-            src=dict(old), dst=dict(new), diff_file=str(folder / WEIGHTS), compression_format=format
-        )
+        for name, part in shards.items():
+            before = dict(old) if len(shards) == 1 else {key: old[key] for key in part if key in old}
+            delta_compress_dicts_to_file(src=before, dst=part, diff_file=str(folder / name), compression_format=format)
     except ValueError as error:
         raise BackendError(f"no delta can be made: {error}") from error
+    write_index(folder, shards)
     write_small(folder, files, **config)
 
 

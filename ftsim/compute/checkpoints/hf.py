@@ -1,4 +1,4 @@
-"""Full weights as a Hugging Face folder: what the base's folder has beside them, and one safetensors file."""
+"""Full weights as a Hugging Face folder: what the base's folder has beside them, and safetensors files."""
 
 import copy
 from collections import Counter
@@ -12,8 +12,8 @@ from torch import Tensor
 from emulator.backend import BackendError
 from ftsim.compute.checkpoints import quantised
 from ftsim.compute.checkpoints.names import tensors_of
-from ftsim.compute.checkpoints.source import WEIGHTS, Source, stays_in_float32, write_small
-from ftsim.compute.checkpoints.tensors import write
+from ftsim.compute.checkpoints.source import Source, stays_in_float32, write_small
+from ftsim.compute.checkpoints.tensors import write_shards
 from ftsim.compute.quiet import quiet
 from ftsim.compute.trainer import lora
 from ftsim.compute.trainer.live import LiveModel
@@ -21,7 +21,7 @@ from ftsim.compute.trainer.live import LiveModel
 
 def save(folder: Path, source: Source, tensors: Mapping[str, Tensor]) -> None:
     """Write weights, those of the source that no model has, and the small files with the type of most weights."""
-    write(folder / WEIGHTS, tensors)
+    write_shards(folder, tensors)
     write_small(folder, source.files, dtype=usual_type(source, tensors))
 
 
@@ -35,21 +35,31 @@ def save_merged(live: LiveModel, folder: Path, precision: str | None) -> None:
     if lora.changes_nothing(live.model):
         raise BackendError("merged_base needs a trained or loaded adapter; this one is untouched")
     _check(precision, live.source)
-    try:
-        model: Any = copy.deepcopy(live.model)
-    except RuntimeError as error:
-        raise BackendError(
-            f"{live.bare.config.model_type} keeps states of its last forward in its modules and cannot be copied to be "
-            "merged: save the adapter, and merge it with peft"
-        ) from error
-    with quiet():
-        merged = model.merge_and_unload()
+    merged = _merged(live)
     tensors = {name: value.cpu().to(_stored(live, name, precision)) for name, value in tensors_of(merged).items()}
     tensors |= live.source.carried
     if precision in quantised.FORMATS:
         quantised.save(folder, live.source, tensors, precision)
     else:
         save(folder, live.source, tensors)
+
+
+def _merged(live: LiveModel) -> Any:
+    """The model with its adapter folded in; weights without an adapter are shared, and no memory is needed for them."""
+    shared: dict[int, Any] = {
+        id(value): torch.nn.Parameter(value.detach(), requires_grad=False)
+        for name, value in live.model.named_parameters()
+        if ".base_layer." not in name
+    }
+    try:
+        model: Any = copy.deepcopy(live.model, shared)
+    except RuntimeError as error:
+        raise BackendError(
+            f"{live.bare.config.model_type} keeps states of its last forward in its modules and cannot be copied to be "
+            "merged: save the adapter, and merge it with peft"
+        ) from error
+    with quiet():
+        return model.merge_and_unload()
 
 
 def _check(precision: str | None, source: Source) -> None:

@@ -159,10 +159,9 @@ def write_state(state: Mapping[str, Tensor], folder: Path) -> None:
     name, places, start = "__0_0.distcp", list[_Place](), 0
     with (folder / name).open("wb") as file:
         for value in state.values():
-            piece = archives.archive(value)
-            file.write(piece)
-            places.append((name, start, len(piece)))
-            start += len(piece)
+            length = archives.write(value, file)
+            places.append((name, start, length))
+            start += length
     (folder / FILE).write_bytes(_pickled(state, places))
 
 

@@ -1,13 +1,14 @@
-"""Growth with the size of a model: the loss over a real vocabulary of 151,936 tokens, in time and in memory."""
+"""Growth with the size of a model: the loss over a real vocabulary of 151,936 tokens, and saves, in time and memory."""
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,22 @@ def loss_head(stand: Stand) -> Iterator[Result]:
 
 def loss_head_memory(stand: Stand) -> Iterator[Result]:
     """Peak of 8,192 tokens in one request over weights, gradients and moments, in a process of its own."""
-    command = [sys.executable, "-m", "ftsim.tools.bench.sizes"]
+    found = _in_a_process("head")
+    yield Result("loss_head_memory", found["peak_mb"] - found["state_mb"], "MB", 1500, parts=found)
+
+
+def save_memory(stand: Stand) -> Iterator[Result]:
+    """Peak of memory in a save of a training state and in one for sampling, over what the process held before."""
+    found = _in_a_process("saves")
+    yield Result("save_memory", max(found["state"], found["base"]), "x", 1.1, parts=found)
+
+
+def _in_a_process(what: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "ftsim.tools.bench.sizes", what]
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    yield Result("loss_head_memory", found["peak_mb"] - found["state_mb"], "MB", 1500, parts=found)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _trainer() -> Any:
@@ -105,5 +116,35 @@ def _measured() -> dict[str, float]:
     return {"peak_mb": peak, "state_mb": 4 * weights, "seconds": seconds}
 
 
+def _saves() -> dict[str, float]:
+    """Peak of resident memory in each kind of save and in a load, as a multiple of what was resident before it."""
+    trainer = _trainer()
+    trainer.forward_backward("m", _batch(1, 4))
+    trainer.optim_step("m", {"learning_rate": 1e-4}, None)
+    with tempfile.TemporaryDirectory() as root:
+        first, second, state = (Path(root) / name for name in ("first", "second", "state"))
+        for folder in (first, second, state):
+            folder.mkdir()
+        trainer.save_sampler("m", first, identity="first")  # from here on a copy is kept, for deltas
+        return {
+            "state": _growth(lambda: trainer.save_state("m", state)),
+            "base": _growth(lambda: trainer.save_sampler("m", second, identity="second")),
+            "load": _growth(lambda: trainer.load_state("m", state, optimizer=True)),
+            "resident_mb": _resident("VmRSS"),
+        }
+
+
+def _growth(work: Callable[[], object]) -> float:
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _resident("VmRSS")
+    work()
+    return _resident("VmHWM") / before
+
+
+def _resident(field: str) -> float:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
 if __name__ == "__main__":
-    print(json.dumps(_measured()))
+    print(json.dumps({"head": _measured, "saves": _saves}[sys.argv[1]]()))

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from emulator.backend import BackendError
 from emulator.core.kinds import CheckpointKind, detect
-from ftsim.compute.checkpoints import delta
+from ftsim.compute.checkpoints import delta, tensors
 from ftsim.compute.checkpoints.source import WEIGHTS, small_files
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler.weights import Shards, read_shards
@@ -66,6 +66,25 @@ def test_full_weights_open_in_transformers(start: Start, tmp_path: Path, kind: s
     assert _logprobs(model) == pytest.approx(_trainer_logprobs(trainer), abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_large_weights_are_saved_in_shards_and_so_are_their_deltas(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(tensors, "LARGEST", 300_000)
+    trainer = _train(start(kind))
+    base = _save(trainer, tmp_path / "base")
+    assert detect(base) is CheckpointKind.INFERENCE_BASE
+    assert len(list(base.glob("model-*-of-*.safetensors"))) > 1
+    assert _logprobs(_open(base)) == pytest.approx(_trainer_logprobs(trainer), abs=1e-5)
+    _train(trainer, 1, first=5)
+    difference = _save(trainer, tmp_path / "delta", checkpoint_type="delta")
+    assert detect(difference) is CheckpointKind.INFERENCE_ARC_V2
+    served = delta.apply_delta(read_shards(base), difference)
+    whole = read_shards(_save(trainer, tmp_path / "whole"))
+    assert served.keys() == whole.keys()
+    assert all(same(served[name], whole[name]) for name in whole)
+
+
 @pytest.mark.parametrize("checkpoint_type", ["base", "delta"])
 @pytest.mark.parametrize("kind", ["dense", "untied", "moe"])
 def test_an_adapter_opens_in_peft_whatever_type_was_asked(
@@ -90,11 +109,12 @@ def test_an_adapter_opens_in_peft_whatever_type_was_asked(
 @pytest.mark.parametrize("kind", ["dense", "untied", "moe"])
 def test_a_merged_adapter_opens_in_transformers(start: Start, tmp_path: Path, kind: str) -> None:
     trainer = _train(start(kind, 4))
-    before = weights(trainer)
+    model = trainer._model("m").model
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
     folder = _save(trainer, tmp_path / "merged", checkpoint_type="merged_base")
     assert detect(folder) is CheckpointKind.INFERENCE_BASE
     assert _logprobs(_open(folder)) == pytest.approx(_trainer_logprobs(trainer), abs=1e-4)
-    assert same(before, weights(trainer))
+    assert same(before, dict(model.named_parameters()))
 
 
 def test_a_merge_can_be_exported_in_bfloat16(start: Start, tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
 """Steps, slopes and states that are made without torch's heavier parts are those that they make."""
 
+import errno
 import pickle
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import StorageMeta
 
-from ftsim.compute.checkpoints import archives, metadata, opcodes
+from ftsim.compute.checkpoints import archives, metadata, opcodes, pieces
 from ftsim.compute.quiet import quiet
 from ftsim.compute.trainer.head import push
 from ftsim.compute.trainer.optimizer import AdamParams, create
@@ -31,9 +34,9 @@ def stored(folder: Path) -> list[dict[str, bytes]]:
     """The records of every piece of a state."""
     content = (folder / "__0_0.distcp").read_bytes()
     places = pickle.loads((folder / ".metadata").read_bytes()).storage_data.values()
-    pieces = [zipfile.ZipFile(BytesIO(content[place.offset : place.offset + place.length])) for place in places]
-    assert all(piece.testzip() is None for piece in pieces)
-    return [{name: piece.read(name) for name in piece.namelist()} for piece in pieces]
+    found = [zipfile.ZipFile(BytesIO(content[place.offset : place.offset + place.length])) for place in places]
+    assert all(piece.testzip() is None for piece in found)
+    return [{name: piece.read(name) for name in piece.namelist()} for piece in found]
 
 
 def test_a_state_is_written_as_torch_writes_it(tmp_path: Path) -> None:
@@ -44,6 +47,8 @@ def test_a_state_is_written_as_torch_writes_it(tmp_path: Path) -> None:
         "optimizer.step": torch.ones(()),
         "part": drawn(8, 8)[:3],
         "turned": drawn(4, 5).T,
+        "large": drawn(700, 700),
+        "large and turned": drawn(700, 800).T,
         "random": torch.get_rng_state(),
     }
     for name in ("mine", "theirs"):
@@ -62,6 +67,9 @@ def test_a_state_is_written_as_torch_writes_it(tmp_path: Path) -> None:
     with quiet():
         state_dict_loader.load(read, checkpoint_id=tmp_path / "mine", no_dist=True)
     assert all(torch.equal(value, read[name]) for name, value in state.items())
+    ours = {name: torch.zeros_like(value) for name, value in state.items()}
+    pieces.read_into(ours, tmp_path / "theirs", metadata.unpickled((tmp_path / "theirs/.metadata").read_bytes()))
+    assert all(torch.equal(value, ours[name]) for name, value in state.items())
 
 
 def test_places_beyond_two_gigabytes_can_be_written() -> None:
@@ -69,12 +77,28 @@ def test_places_beyond_two_gigabytes_can_be_written() -> None:
         assert pickle.loads(opcodes.PROTOCOL + opcodes.number(number) + opcodes.STOP) == number
 
 
+def written(value: Tensor) -> bytes:
+    file = BytesIO()
+    assert archives.write(value, file) == len(file.getvalue())
+    return file.getvalue()
+
+
 def test_a_second_archive_of_a_shape_holds_its_own_numbers() -> None:
     for seed in range(3):
         value = drawn(6, 2, seed=seed)
-        assert torch.equal(torch.load(BytesIO(archives.archive(value)), weights_only=True), value)
+        assert torch.equal(torch.load(BytesIO(written(value)), weights_only=True), value)
     large = torch.zeros(archives._LARGEST + 1, dtype=torch.uint8)
-    assert len(archives.archive(large)) > archives._LARGEST
+    assert len(written(large)) > archives._LARGEST
+
+
+def test_a_disk_that_is_full_is_told_of_whatever_the_size() -> None:
+    class Full(BytesIO):
+        def write(self, part: Any) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+    for size in (10, 10 * archives._LARGEST):
+        with pytest.raises(OSError, match="full"):
+            archives.write(torch.zeros(size), Full())
 
 
 def test_a_step_is_that_of_torchs_optimizer() -> None:
