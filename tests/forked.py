@@ -16,7 +16,6 @@ CONTEXT.set_forkserver_preload(
     [
         "transformers",
         "ftsim.training.recipes.sft_loop",
-        "matplotlib.figure",
         "ftsim.compute.trainer.trainer",
         "peft",
         "fireworks.training.sdk",

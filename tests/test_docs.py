@@ -83,7 +83,7 @@ def test_the_readmes_program_trains_promotes_and_then_changes_nothing(tmp_path: 
     assert [told[1], told[-1]] == ["sft checkpoint step-10 is saved", ready]
     assert told.count("sft this run is complete already; nothing is trained") == 1
     assert told.count(ready) == 2
-    assert (tmp_path / "my_training" / "loss.png").stat().st_size > 1000
+    assert (tmp_path / "my_training" / "loss.svg").stat().st_size > 1000
 
 
 MY_RECIPE = """

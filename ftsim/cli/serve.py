@@ -56,7 +56,8 @@ def serve(
     def up(emulator: Emulator) -> None:
         gc.freeze()
         gc.enable()
-        server.say(emulator, print_env, env_file)
+        if not until_deserted or env_file is not None:  # who starts a server for a program reads its announcement
+            server.say(emulator, print_env, env_file)
 
     try:
         status = server.serve(

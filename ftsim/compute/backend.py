@@ -1,5 +1,6 @@
 """`emulator.backend.Backend` with real models. Importing this module imports no torch; the first trainer does."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -65,10 +66,15 @@ class TorchBackend:
         with self._warming:
             if self._warm:
                 return
-            import torch
+            collecting = gc.isenabled()
+            gc.disable()  # importing makes objects that all stay: looking for garbage meanwhile is a tenth of it
+            try:
+                import torch
 
-            import ftsim.compute.trainer.trainer  # noqa: F401
-
+                import ftsim.compute.trainer.trainer  # noqa: F401
+            finally:
+                if collecting:
+                    gc.enable()
             self.device()
             if self._threads > 0:
                 torch.set_num_threads(self._threads)

@@ -73,12 +73,8 @@ def told(exchanges: list[dict[str, Any]]) -> str:
 
 def end_sessions(url: str, key: str, program: str) -> None:
     """End the training sessions of a program that is gone; where that cannot be done, they expire by themselves."""
-    from http.client import HTTPException
-
-    try:
-        _send(f"{url}/_ftsim/programs/{program}:end", key, b"{}")
-    except (OSError, HTTPException):
-        return
+    with contextlib.suppress(OSError):
+        ask(f"{url}/_ftsim/programs/{program}:end", key, b"{}")
 
 
 def watch(url: str, key: str, descriptor: int, program: str, state_dir: Path, again: str = "") -> dict[str, str]:
@@ -138,18 +134,27 @@ def _end(about: Mapping[str, Any], key: str, interrupted: Sequence[bool]) -> Non
 
 
 def _exchanges(url: str, key: str, limit: int) -> list[dict[str, Any]]:
-    return list(json.loads(_send(f"{url}/_ftsim/journal?limit={limit}", key))["exchanges"])
+    return list(json.loads(ask(f"{url}/_ftsim/journal?limit={limit}", key))["exchanges"])
 
 
-def _send(url: str, key: str, body: bytes | None = None) -> bytes:
-    """Ask the emulator, with POST where there is a body; raises OSError."""
-    import urllib.request  # slow to import, and at the end of a program it is there mostly
+def ask(url: str, key: str, body: bytes | None = None, timeout_s: float = _TIMEOUT_S) -> bytes:
+    """Ask the emulator, with POST where there is a body; raises OSError, TimeoutError where it takes too long."""
+    from http.client import HTTPConnection, HTTPException  # slow to import, and at the end of a program there mostly
 
+    host, slash, path = url.removeprefix("http://").partition("/")
     headers = {"X-Api-Key": key, "Content-Type": "application/json"}
-    request = urllib.request.Request(url, headers=headers, data=body)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=_TIMEOUT_S) as answer:
-        return bytes(answer.read())
+    connection = HTTPConnection(host, timeout=timeout_s)
+    try:
+        connection.request("GET" if body is None else "POST", slash + path, body, headers)
+        answer = connection.getresponse()
+        said = answer.read()
+    except HTTPException as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        connection.close()
+    if answer.status >= 300:
+        raise ConnectionError(f"HTTP {answer.status}")
+    return said
 
 
 def _refused(one: dict[str, Any]) -> bool:

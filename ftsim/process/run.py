@@ -6,24 +6,22 @@ whose `sitecustomize` redirects the SDK's default address and lends `training.*`
 a few seconds after the last one has gone.
 """
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import NoReturn
 
-import httpx
-
 from emulator.core.keys import marked
 from emulator.state import server_record
 from emulator.state.server_record import ServerRecord
-from ftsim.compute.models import hub
 from ftsim.process import ending, forward
 from ftsim.process.attendance import Attendance, Client
 from ftsim.process.environment import PACKAGE_ROOT, joined, program_environment
@@ -157,23 +155,58 @@ def prepare(
     state_dir = Path(state_dir).resolve()
     command = command_line(argv)
     try:
-        attendance, hub_variables = Attendance(state_dir), hub.build(state_dir / "hub")
+        attendance = Attendance(state_dir)
     except OSError as error:
         raise RunError(f"ftsim: the state folder {state_dir} cannot be used: {error.strerror}") from error
+    built = _Beside(lambda: _build_hub(state_dir))
     server, client = join_server(attendance, server_command, options)
+    try:
+        hub_variables = built.result()
+    except OSError as error:
+        client.leave()
+        raise RunError(f"ftsim: the state folder {state_dir} cannot be used: {error.strerror}") from error
     its_own = replace(server, api_key=marked(server.api_key, client.file.name))
     given = {**os.environ, **(env or {}), **forward.program_variables(state_dir, server)}
     environment = without_proxies(program_environment(given, its_own, hub_variables))
     return Prepared(command, environment, server, client)
 
 
+class _Beside:
+    """A call made in a thread of its own, while this one waits for something else."""
+
+    def __init__(self, call: Callable[[], dict[str, str]]) -> None:
+        self._made: dict[str, str] = {}
+        self._error: BaseException | None = None
+        self._call = call
+        self._thread = Thread(target=self._run)
+        self._thread.start()
+
+    def result(self) -> dict[str, str]:
+        """What the call returned; raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._made
+
+    def _run(self) -> None:
+        try:
+            self._made = self._call()
+        except BaseException as error:
+            self._error = error
+
+
+def _build_hub(state_dir: Path) -> dict[str, str]:
+    from ftsim.compute.models import hub
+
+    return hub.build(state_dir / "hub")
+
+
 def console_link(server: ServerRecord) -> str:
     """A link that opens the emulator's console in a browser, once; "" where the server has none."""
     try:
-        with httpx.Client(trust_env=False, timeout=HEALTH_TIMEOUT) as client:
-            answer = client.post(f"{server.url}/_ftsim/console", headers={"X-Api-Key": server.api_key})
-            return f"{server.url}{answer.json()['path']}" if answer.is_success else ""
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        told = json.loads(ending.ask(f"{server.url}/_ftsim/console", server.api_key, b""))
+        return f"{server.url}{told['path']}"
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
@@ -208,7 +241,9 @@ def join_server(
             record = attendance.server()
             try:
                 if record is None or not _answers(record):
-                    command = list(server_command or default_server_command(attendance.state_dir))
+                    plain = [sys.executable, "-m", "ftsim.process.serve_runs", str(attendance.state_dir)]
+                    unsaid = default_server_command(attendance.state_dir) if wanted else plain
+                    command = list(server_command or unsaid)
                     return _start(attendance, [*command, *wanted]), client
                 if forward.joins(wanted, attendance.state_dir, record):
                     return record, client
@@ -252,14 +287,17 @@ def _answers(record: ServerRecord) -> bool:
     """Say whether the announced server lives; one that is too busy to answer in time does."""
     try:
         os.kill(record.pid, 0)
-        with httpx.Client(trust_env=False, timeout=HEALTH_TIMEOUT) as client:
-            return client.get(f"{record.url}/healthz").is_success
-    except httpx.TimeoutException:
-        return True
-    except (ProcessLookupError, httpx.TransportError):
+    except ProcessLookupError:
         return False
     except PermissionError as error:
         raise RunError(f"ftsim: another user's emulator (process {record.pid}) serves this state folder") from error
+    try:
+        ending.ask(f"{record.url}/healthz", record.api_key, timeout_s=HEALTH_TIMEOUT)
+    except TimeoutError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _start(attendance: Attendance, command: list[str]) -> ServerRecord:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from emulator.backend import Backend
 from emulator.core import threads
 from emulator.core.errors import PlatformError
 from emulator.core.ids import secret
@@ -76,7 +77,7 @@ def serve(
                 stack.enter_context(emulator)
                 (announce or say)(emulator)
                 if warm:
-                    threads.start(emulator.platform.backend.warm, "warm")
+                    threads.start(lambda: _warm(emulator.platform.backend, torch=not light), "warm")
                 if until_deserted and root is not None:
                     Attendance(root).serve_until_deserted(os.getpid(), stop)
                 else:
@@ -90,6 +91,15 @@ def serve(
             print(f"ftsim: the state folder {root} cannot be used: {error.strerror or error}", file=sys.stderr)
             return 1
     return 0
+
+
+def _warm(backend: Backend, *, torch: bool) -> None:
+    """Import what computes; this process is nobody else's, so torch comes without what no stand-in needs."""
+    if torch:
+        from ftsim.compute import libraries
+
+        libraries.import_torch()
+    backend.warm()
 
 
 def _turn_on(emulator: Emulator, profile: str | None, quirks: Sequence[str]) -> None:

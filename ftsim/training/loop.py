@@ -123,7 +123,7 @@ class Recipe(Generic[C, T]):
     rows: str = "rows"
     """Its word for rows of data."""
     pictures: Mapping[str, tuple[Mapping[str, str], str]] = field(
-        default_factory=lambda: {"loss.png": (LOSSES, "loss per token")}
+        default_factory=lambda: {"loss.svg": (LOSSES, "loss per token")}
     )
     """File name -> curves (figure and legend) and the label of the y axis."""
     check: Callable[[C, Manager], None] = lambda config, manager: None

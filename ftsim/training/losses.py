@@ -22,8 +22,8 @@ from ftsim.training.steps import grad_norm, submit_custom
 PairLoss = Callable[[Sequence[Pair], int], CustomLoss]
 """(pairs, N) -> the loss of these pairs, which are all or a part of the N pairs of one step."""
 PICTURES = {
-    "loss.png": (LOSSES, "loss per pair"),
-    "accuracy.png": ({"accuracy": "training", "eval_accuracy": "held out"}, "share of pairs"),
+    "loss.svg": (LOSSES, "loss per pair"),
+    "accuracy.svg": ({"accuracy": "training", "eval_accuracy": "held out"}, "share of pairs"),
 }
 # The odds p / (1 - p) of an answer that is certain must stay finite.
 _ALMOST_CERTAIN = -1e-6

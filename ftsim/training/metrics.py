@@ -4,8 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ftsim.training.checkpoints.cursors import replace_file
 from ftsim.training.errors import ConfigError
+from ftsim.training.pictures import svg
 from ftsim.training.reporting import Reports, reporters
 
 FILE_NAME = "metrics.jsonl"
@@ -103,19 +103,17 @@ class RunLog:
         return found
 
     def draw(
-        self, file_name: str = "loss.png", curves: Mapping[str, str] = LOSSES, ylabel: str = "loss per token"
-    ) -> Path | None:
+        self, file_name: str = "loss.svg", curves: Mapping[str, str] = LOSSES, ylabel: str = "loss per token"
+    ) -> Path:
         """Draw everything logged so far, one curve per figure named in `curves`; nothing when that was drawn before.
 
-        Returns the picture; without matplotlib there is none, and a line says so: a run must not end for want of it.
+        Returns the picture, an SVG whatever ending the name has.
         """
-        picture = self.folder / file_name
-        if picture.exists() and picture.stat().st_mtime_ns > os.fstat(self._file.fileno()).st_mtime_ns:
-            return picture
-        if find_spec("matplotlib") is None:
-            self.say(f"{file_name} is not drawn: matplotlib is not installed")
-            return None
-        return draw_curve(self.entries(), picture, self.title, curves, ylabel)
+        picture = (self.folder / file_name).with_suffix(".svg")
+        if not picture.exists() or picture.stat().st_mtime_ns <= os.fstat(self._file.fileno()).st_mtime_ns:
+            points = {label: curve(self.entries(), name) for name, label in curves.items()}
+            picture.write_text(svg(points, self.title, "step", ylabel), encoding="utf-8")
+        return picture
 
     def _put_aside(self, entries: list[dict[str, Any]]) -> None:
         """Keep entries of steps that no checkpoint holds; whoever dies here finds them in the log again, or twice."""
@@ -141,22 +139,9 @@ def _line(entry: Mapping[str, Any]) -> bytes:
     return json.dumps(dict(entry)).encode() + b"\n"
 
 
-def draw_curve(entries: list[dict[str, Any]], path: Path, title: str, curves: Mapping[str, str], ylabel: str) -> Path:
-    """A picture of the figures named in `curves` over steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, label in curves.items():
-        points = [(entry["step"], entry[name]) for entry in entries if entry.get(name) is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 40 else None, markersize=3)
-            axes.legend()
-    axes.set(xlabel="step", ylabel=ylabel, title=title)
-    figure.savefig(path, dpi=120)
-    return path
+def curve(entries: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    """The steps at which a figure was logged, and what it was."""
+    return [(entry["step"], entry[name]) for entry in entries if entry.get(name) is not None]
 
 
 def _lock(descriptor: int) -> None:

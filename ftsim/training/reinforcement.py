@@ -91,7 +91,7 @@ def sampling_recipe(
             release_deployment(manager, job_id_for(name, config.log_path))
         release_reference(manager, config)
 
-    reward = {"reward.png": ({"reward": "sampled for training"}, "mean reward")}
+    reward = {"reward.svg": ({"reward": "sampled for training"}, "mean reward")}
     return Recipe(
         name,
         load,

@@ -7,9 +7,18 @@ import os
 import traceback
 
 import httpx
-from fireworks.training.sdk import FiretitanServiceClient, FireworksClient, TrainerJobConfig, TrainerJobManager
 
 from ftsim.training.errors import ConfigError
+from ftsim.training.lazy_torch import import_sdk
+
+import_sdk()
+
+from fireworks.training.sdk import (  # noqa: E402 - the import above is the one that costs
+    FiretitanServiceClient,
+    FireworksClient,
+    TrainerJobConfig,
+    TrainerJobManager,
+)
 
 try:
     from fireworks.training.sdk import RequestFailedError, types

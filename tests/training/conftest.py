@@ -7,20 +7,7 @@ import pytest
 from emulator.server import Emulator
 from ftsim.compute.backend import TorchBackend
 from ftsim.compute.models.tokenizer import write_folder
-from ftsim.training import metrics
 from ftsim.training.data.supervised import load_tokenizer
-
-
-@pytest.fixture
-def pictures() -> None:
-    """Curves are really drawn in a test that asks for this."""
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture takes a tenth of a second, and most runs here are not looked at."""
-    if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(metrics, "draw_curve", lambda entries, path, *_: path)
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,6 @@ def _chosen_only(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(("lora_rank", "kind"), [(0, "HF_BASE_MODEL"), (8, "HF_PEFT_ADDON")])
 def test_a_run_learns_promotes_and_then_changes_nothing(
     emulator: Emulator, tmp_path: Path, tokenizer_folder: Path, lora_rank: int, kind: str
@@ -126,7 +125,7 @@ def test_a_run_learns_promotes_and_then_changes_nothing(
     assert trained[-1]["accuracy"] == 1
     listed = {row["name"].rsplit("/", 1)[-1] for row in connect().list_checkpoints(job_of("dpo", config))}
     assert {"step-2", "step-4", "step-6"} < listed
-    for picture in ("loss.png", "accuracy.png"):
+    for picture in ("loss.svg", "accuracy.svg"):
         assert (Path(config.log_path) / picture).stat().st_size > 1000
 
     emulator.journal.clear()

@@ -1,12 +1,13 @@
 import os
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, strategies as st
 
 from ftsim.training.errors import ConfigError
 from ftsim.training.metrics import RunLog
-
-pytestmark = pytest.mark.usefixtures("pictures")
+from ftsim.training.pictures import HEIGHT, WIDTH, ticks
 
 
 def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
@@ -21,8 +22,8 @@ def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) ->
         log.add({"step": 3, "loss": 0.5})
         log.add({"step": 3, "eval_loss": 0.6})
         assert [entry["step"] for entry in log.entries()] == [1, 2, 3, 3]
-        assert log.draw() == tmp_path / "loss.png"
-        assert (tmp_path / "loss.png").stat().st_size > 1000
+        assert log.draw() == tmp_path / "loss.svg"
+        assert (tmp_path / "loss.svg").stat().st_size > 1000
 
 
 def test_a_log_whose_writer_dies_as_it_is_cut_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,23 +63,40 @@ def test_a_picture_is_drawn_again_only_when_something_was_logged_since(tmp_path:
             if step is not None:
                 log.begin(step - 1, step)
                 log.add({"step": step, "loss": 1.0 / step})
-            picture = log.draw()
-            assert picture is not None
-        return picture.read_bytes()
+            return log.draw().read_bytes()
 
     first = draw(1)
-    (tmp_path / "loss.png").write_bytes(b"untouched")
+    (tmp_path / "loss.svg").write_bytes(b"untouched")
     assert draw(None) == b"untouched"
     assert draw(2) not in (first, b"untouched")
 
 
-def test_without_matplotlib_a_run_ends_without_a_picture_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("ftsim.training.metrics.find_spec", lambda name: None)
-    with RunLog(tmp_path, "sft") as log:
-        log.begin(0, 1)
-        log.add({"step": 1, "loss": 1.0})
-        assert log.draw() is None
-    assert not (tmp_path / "loss.png").exists()
-    assert "loss.png is not drawn: matplotlib is not installed" in "".join(capsys.readouterr())
+def test_a_picture_shows_every_point_and_what_is_no_number_is_left_out(tmp_path: Path) -> None:
+    entries = [
+        {"step": step, "loss": loss} for step, loss in ((1, 2.0), (2, float("nan")), (3, 1.0), (4, float("inf")))
+    ]
+    with RunLog(tmp_path, "sft <1>") as log:
+        log.begin(0, 4)
+        for entry in [*entries, {"step": 2, "eval_loss": 1.5}]:
+            log.add(entry)
+        picture = ElementTree.fromstring(log.draw("loss.png").read_bytes())
+    assert [file.name for file in tmp_path.glob("loss.*")] == ["loss.svg"]
+    space = {"svg": "http://www.w3.org/2000/svg"}
+    training, held_out = (one.attrib["points"].split() for one in picture.iterfind(".//svg:polyline", space))
+    assert (len(training), len(held_out)) == (2, 1)
+    (left, above), (right, below) = ([float(at) for at in point.split(",")] for point in training)
+    assert left < right < WIDTH
+    assert above < below < HEIGHT
+    texts = [one.text for one in picture.iterfind(".//svg:text", space)]
+    assert {"sft <1>", "training", "held out", "step", "loss per token", "1", "3"} <= {*texts}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@given(low=st.floats(-1e9, 1e9), reach=st.floats(0, 1e9) | st.just(0.0) | st.just(1e-9))
+def test_ticks_cover_what_is_drawn(low: float, reach: float, whole: bool) -> None:
+    found = ticks(low, low + reach, whole=whole)
+    slack = 1e-6 * (found[-1] - found[0])
+    assert 2 <= len(found) <= 9
+    assert found[0] <= low + slack
+    assert low + reach <= found[-1] + slack
+    assert found == sorted(set(found))

@@ -127,9 +127,11 @@ def emu(tmp_path: Path) -> Iterator[Emulator]:
         yield emulator
 
 
+@pytest.mark.parametrize("every_s", [reporting.EVERY_S, -1.0])
 def test_the_emulator_that_a_run_trains_on_is_told_its_reward(
-    emu: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emu: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], every_s: float
 ) -> None:
+    monkeypatch.setattr(reporting, "EVERY_S", every_s)
     job = f"accounts/{emu.account}/rlorTrainerJobs/j1"
     for name, value in (emu.env() | {reporting.METRICS_URL: f"{emu.url}/_ftsim/metrics"}).items():
         monkeypatch.setenv(name, value)
@@ -141,6 +143,7 @@ def test_the_emulator_that_a_run_trains_on_is_told_its_reward(
         f"{emu.url}/_ftsim/curves", params={"owner": job}, headers={"X-Api-Key": os.environ["FIREWORKS_API_KEY"]}
     )
     assert told.json()["told"] == {"reward": {"steps": [1, 2], "values": [0.25, 0.5]}}
+    assert "nothing more is reported" not in capsys.readouterr().err
     monkeypatch.setenv("FIREWORKS_BASE_URL", "https://elsewhere.example")
     with RunLog(tmp_path / "other", "rl") as run:
         run.begin(0, 2, job)

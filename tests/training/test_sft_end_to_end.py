@@ -101,7 +101,6 @@ def test_a_run_killed_twice_ends_like_one_that_was_not(
     assert cursors[0] == cursors[1] == {"step-3": 12, "step-6": 22, "step-9": 34, "step-12": 44}
 
 
-@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(("lora_rank", "kind"), [(0, "HF_BASE_MODEL"), (8, "HF_PEFT_ADDON")])
 def test_a_run_learns_saves_promotes_and_then_changes_nothing(
     emulator: Emulator,
@@ -123,7 +122,7 @@ def test_a_run_learns_saves_promotes_and_then_changes_nothing(
     states = [name for name, row in listed.items() if not row.get("promotable")]
     assert states == ["step-3", "step-6", "step-9", "step-10"]
     assert connect().get(result["job_id"])["state"] == "JOB_STATE_CANCELLED"
-    assert (Path(config.log_path) / "loss.png").stat().st_size > 1000
+    assert (Path(config.log_path) / "loss.svg").stat().st_size > 1000
 
     emulator.journal.clear()
     capsys.readouterr()

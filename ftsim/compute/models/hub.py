@@ -46,6 +46,7 @@ def environment(folder: Path) -> dict[str, str]:
     """Variables for a child process: the hub library looks here and nowhere else.
 
     Code that a repository brings is kept beside it, apart from code of the same names that came from the real hub.
+    Recipes open the tokenizers of the folder named last without transformers.
     """
     return {
         "HF_HUB_CACHE": str(folder.resolve()),
@@ -53,6 +54,7 @@ def environment(folder: Path) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_MODULES_CACHE": f"{folder.resolve()}-modules",
+        "FTSIM_TOKENIZERS": str(folder.resolve()),
     }
 
 

@@ -4,12 +4,14 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ftsim.training.clients import Tokenizer
 from ftsim.training.data.files import BadRow, Row, read_rows
 from ftsim.training.data.forms import ALL, read_supervised
+from ftsim.training.data.light_tokenizer import opened
 from ftsim.training.data.notes import Notes
 from ftsim.training.data.store import Rows, Store, fit
 from ftsim.training.data.turns import Example, Turns
@@ -122,10 +124,17 @@ def load_supervised(
 
 def load_tokenizer(name: str, revision: str | None = None) -> Any:
     """The tokenizer of `tokenizer_model`: a folder or a Hugging Face name; `ConfigError` when it does not load."""
+    whole = partial(_by_transformers, name, revision)
+    if not Path(name).exists():
+        return opened(name, revision, whole) or whole()
+    if revision is not None:
+        raise ConfigError(f"tokenizer_revision {revision!r}: {name} is a folder, which has no revisions; leave it out")
+    return whole()
+
+
+def _by_transformers(name: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
-    if revision is not None and Path(name).exists():
-        raise ConfigError(f"tokenizer_revision {revision!r}: {name} is a folder, which has no revisions; leave it out")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **({} if revision is None else {"revision": revision}))
     except Exception as error:

@@ -1,0 +1,23 @@
+"""Large libraries as a process of our own imports them."""
+
+import subprocess
+import sys
+
+
+def test_torch_comes_without_what_it_knows_of_tensors_without_values_until_libraries_need_that() -> None:
+    program = (
+        "import sys, threading\n"
+        "from ftsim.compute import libraries\n"
+        "libraries.import_torch()\n"
+        "early = 'torch._meta_registrations' in sys.modules\n"
+        "import torch\n"
+        "layer = torch.nn.Linear(3, 2)\n"
+        "layer(torch.ones(1, 3)).sum().backward()\n"
+        "libraries.load()\n"
+        "import torch._meta_registrations as known\n"
+        "assert known.meta_mm and torch._meta_registrations is known\n"
+        "shape = torch.linalg.lu_factor(torch.empty(3, 3, device='meta'))[0].shape\n"
+        "sys.exit(None if (early, shape) == (False, (3, 3)) else f'{early} {shape}')"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
