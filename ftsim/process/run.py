@@ -182,7 +182,7 @@ class _Beside:
         self._thread.start()
 
     def result(self) -> dict[str, str]:
-        """What the call returned; raises what it raised."""
+        """Returns what the call returned; raises what it raised."""
         self._thread.join()
         if self._error is not None:
             raise self._error

@@ -31,7 +31,7 @@ _ARGUMENTS = frozenset(
 
 
 class LightTokenizer:
-    """As far as it goes, the tokenizer that `whole` opens."""
+    """The tokenizer that `whole` opens, as far as recipes use it."""
 
     def __init__(self, backend: "Tokenizer", settings: Mapping[str, Any], whole: Callable[[], Any]) -> None:
         own = {"backend": backend, "settings": settings, "open": whole, "whole": None}
@@ -78,7 +78,7 @@ class LightTokenizer:
 
     @property
     def eos_token_id(self) -> Any:
-        """Its id."""
+        """The id of `eos_token`."""
         return self._backend.token_to_id(self.eos_token) if self._whole is None else self._whole.eos_token_id
 
     @property
@@ -136,14 +136,14 @@ def opened(name: str, revision: str | None, whole: Callable[[], Any]) -> LightTo
 
 
 def _hub() -> tuple[str | None, bool]:
-    """Where the hub library looks in this process, and whether it looks nowhere else."""
+    """Returns where the hub library looks in this process, and True where it looks nowhere else."""
     if constants := sys.modules.get("huggingface_hub.constants"):  # it reads the environment once
         return constants.HF_HUB_CACHE, constants.HF_HUB_OFFLINE
     return os.environ.get("HF_HUB_CACHE"), os.environ.get("HF_HUB_OFFLINE") == "1"
 
 
 def _renders(conversation: Any, tools: Any, variables: Mapping[str, Any]) -> bool:
-    """Whether this is a list of conversations of plain messages, which need none of what transformers adds."""
+    """Says whether this is a list of conversations of plain messages, which need nothing that transformers adds."""
     if not isinstance(conversation, list) or not all(isinstance(chat, list) for chat in conversation):
         return False
     messages = [message for chat in conversation for message in chat]
