@@ -115,7 +115,7 @@ class Internal(PlatformError):
 
 
 class Unimplemented(PlatformError):
-    """The service does not do it any more."""
+    """The service does not do it any more, or the emulator does not."""
 
     http, code = 501, 12
 

@@ -10,8 +10,8 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from emulator.core import limits
-from emulator.core.errors import SERVERLESS, Cancelled, NotFound, PlatformError, UnknownField
+from emulator.core import limits, unserved
+from emulator.core.errors import SERVERLESS, Cancelled, NotFound, PlatformError, Unimplemented, UnknownField
 from emulator.http import admin, control, gateway, health, inference, metrics, tinker
 from emulator.http.console import gate
 from emulator.http.console.access import Access
@@ -104,11 +104,16 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, PlatformError)
     if isinstance(error, UnknownField):
         return Reply(error.body(), error.http, request_id(request.scope))
+    # A verb that no route has reads as a part of an id: that of what is not there.
+    if error.http == 404 and ":" in request.url.path and (known := unserved.found(request.method, request.url.path)):
+        error = Unimplemented(known.sentence)
     return error_reply(request, error.http, error.envelope())
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code in (404, 405) and (known := unserved.found(request.method, request.url.path)):
+        return error_reply(request, Unimplemented.http, Unimplemented(known.sentence).envelope())
     if error.status_code == 404:
         return error_reply(
             request, 404, NotFound(f"no such path: {request.method} {request.url.path[:200]}").envelope()

@@ -37,11 +37,16 @@ def main(saves: int, seconds: float) -> None:
 
 
 def journal(url: str, key: str) -> list[Any]:
-    """Requests, oldest first; of looks at one that is not ready, the last."""
+    """Requests, oldest first; of looks at one that is not ready, the last.
+
+    Heartbeats come last: a thread of its own sends them, so that two at one moment may come in either order.
+    """
     with httpx.Client(trust_env=False, headers={"X-Api-Key": key}) as client:
         found = client.get(f"{url}/_ftsim/journal", params={"limit": 10_000}).json()["exchanges"]
     asked = [[one["endpoint"], one["status"]] for one in sorted(found, key=lambda one: one["began"])]
-    return [one for one, after in zip(asked, [*asked[1:], None], strict=True) if one != after]
+    beats = [one for one in asked if one[0] == "session_heartbeat"]
+    rest = [one for one in asked if one[0] != "session_heartbeat"]
+    return [one for one, after in zip(rest, [*rest[1:], None], strict=True) if one != after] + beats
 
 
 if __name__ == "__main__":
