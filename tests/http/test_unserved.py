@@ -1,4 +1,4 @@
-"""What the service does and the emulator does not is refused by name, and nothing else is."""
+"""Operations of the service that the emulator lacks are refused by name, and nothing else is."""
 
 import re
 
