@@ -36,7 +36,7 @@ class Platform:
     def __init__(self, world: World, blobs: Blobs, backend: Backend, catalogue: Catalogue, account: str) -> None:
         self.world = world
         self.blobs = blobs
-        self.lost = blobs.set_aside(references.needed(world), f"{world.ids.boot:06d}")
+        self.lost = references.set_aside(world, blobs, f"{world.ids.boot:06d}")
         """Keys of files that no row points at, moved to `lost+found` when this platform began."""
         self.backend = backend
         self.catalogue = catalogue

@@ -57,10 +57,13 @@ class StateFolder:
         return made
 
     def store(self) -> Store:
-        """The metadata; raises StorageFailed."""
+        """The metadata; raises StorageFailed, and FailedPrecondition when they are empty and blobs are there."""
         from emulator.state.database import Database
 
         store = Database(self.root / METADATA, read_only=self.read_only)
+        if store.bare and (count := blobs_there(self.root)):
+            store.close()
+            raise _headless(self.root, count, f"no row in its {METADATA}")
         if not store.read_only:
             store.guard(self.root / LOCK)
         return store
@@ -127,9 +130,13 @@ def _refuse_headless(root: Path) -> None:
     file = root / METADATA
     if (file.is_file() and file.stat().st_size) or not (count := blobs_there(root)):
         return
-    raise FailedPrecondition(
-        f"{root} has {count} blobs and no {METADATA}: `ftsim state recover --state-dir {root}` makes the rows anew "
-        "from the blobs; nothing was changed"
+    raise _headless(root, count, f"no {METADATA}")
+
+
+def _headless(root: Path, count: int, what: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{root} has {count} blobs and {what}: `ftsim state recover --state-dir {root}` makes the rows anew from the "
+        "blobs; nothing was changed"
     )
 
 

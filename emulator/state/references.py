@@ -9,6 +9,14 @@ from emulator.state.records import Record
 from emulator.state.world import World
 
 
+def set_aside(world: World, blobs: Blobs, name: str) -> list[str]:
+    """Move what no entity points at into `lost+found/<name>`; returns the keys moved. Raises StorageFailed."""
+    if not blobs.strangers(needed(world)):
+        return []
+    world.checkpoints.read_all()  # nothing is moved on the word of a row that was not looked at
+    return blobs.set_aside(needed(world), name)
+
+
 def needed(world: World) -> set[str]:
     """The keys of all blobs that an entity points at."""
     return {blob for table in (world.checkpoints, world.models, world.loads) for blob in table.blobs()}
@@ -30,8 +38,12 @@ def delete(world: World, blobs: Blobs, keys: Iterable[str]) -> None:
 
 def let_go(world: World, blobs: Blobs, keys: Collection[str]) -> None:
     """Delete what a replica no longer needs and no row has (any more)."""
-    if keys:
-        delete(world, blobs, set(keys) - set(world.checkpoints.blobs()))
+    free = set(keys)
+    if free:
+        free -= set(world.checkpoints.blobs())
+    if free:
+        world.checkpoints.read_all()  # nothing is deleted on the word of a row that was not looked at
+        delete(world, blobs, free - set(world.checkpoints.blobs()))
 
 
 def loads_of(world: World, deployment: Deployment, pod: Pod) -> list[SnapshotLoad]:

@@ -1,13 +1,22 @@
 """The store keeps the entities that a world writes through: here in memory, `emulator.state.database` in a file."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from emulator.core.errors import StorageFailed
+from emulator.state.sums import Siblings, parent_of
 
 Key = tuple[str, str]
+
+
+class Row(NamedTuple):
+    """An entity to be stored: its fields as JSON, the blob that it points at ("" for none), its latest moment."""
+
+    body: bytes
+    blob: str = ""
+    moment: int = 0
 
 
 class Store:
@@ -44,28 +53,52 @@ class Store:
         self, changed: Mapping[Key, Mapping[str, Any]], removed: Iterable[Key], *, afresh: bool, synced: bool
     ) -> None:
         if not self.read_only:
-            bodies = {key: orjson.dumps(body) for key, body in changed.items()}  # raises before anything is changed
-            self._write(bodies, removed, afresh=afresh, synced=synced)
+            rows = {  # raises before anything is changed
+                key: Row(orjson.dumps(body), str(body.get("blob") or ""), latest(body)) for key, body in changed.items()
+            }
+            self._write(rows, removed, afresh=afresh, synced=synced)
         elif synced:
             raise StorageFailed(self.read_only)
 
-    def _write(self, bodies: Mapping[Key, bytes], removed: Iterable[Key], *, afresh: bool, synced: bool) -> None:
+    def _write(self, rows: Mapping[Key, Row], removed: Iterable[Key], *, afresh: bool, synced: bool) -> None:
         if afresh:
             self._kinds.clear()
-        for (kind, name), body in bodies.items():
-            self._kinds.setdefault(kind, {})[name] = body
+        for (kind, name), row in rows.items():
+            self._kinds.setdefault(kind, {})[name] = row.body
         for kind, name in removed:
             self._kinds.get(kind, {}).pop(name, None)
 
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
-        """One entity; raises StorageFailed for what cannot be read."""
+        """One entity; raises StorageFailed for what cannot be read, or is not what was stored."""
         body = self._kinds.get(kind, {}).get(key)
         return None if body is None else dict(orjson.loads(body))
 
-    def all(self, kind: str, *, ordered: bool = True) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every entity of a kind, in the order they were first written, or faster in any."""
+    def all(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every entity of a kind, in the order they were first written.
+
+        Raises StorageFailed for what cannot be read, or is not what was stored; at the end for one that has gone.
+        """
         for key, body in list(self._kinds.get(kind, {}).items()):
             yield key, orjson.loads(body)
+
+    def of(self, kind: str, parent: str) -> list[tuple[str, dict[str, Any]]]:
+        """The entities of a kind under one parent, in the order they were first written; raises StorageFailed."""
+        return [(key, body) for key, body in self.all(kind) if parent_of(key) == parent]
+
+    def families(self, kind: str) -> dict[str, Siblings]:
+        """The parents of a kind's entities, and how many each has; raises StorageFailed."""
+        found: dict[str, Siblings] = {}
+        for key, body in self.all(kind):
+            parent = parent_of(key)
+            found[parent] = found.get(parent, Siblings()).beside(0, latest(body))
+        return found
+
+    def blobs(self, kind: str) -> list[tuple[str, str]]:
+        """The parent and the blob of each entity of a kind that points at one.
+
+        It is not looked at whether this is what was stored, which reading the entities does.
+        """
+        return [(parent_of(key), body["blob"]) for key, body in self.all(kind) if body.get("blob")]
 
     def look(self) -> str:
         """`trouble`, after a look at what lies in the folder."""
@@ -73,6 +106,11 @@ class Store:
 
     def close(self) -> None:
         """Let go of what is open."""
+
+
+def latest(fields: Mapping[str, Any]) -> int:
+    """The latest moment that an entity's fields hold, in microseconds."""
+    return max(int(fields.get("created") or 0), int(fields.get("updated") or 0))
 
 
 def reading_alone(root: object, why: object) -> str:

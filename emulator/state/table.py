@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from emulator.core.errors import StorageFailed
 from emulator.core.kinds import CheckpointKind
 from emulator.core.lifecycle import Pending
 from emulator.state.entities import Checkpoint, Deployment, Pod
-from emulator.state.store import Store
+from emulator.state.store import Store, latest
+from emulator.state.sums import parent_of
 
 if TYPE_CHECKING:
     from emulator.state.world import World
@@ -82,8 +83,11 @@ class Table(Generic[E]):
             self._children[_parent(entity)].pop(name, None)
             self.versions[_parent(entity)] += 1
 
+    def read_all(self) -> None:
+        """Read what is not read yet; raises StorageFailed when it is not what was stored."""
+
     def blobs(self) -> Iterator[str]:
-        """The keys of the blobs that its entities point at."""
+        """The keys of the blobs that its entities point at; those that are not read yet are not looked at closely."""
         return (entity.blob for entity in self if entity.blob)
 
     def _load(self, store: Store) -> int:
@@ -91,7 +95,7 @@ class Table(Generic[E]):
         self.clear()
         for entity in sorted((self._stored(name, body) for name, body in store.all(self._kind)), key=birth):
             self._keep(entity)
-        return max((_latest(vars(entity)) for entity in self), default=0)
+        return max((latest(vars(entity)) for entity in self), default=0)
 
     def _stored(self, name: str, body: dict[str, Any]) -> E:
         """An entity from the disk; raises StorageFailed that names it."""
@@ -130,20 +134,20 @@ class Table(Generic[E]):
 
 
 class LazyTable(Table[E]):
-    """A table whose entities are made when somebody first asks for those of their owner: a start makes none.
+    """A table whose entities are read when somebody first asks for those of their owner: a start reads none.
 
     An entity's name is its owner's, a collection, and its id, in which there is no slash.
     """
 
     def __init__(self, world: "World", kind: str, cls: type[E], collection: str = "") -> None:
         super().__init__(world, kind, cls, collection)
-        self._asleep: dict[str, dict[str, dict[str, Any]]] = {}
-        """Fields as they are stored, by owner and name, until they are asked for."""
+        self._asleep: dict[str, int] = {}
+        """Of each owner whose entities nobody has asked for, how many these are."""
         self._mixed = False
         """True after owners were woken one by one: `_rows` has not the order of births."""
 
     def get(self, name: str) -> E | None:
-        self._wake(_owner(name))
+        self._wake(parent_of(name))
         return super().get(name)
 
     def __iter__(self) -> Iterator[E]:
@@ -152,25 +156,26 @@ class LazyTable(Table[E]):
 
     def __len__(self) -> int:
         with self._world.lock:
-            return len(self._rows) + sum(map(len, self._asleep.values()))
+            return len(self._rows) + sum(self._asleep.values())
 
     def __contains__(self, name: str) -> bool:
-        return super().__contains__(name) or name in self._asleep.get(_owner(name), ())
+        self._wake(parent_of(name))
+        return super().__contains__(name)
 
     def of(self, parent: str) -> list[E]:
         self._wake(parent)
         return super().of(parent)
 
     def count(self, parent: str) -> int:
-        self._wake(parent)
-        return super().count(parent)
+        with self._world.lock:
+            return self._asleep.get(parent, 0) or super().count(parent)
 
     def put(self, entity: E) -> E:
         self._wake(_parent(entity))
         return super().put(entity)
 
     def remove(self, name: str) -> None:
-        self._wake(_owner(name))
+        self._wake(parent_of(name))
         super().remove(name)
 
     def clear(self) -> None:
@@ -180,49 +185,41 @@ class LazyTable(Table[E]):
 
     def blobs(self) -> Iterator[str]:
         with self._world.lock:
-            waking = [entity.blob for entity in self._rows.values()]
-            asleep = [body["blob"] for bodies in self._asleep.values() for body in bodies.values()]
-        return (blob for blob in (*waking, *asleep) if blob)
+            stored = self._world.store.blobs(self._kind) if self._asleep else ()
+            asleep = [blob for owner, blob in stored if owner in self._asleep]
+            return iter([entity.blob for entity in self._rows.values() if entity.blob] + asleep)
+
+    def read_all(self) -> None:
+        self._wake_all()
 
     def _load(self, store: Store) -> int:
         self.clear()
-        latest = 0
-        for name, body in store.all(self._kind, ordered=False):
-            self._asleep.setdefault(_owner(name), {})[name] = body
-            latest = max(latest, body["created"], body["updated"])
-        return latest
+        families = store.families(self._kind)
+        self._asleep = {owner: siblings.rows for owner, siblings in families.items()}
+        return max((siblings.latest for siblings in families.values()), default=0)
 
     def _wake(self, owner: str) -> None:
-        """Make the entities of an owner; whoever asks meanwhile waits for all of them."""
+        """Make the entities of an owner; whoever asks meanwhile waits for all of them. Raises StorageFailed."""
         if owner not in self._asleep:
             return
         with self._world.lock:
-            for entity in self._made(self._asleep.get(owner, {})):
+            if owner not in self._asleep:
+                return
+            stored = self._world.store.of(self._kind, owner)
+            for entity in sorted((self._stored(name, body) for name, body in stored), key=birth):
                 self._keep(entity)
             self._mixed = True
-            self._asleep.pop(owner, None)
+            self._asleep.pop(owner)
 
     def _wake_all(self) -> None:
         """Make what is left, and bring all into the order of their births."""
         if not self._asleep and not self._mixed:
             return
         with self._world.lock:
-            for entity in self._made({name: body for bodies in self._asleep.values() for name, body in bodies.items()}):
-                self._keep(entity)
+            for owner in list(self._asleep):
+                self._wake(owner)
             self._rows = {entity.name: entity for entity in sorted(self._rows.values(), key=birth)}
-            self._asleep.clear()
             self._mixed = False
-
-    def _made(self, bodies: Mapping[str, dict[str, Any]]) -> list[E]:
-        return sorted((self._stored(name, dict(body)) for name, body in bodies.items()), key=birth)
-
-
-def _owner(name: str) -> str:
-    return name.rsplit("/", 2)[0]
-
-
-def _latest(fields: Mapping[str, Any]) -> int:
-    return max(int(fields.get("created", 0)), int(fields.get("updated", 0)))
 
 
 def _parent(entity: Any) -> str:

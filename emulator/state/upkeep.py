@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from emulator.core.clock import SECOND, Clock
 from emulator.core.errors import Damaged, FailedPrecondition, NotFound
-from emulator.state import migrations, references
+from emulator.state import migrations, references, salvage
 from emulator.state.blobs import LOST, RECORD, Blobs, sync
 from emulator.state.database import Database
 from emulator.state.folder import BLOBS, METADATA, blobs_there, locked
@@ -34,12 +35,13 @@ class Findings:
 
 
 def verify(root: Path) -> Findings:
-    """Read every file of every blob, as a server may go on meanwhile; raises StorageFailed, FailedPrecondition."""
+    """Read every row and every file of every blob, as a server may go on meanwhile; raises StorageFailed for a damaged
+    row, FailedPrecondition."""
     blobs = Blobs(root / BLOBS, read_only="this only looks")
     store = Database(_metadata(root), read_only="this only looks")
     found = Findings()
     try:
-        migrations.check_format(store.read(*BOOT) or {})
+        salvage.read_all(store)
         keys = set()
         for kind in ("checkpoint", "model"):
             for name, body in store.all(kind):
@@ -68,34 +70,54 @@ def _damage(blobs: Blobs, name: str, body: dict[str, Any]) -> list[str]:
 
 
 def recover(root: Path) -> dict[str, int]:
-    """Make metadata.sqlite anew from what the blobs say; how many entities of each kind there are now.
+    """Make metadata.sqlite anew; how many entities of each kind there are now.
 
-    Raises FailedPrecondition when there are rows, or no blobs. What no blob knows is not there afterwards: deployments,
-    operations, jobs and sessions without a checkpoint, and what became of a row after its save.
+    Kept are the rows of a damaged one that are whole; others are made from what the blobs say. What neither knows is
+    not there afterwards: without rows deployments, operations, jobs and sessions without a checkpoint, and what became
+    of a row after its save. The damaged file stays beside the new one. Raises FailedPrecondition when nothing is wrong
+    with the rows that are there, or when there is nothing to make any of.
     """
     with locked(root):
         file = root / METADATA
-        if file.exists() and file.stat().st_size:
-            raise FailedPrecondition(f"{file} is there: move it away first if its rows are to be made anew")
-        if not blobs_there(root):
-            raise FailedPrecondition(f"{root / BLOBS} has no blob that says what it is: there is nothing to recover")
         bodies: Bodies = {}
+        if there := file.exists() and file.stat().st_size > 0:
+            if not salvage.damage(file):
+                raise FailedPrecondition(f"{file} is there: move it away first if its rows are to be made anew")
+            bodies = salvage.whole_rows(file)
+        elif not blobs_there(root):
+            raise FailedPrecondition(f"{root / BLOBS} has no blob that says what it is: there is nothing to recover")
+        said: Bodies = {}
         for marker in sorted((root / BLOBS).rglob(RECORD)):
-            _take(bodies, marker.parent, (root / BLOBS))
+            _take(said, marker.parent, (root / BLOBS))
+        bodies = {**bodies, **{key: fields for key, fields in said.items() if key not in bodies}}
         boots = [int(path.stem) for path in (root / "journals").glob("*.jsonl") if path.stem.isdigit()]
-        count = max(boots, default=0) + _BOOTS_AHEAD
-        for left in (file, file.with_name(f"{METADATA}-wal"), file.with_name(f"{METADATA}-shm")):
-            left.unlink(missing_ok=True)
-        store = Database(file)
-        try:
-            store.replace({**bodies, BOOT: {"count": count, "format": FORMAT}})
-            World(store=store).dump()  # which reads all of it
-        finally:
-            store.close()
-        counts: dict[str, int] = {}
-        for kind, _ in bodies:
-            counts[kind] = counts.get(kind, 0) + 1
-        return counts
+        boots.append(int(bodies.pop(BOOT, {}).get("count", 0)))
+        bodies[BOOT] = {"count": max(boots) + _BOOTS_AHEAD, "format": FORMAT}
+        _put_in_place(file, bodies, f"{METADATA}.damaged" if there else "")
+        counts = Counter(kind for kind, _ in bodies if kind != BOOT[0])
+        return dict(counts)
+
+
+def _put_in_place(file: Path, bodies: Bodies, former: str) -> None:
+    """Write a new database aside, and let it take the place of another, which is kept under its `former` name."""
+    new = file.with_name(f".{file.name}.recovered")
+    for left in (new, *map(new.with_name, (f"{new.name}-wal", f"{new.name}-shm"))):
+        left.unlink(missing_ok=True)
+    store = Database(new)
+    try:
+        store.replace(bodies)
+        World(store=store).dump()  # which reads all of it
+    finally:
+        store.close()
+    sync(new)
+    for end in ("", "-wal"):
+        source = file.with_name(f"{file.name}{end}")
+        if former and source.exists():
+            os.replace(source, file.with_name(f"{former}{end}"))
+        source.unlink(missing_ok=True)
+    file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
+    os.replace(new, file)
+    sync(file.parent)
 
 
 def _take(bodies: Bodies, folder: Path, blobs: Path) -> None:

@@ -271,32 +271,36 @@ def test_prune_takes_what_was_deleted_long_ago(backend: DictBackend, trained: Pa
         assert [path for path in emulator.platform.blobs.root.rglob(RECORD) if "models" not in path.parts] == []
 
 
-def test_a_state_of_format_3_is_brought_here(backend: DictBackend, tmp_path: Path) -> None:
-    root = shutil.copytree(FORMATS / "3", tmp_path / "old")
+@pytest.mark.parametrize(("form", "row"), [(3, "s-1-0a1b2c3d"), (6, "final")])
+def test_a_state_of_an_older_format_is_brought_here(backend: DictBackend, tmp_path: Path, form: int, row: str) -> None:
+    root = shutil.copytree(FORMATS / str(form), tmp_path / "old")
     with sqlite3.connect(root / "metadata.sqlite") as database:
         database.executescript((root / "metadata.sql").read_text())
+        stored = {key: json.loads(body) for key, body in database.execute("select key, body from entities")}
     database.close()
-    with pytest.raises(FailedPrecondition, match=f"format 3, this emulator reads {FORMAT}: `ftsim state migrate`"):
+    with pytest.raises(FailedPrecondition, match=f"format {form}, this emulator reads {FORMAT}: `ftsim state migrate`"):
         Emulator(backend, state_dir=root).start()
     result = CliRunner().invoke(app, ["state", "migrate", "--state-dir", str(root)])
-    assert result.stdout == f"format {FORMAT}, from 3\n", result.output
-    with sqlite3.connect(root / "metadata.sqlite.format-3") as old:
+    assert result.stdout == f"format {FORMAT}, from {form}\n", result.output
+    with sqlite3.connect(root / f"metadata.sqlite.format-{form}") as old:
         (body,) = old.execute("select body from entities where kind = 'meta'").fetchone()
-        assert json.loads(body)["format"] == 3
+        assert json.loads(body)["format"] == form
     old.close()
     with Emulator(backend, state_dir=root) as emulator, talking(emulator) as http:
-        assert rows(http) == ["step-2", "s-1-0a1b2c3d"]
+        assert rows(http) == ["step-2", row]
         assert all(row.digests for row in emulator.world.checkpoints)
         assert all(emulator.platform.checkpoints.folder(row).is_dir() for row in emulator.world.checkpoints)
+        entities = [entity for table in emulator.world._tables.values() for entity in table]
+        assert {entity.name for entity in entities} == stored.keys() - {"boot"}
     assert upkeep.verify(root).damaged == []
     metadata_gone(root)
     assert upkeep.recover(root)["checkpoint"] == 2
 
 
 def test_a_row_with_a_field_that_nobody_knows_is_named(backend: DictBackend, trained: Path) -> None:
-    with sqlite3.connect(trained / "metadata.sqlite") as database:
-        database.execute("update entities set body = json_set(body, '$.surprise', 1) where kind = 'model'")
-    database.close()
+    store, name = Database(trained / "metadata.sqlite"), "accounts/local/models/m1"
+    store.write({("model", name): {**(store.read("model", name) or {}), "surprise": 1}})
+    store.close()
     with pytest.raises(StorageFailed, match="model accounts/local/models/m1 cannot be read"):
         Emulator(backend, state_dir=trained).start()
 
@@ -305,7 +309,7 @@ def test_a_malformed_page_is_a_sentence(backend: DictBackend, trained: Path) -> 
     file = trained / "metadata.sqlite"
     content = file.read_bytes()
     file.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    with pytest.raises(StorageFailed, match=r"metadata\.sqlite is damaged|cannot be written"):
+    with pytest.raises(StorageFailed, match=r"metadata\.sqlite is damaged .*`ftsim state recover`"):
         Emulator(backend, state_dir=trained).start()
 
 
@@ -358,7 +362,7 @@ def test_a_session_of_format_5_has_a_public_state(tmp_path: Path, before: str, a
     store, name = Database(tmp_path / "metadata.sqlite"), "accounts/a/trainingSessions/ts-1"
     body = {"account": "a", "id": "ts-1", "created": 1, "updated": 2, "state": f"TRAINING_SESSION_STATE_{before}"}
     store.write({("session", name): body, BOOT: {"format": 5, "count": 0}})
-    assert migrate(store, Blobs(tmp_path / "blobs")) == [5, 6]
+    assert migrate(store, Blobs(tmp_path / "blobs")) == [5, 6, 7]
     found = World(store=store).sessions.get(name)
     assert found is not None
     assert found.state == f"TRAINING_SESSION_STATE_{after}"
@@ -376,7 +380,7 @@ def test_a_deployment_of_format_4_keeps_what_was_set(tmp_path: Path) -> None:
         "pods": [],
     }  # fmt: skip
     store.write({("deployment", f"{account}/deployments/d1"): body, BOOT: {"format": 4, "count": 0}})
-    assert migrate(store, Blobs(tmp_path / "blobs")) == [4, 5, 6]
+    assert migrate(store, Blobs(tmp_path / "blobs")) == [4, 5, 6, 7]
     found = World(store=store).deployments.get(f"{account}/deployments/d1")
     assert found is not None
     assert (found.hot_load_bucket_url, found.hot_load_trainer_job, found.deployment_shape) == ("gs://b/", "j", "s")

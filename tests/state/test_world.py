@@ -155,10 +155,11 @@ def test_rows_are_made_when_their_owner_is_asked_for(tmp_path: Path, monkeypatch
     asked = again()
     assert len(asked.checkpoints) == 12
     assert list(asked.checkpoints.blobs()) == ["blob"] * 12
-    assert f"{owners[0]}/checkpoints/s0" in asked.checkpoints
-    assert f"{owners[0]}/checkpoints/s1" not in asked.checkpoints
+    assert asked.checkpoints.count(owners[0]) == 4
     assert asked.clock.now() > last
     assert made == []
+    assert f"{owners[0]}/checkpoints/s0" in asked.checkpoints
+    assert f"{owners[0]}/checkpoints/s1" not in asked.checkpoints
     assert asked.checkpoints.count(owners[0]) == 4
     assert sorted(made) == ["s0", "s3", "s6", "s9"]
     assert {owner: names(asked, owner) for owner in owners} == before
