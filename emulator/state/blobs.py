@@ -22,6 +22,7 @@ SYNCING = 8
 LOST = "lost+found"
 RECORD = ".ftsim.json"
 """What a blob says of itself; no part of the checkpoint."""
+_PASSING = (".staging", ".trash-")
 _CHUNK = 1 << 20
 """Bytes that are read at a time; a larger file is sent to the disk while its digest is taken."""
 
@@ -144,20 +145,19 @@ class Blobs:
 
     def strangers(self, keep: Collection[str]) -> list[str]:
         """The keys of all folders and files that are no blob of `keep`: each the uppermost."""
-        above = set[str]()
-        for key in keep:
-            while (key := key.rpartition("/")[0]) and key not in above:
-                above.add(key)
-        waiting, found = [""], []
+        known, above = set(keep), set[str]()
+        upwards = {key.rpartition("/")[0] for key in known}
+        while upwards:
+            above |= upwards
+            upwards = {key.rpartition("/")[0] for key in upwards} - above
+        waiting, found = [""], list[str]()
         while waiting:
             folder = waiting.pop()
-            for name in sorted(os.listdir(self.root / folder)):
-                key = f"{folder}/{name}" if folder else name
-                if key in above:
-                    waiting.append(key)
-                elif key not in keep and not key.startswith((".staging", ".trash-")):
-                    found.append(key)
-        return found
+            prefix = f"{folder}/" if folder else ""
+            keys = {prefix + name for name in os.listdir(self.root / folder)}
+            waiting += keys & above
+            found += keys - above - known
+        return sorted(key for key in found if not key.startswith(_PASSING))
 
     def set_aside(self, keep: Collection[str], name: str) -> list[str]:
         """Move whatever is no blob of `keep` into `lost+found/<name>` beside the root; returns the keys moved."""

@@ -8,6 +8,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -139,9 +140,9 @@ class Database(Store):
         with _reading(), self._engine.connect() as connection:
             return {parent: found for (of, parent), found in self._sums(_driver(connection)).of.items() if of == kind}
 
-    def blobs(self, kind: str) -> list[tuple[str, str]]:
+    def blobs(self, kind: str) -> set[str]:
         with _reading(), self._engine.connect() as connection:
-            return _driver(connection).execute(layout.POINTED, (kind,)).fetchall()
+            return set(chain.from_iterable(_driver(connection).execute(layout.POINTED, (kind,))))
 
     def look(self) -> str:
         """`trouble`, after a look at what lies in the folder; none any more when all is back in its place."""

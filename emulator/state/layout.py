@@ -35,7 +35,7 @@ OLD_ROWS = "SELECT key, CAST(body AS BLOB) FROM entities WHERE kind = ?"
 OLD_IN_ORDER = f"{OLD_ROWS} ORDER BY rowid"
 ROWS = "SELECT key, CAST(body AS BLOB), checksum FROM entities WHERE kind = ?"
 EVERY = "SELECT rowid, kind, key, CAST(body AS BLOB), checksum FROM entities NOT INDEXED"
-POINTED = "SELECT parent, blob FROM entities WHERE kind = ? AND blob <> ''"
+POINTED = "SELECT blob FROM entities WHERE kind = ? AND blob <> ''"
 
 
 def looks_old(driver: sqlite3.Connection, file: Path | None) -> bool:

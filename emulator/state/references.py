@@ -11,8 +11,8 @@ from emulator.state.world import World
 
 def set_aside(world: World, blobs: Blobs, name: str) -> list[str]:
     """Move what no entity points at into `lost+found/<name>`; returns the keys moved. Raises StorageFailed."""
-    if not blobs.strangers(needed(world)):
-        return []
+    if blobs.read_only or not blobs.strangers(()) or not blobs.strangers(needed(world)):
+        return []  # without anything below the root, nobody needs to know what is needed
     world.checkpoints.read_all()  # nothing is moved on the word of a row that was not looked at
     return blobs.set_aside(needed(world), name)
 

@@ -93,12 +93,9 @@ class Store:
             found[parent] = found.get(parent, Siblings()).beside(0, latest(body))
         return found
 
-    def blobs(self, kind: str) -> list[tuple[str, str]]:
-        """The parent and the blob of each entity of a kind that points at one.
-
-        It is not looked at whether this is what was stored, which reading the entities does.
-        """
-        return [(parent_of(key), body["blob"]) for key, body in self.all(kind) if body.get("blob")]
+    def blobs(self, kind: str) -> set[str]:
+        """The blobs that entities of a kind point at; not looked at is whether this is what was stored."""
+        return {body["blob"] for _, body in self.all(kind) if body.get("blob")}
 
     def look(self) -> str:
         """`trouble`, after a look at what lies in the folder."""

@@ -185,9 +185,10 @@ class LazyTable(Table[E]):
 
     def blobs(self) -> Iterator[str]:
         with self._world.lock:
-            stored = self._world.store.blobs(self._kind) if self._asleep else ()
-            asleep = [blob for owner, blob in stored if owner in self._asleep]
-            return iter([entity.blob for entity in self._rows.values() if entity.blob] + asleep)
+            awake = {entity.blob for entity in self._rows.values() if entity.blob}
+            # As it is stored, which is true of those that are awake, too: a row that is changed is stored before the
+            # lock is let go.
+            return iter(awake.union(self._world.store.blobs(self._kind)) if self._asleep else awake)
 
     def read_all(self) -> None:
         self._wake_all()

@@ -154,7 +154,7 @@ def test_rows_are_made_when_their_owner_is_asked_for(tmp_path: Path, monkeypatch
 
     asked = again()
     assert len(asked.checkpoints) == 12
-    assert list(asked.checkpoints.blobs()) == ["blob"] * 12
+    assert set(asked.checkpoints.blobs()) == {"blob"}
     assert asked.checkpoints.count(owners[0]) == 4
     assert asked.clock.now() > last
     assert made == []
