@@ -66,7 +66,7 @@ def empty(driver: sqlite3.Connection) -> None:
 
 
 def read_sums(driver: sqlite3.Connection) -> Sums:
-    """What siblings there are; raises StorageFailed when it is not what was stored."""
+    """The sums that are stored; raises StorageFailed when it is not what was stored."""
     found = Sums({}, Siblings())
     for kind, parent, count, total, latest, stored in driver.execute("SELECT * FROM siblings"):
         family, siblings = (str(kind), str(parent)), Siblings(count, total, latest)

@@ -1,4 +1,4 @@
-"""What is left of a damaged metadata.sqlite: the rows that are whole, as far as SQLite reaches them."""
+"""Salvage of a damaged metadata.sqlite: the rows that are whole, as far as SQLite reaches them."""
 
 import contextlib
 import shutil

@@ -18,7 +18,7 @@ _HALF = 1 << 63
 
 
 class Siblings(NamedTuple):
-    """How many there are, the sum of their checksums, and the latest moment that one of them ever held (microseconds).
+    """The number of them, the sum of their checksums, and the latest moment that one of them ever held (microseconds).
 
     The latter may be that of one that is gone.
     """
@@ -36,7 +36,7 @@ class Siblings(NamedTuple):
         return Siblings(self.rows + 1, _signed(self.total + one), max(self.latest, moment))
 
     def checksum(self, family: Family) -> int:
-        """What the row of sums itself must have."""
+        """The checksum that the row of sums itself must have."""
         return checksum(*family, b"%d %d %d" % self)
 
 

@@ -23,7 +23,7 @@ Dump = dict[str, list[dict[str, Any]]]
 
 
 def fill(root: Path, jobs: int, rows: int) -> None:
-    """A folder with rows on many pages, and some that were deleted; few of them have a blob."""
+    """Make a folder with rows on many pages, and some that were deleted; few of them have a blob."""
     root.mkdir()
     blobs, world = Blobs(root / "blobs", durable=False), World(store=Database(root / "metadata.sqlite"))
     now = world.clock.now()
@@ -47,7 +47,7 @@ def fill(root: Path, jobs: int, rows: int) -> None:
 
 
 def served(root: Path) -> tuple[Dump, int]:
-    """All that a start on a folder would serve, and the number of the start."""
+    """Return all that a start on a folder would serve, and the number of the start."""
     store = StateFolder(root).store()
     try:
         world = World(store=store)
