@@ -21,7 +21,13 @@ def bench(
         typer.Option(metavar="REF", help="Measure what people wait for, by turns with the wheel of another commit."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="With --against: how many turns.")] = 5,
-    page: Annotated[Path | None, typer.Option(metavar="FILE", help="With --against: write the page too.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --against: write the page too, anew after each row.")
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --against: keep rows there, and measure those alone that are not."),
+    ] = None,
     profile: Annotated[
         str | None, typer.Option(metavar="NAME", help="Say where the time of one measurement of --against goes.")
     ] = None,
@@ -49,27 +55,34 @@ def bench(
             other.measured(Path(sys.executable), profile, PACKAGE_ROOT, profile=True)
             return
         assert against is not None
-        raise SystemExit(_compare(against, wanted, rounds, page, as_json=as_json))
+        raise SystemExit(_compare(against, wanted, rounds, page, rows, as_json=as_json))
     except other.CannotCompareError as error:
         print(f"ftsim: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _compare(ref: str, names: list[str], rounds: int, page: Path | None, *, as_json: bool) -> int:
-    """Print a row for each measurement, and the machine's load; 0 when every target is met."""
+def _compare(ref: str, names: list[str], rounds: int, page: Path | None, file: Path | None, *, as_json: bool) -> int:
+    """Print a row for each measurement; 0 when every target is met and no row failed."""
     import json
     from dataclasses import asdict
 
-    from ftsim.tools.bench import against as other
+    from ftsim.tools.bench import against as other, performance_page
 
-    rows, load = [], [os.getloadavg()[0]]
-    for row in other.compare(ref, names, rounds):
-        rows.append(row)
-        load.append(os.getloadavg()[0])
+    before = other.kept(file, ref) if file is not None else []
+    done = [row for row in before if row.name in names]
+    if not as_json:
+        for row in done:
+            print(f"{other.line(row)}  (kept)")
+    for row in other.compare(ref, [name for name in names if name not in {row.name for row in done}], rounds):
+        done.append(row)
+        if file is not None:
+            other.keep(file, ref, row)
         if not as_json:
-            print(f"{other.line(row)}  load {load[-1]:.1f}", flush=True)
+            print(other.line(row), flush=True)
+        if page is not None:
+            whole = {row.name: row for row in (*before, *done)}
+            page.write_text(performance_page.page([*whole.values()], ref, os.cpu_count() or 1), encoding="utf-8")
     if as_json:
-        print(json.dumps({"load": load, "rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}, indent=1))
-    if page is not None:
-        page.write_text(other.page(rows, ref, load), encoding="utf-8")
-    return 0 if all(row.target is None or row.ratio <= row.target for row in rows) else 1
+        told = [asdict(row) | ({} if row.failed else {"ratio": row.ratio}) for row in done]
+        print(json.dumps({"rows": told}, indent=1))
+    return 0 if all(row.ok for row in done) else 1

@@ -6,24 +6,31 @@ does. The programs come from this version (`program.py`) and use what both have.
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from ftsim.process.environment import PACKAGE_ROOT
 
 PROGRAM = Path(__file__).with_name("program.py")
 ROUNDS = 5
+TIMEOUT_S = 180.0
+"""Seconds that one side of one round may take; a row of which one does not end is given up, and the next begins."""
+CALM = 0.1
+"""Wall times of a side that differ by no more than this share of their median decide; else CPU times do."""
 TARGETS: Mapping[str, float | None] = {
     "lifecycle_test": 0.43,
     "twenty_tests": 0.45,
     "cold_run": 0.45,
+    "warm_run": 0.75,
     "one_token": None,
     "promote": 0.3,
     "create_lora": 0.3,
@@ -32,7 +39,9 @@ TARGETS: Mapping[str, float | None] = {
     "list_slope": None,
     "start_full_folder": None,
 }
-"""The measurements, and the ratio of CPU time to the other version's that it is to have at most."""
+"""The measurements, and the ratio to the other version's time that it is to have at most."""
+_FEWER: Mapping[str, int] = {"list_slope": 2, "start_full_folder": 2}
+"""Rounds of what is a ratio of its own: one takes a minute, and its two sides took turns already."""
 
 
 class CannotCompareError(Exception):
@@ -49,17 +58,44 @@ class Side:
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement of both versions."""
+    """One measurement of both versions, or why there is none."""
 
     name: str
     here: Side
     there: Side
     target: float | None
+    load: float = 0.0
+    """Processes that wanted to run in the minute before it was done, these among them."""
+    failed: str = ""
+
+    @property
+    def wall_ratio(self) -> float:
+        """Median wall time of this version to that of the other."""
+        return statistics.median(self.here.wall) / statistics.median(self.there.wall)
+
+    @property
+    def cpu_ratio(self) -> float:
+        """The same of CPU times."""
+        return statistics.median(self.here.cpu) / statistics.median(self.there.cpu)
+
+    @property
+    def calm(self) -> bool:
+        """True where the wall times of each side differ little."""
+        return all(_spread(side.wall) <= CALM for side in (self.here, self.there))
 
     @property
     def ratio(self) -> float:
-        """Median CPU of this version to that of the other; a row without milliseconds has its value here."""
-        return statistics.median(self.here.cpu) / statistics.median(self.there.cpu)
+        """The ratio that decides: of wall times where they differ little, else of CPU times."""
+        return self.wall_ratio if self.calm else self.cpu_ratio
+
+    @property
+    def ok(self) -> bool:
+        """False for a target that is missed, and for a row without figures."""
+        return not self.failed and (self.target is None or self.ratio <= self.target)
+
+
+def _spread(values: Sequence[float]) -> float:
+    return (max(values) - min(values)) / statistics.median(values)
 
 
 @contextmanager
@@ -83,29 +119,87 @@ def environment(ref: str, root: Path) -> Iterator[Path]:
 
 
 def compare(ref: str, names: Sequence[str], rounds: int = ROUNDS, root: Path = PACKAGE_ROOT) -> Iterator[Row]:
-    """Measure each name on both versions, in turn, after one turn that does not count; raises CannotCompareError."""
+    """Measure each name on both versions, in turn, after one turn that does not count.
+
+    A row that fails says why, and the others go on. Raises CannotCompareError where there is no other version.
+    """
+    if not names:
+        return
     with environment(ref, root) as other:
         for name in names:
             here, there = list[object](), list[object]()
-            for number in range(rounds + 1):
-                mine, theirs = measured(Path(sys.executable), name, PACKAGE_ROOT), measured(other, name, None)
-                if number:
-                    here.append(mine)
-                    there.append(theirs)
-            yield Row(name, side(here), side(there), TARGETS[name])
+            try:
+                for number in range(min(rounds, _FEWER.get(name, rounds)) + 1):
+                    mine, theirs = measured(Path(sys.executable), name, PACKAGE_ROOT), measured(other, name, None)
+                    if number:
+                        here.append(mine)
+                        there.append(theirs)
+            except CannotCompareError as error:
+                nothing = Side([], [])
+                yield Row(name, nothing, nothing, TARGETS[name], os.getloadavg()[0], str(error))
+                continue
+            yield Row(name, side(here), side(there), TARGETS[name], os.getloadavg()[0])
 
 
-def measured(python: Path, name: str, package_root: Path | None, *, profile: bool = False) -> object:
-    """The program's answer, from a version's interpreter; `package_root` is where the package is, if not installed."""
+def measured(
+    python: Path, name: str, package_root: Path | None, *, profile: bool = False, timeout_s: float = TIMEOUT_S
+) -> object:
+    """The program's answer, from a version's interpreter; `package_root` is where the package is, if not installed.
+
+    Raises CannotCompareError where it fails or takes longer than `timeout_s`; none of its processes is left.
+    """
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "TINKER_TELEMETRY")}
     if package_root is not None:
         env["PYTHONPATH"] = str(package_root)
-    with tempfile.TemporaryDirectory() as folder:
-        words = [str(python), str(PROGRAM), name, *(["--profile"] if profile else [])]
-        done = subprocess.run(words, cwd=folder, env=env, stdout=-1, stderr=None if profile else -1, text=True)
-    if done.returncode:
-        raise CannotCompareError(f"{name} failed with {python}:\n{(done.stderr or done.stdout)[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    words = [str(python), str(PROGRAM), name, *(["--profile"] if profile else [])]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, tempfile.TemporaryFile("w+") as said:
+        errors = None if profile else said  # a file and no pipe, which a server that stays longer would hold open
+        with tempfile.TemporaryFile("w+") as told:
+            process = subprocess.Popen(words, cwd=folder, env=env, stdout=told, stderr=errors, start_new_session=True)
+            try:
+                status = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                raise CannotCompareError(f"{name} took more than {timeout_s:g} s with {python}") from None
+            finally:
+                _end(process)
+            answer, reason = _content(told), _content(said)
+    if status:
+        last = (reason or answer).strip()[-2000:]
+        raise CannotCompareError(f"{name} failed with {python}: {last or f'status {status}'}")
+    try:
+        return json.loads(answer.splitlines()[-1])
+    except (ValueError, IndexError):
+        raise CannotCompareError(f"{name} gave no figures with {python}: {answer[-200:]!r}") from None
+
+
+def _content(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def kept(file: Path, ref: str) -> list[Row]:
+    """The rows that an earlier call kept in `file` for commit `ref`; a line that was cut off is passed over."""
+    found: dict[str, Row] = {}
+    for text in file.read_text("utf-8").splitlines() if file.exists() else ():
+        with suppress(ValueError, TypeError, KeyError):
+            about = json.loads(text)
+            row = about["row"]
+            if about["ref"] == ref and row["name"] in TARGETS and not row["failed"]:
+                sides = {name: Side(**row[name]) for name in ("here", "there")}
+                found[row["name"]] = Row(**{**row, **sides, "target": TARGETS[row["name"]]})
+    return list(found.values())
+
+
+def keep(file: Path, ref: str, row: Row) -> None:
+    """Add a row to those of `file`."""
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(json.dumps({"ref": ref, "row": asdict(row)}) + "\n")
 
 
 def side(rounds: Sequence[object]) -> Side:
@@ -121,35 +215,20 @@ def _medians(found: object) -> tuple[float, float]:
 
 
 def line(row: Row) -> str:
-    """`name  0.31  wall 12.1-13.0 / 40.2-41.0 ms  CPU 10.1-10.5 / 33.0-33.9 ms`: minimum and median of both."""
+    """`ok  name  0.31  wall 12.1-13.0 / 40.2-41.0 ms  CPU 10.1-10.5 / 33.0-33.9 ms`: minimum and median of both."""
+    if row.failed:
+        return f"FAILED {row.name:<20} {' '.join(row.failed.split())}"
     bound = "" if row.target is None else f"<= {row.target:g}"
-    verdict = "" if row.target is None else "ok" if row.ratio <= row.target else "MISSED"
+    verdict = "" if row.target is None else "ok" if row.ok else "MISSED"
     return (
-        f"{verdict:<6} {row.name:<20} {row.ratio:6.2f} {bound:<8} "
-        f"wall {_range(row.here.wall)} / {_range(row.there.wall)}  CPU {_range(row.here.cpu)} / {_range(row.there.cpu)}"
+        f"{verdict:<6} {row.name:<20} {row.ratio:6.2f} {bound:<8} wall {extent(row.here.wall)} / "
+        f"{extent(row.there.wall)}  CPU {extent(row.here.cpu)} / {extent(row.there.cpu)}  load {row.load:.1f}"
     )
 
 
-def page(rows: Sequence[Row], ref: str, load: Sequence[float]) -> str:
-    """docs/performance.md: the rows, and under which load they were measured."""
-    table = [
-        "| what | ratio of CPU | target | wall here | wall there | CPU here | CPU there |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        target = "" if row.target is None else f"≤ {row.target:g}"
-        sides = (row.here.wall, row.there.wall, row.here.cpu, row.there.cpu)
-        table.append(f"| `{row.name}` | {row.ratio:.2f} | {target} | {' | '.join(map(_range, sides))} |")
-    return "\n".join([_HEAD.format(ref=ref, rounds=len(rows[0].here.cpu), load=_loads(load)), *table, "", _TAIL])
-
-
-def _range(values: Sequence[float]) -> str:
+def extent(values: Sequence[float]) -> str:
     """Write minimum and median."""
     return f"{min(values):.4g}–{statistics.median(values):.4g}"
-
-
-def _loads(load: Sequence[float]) -> str:
-    return f"{min(load):.1f} to {max(load):.1f}"
 
 
 def _run(words: Sequence[str]) -> bytes:
@@ -157,25 +236,3 @@ def _run(words: Sequence[str]) -> bytes:
     if done.returncode:
         raise CannotCompareError(f"{' '.join(words[:4])} ...: {done.stderr.decode(errors='replace')[-1000:]}")
     return done.stdout
-
-
-_HEAD = """\
-# What people wait for
-
-This page is written by `ftsim bench --against {ref} --page docs/performance.md`: this version beside commit {ref},
-the same programs run by turns, {rounds} rounds each after one that does not count. The machine had two cores and a load
-of {load}, so CPU time decides. A cell is the smallest and the median of the rounds, in milliseconds; `list_slope`
-and `start_full_folder` are ratios of their own.
-"""
-_TAIL = """\
-- `lifecycle_test`: a pytest test with the fixture, after the first: LoRA job, client, two steps, two saves, promotion
-- `twenty_tests`: a process with twenty of them
-- `cold_run`: `ftsim run` of a supervised run of ten steps on an empty state folder; its server's CPU is not counted
-- `one_token`: a seeded completion of one token, on one connection
-- `promote`, `create_lora`, `load_with_optimizer`: one such call, `create_lora` with the job
-- `step_1x16`: one optimizer step on 16 tokens
-- `list_slope`: the exponent by which the time of a whole list grows from 1,000 to 30,000 rows
-- `start_full_folder`: the start on a folder of 10,000 rows over that on an empty one
-
-`ftsim bench --profile NAME` says where the time of one of them goes.
-"""

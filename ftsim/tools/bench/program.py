@@ -55,9 +55,10 @@ def test_life(fireworks_env, number):
     manager.close()
 """.replace("@base", BASE)
 SFT = f"""
+import sys
 from training.recipes.sft_loop import Config, main
-main(Config(log_path="log", base_model="{BASE}", dataset="data.jsonl", tokenizer_model="Qwen/Qwen3-8B", lora_rank=8,
-            epochs=1, batch_size=4))
+main(Config(log_path=sys.argv[1], base_model="{BASE}", dataset="data.jsonl", tokenizer_model="Qwen/Qwen3-8B",
+            lora_rank=8, epochs=1, batch_size=4))
 """
 
 
@@ -155,17 +156,29 @@ def twenty_tests() -> Times:
 
 def cold_run() -> Times:
     """`ftsim run` of a supervised run of ten steps on an empty state folder; the server's CPU is not counted."""
+    with _run_folder() as (folder, env):
+        return [command([sys.executable, "-m", "ftsim", "run", "train.py", "first"], folder, env)]
+
+
+def warm_run() -> Times:
+    """The same for a second program, while the server of the first still runs."""
+    with _run_folder() as (folder, env):
+        command([sys.executable, "-m", "ftsim", "run", "train.py", "first"], folder, env)
+        return [command([sys.executable, "-m", "ftsim", "run", "train.py", "second"], folder, env)]
+
+
+@contextlib.contextmanager
+def _run_folder() -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder with a program and its data, and its environment; at the end the server has left."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "train.py").write_text(SFT)
         row = {"messages": [{"role": "user", "content": "Say A."}, {"role": "assistant", "content": "A"}]}
         (folder / "data.jsonl").write_text((json.dumps(row) + "\n") * 40)
-        env = os.environ | {"FTSIM_STATE_DIR": str(folder / "state")}
-        found = [command([sys.executable, "-m", "ftsim", "run", "train.py"], folder, env)]
+        yield folder, os.environ | {"FTSIM_STATE_DIR": str(folder / "state")}
         until = time.monotonic() + 60
         while (folder / "state" / "server.json").exists() and time.monotonic() < until:
             time.sleep(0.1)  # the server goes a moment after its last program
-        return found
 
 
 def create_lora() -> Times:
@@ -271,6 +284,7 @@ MEASURES: dict[str, Callable[[], Times | float]] = {
         lifecycle_test,
         twenty_tests,
         cold_run,
+        warm_run,
         one_token,
         promote,
         create_lora,

@@ -1,0 +1,90 @@
+"""docs/performance.md: the rows of `ftsim bench --against`, what each is, and which targets are missed and why."""
+
+from collections.abc import Mapping, Sequence
+
+from ftsim.tools.bench.against import CALM, TARGETS, Row, extent
+
+WHAT: Mapping[str, str] = {
+    "lifecycle_test": "a test with the fixture, after the first: LoRA job, client, two steps, two saves, promotion",
+    "twenty_tests": "a pytest process with twenty of them, from its start to its end",
+    "cold_run": "`ftsim run` of a supervised run of ten steps on an empty state folder; its CPU time is the program's, "
+    "without the emulator's",
+    "warm_run": "the same with a second program, while the emulator of the folder still runs",
+    "one_token": "a seeded completion of one token, again and again on one connection",
+    "promote": "the promotion of a LoRA checkpoint",
+    "create_lora": "a LoRA job and the vendor's client on it",
+    "step_1x16": "an optimizer step on 16 tokens, asked by the vendor's client",
+    "load_with_optimizer": "loading a training state into a LoRA model",
+    "list_slope": "the exponent by which the time of a whole list grows from 1,000 to 30,000 rows; 1 is proportional",
+    "start_full_folder": "the start on a folder of 10,000 rows over that on an empty one",
+}
+"""What a row measures, a sentence each."""
+WHY: Mapping[str, str] = {
+    "lifecycle_test": "about half of it is the vendor's client: eight requests from Python, each through its own event "
+    "loop and thread, which both versions wait for",
+    "twenty_tests": "the process imports the vendor's SDK, and with it torch; both versions do, and nothing here can",
+    "cold_run": "the vendor's SDK is most of what is left of the program, and torch's import of the emulator",
+    "warm_run": "the program's imports, most of them the vendor's SDK, are most of it",
+    "promote": "the copy of a checkpoint's files and the request itself are left",
+    "create_lora": "the vendor's client opens a session and asks the job's state in requests of its own, which both "
+    "versions answer; the adapter's first values are drawn, as a model's seed wants them",
+    "load_with_optimizer": "the request, and reading the files, are left",
+}
+"""What keeps a row from its target, where one is missed."""
+RATIOS = frozenset({"list_slope", "start_full_folder"})
+"""Rows that are ratios of their own and no milliseconds."""
+
+
+def page(rows: Sequence[Row], ref: str, processors: int) -> str:
+    """The whole page; `processors` is how many the machine has. Rows that are not there are named as not measured."""
+    found = {row.name: row for row in rows}
+    measured = [found[name] for name in TARGETS if name in found and not found[name].failed]
+    loads = [row.load for row in measured] or [0.0]
+    rounds = max((len(row.here.cpu) for row in measured), default=0)
+    head = _HEAD.format(
+        ref=ref, rounds=rounds, low=min(loads), high=max(loads), calm=f"{CALM:.0%}", processors=processors
+    )
+    parts = [head, *_TABLE, *map(_cells, measured), "", "## What each row is", ""]
+    parts += [f"- `{name}`: {WHAT[name]}" for name in TARGETS]
+    parts += ["", "## What does not hold", "", *_missed(found), "", _TAIL]
+    return "\n".join(parts)
+
+
+def _cells(row: Row) -> str:
+    by = "wall" if row.calm else "CPU"
+    target = "" if row.target is None else f"≤ {row.target:g}"
+    sides = (row.here.wall, row.there.wall, row.here.cpu, row.there.cpu)
+    return f"| `{row.name}` | {row.ratio:.2f} ({by}) | {target} | {' | '.join(map(extent, sides))} |"
+
+
+def _missed(found: Mapping[str, Row]) -> list[str]:
+    said = []
+    for name, target in TARGETS.items():
+        row = found.get(name)
+        if row is None:
+            said.append(f"- `{name}` was not measured.")
+        elif row.failed:
+            said.append(f"- `{name}` has no figures: {' '.join(row.failed.split())[:300]}")
+        elif not row.ok:
+            why = WHY.get(name, "nothing is known of the reason")
+            said.append(f"- `{name}` is {row.ratio:.2f} and not {target:g}: {why}.")
+    return said or ["Every target holds."]
+
+
+_HEAD = """\
+# What people wait for
+
+This page is written by `ftsim bench --against {ref} --page docs/performance.md`: this version beside commit {ref},
+the same programs run by turns, up to {rounds} rounds each after one that does not count. The machine had {processors}
+cores and a load of {low:.1f} to {high:.1f}, these programs among it. A ratio is of medians: of wall times where those
+of each side differ by at most {calm}, else of CPU times. The other cells are the smallest and the median of the rounds,
+in milliseconds.
+"""
+_TABLE = (
+    "| what | ratio | target | wall here | wall there | CPU here | CPU there |",
+    "|---|---|---|---|---|---|---|",
+)
+_TAIL = """\
+`list_slope` and `start_full_folder` are ratios of their own: both columns of a side show that ratio.
+`ftsim bench --profile NAME` says where the time of a row goes.
+"""
