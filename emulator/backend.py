@@ -87,10 +87,15 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class SavedState:
-    """Describes a finished save: the optimizer step then, and for a delta the snapshot it must be applied to."""
+    """Describes a finished save: the optimizer step then, and for a delta the snapshot it must be applied to.
+
+    `acknowledged` is called once nothing can go wrong with it any more, and before the model takes another step: only
+    then does a trainer take the save for the base of the next delta.
+    """
 
     step: int
     previous_snapshot: str | None = None
+    acknowledged: Callable[[], None] = lambda: None
 
 
 class Live(Protocol):
@@ -168,7 +173,7 @@ class Trainer(Protocol):
     ) -> SavedState:
         """Write weights for sampling into the empty `folder`.
 
-        Full-parameter: Hugging Face folder (`base`) or arc_v2 against the snapshot saved last (`delta`).
+        Full-parameter: Hugging Face folder (`base`) or arc_v2 against the acknowledged snapshot saved last (`delta`).
         LoRA: a PEFT folder whatever the type, except `merged_base`: a Hugging Face folder (WIRE 5.3).
         """
 

@@ -76,8 +76,12 @@ class LightTrainer(LiveModels[LightModel]):
             files.write_delta(folder, before, model.weights, base.model_type, moe=base.moe)
         else:
             files.write_base(folder, model.weights, base.model_type, moe=base.moe)
-        model.saved = (identity, list(model.weights))
-        return SavedState(model.step, previous)
+        written = list(model.weights)
+
+        def remember() -> None:
+            model.saved = (identity, written)
+
+        return SavedState(model.step, previous, remember)
 
     def load_adapter(self, model_id: str, folder: Path) -> None:
         model = self._trainable(model_id)

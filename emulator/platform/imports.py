@@ -90,6 +90,7 @@ class _Maker:
 
     def _sample(self, folder: Path, identity: str, how: CheckpointType) -> str | None:
         state = self.backend.save_sampler(self.spec.model_id, folder, identity=identity, checkpoint_type=how)
+        state.acknowledged()
         self.snapshots.append(identity)
         return state.previous_snapshot
 

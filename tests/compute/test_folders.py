@@ -67,7 +67,7 @@ def load(folder: Path, kind: Any = AutoModelForCausalLM, **how: Any) -> Any:
 
 def save(trainer: TorchTrainer, folder: Path, **how: Any) -> Path:
     folder.mkdir()
-    trainer.save_sampler("m", folder, identity=folder.name, **how)
+    trainer.save_sampler("m", folder, identity=folder.name, **how).acknowledged()
     return folder
 
 

@@ -85,7 +85,7 @@ def _equal(found: torch.Tensor, right: torch.Tensor, allowed: float) -> None:
 
 def _save(trainer: TorchTrainer, folder: Path, **how: Any) -> Path:
     folder.mkdir()
-    trainer.save_sampler("m", folder, identity=folder.name, **how)
+    trainer.save_sampler("m", folder, identity=folder.name, **how).acknowledged()
     return folder
 
 

@@ -1,7 +1,8 @@
 """Hot-loading snapshots onto the replicas of a deployment (WIRE 3.3; FAILURES E)."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from emulator.backend import BackendError
@@ -193,7 +194,7 @@ class HotLoad:
             if crash:
                 self._replicas.close(pod.identity)
         freed: list[str] = []
-        with self._world.change(synced=False):
+        with self._as_stored(pod), self._world.change(synced=False):
             if not self.stands(deployment, pod):  # deleted or scaled down meanwhile, and nothing may bring it back
                 self._replicas.close(pod.identity)
                 return
@@ -210,6 +211,15 @@ class HotLoad:
             self._note(deployment, pod, identity, row, incremental, load, error)
         for listener in self._on_unload:
             listener(freed)
+
+    @contextmanager
+    def _as_stored(self, pod: Pod) -> Iterator[None]:
+        """A replica whose load could not be noted is made anew of what is noted, when somebody next asks for it."""
+        try:
+            yield
+        except BaseException:
+            self._replicas.close(pod.identity)
+            raise
 
     def _apply(self, deployment: Deployment, pod: Pod, load: Load) -> None:
         """Let a replica take a snapshot in; raises NotFound, Damaged, BackendError."""

@@ -143,10 +143,21 @@ class Curves:
             held.clear()
 
     def _piece(self, model: LiveModel, step: int) -> Curve:
-        """The piece that takes the next step of a model."""
+        """The piece that takes the next step of a model; one that is not kept when the disk does not take a new one."""
         known = self._open.get(model.id)
         if known is not None and len(known.steps) < PIECE and known.name in self._world.curves:
             return known
+        try:
+            made = self._begin(model, known)
+        except PlatformError:
+            return Curve(model.scope.account, model.scope.owner, model.id, 0, 0)
+        if known is not None:
+            self.flush(model.id)
+        self._open[model.id] = made
+        return made
+
+    def _begin(self, model: LiveModel, known: Curve | None) -> Curve:
+        """Store a new piece, which follows `known` if there is one."""
         with self._lock, self._world.change(synced=False):
             table, owner = self._world.curves, model.scope.owner
             siblings, rows = table.of(owner), self._world.checkpoints.of(owner)
@@ -162,9 +173,6 @@ class Curves:
             table.put(made)
             for oldest in list(table)[: max(0, len(table) - MOST)]:
                 table.remove(oldest.name)
-        if known is not None:
-            self.flush(model.id)
-        self._open[model.id] = made
         return made
 
 

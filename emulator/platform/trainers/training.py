@@ -227,7 +227,9 @@ class Training:
             state = write(staged)
             self._curves.flush(model.id)
             self._wait(trainer, saves.DURATION_S)
-            return self._checkpoints.save(model.origin(how, ttl_s), name, staged, state)
+            row = self._checkpoints.save(model.origin(how, ttl_s), name, staged, state)
+            state.acknowledged()
+            return row
         except BaseException as error:
             self._blobs.discard(staged)
             if isinstance(error, OSError):

@@ -1,18 +1,19 @@
 """The files that a save for sampling writes: the one place that knows `checkpoint_type` (WIRE 5.3)."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
-from emulator.backend import BackendError, CheckpointType
+from emulator.backend import BackendError, CheckpointType, SavedState
 from ftsim.compute.checkpoints import delta, hf, peft
 from ftsim.compute.trainer.live import LiveModel, Snapshot
 
 
 def save(
     live: LiveModel, folder: Path, identity: str, checkpoint_type: CheckpointType, precision: str | None
-) -> str | None:
-    """Write weights into the empty `folder`; returns the snapshot a delta must be applied to, else None."""
+) -> SavedState:
+    """Write weights into the empty `folder`."""
     if checkpoint_type not in ("base", "delta", "merged_base"):
         raise BackendError(f"unknown checkpoint_type {checkpoint_type!r}; expected base, delta or merged_base")
     if live.projection is not None:
@@ -30,19 +31,27 @@ def save(
     else:
         tensors = hf.full_tensors(live)
         hf.save(folder, live.source, tensors)
-        live.snapshot = Snapshot(identity, _kept(live, tensors))
-    return None
+        return SavedState(live.step, acknowledged=_remembering(live, identity, tensors))
+    return SavedState(live.step)
 
 
-def _delta(live: LiveModel, folder: Path, identity: str) -> str:
+def _delta(live: LiveModel, folder: Path, identity: str) -> SavedState:
     previous = live.snapshot
     if previous is None:  # nothing to take the difference from (FAILURES B11)
         raise BackendError("a delta needs an earlier snapshot of this model; save checkpoint_type 'base' first")
     tensors = hf.full_tensors(live)
     kind = hf.usual_type(live.source, tensors)
     delta.write_delta(previous.tensors, tensors, folder, live.source.files, dtype=kind)
-    live.snapshot = Snapshot(identity, _kept(live, tensors))
-    return previous.identity
+    return SavedState(live.step, previous.identity, _remembering(live, identity, tensors))
+
+
+def _remembering(live: LiveModel, identity: str, tensors: dict[str, Tensor]) -> Callable[[], None]:
+    """Take what was written for the base of the next delta, once that is called."""
+
+    def remember() -> None:
+        live.snapshot = Snapshot(identity, _kept(live, tensors))
+
+    return remember
 
 
 def _kept(live: LiveModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -152,9 +152,7 @@ class TorchTrainer(LiveModels[LiveModel]):
         checkpoint_type: CheckpointType = "base",
         export_precision: str | None = None,
     ) -> SavedState:
-        model = self._trainable(model_id)
-        previous = sampler.save(model, folder, identity, checkpoint_type, export_precision)
-        return SavedState(model.step, previous)
+        return sampler.save(self._trainable(model_id), folder, identity, checkpoint_type, export_precision)
 
     def load_adapter(self, model_id: str, folder: Path) -> None:
         peft.load(self._trainable(model_id), folder)

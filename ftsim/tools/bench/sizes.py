@@ -125,10 +125,10 @@ def _saves() -> dict[str, float]:
         first, second, state = (Path(root) / name for name in ("first", "second", "state"))
         for folder in (first, second, state):
             folder.mkdir()
-        trainer.save_sampler("m", first, identity="first")  # from here on a copy is kept, for deltas
+        trainer.save_sampler("m", first, identity="first").acknowledged()  # from here on a copy is kept, for deltas
         return {
             "state": _growth(lambda: trainer.save_state("m", state)),
-            "base": _growth(lambda: trainer.save_sampler("m", second, identity="second")),
+            "base": _growth(lambda: trainer.save_sampler("m", second, identity="second").acknowledged()),
             "load": _growth(lambda: trainer.load_state("m", state, optimizer=True)),
             "resident_mb": _resident("VmRSS"),
         }

@@ -44,7 +44,8 @@ class Training:
 
     def save(self, folder: Path, identity: str, kind: str = "base") -> Path:
         folder.mkdir()
-        self.trainer.save_sampler("m", folder, identity=identity, checkpoint_type=kind)  # type: ignore[arg-type]
+        saved = self.trainer.save_sampler("m", folder, identity=identity, checkpoint_type=kind)  # type: ignore[arg-type]
+        saved.acknowledged()
         return folder
 
     def logprobs(self, tokens: list[int]) -> list[float]:

@@ -132,7 +132,8 @@ def test_a_delta_is_not_a_model(start: Start, tmp_path: Path) -> None:
     trainer = start("dense")
     for name, how in (("base", "base"), ("delta", "delta")):
         (tmp_path / name).mkdir()
-        trainer.save_sampler("m", tmp_path / name, identity=name, checkpoint_type=how)  # type: ignore[arg-type]
+        saved = trainer.save_sampler("m", tmp_path / name, identity=name, checkpoint_type=how)  # type: ignore[arg-type]
+        saved.acknowledged()
     with pytest.raises(BackendError, match="is a delta, not a model"):
         TorchBackend(tmp_path).describe(tmp_path / "delta")
 

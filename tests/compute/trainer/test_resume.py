@@ -292,7 +292,7 @@ def test_a_checkpoint_brings_its_alpha_along(start: Start, tmp_path: Path, kind:
     assert trained.forward("m", batch(seed=2)) == resumed.forward("m", batch(seed=2))
     for name, trainer in (("first", trained), ("second", resumed)):
         (tmp_path / name).mkdir()
-        trainer.save_sampler("m", tmp_path / name, identity=name)
+        trainer.save_sampler("m", tmp_path / name, identity=name).acknowledged()
     first, second = ((tmp_path / name / "adapter_config.json").read_text() for name in ("first", "second"))
     assert first == second
     assert json.loads(first)["lora_alpha"] == 64

@@ -34,7 +34,7 @@ def _train(trainer: TorchTrainer, steps: int = 2, first: int = 0) -> TorchTraine
 
 def _save(trainer: TorchTrainer, folder: Path, **how: Any) -> Path:
     folder.mkdir()
-    trainer.save_sampler("m", folder, identity=folder.name, **how)
+    trainer.save_sampler("m", folder, identity=folder.name, **how).acknowledged()
     return folder
 
 
@@ -216,6 +216,22 @@ def test_an_adapter_folder_is_checked_before_it_is_used(start: Start, tmp_path: 
     assert same(before, weights(trainer))
 
 
+def test_a_save_that_nobody_acknowledged_is_no_base_of_the_next_delta(start: Start, tmp_path: Path) -> None:
+    trainer = _train(start("dense"))
+    base = read_shards(_save(trainer, tmp_path / "base"))
+    for name, how in (("lost-base", "base"), ("lost-delta", "delta")):
+        _train(trainer, 1)
+        (tmp_path / name).mkdir()
+        trainer.save_sampler("m", tmp_path / name, identity=name, checkpoint_type=how)  # type: ignore[arg-type]
+    _train(trainer, 1)
+    (tmp_path / "next").mkdir()
+    assert (
+        trainer.save_sampler("m", tmp_path / "next", identity="n", checkpoint_type="delta").previous_snapshot == "base"
+    )
+    held = delta.apply_delta(base, tmp_path / "next")
+    assert same(held[WEIGHTS], load_file(_save(trainer, tmp_path / "full") / WEIGHTS))
+
+
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_a_chain_of_thirty_deltas_reproduces_the_weights(start: Start, tmp_path: Path, kind: str) -> None:
     trainer = _train(start(kind))
@@ -225,6 +241,7 @@ def test_a_chain_of_thirty_deltas_reproduces_the_weights(start: Start, tmp_path:
         folder = tmp_path / f"s{link}"
         folder.mkdir()
         saved = trainer.save_sampler("m", folder, identity=folder.name, checkpoint_type="delta")
+        saved.acknowledged()
         assert saved.previous_snapshot == f"s{link - 1}"
         held = delta.apply_delta(held, folder)
     assert detect(tmp_path / "s30") is CheckpointKind.INFERENCE_ARC_V2
