@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from ftsim.tools.coverage import generic, paths, training
 from ftsim.tools.coverage.judge import ANSWERS, CLIENT, REFUSED, WORKS, Call
-from ftsim.tools.coverage.stage import Stage, opened
+from ftsim.tools.coverage.stage import opened
 
 _HEAD = """\
 # Coverage
@@ -42,20 +42,6 @@ _TESTS = {
 """The folders whose tests show the behaviour of a group."""
 CLIENT_NAME = "fireworks-ai"
 Group = tuple[str, Sequence[Call]]
-
-
-def quick(stage: Stage) -> list[Group]:
-    """Groups whose calls take a second or two."""
-    return [
-        (LIBRARIES, paths.of_libraries(stage)),
-        (GATEWAY, paths.of_gateway(stage)),
-        (GENERIC, generic.calls(stage)),
-    ]
-
-
-def slow(stage: Stage) -> list[Group]:
-    """Groups of the training client."""
-    return list(training.calls(stage))
 
 
 def written(groups: Iterable[Group]) -> str:
@@ -104,4 +90,9 @@ def _code(name: str) -> str:
 def generated() -> str:
     """The page as it is now."""
     with opened() as stage:
-        return written([*quick(stage), *slow(stage)])
+        groups = [
+            (LIBRARIES, paths.of_libraries(stage)),
+            (GATEWAY, paths.of_gateway(stage)),
+            (GENERIC, generic.calls(stage)),
+        ]
+        return written([*groups, *training.calls(stage)])

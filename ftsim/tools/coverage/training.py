@@ -187,7 +187,7 @@ def _old(stage: Stage) -> str:
 def public(kind: type) -> list[str]:
     """The methods of a class that a program may call."""
     found = [name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")]
-    made_by = [name for name in found if isinstance(inspect.getattr_static(kind, name), staticmethod)]
+    made_by = [name for name in found if isinstance(inspect.getattr_static(kind, name), staticmethod | classmethod)]
     return [name for name in found if name not in (*_PLUMBING, *made_by)]
 
 
