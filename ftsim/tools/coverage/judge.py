@@ -18,7 +18,7 @@ _SENTENCE = re.compile(r'"(?:message|detail)"\s*:\s*"((?:[^"\\]|\\.)*)"|\'(?:mes
 
 @dataclass(frozen=True)
 class Call:
-    """What became of one call; `said` is the sentence of a refusal."""
+    """The outcome of one call; `said` is the sentence of a refusal."""
 
     name: str
     answer: str

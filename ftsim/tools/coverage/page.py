@@ -51,7 +51,7 @@ def written(groups: Iterable[Group]) -> str:
 
 
 def section(group: Group) -> str:
-    """What became of each call of one group; those that are refused in one sentence stand together."""
+    """Write the outcome of each call of one group; those that are refused in one sentence stand together."""
     name, calls = group
     lines = [f"\n## {name}\n\nTests: {_TESTS.get(name, 'tests/http')}.\n"]
     if works := [call.name for call in calls if call.answer == WORKS]:

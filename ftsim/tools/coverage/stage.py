@@ -1,4 +1,4 @@
-"""What the calls need: a light emulator with a job, a session, checkpoints, a promoted adapter and a deployment."""
+"""The stage of the calls: a light emulator with a job, a session, checkpoints, a promoted adapter and a deployment."""
 
 import contextlib
 import itertools
