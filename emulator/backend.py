@@ -337,10 +337,10 @@ class Backend(Protocol):
         """Hugging Face files of a base model, built on first use; raises `BackendError` when unknown."""
 
     def describe(self, folder: Path, base_model: BaseModel | None = None) -> ModelDescription:
-        """Open a blob as promotion does and say what it is; raises `BackendError` when it does not open.
+        """Open a blob as promotion does, an adapter over `base_model`, and say what it is; raises `BackendError`."""
 
-        `base_model` is needed for PEFT folders: the adapter must fit it.
-        """
+    def computes(self, base_model: str) -> str:
+        """Say in words how models of this resource name are computed; "" where there is nothing to choose."""
 
     def open_trainer(self, base_model: BaseModel, *, lora_rank: int, max_context_length: int) -> Trainer: ...
 

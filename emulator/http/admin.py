@@ -120,7 +120,8 @@ async def row_facts(request: Request) -> Response:
         {**{key: getattr(row, key) for key in shown}, "loaded_by": loaded.get(row.name, [])}
         for row in platform.checkpoints.rows(owner)
     ]
-    return Reply({"now": platform.world.clock.now() / SECOND, "rows": described})
+    computes = platform.trainers.computes(owner)
+    return Reply({"now": platform.world.clock.now() / SECOND, "computes": computes, "rows": described})
 
 
 @router.serve("list_snapshots")

@@ -79,6 +79,9 @@ class LightBackend:
         count = len(files.read_weights(folder))
         return ModelDescription(config["model_type"], count, config["max_position_embeddings"], "num_experts" in config)
 
+    def computes(self, base_model: str) -> str:
+        return ""
+
     def open_trainer(self, base_model: BaseModel, *, lora_rank: int, max_context_length: int) -> Trainer:
         return LightTrainer(files.read_weights(self.folder(base_model)))
 

@@ -59,6 +59,13 @@ Platform = Annotated[
     ),
 ]
 ModelFolders = Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: a Hugging Face folder behind a model name.")]
+Compute = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="[NAME=]WORDS: how models are computed, all or one: float32 or bfloat16, checkpointing, compile.",
+        metavar="TEXT",
+    ),
+]
 CatalogueFiles = Annotated[
     list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")
 ]

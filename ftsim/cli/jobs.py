@@ -68,11 +68,12 @@ def job(
 
     with connect(url, api_key, state_dir) as service:
         told, rows = described_with_rows(service, owner_of(service, job))
+        told["computes"] = service.computes(told["name"])
     shown = [describe(row, time.time()) for row in oldest_first(rows)]
     if as_json:
         print(json.dumps(told | {"checkpoints": shown}, indent=1))
         return
-    for key in ("name", "state", "base_model", "lora_rank", "display_name", "log_path", "step"):
+    for key in ("name", "state", "base_model", "lora_rank", "computes", "display_name", "log_path", "step"):
         if told[key] not in (None, ""):
             print(f"{key:<13} {told[key]}")
     print(

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from ftsim.cli.console import CatalogueFiles, Light, ModelFolders, Platform, Profile, QuirkOptions, StateDir, fail
+from ftsim.cli.console import (
+    CatalogueFiles,
+    Compute,
+    Light,
+    ModelFolders,
+    Platform,
+    Profile,
+    QuirkOptions,
+    StateDir,
+    fail,
+)
 from ftsim.cli.program import Program
 
 
@@ -26,6 +36,7 @@ def run(
     platform: Platform = None,
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
+    compute: Compute = None,
     fast_forward: Annotated[
         bool,
         typer.Option("--fast-forward", help="When all that could run sleeps, move the clock to the next deadline."),
@@ -61,6 +72,7 @@ def run(
         platform,
         tuple(model or ()),
         tuple(file.resolve() for file in catalogue or ()),
+        tuple(compute or ()),
         fast_forward,
     )
     try:

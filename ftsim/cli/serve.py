@@ -8,6 +8,7 @@ import typer
 
 from ftsim.cli.console import (
     CatalogueFiles,
+    Compute,
     Light,
     ModelFolders,
     Platform,
@@ -34,6 +35,7 @@ def serve(
     ] = None,
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
+    compute: Compute = None,
     warm: Annotated[bool, typer.Option("--warm", help="Import torch at once, not with the first trainer.")] = False,
     quirk: QuirkOptions = None,
     platform: Platform = None,
@@ -71,6 +73,7 @@ def serve(
             allow_hosts=allow_host or [],
             models=model_folders(model or []),
             catalogue=catalogue or [],
+            compute=compute or [],
             warm=warm,
             until_deserted=until_deserted,
             discard=discard,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftsim.cli.console import AsJson, CatalogueFiles, ModelFolders, Platform, StateDir, fail, tell
+from ftsim.cli.console import AsJson, CatalogueFiles, Compute, ModelFolders, Platform, StateDir, fail, tell
 
 if TYPE_CHECKING:
     from emulator.state.server_record import ServerRecord
@@ -58,6 +58,7 @@ def train(
     platform: Platform = None,
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
+    compute: Compute = None,
     as_json: AsJson = False,
 ) -> None:
     """Train with a recipe.
@@ -93,7 +94,9 @@ def train(
         except ValueError as error:
             fail(f"{recipe}: {error}", 2)
         files = tuple(file.resolve() for file in catalogue or ())
-        options = ServerOptions(platform=platform, models=tuple(model or ()), catalogues=files)
+        options = ServerOptions(
+            platform=platform, models=tuple(model or ()), catalogues=files, compute=tuple(compute or ())
+        )
         if dry_run and as_json:
             fail("--dry-run prints lines for people: it goes without --json", 2)
         if dry_run:

@@ -6,22 +6,22 @@ import shutil
 import tempfile
 import threading
 import weakref
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.backend import BackendError, BaseModel, ModelDescription, Replica
+from ftsim.compute.execution import PRECISIONS, Executions
 from ftsim.compute.models import catalogue as models
 
 if TYPE_CHECKING:
-    import torch
-
     from ftsim.compute.trainer.trainer import TorchTrainer
 
 DEVICE = "FTSIM_DEVICE"
 DTYPE = "FTSIM_DTYPE"
 THREADS = "FTSIM_THREADS"
-DTYPES = ("float32", "bfloat16")
+COMPUTE = "FTSIM_COMPUTE"
 
 
 class TorchBackend:
@@ -30,7 +30,8 @@ class TorchBackend:
     `device` defaults to FTSIM_DEVICE, else CUDA when there is one; `dtype` to FTSIM_DTYPE, else float32. `cache` keeps
     the Hugging Face folders of catalogue models; a temporary folder when None. `threads` is what torch may use within
     one operation on the CPU: FTSIM_THREADS, else 1, since small models run slower on more and the number of threads
-    decides the last bits of a sum; 0 leaves torch as it is.
+    decides the last bits of a sum; 0 leaves torch as it is. `compute` says how models are computed, in texts of
+    `Executions`; FTSIM_COMPUTE is such a text for all of them.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class TorchBackend:
         device: str | None = None,
         dtype: str | None = None,
         threads: int | None = None,
+        compute: Sequence[str] = (),
     ) -> None:
         self._given_cache = cache
         self._device = device or os.environ.get(DEVICE)
         self._dtype = dtype or os.environ.get(DTYPE) or "float32"
         self._threads = int(os.environ.get(THREADS, "1")) if threads is None else threads
-        if self._dtype not in DTYPES:
-            raise ValueError(f"dtype is {self._dtype!r}; expected one of {', '.join(DTYPES)} ({DTYPE})")
+        if self._dtype not in PRECISIONS:
+            raise ValueError(f"dtype is {self._dtype!r}; expected one of {', '.join(PRECISIONS)} ({DTYPE})")
+        self._executions = Executions([os.environ.get(COMPUTE, ""), *compute], self._dtype)
         self._warm = False
         self._warming = threading.Lock()
 
@@ -110,7 +113,7 @@ class TorchBackend:
             lora_rank=lora_rank,
             max_context_length=max_context_length,
             device=self.device(),
-            dtype=self.torch_dtype(),
+            how=self._executions.of(base_model.name),
         )
 
     def open_replica(self, base_model: BaseModel, *, max_context_length: int) -> Replica:
@@ -121,7 +124,7 @@ class TorchBackend:
             self.folder(base_model),
             max_context_length=max_context_length,
             device=self.device(),
-            dtype=self.torch_dtype(),
+            dtype=self._executions.of(base_model.name).dtype,
         )
         return replica
 
@@ -139,7 +142,5 @@ class TorchBackend:
             raise BackendError(f"device {wanted!r} was asked for ({DEVICE}), but torch sees no CUDA device", "server")
         return wanted
 
-    def torch_dtype(self) -> "torch.dtype":
-        import torch
-
-        return torch.bfloat16 if self._dtype == "bfloat16" else torch.float32
+    def computes(self, base_model: str) -> str:
+        return self._executions.of(base_model).words()

@@ -14,17 +14,23 @@ _META = "torch._meta_registrations"
 
 def load() -> None:
     """Import what models and adapters of other folders are opened with; seconds the first time."""
+    import_meta()
     with _one_at_a_time:
-        importlib.import_module(_META)
         import peft  # noqa: F401
         from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache  # noqa: F401
+
+
+def import_meta() -> None:
+    """Import what torch knows of tensors without values, where `import_torch` has left it out."""
+    with _one_at_a_time:
+        importlib.import_module(_META)
 
 
 def import_torch() -> None:
     """Import torch for a process of our own, in three quarters of the time.
 
     What torch knows of tensors without values (device "meta") is a quarter of its import, and no stand-in has any.
-    `load` imports it for the libraries that do. A process that is somebody else's has torch as it comes.
+    `import_meta` imports it for whoever does. A process that is somebody else's has torch as it comes.
     """
     if "torch" in sys.modules:
         return

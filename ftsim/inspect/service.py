@@ -50,6 +50,11 @@ class Service:
         facts, told = self._facts(f"accounts/{account}/{collection}/{identifier}")
         return [read(row, facts.get(str(row.get("name")))) for row in raw], told or now
 
+    def computes(self, owner: str) -> str:
+        """Say how an emulator's trainer of a job or session computes; "" for any other service."""
+        response = self.client.get("/_ftsim/rows", params={"owner": owner})
+        return str(response.json().get("computes", "")) if response.status_code == 200 else ""
+
     def _facts(self, owner: str) -> tuple[Mapping[str, Mapping[str, Any]], float | None]:
         """The facts that only an emulator tells about rows, and its own time; nothing from any other service."""
         response = self.client.get("/_ftsim/rows", params={"owner": owner})

@@ -53,6 +53,7 @@ class ServerOptions:
     platform: str | None = None
     models: tuple[str, ...] = ()
     catalogues: tuple[Path, ...] = ()
+    compute: tuple[str, ...] = ()
     fast_forward: bool = False
     """Put emulator and programs on one clock, which moves when all of them wait."""
 
@@ -63,6 +64,7 @@ class ServerOptions:
         words += ["--platform", self.platform] if self.platform else []
         words += [word for pair in self.models for word in ("--model", pair)]
         words += [word for file in self.catalogues for word in ("--catalogue", str(file))]
+        words += [word for text in self.compute for word in ("--compute", text)]
         words += ["--seed", str(self.seed)] if self.seed is not None else []
         words += [forward.OPTION] if self.fast_forward else []
         return [*words, *(["--light"] if self.light else []), *(["--discard"] if self.discard else [])]

@@ -18,7 +18,7 @@ from emulator.quirks.platforms import ALIASES
 from emulator.server import Emulator
 from emulator.state.server_record import ServerRecord
 from ftsim import local
-from ftsim.extras import MissingExtraError
+from ftsim.extras import MissingExtraError, require
 from ftsim.process.attendance import Attendance, default_state_dir
 from ftsim.process.environment import Format, added, lines
 
@@ -40,6 +40,7 @@ def serve(
     allow_hosts: Sequence[str] = (),
     models: Mapping[str, Path] | None = None,
     catalogue: Sequence[Path] = (),
+    compute: Sequence[str] = (),
     warm: bool = False,
     until_deserted: bool = False,
     discard: bool = False,
@@ -50,10 +51,13 @@ def serve(
 ) -> int:
     """Serve until told to stop; returns the exit status.
 
-    `memory` keeps nothing; `light` computes without torch and without a model; `platform` is a date; `profile` and then
-    `quirks`, written `name=value@job=j1,times=1`, are on from the start; `announce` is called once it is up. With
-    `discard` the state folder is deleted at the end.
+    `memory` keeps nothing; `light` computes without torch and without a model; `compute` says how models are computed;
+    `platform` is a date; `profile` and then `quirks`, written `name=value@job=j1,times=1`, are on from the start;
+    `announce` is called once it is up. With `discard` the state folder is deleted at the end.
     """
+    if light and compute:
+        print("ftsim: --compute is about models, and --light has none: leave one of them out", file=sys.stderr)
+        return 1
     root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
     stop = threading.Event()
     sys.setswitchinterval(SWITCH_S)
@@ -61,7 +65,7 @@ def serve(
         try:
             with contextlib.ExitStack() as stack:
                 emulator = local.Emulator(
-                    "light" if light else "torch",
+                    "light" if light else _backend(root, compute),
                     state_dir=root,
                     host=host,
                     port=port,
@@ -84,7 +88,7 @@ def serve(
                     stop.wait()
             if discard and root is not None:  # where it did not start, whoever started it reads why in server.log
                 shutil.rmtree(root, ignore_errors=True)
-        except (PlatformError, MissingExtraError) as refusal:
+        except (PlatformError, MissingExtraError, _ComputeError) as refusal:
             print(f"ftsim: {str(refusal).removeprefix('ftsim: ')}", file=sys.stderr)
             return 1
         except OSError as error:
@@ -100,6 +104,21 @@ def _warm(backend: Backend, *, torch: bool) -> None:
 
         libraries.import_torch()
     backend.warm()
+
+
+class _ComputeError(Exception):
+    """A text of `--compute` that says nothing."""
+
+
+def _backend(root: Path | None, compute: Sequence[str]) -> Backend:
+    """Real models, computed in the ways that these texts say; raises _ComputeError, MissingExtraError."""
+    require("train", "real models")
+    from ftsim.compute.backend import TorchBackend
+
+    try:
+        return TorchBackend(None if root is None else root / "base-models", compute=compute)
+    except ValueError as error:
+        raise _ComputeError(f"--compute, or FTSIM_COMPUTE: {error}") from None
 
 
 def _turn_on(emulator: Emulator, profile: str | None, quirks: Sequence[str]) -> None:

@@ -159,6 +159,8 @@ def test_a_service_that_is_not_there_is_one_line(
         (["run", "none.py"], "there is no file 'none.py'"),
         (["torture", "none.py"], "none.py"),
         (["serve", "--catalogue", "none.toml", "--light", "--memory", "--port", "0"], "none.toml"),
+        (["serve", "--compute", "int8", "--memory", "--port", "0"], "'int8' is no way to compute"),
+        (["serve", "--compute", "bfloat16", "--light", "--memory", "--port", "0"], "--light has none"),
         (["quirk", "on", "http.fial=503"], "http.fail"),
         (["quirk", "on", "http.fail"], "http.fail"),
         (["explain", "x:y", "--from", "none.json"], "none.json"),

@@ -57,6 +57,16 @@ def test_jobs_as_json_has_every_field(ftsim: Ftsim, on: list[str], run: Job) -> 
     }
 
 
+def test_a_job_tells_how_its_trainer_computes(
+    ftsim: Ftsim, on: list[str], run: Job, emu: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "computes" not in ftsim("job", run.id, *on).stdout
+    chosen = {BASE: "bfloat16,checkpointing"}
+    monkeypatch.setattr(emu.platform.backend, "computes", chosen.__getitem__)
+    assert "computes      bfloat16,checkpointing" in ftsim("job", run.id, *on).stdout.splitlines()
+    assert json.loads(ftsim("job", run.id, "--json", *on).stdout)["computes"] == "bfloat16,checkpointing"
+
+
 def test_without_jobs_it_says_how_to_make_one(ftsim: Ftsim, on: list[str]) -> None:
     assert "no jobs yet" in ftsim("jobs", *on).stdout
     done = ftsim("checkpoints", *on)

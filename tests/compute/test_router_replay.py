@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, Generation, LoraSpec, ModelSpec
+from ftsim.compute.execution import Execution
 from ftsim.compute.models.catalogue import base_folder
 from ftsim.compute.sampler.replica import TorchReplica
-from ftsim.compute.trainer.trainer import TorchTrainer
-from tests.compute.trainer.conftest import batch, datum, gradients
+from ftsim.compute.trainer.trainer import FLOAT32, TorchTrainer
+from tests.compute.trainer.conftest import batch, datum, gradients, same
 
 MODELS = "accounts/fireworks/models/"
 FAMILIES = ("qwen3-30b-a3b", "kimi-k2-instruct", "glm-5")
@@ -46,8 +47,8 @@ def sample(folder: Callable[[str], Path]) -> Callable[..., tuple[list[int], list
     return make
 
 
-def trained(folder: Path, *, rank: int = 0, nudge: float = 0.0) -> TorchTrainer:
-    trainer = TorchTrainer(lambda base: folder, lora_rank=rank)
+def trained(folder: Path, *, rank: int = 0, nudge: float = 0.0, how: Execution = FLOAT32) -> TorchTrainer:
+    trainer = TorchTrainer(lambda base: folder, lora_rank=rank, how=how)
     told = trainer.create_model(ModelSpec("m", BaseModel("x"), LoraSpec(rank) if rank else None))
     assert told["supports_router_replay"] is True
     torch.manual_seed(1)
@@ -99,6 +100,18 @@ def test_with_a_nudged_router_replayed_log_probabilities_are_the_samplers_and_fr
     trainer = trained(folder(name), rank=rank, nudge=1.0)
     assert far(trainer, answers, routed=True) < 1e-5
     assert far(trainer, answers, routed=False) > 1e-3
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_layers_that_run_again_in_the_backward_take_the_replayed_experts_again(
+    folder: Any, sample: Any, name: str
+) -> None:
+    _, answers = sample(name, 2)
+    request = {"data": [replay(answer) for answer in answers], "loss_fn": "cross_entropy"}
+    plain = trained(folder(name), nudge=1.0)
+    frugal = trained(folder(name), nudge=1.0, how=Execution(checkpointing=True))
+    assert plain.forward_backward("m", request) == frugal.forward_backward("m", request)
+    assert same(gradients(plain), gradients(frugal))
 
 
 @pytest.mark.parametrize("name", BIASED)

@@ -73,8 +73,9 @@ def test_a_framework_trains_a_model_of_its_own_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_with_alpha_64_goes_on_after_a_resume(tmp_path: Path) -> None:
-    told = run(tmp_path / "state", "alpha_resume.py", MODELS + "qwen3-4b", "4")
+@pytest.mark.parametrize("compute", ["float32", "bfloat16,checkpointing", "checkpointing,compile"])
+def test_a_run_with_alpha_64_goes_on_after_a_resume(tmp_path: Path, compute: str) -> None:
+    told = run(tmp_path / "state", "alpha_resume.py", MODELS + "qwen3-4b", "4", options=("--compute", compute))
     assert told["losses"][-1] < told["losses"][0] * 0.7
     assert told["difference"] == 0
 

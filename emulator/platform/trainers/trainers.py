@@ -71,6 +71,11 @@ class Trainers:
         trainer = self._running.get(owner)
         return list(trainer.models) if trainer else []
 
+    def computes(self, owner: str) -> str:
+        """Say how the trainer of a job or session computes; "" for an owner that is none."""
+        found = self._world.jobs.get(owner) or self._world.sessions.get(owner)
+        return self._backend.computes(found.base_model) if found is not None and found.base_model else ""
+
     def create_session(self, trainer: Trainer) -> str:
         """Open a client session; on some trainers that unloads every model (FAILURES F10)."""
         if self._world.quirks.spend(trainers.SESSIONS_CREATE, trainer.owner.subject) == "destructive":

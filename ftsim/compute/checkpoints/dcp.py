@@ -1,7 +1,8 @@
 """Training state as a `torch.distributed.checkpoint` folder: trained weights, optimizer moments, step, random state.
 
 Beside it lies `training_state.json`, written last: plain JSON with `format_version`, `base_model`, `lora` (settings or
-null), `projection_head_dim`, `step` and `files` (name: size in bytes). Without it, or with other sizes, the folder is
+null), `projection_head_dim`, `step`, `computed` (precision,
+checkpointing, compiled) and `files` (name: size in bytes). Without it, or with other sizes, the folder is
 torn (FAILURES C22). Gradients that wait for a step are not saved (FAILURES B6).
 Nothing read from a folder is unpickled freely: a checkpoint may come from another account's job.
 """
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError
+from ftsim.compute import libraries
 from ftsim.compute.checkpoints.metadata import Metadata, TensorStorageMetadata, unpickled, write_state
 from ftsim.compute.checkpoints.pieces import read_into
 from ftsim.compute.trainer.live import LiveModel
@@ -43,11 +45,14 @@ def load(model: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: boo
     """
     description = _describe(folder)
     _check_identity(model, description)
+    if optimizer and (other := model.how.why_other(description.get("computed") or asdict(model.how))):
+        raise BackendError(other)
     metadata = _read_metadata(folder, description["files"])
     wanted = _read(model, folder, metadata, optimizer=optimizer)
     with torch.no_grad():
         for name, value in model.trained.items():
             value.copy_(wanted[f"model.{name}"])
+    model.masters.publish()
     model.take_alpha(description["lora"])
     model.forget_gradients()
     if not keep_optimizer:
@@ -68,6 +73,7 @@ def _read(model: LiveModel, folder: Path, metadata: Metadata, *, optimizer: bool
 
     if sum(value.numel() * value.element_size() for value in model.trained.values()) <= BESIDE:
         return read(lambda name, like: torch.zeros_like(like))
+    libraries.import_meta()
     read(lambda name, like: torch.zeros_like(like, device="meta"))
     there = {f"model.{name}": value.detach() for name, value in model.trained.items()}
     for name, value in model.trained.items():
@@ -107,6 +113,7 @@ def _identity(model: LiveModel) -> dict[str, Any]:
         "base_model": model.spec.base_model.name,
         "lora": asdict(model.spec.lora) if model.spec.lora else None,
         "projection_head_dim": model.spec.projection_head_dim,
+        "computed": asdict(model.how),
     }
 
 

@@ -81,6 +81,7 @@ def load(live: LiveModel, folder: Path) -> None:
             scale = _scaling(config, name) / _scaling(own, name)
             new[name] = given[name] * scale if scale != 1 else given[name]
     _give(live.model, new)
+    live.masters.adopt()
     live.forget_optimizer()
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError
+from ftsim.compute import libraries
 from ftsim.compute.checkpoints.metadata import (
     ChunkStorageMetadata,
     Metadata,
@@ -180,6 +181,7 @@ def _read_large(section: _Section, target: Tensor | None) -> None:
     entries = _entries(section)
     if target is not None:
         section.seek(0)
+        libraries.import_meta()
         described = torch.load(cast("IO[bytes]", section), map_location="meta", weights_only=True)
         if type(described) is not Tensor or described.shape != target.shape:
             raise _Damaged

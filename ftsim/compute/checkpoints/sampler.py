@@ -59,7 +59,7 @@ def _kept(live: LiveModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
     Memory that is new to the process can cost more than all of the writing, where the machine is a virtual one.
     """
-    changing = {value.untyped_storage().data_ptr() for value in live.trained.values()}
+    changing = {value.untyped_storage().data_ptr() for value in live.masters.computed.values()}
     earlier = live.snapshot.tensors if live.snapshot else {}
     return {
         name: _copied(value, earlier.get(name), changing) if value.untyped_storage().data_ptr() in changing else value

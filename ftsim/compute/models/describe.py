@@ -14,6 +14,7 @@ from emulator.backend import BackendError, BaseModel, LoraSpec, ModelDescription
 from ftsim.compute.checkpoints import headers, peft
 from ftsim.compute.checkpoints.names import tensors_of
 from ftsim.compute.checkpoints.source import open_model
+from ftsim.compute.execution import Execution
 from ftsim.compute.trainer import live
 
 _DECIDING = ("config.json", "generation_config.json")
@@ -66,7 +67,7 @@ def _adapter(folder: Path, base: tuple[str, Path] | None) -> ModelDescription:
         return _adapted(facts, config)
     tensors = peft.read_tensors(folder)
     spec = LoraSpec(config["r"], float(config.get("lora_alpha") or 1))
-    model = live.build(ModelSpec("describe", BaseModel(name), spec), base_folder, torch.device("cpu"), torch.float32)
+    model = live.build(ModelSpec("describe", BaseModel(name), spec), base_folder, torch.device("cpu"), Execution())
     peft.load(model, folder)
     facts = _facts(model.bare, sum(value.numel() for value in tensors.values()))
     return _adapted(facts, config)

@@ -8,7 +8,7 @@ does after the last matrix (scaling, soft caps, adapters) is in the scores.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ WHOLE_BYTES = 256 << 20
 """Scores of a micro-batch up to this size (float32, padding included) are computed at once."""
 BLOCK_BYTES = 64 << 20
 """Scores of a block; about five times this is alive while a block's gradient is taken."""
-_CLOSE = 1e-4
+_CLOSE, _CLOSE_IN_HALF = 1e-4, 2e-2
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Differentiated:
 
 def score(model: LiveModel, micro: MicroBatch, top_k: int = 0) -> Scored:
     """Log-probabilities without gradients; call it under `torch.no_grad`."""
-    parts = [_scored(logits, targets, top_k) for logits, targets in _scores(model, micro)]
+    with _routed(model, micro):
+        parts = [_scored(logits, targets, top_k) for logits, targets in _scores(model, micro)]
     if len(parts) == 1:
         return parts[0]
     best = [part.best for part in parts if part.best is not None]
@@ -61,6 +62,11 @@ def score(model: LiveModel, micro: MicroBatch, top_k: int = 0) -> Scored:
 
 def differentiate(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]) -> Differentiated:
     """Run a micro-batch forward and backward: gradients of the summed loss are added to the model's parameters."""
+    with _routed(model, micro):  # in the backward too: layers that kept nothing run again there
+        return _differentiated(model, micro, loss, settings)
+
+
+def _differentiated(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]) -> Differentiated:
     split = _blocks_of(model, micro)
     if split is None:
         lp = logprobs(micro.pick(_whole(model, micro)), micro.tensors["target_tokens"])
@@ -148,10 +154,14 @@ def _scores(model: LiveModel, micro: MicroBatch) -> Iterator[tuple[Tensor, Tenso
         yield split.logits(split.states[part]), targets[part]
 
 
+def _routed(model: LiveModel, micro: MicroBatch) -> AbstractContextManager[None]:
+    """Let the model run on the experts that a micro-batch brings along, if it does."""
+    return nullcontext() if micro.routes is None else model.routers.replayed(micro.routes)
+
+
 def _whole(model: LiveModel, micro: MicroBatch) -> Tensor:
     """Scores of every position, padding included, (B * L, V) in float32."""
-    with nullcontext() if micro.routes is None else model.routers.replayed(micro.routes):
-        logits: Tensor = model.model(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
+    logits: Tensor = model.model(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
     return logits.flatten(0, 1).float()
 
 
@@ -177,8 +187,7 @@ def _blocks_of(model: LiveModel, micro: MicroBatch) -> _Blocks | None:
     kept: list[Any] = []
     hook = body.register_forward_hook(lambda module, args, output: kept.append(output))
     try:
-        with nullcontext() if micro.routes is None else model.routers.replayed(micro.routes):
-            last = model.model(input_ids=micro.input_ids, use_cache=False, logits_to_keep=1).logits  # (B, 1, V)
+        last = model.model(input_ids=micro.input_ids, use_cache=False, logits_to_keep=1).logits  # (B, 1, V)
     finally:
         hook.remove()
     if len(kept) != 1 or not isinstance(getattr(kept[0], "last_hidden_state", None), Tensor):
@@ -192,7 +201,8 @@ def _blocks_of(model: LiveModel, micro: MicroBatch) -> _Blocks | None:
 
     with torch.no_grad():
         alone = logits(hidden[:, -1])
-    if alone.shape != last[:, -1].shape or not torch.allclose(alone, last[:, -1].float(), rtol=_CLOSE, atol=_CLOSE):
+    close = _CLOSE if hidden.dtype == torch.float32 else _CLOSE_IN_HALF
+    if alone.shape != last[:, -1].shape or not torch.allclose(alone, last[:, -1].float(), rtol=close, atol=close):
         return None
     states = micro.pick(hidden.flatten(0, 1))
     size = max(1, BLOCK_BYTES // (vocabulary * 4))

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from emulator.backend import ModelSpec
+from emulator.backend import BackendError, ModelSpec
 from ftsim.compute.checkpoints.names import tensors_of
 from ftsim.compute.checkpoints.source import Source, open_model
+from ftsim.compute.execution import Execution
 from ftsim.compute.models.routing import Routers
 from ftsim.compute.quiet import quiet
 from ftsim.compute.standins.adapters import TRAINED
 from ftsim.compute.standins.config import read_config
-from ftsim.compute.trainer import lora, optimizer
+from ftsim.compute.trainer import layers, lora, optimizer
+from ftsim.compute.trainer.masters import Masters
 from ftsim.compute.trainer.prototypes import Prototypes, identity
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ class LiveModel:
     """What goes along from the base's folder into those that this model writes."""
     model: "PreTrainedModel | PeftModel"
     projection: nn.Linear | None
-    trained: Mapping[str, Tensor]
-    """Parameters with gradients, by the name they are saved under."""
+    masters: Masters
+    how: Execution
     optimizer: optimizer.AdamW
     routers: Routers
     step: int = 0
@@ -51,6 +53,11 @@ class LiveModel:
     """Positions whose log-probability had a non-zero gradient since the last step."""
     loss_sequences: int = 0
     snapshot: Snapshot | None = None
+
+    @property
+    def trained(self) -> Mapping[str, Tensor]:
+        """Weights that steps move, in float32, by the name they are saved under."""
+        return self.masters.trained
 
     @property
     def bare(self) -> "PreTrainedModel":
@@ -77,19 +84,27 @@ class LiveModel:
         self.step = 0
 
 
-def build(spec: ModelSpec, folder: Path, device: torch.device, dtype: torch.dtype) -> LiveModel:
+def build(spec: ModelSpec, folder: Path, device: torch.device, how: Execution) -> LiveModel:
     """Load the base, add adapters and projection, freeze what is not trained."""
-    model, source = _prepared(spec, folder, device, dtype)
+    model, source = _prepared(spec, folder, device, how.dtype)
     base: PreTrainedModel = model if spec.lora is None else cast("Any", model).get_base_model()
     projection = _projection(spec, base.config.get_text_config().hidden_size)
     if device.type != "cpu":
         for module in filter(None, (model, projection)):
             module.to(device)
+    routers = Routers(base)
+    if how.compiled and routers.shape is not None:
+        raise BackendError(
+            f"{base.config.model_type} has experts whose choice can be replayed, which compiled layers would not look "
+            "at: compute it without 'compile'"
+        )
+    layers.wrap(base, how)
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     if projection is not None:
         trained["projection.weight"] = projection.weight
-    parameters = list(trained.values()) or [torch.zeros(1)]
-    return LiveModel(spec, source, model, projection, trained, optimizer.create(parameters), Routers(base))
+    masters = Masters(trained)
+    parameters = list(masters.trained.values()) or [torch.zeros(1)]
+    return LiveModel(spec, source, model, projection, masters, how, optimizer.create(parameters), routers)
 
 
 def _prepared(

@@ -13,11 +13,14 @@ import torch
 from emulator.backend import BackendError, BaseModel, CheckpointType, LiveModels, ModelInfo, ModelSpec, SavedState
 from emulator.core.adam import NORMALIZATIONS
 from ftsim.compute.checkpoints import dcp, peft, sampler
+from ftsim.compute.execution import Execution
 from ftsim.compute.trainer import embeddings, head, live, losses, optimizer
 from ftsim.compute.trainer.batching import Datum, Limits, MicroBatch, micro_batches, parse
 from ftsim.compute.trainer.compute import check, fill, result
 from ftsim.compute.trainer.gradients import Gradients
 from ftsim.compute.trainer.live import LiveModel
+
+FLOAT32 = Execution()
 
 
 class TorchTrainer(LiveModels[LiveModel]):
@@ -31,7 +34,7 @@ class TorchTrainer(LiveModels[LiveModel]):
         lora_rank: int = 0,
         max_context_length: int = 0,
         device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        how: Execution = FLOAT32,
         micro_batch_tokens: int = 8192,
     ) -> None:
         super().__init__()
@@ -40,7 +43,7 @@ class TorchTrainer(LiveModels[LiveModel]):
         self._lora_rank = lora_rank
         self._max_context_length = max_context_length
         self._device = torch.device(device)
-        self._dtype = dtype
+        self._how = how
         self._budget = micro_batch_tokens
 
     def create_model(self, spec: ModelSpec) -> Mapping[str, Any]:
@@ -52,7 +55,7 @@ class TorchTrainer(LiveModels[LiveModel]):
             )
         if spec.lora is not None and not 1 <= spec.lora.rank <= self._lora_rank:
             raise BackendError(f"lora_rank must be between 1 and {self._lora_rank}, not {spec.lora.rank}")
-        model = live.build(spec, self._folder_of(spec.base_model), self._device, self._dtype)
+        model = live.build(spec, self._folder_of(spec.base_model), self._device, self._how)
         self._models[spec.model_id] = model
         return {"supports_reinforce": True, "supports_router_replay": model.routers.shape is not None}
 
@@ -132,6 +135,7 @@ class TorchTrainer(LiveModels[LiveModel]):
         divisor = divisors.get(normalization or "none", 1)
         model.loss_tokens = model.loss_sequences = 0
         metrics |= optimizer.apply(model.optimizer, model.trained, params, divisor)
+        model.masters.publish()
         model.step += 1
         return metrics | {"lr": params.learning_rate, "step": float(model.step)}
 

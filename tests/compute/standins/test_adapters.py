@@ -14,12 +14,14 @@ from torch.nn.functional import cross_entropy
 from emulator.backend import BaseModel, LoraSpec, ModelSpec
 from ftsim.compute.checkpoints import peft
 from ftsim.compute.checkpoints.names import tensors_of
+from ftsim.compute.execution import Execution
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler.replica import TorchReplica
 from ftsim.compute.standins.adapters import TRAINED, AdaptedStandIn
 from ftsim.compute.standins.model import StandIn
 from ftsim.compute.trainer import live, lora
 from ftsim.compute.trainer.live import LiveModel
+from ftsim.compute.trainer.masters import Masters
 from tests.compute.standins.conftest import BY_ARCHITECTURE, Opened
 from tests.compute.standins.test_models import furthest, tokens
 
@@ -33,14 +35,14 @@ ASKED = [
 
 
 def built(folder: Path, architecture: str, spec: LoraSpec) -> LiveModel:
-    return live.build(ModelSpec("m", BaseModel(BY_ARCHITECTURE[architecture]), spec), folder, CPU, torch.float32)
+    return live.build(ModelSpec("m", BaseModel(BY_ARCHITECTURE[architecture]), spec), folder, CPU, Execution())
 
 
 def by_peft(mine: LiveModel, model: Any, spec: LoraSpec) -> LiveModel:
     """The same adapters by peft on the model of transformers."""
     wrapped = lora.attach(model, spec).eval()
     trained = {name: value for name, value in wrapped.named_parameters() if value.requires_grad}
-    return LiveModel(mine.spec, mine.source, wrapped, None, trained, mine.optimizer, mine.routers)
+    return LiveModel(mine.spec, mine.source, wrapped, None, Masters(trained), mine.how, mine.optimizer, mine.routers)
 
 
 def moved(one: LiveModel, other: LiveModel) -> None:

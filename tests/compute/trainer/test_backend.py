@@ -142,7 +142,7 @@ def test_device_and_dtype_come_from_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("FTSIM_DTYPE", "bfloat16")
     monkeypatch.setenv("FTSIM_DEVICE", "cpu")
     backend = TorchBackend()
-    assert backend.torch_dtype() is torch.bfloat16
+    assert backend.computes("accounts/fireworks/models/qwen3-8b") == "bfloat16"
     assert backend.device() == "cpu"
     monkeypatch.setenv("FTSIM_DTYPE", "int8")
     with pytest.raises(ValueError, match="expected one of float32, bfloat16"):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from emulator.backend import BackendError, BaseModel, LoraSpec, ModelSpec
 from ftsim.compute.backend import TorchBackend
 from ftsim.compute.checkpoints import peft
+from ftsim.compute.execution import Execution
 from ftsim.compute.models import describe
 from ftsim.compute.trainer import live
 from ftsim.compute.trainer.live import LiveModel
@@ -22,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def built(folder: Path, rank: int = 4, **lora: Any) -> LiveModel:
-    return live.build(ModelSpec("m", BASE, LoraSpec(rank, **lora) if rank else None), folder, CPU, torch.float32)
+    return live.build(ModelSpec("m", BASE, LoraSpec(rank, **lora) if rank else None), folder, CPU, Execution())
 
 
 def values(held: LiveModel) -> dict[str, Tensor]:

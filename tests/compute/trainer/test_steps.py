@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from emulator.backend import BackendError, BaseModel, LoraSpec, ModelSpec
+from ftsim.compute.execution import Execution
 from ftsim.compute.trainer import head, losses
 from ftsim.compute.trainer.trainer import TorchTrainer
 from tests.compute.trainer.conftest import ADAM, BASE, VOCABULARY, Start, batch, datum, gradients, same, tensor, weights
@@ -414,7 +415,7 @@ def test_a_model_has_a_rank_its_trainer_allows(folders: dict[str, Any], allowed:
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_bfloat16_trains(start: Start, rank: int) -> None:
-    trainer = start("dense", rank, dtype=torch.bfloat16)
+    trainer = start("dense", rank, how=Execution("bfloat16"))
     request = batch(lengths=(12, 12))
     first = trainer.forward_backward("m", request)["metrics"]["loss:sum"]
     for _ in range(3):
@@ -422,7 +423,7 @@ def test_bfloat16_trains(start: Start, rank: int) -> None:
         last = trainer.forward_backward("m", request)["metrics"]["loss:sum"]
     assert last < first
     plain = start("dense", rank).forward("m", request)["loss_fn_outputs"][0]["logprobs"]["data"]
-    start_again = start("dense", rank, dtype=torch.bfloat16).forward("m", request)
+    start_again = start("dense", rank, how=Execution("bfloat16")).forward("m", request)
     assert start_again["loss_fn_outputs"][0]["logprobs"]["data"] == pytest.approx(plain, abs=0.1)
 
 

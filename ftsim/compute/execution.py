@@ -1,0 +1,83 @@
+"""The way in which a model is computed: precision, activation checkpointing, compilation. The wire has no word for it.
+
+Importing this module imports no torch.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+CHECKPOINTING, COMPILE = "checkpointing", "compile"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The way to compute a model. In bfloat16, what is trained (masters, moments, adapters) stays in float32."""
+
+    precision: Precision = "float32"
+    checkpointing: bool = False
+    """Layers keep their inputs alone and run again in the backward: the same numbers, to the bit."""
+    compiled: bool = False
+    """Layers are compiled by torch for each shape: other last bits than uncompiled ones, the same in each run."""
+
+    @classmethod
+    def parse(cls, text: str, precision: str = "float32") -> "Execution":
+        """From words with commas: `bfloat16,checkpointing,compile`; raises ValueError for any other word."""
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        for word in words:
+            if word not in (*PRECISIONS, CHECKPOINTING, COMPILE):
+                known = ", ".join((*PRECISIONS, CHECKPOINTING, COMPILE))
+                raise ValueError(f"{word[:40]!r} is no way to compute: write some of {known}, with commas")
+        named = [word for word in words if word in PRECISIONS]
+        if len(set(named)) > 1:
+            raise ValueError(f"{' and '.join(named)}: a model is computed in one precision, write one of them")
+        chosen: Any = named[0] if named else precision
+        return cls(chosen, CHECKPOINTING in words, COMPILE in words)
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """The type of the weights that are computed with."""
+        import torch
+
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    def words(self) -> str:
+        """The text that `parse` reads."""
+        more = [word for word, on in ((CHECKPOINTING, self.checkpointing), (COMPILE, self.compiled)) if on]
+        return ",".join([self.precision, *more])
+
+    def why_other(self, saved: Mapping[str, Any]) -> str:
+        """Say what of a checkpoint's execution this one would falsify, "" for none: names the old and the new."""
+        before = Execution(saved.get("precision", "float32"), self.checkpointing, bool(saved.get("compiled")))
+        if before == self:
+            return ""
+        return (
+            f"the checkpoint was trained with {before.words()}, this trainer computes with {self.words()}, and would "
+            f"not go on with the same numbers: serve with --compute {before.words()}, or load it without its optimizer"
+        )
+
+
+class Executions:
+    """The execution of each base model: its own, else the one for all."""
+
+    def __init__(self, given: Iterable[str] = (), precision: str = "float32") -> None:
+        """`given` are texts of `Execution.parse`, some with `NAME=` before; raises ValueError."""
+        self._own: dict[str, Execution] = {}
+        self._usual = Execution.parse("", precision)
+        for text in given:
+            name, equals, words = text.rpartition("=")
+            if equals and not name:
+                raise ValueError(f"{text!r}: write NAME=WORDS, or WORDS for all models")
+            if equals:
+                self._own[name if "/" in name else f"accounts/fireworks/models/{name}"] = Execution.parse(words)
+            else:
+                self._usual = Execution.parse(words, precision)
+
+    def of(self, base_model: str) -> Execution:
+        """The execution of a base model by its full name."""
+        return self._own.get(base_model, self._usual)
