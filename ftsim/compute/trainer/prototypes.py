@@ -6,6 +6,7 @@ what the others share.
 """
 
 import copy
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
 LARGEST = 64 << 20
@@ -67,11 +69,14 @@ def identity(folder: Path) -> Hashable:
 
 def copied(model: Model) -> Model:
     """The same model with trained parameters and buffers of its own; parameters without gradients are shared."""
-    twins: dict[int, Any] = {id(module): module.__class__.__new__(module.__class__) for module in model.modules()}
-    for module in model.modules():
-        for value in (*module._parameters.values(), *module._buffers.values()):
+    modules = list(model.modules())
+    twins: dict[int, Any] = {id(module): module.__class__.__new__(module.__class__) for module in modules}
+    with torch.no_grad():  # once, and no detached view of each: a call into torch gives other threads their turn
+        held_by = ((*module._parameters.values(), *module._buffers.values()) for module in modules)
+        for value in itertools.chain.from_iterable(held_by):
             if value is not None and id(value) not in twins:
                 twins[id(value)] = _own(value)
+    for module in modules:
         state = {
             name: value if type(value) in _PLAIN else _twin(value, twins)
             for name, value in vars(module).items()
@@ -88,7 +93,7 @@ def _own(value: Tensor) -> Tensor:
     """A parameter that is trained, or a buffer, again; a frozen parameter itself."""
     if not isinstance(value, nn.Parameter):
         return value.clone()
-    return nn.Parameter(value.detach().clone()) if value.requires_grad else value
+    return nn.Parameter(value.clone()) if value.requires_grad else value
 
 
 def _twin(value: Any, twins: dict[int, Any]) -> Any:
