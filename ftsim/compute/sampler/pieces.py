@@ -12,9 +12,10 @@ from ftsim.compute.sampler.row import Row
 
 LONG = 512
 """Tokens of a prompt from which on it is computed in pieces; always, so that its numbers do not depend on others."""
-_WORK = 1 << 18
+_WORK = 1 << 17
 """Positions of a piece times the positions that they look at: some milliseconds of a small model."""
-_LEAST = 16
+MOST, _LEAST = 256, 16
+"""Positions of a piece, whatever it looks at."""
 
 
 @dataclass(eq=False)
@@ -31,7 +32,7 @@ class Begun:
     def advance(self, forward: Forward) -> Tensor | None:
         """Compute one more piece; gives the logits (1, V) behind the last one."""
         started, done = time.perf_counter(), self.batch.columns
-        size = max(_LEAST, min(LONG, _WORK // max(1, done)))
+        size = max(_LEAST, min(MOST, _WORK // max(1, done)))
         logits = forward.extend(self.batch, torch.tensor([self.prompt[done : done + size]]))
         for order, row in enumerate(self.rows):
             row.prefill_started = row.prefill_started or started
