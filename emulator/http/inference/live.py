@@ -15,8 +15,8 @@ from emulator.platform.deployments.completions import Completions, Target, failu
 SIBLINGS_S = 0.02
 """A seeded request stays in flight for at least so long, so that the siblings sent along with it still meet it."""
 ALONE_S = 0.0025
-"""The same where nobody else is connected: the time in which another connection would be seen. Waits of an event loop are
-rounded up to whole milliseconds, so it is three mostly."""
+"""The same where nobody else is connected: the time in which another connection would be seen. An event loop rounds up
+to whole milliseconds, so it is three mostly."""
 
 PAUSE_S = 0.02
 """Between two looks at the news: tokens that come faster than anybody reads share a write, which costs most."""

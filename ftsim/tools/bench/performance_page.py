@@ -20,14 +20,15 @@ WHAT: Mapping[str, str] = {
 }
 """What a row measures, a sentence each."""
 WHY: Mapping[str, str] = {
-    "lifecycle_test": "about half of it is the vendor's client: eight requests from Python, each through its own event "
-    "loop and thread, which both versions wait for",
-    "twenty_tests": "the process imports the vendor's SDK, and with it torch; both versions do, and nothing here can",
+    "lifecycle_test": "three fifths of its CPU time are the vendor's client's, which opens a session with a thread of its "
+    "own and asks for every result, in both versions alike; a third is the trainer's",
+    "twenty_tests": "importing pytest, its plugins, the vendor's SDK, torch and the emulator is over three of its five "
+    "seconds of CPU time, in both versions alike",
     "cold_run": "the vendor's SDK is most of what is left of the program, and torch's import of the emulator",
     "warm_run": "the program's imports, most of them the vendor's SDK, are most of it",
     "promote": "the copy of a checkpoint's files and the request itself are left",
-    "create_lora": "the vendor's client opens a session and asks the job's state in requests of its own, which both "
-    "versions answer; the adapter's first values are drawn, as a model's seed wants them",
+    "create_lora": "the model is made in an eighth of it; the rest is the vendor's client, with six requests and a "
+    "session of its own, in both versions alike",
     "load_with_optimizer": "the request, and reading the files, are left",
 }
 """What keeps a row from its target, where one is missed."""
