@@ -20,8 +20,8 @@ WHAT: Mapping[str, str] = {
 }
 """What a row measures, a sentence each."""
 WHY: Mapping[str, str] = {
-    "lifecycle_test": "three fifths of its CPU time are the vendor's client's, which opens a session with a thread of its "
-    "own and asks for every result, in both versions alike; a third is the trainer's",
+    "lifecycle_test": "three fifths of its CPU time are the vendor's client's, which opens a session with a thread of "
+    "its own and asks for every result, in both versions alike; a third is the trainer's",
     "twenty_tests": "importing pytest, its plugins, the vendor's SDK, torch and the emulator is over three of its five "
     "seconds of CPU time, in both versions alike",
     "cold_run": "the vendor's SDK is most of what is left of the program, and torch's import of the emulator",
