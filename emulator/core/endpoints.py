@@ -121,6 +121,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         GET    /trainingSessions/{session}                              get_session
         DELETE /trainingSessions/{session}                              delete_session
         GET    /operations/{operation}                                  get_operation
+        GET    /quotas                                                  list_quotas
+        GET    /quotas/{quota}                                          get_quota
         GET    /models                                                  list_models
         GET    /models/{model}                                          get_model
         GET    /models/{model}:getDownloadEndpoint                      get_download_endpoint      get_model
@@ -235,6 +237,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         POST   /inference/v1/completions                                completions
         POST   /v1/completions                                          completions_bare           completions
         POST   /inference/v1/chat/completions                           chat_completions
+        GET    /inference/v1/models                                     list_served_models
+        GET    /inference/v1/models/accounts/{account}/models/{model}    get_served_model
         POST   /v1/chat/completions                                     chat_completions_bare      chat_completions
     """),
     *_rows("", Callers.KEY, """

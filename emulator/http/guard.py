@@ -24,6 +24,7 @@ UNLIMITED = frozenset({"/_ftsim/snapshot"})
 READABLE = frozenset({*ACCOUNTS, "-"})
 _ACCOUNT = re.compile(r"/v1/accounts/([^/]+)/|/training/v1/rlorTrainerJobs/([^/]+)/")
 _INFERENCE = frozenset(row.path for row in ENDPOINTS if row.callers is Callers.INFERENCE)
+_INFERENCE_PATTERNS = tuple(pattern(path) for path in _INFERENCE if "{" in path)
 _SIGNED = [pattern(row.path) for row in ENDPOINTS if row.callers is Callers.LINK]
 
 
@@ -148,7 +149,7 @@ def _is_page(path: str, headers: Mapping[bytes, bytes]) -> bool:
 
 def _for_inference(path: str) -> bool:
     """Say whether a key for inference only may ask this; whoever tests may always use the control API."""
-    return path in _INFERENCE or path.startswith("/_ftsim/")
+    return path in _INFERENCE or path.startswith("/_ftsim/") or any(one.fullmatch(path) for one in _INFERENCE_PATTERNS)
 
 
 @lru_cache(64)

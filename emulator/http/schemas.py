@@ -128,6 +128,9 @@ DEPLOYMENT = obj(
     {"createTime": TIME, "replicaCount": INTEGER, **of(DeploymentSettings)},
 )
 LEDGER = obj({"ledger": each(obj({"timestamp": TIME, "value": STRING}))})
+QUOTA = obj({"name": name_of("quotas"), "value": STRING, "maxValue": STRING, "usage": INTEGER}, {"updateTime": TIME})
+SERVED_MODEL = obj({"id": STRING, "object": STRING, "created": INTEGER, "owned_by": STRING}, {"kind": STRING})
+SERVED_MODELS = obj({"object": STRING, "data": each(SERVED_MODEL)})
 OPERATION = obj(
     {"name": name_of("operations"), "done": BOOLEAN}, {"metadata": {"type": "object"}, "error": {"type": "object"}}
 )

@@ -17,6 +17,7 @@ from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.downloads import Downloads
 from emulator.platform.models.models import Models
 from emulator.platform.operations import Operations
+from emulator.platform.quotas import Quotas
 from emulator.platform.route_files import RouteFiles
 from emulator.platform.trainers.curves import Curves
 from emulator.platform.trainers.futures import Futures
@@ -65,6 +66,7 @@ class Platform:
         self.replicas = Replicas(world, blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)
         self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
+        self.quotas = Quotas(world, self.jobs, self.sessions, self.deployments)
         self.ledger = Ledger(world, self.deployments, self.hotload)
         self.samplers = Samplers(world, self.sessions, self.checkpoints, self.replicas, self.models)
         self.completions = Completions(world, self.deployments, self.hotload, self.replicas, self.models, self.samplers)

@@ -94,6 +94,10 @@ def tell(http: httpx.Client) -> dict[str, dict[str, Any]]:
     _forget(story)
     _control(story)
     told_by_tinker(story.call)
+    story.call("list_quotas")
+    story.call("get_quota", quota="training-runs")
+    story.call("list_served_models")
+    story.call("get_served_model", account="fireworks", model="qwen3-8b")
     _end(story)
     return story.told
 

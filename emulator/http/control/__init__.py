@@ -9,11 +9,24 @@ from emulator.http.control import (
     managed,
     models,
     operations,
+    quotas,
     sessions,
     shapes,
 )
 
 routers = tuple(
     part.router
-    for part in (jobs, sessions, deployments, ledger, checkpoints, models, operations, shapes, managed, accounts)
+    for part in (
+        jobs,
+        sessions,
+        deployments,
+        ledger,
+        checkpoints,
+        models,
+        operations,
+        quotas,
+        shapes,
+        managed,
+        accounts,
+    )
 )

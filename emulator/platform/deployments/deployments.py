@@ -173,10 +173,14 @@ class Deployments:
                 "(in the command-line client, pass --ignore-checks to skip)"
             )
 
+    def replicas_taken(self, account: str) -> int:
+        """Count the replicas that the account's deployments may grow to."""
+        return sum(one.max_replica_count for one in self._world.deployments.of(account) if one.deleted is None)
+
     def _check_quota(self, account: str, replicas: int) -> None:
         """Refuse replicas beyond the quota, which counts maxima, also of deployments without any (FAILURES E38)."""
         most = self._world.quirks.value(deployments.QUOTA, Subject(account=account))
-        taken = sum(one.max_replica_count for one in self._world.deployments.of(account) if one.deleted is None)
+        taken = self.replicas_taken(account)
         if most and taken + replicas > most:
             raise PermissionDenied(
                 f"account {account} may have {most} replicas, its deployments may grow to {taken}: delete one, "

@@ -225,12 +225,16 @@ class Jobs:
         if known is not None and self.life.settle(known):
             raise AlreadyExists(f"{known.name} already exists ({known.state}): get it, or choose another id")
 
+    def taken(self, account: str) -> int:
+        """Count the jobs that count against the account's quota."""
+        return sum(self.life.settle(job) and job.state in _BUSY for job in self._world.jobs.of(account))
+
     def _check_quota(self, account: str) -> None:
         """Refuse one job too many, with the reason in the details, or bare as a rate limit (FAILURES F17, F18)."""
         most = self._world.quirks.value(jobs.QUOTA, Subject(account=account))
         if not most:
             return
-        busy = sum(self.life.settle(job) and job.state in _BUSY for job in self._world.jobs.of(account))
+        busy = self.taken(account)
         if busy < most:
             return
         text = f"account {account} has {busy} trainer jobs and may have {most}: cancel or delete one"

@@ -134,6 +134,10 @@ class TrainingSessions:
         self.life.stopped(session)
         return session
 
+    def places_taken(self, account: str) -> int:
+        """Count the runs that count against the account's quota."""
+        return sum(self._places(account).values())
+
     def check_quota(self, session: Session) -> None:
         """Refuse a run when others hold all places; raises ResourceExhausted (FAILURES F19, G4)."""
         most = self._world.quirks.value(trainers.SESSIONS_QUOTA, session.subject)
