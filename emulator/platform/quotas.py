@@ -32,7 +32,7 @@ class Quota:
 
 
 class Quotas:
-    """What the creates of jobs, runs and deployments refuse by. One that is not limited is not listed."""
+    """Limits by which creates of jobs, runs and deployments are refused. One that is not limited is not listed."""
 
     def __init__(self, world: World, jobs_: Jobs, sessions: TrainingSessions, deployments_: Deployments) -> None:
         self._world = world
