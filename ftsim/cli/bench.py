@@ -73,15 +73,20 @@ def _compare(ref: str, names: list[str], rounds: int, page: Path | None, file: P
     if not as_json:
         for row in done:
             print(f"{other.line(row)}  (kept)")
+
+    def write_page() -> None:
+        if page is not None:
+            whole = {row.name: row for row in (*before, *done)}
+            page.write_text(performance_page.page([*whole.values()], ref, os.cpu_count() or 1), encoding="utf-8")
+
+    write_page()
     for row in other.compare(ref, [name for name in names if name not in {row.name for row in done}], rounds):
         done.append(row)
         if file is not None:
             other.keep(file, ref, row)
         if not as_json:
             print(other.line(row), flush=True)
-        if page is not None:
-            whole = {row.name: row for row in (*before, *done)}
-            page.write_text(performance_page.page([*whole.values()], ref, os.cpu_count() or 1), encoding="utf-8")
+        write_page()
     if as_json:
         told = [asdict(row) | ({} if row.failed else {"ratio": row.ratio}) for row in done]
         print(json.dumps({"rows": told}, indent=1))

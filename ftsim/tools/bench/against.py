@@ -228,7 +228,7 @@ def line(row: Row) -> str:
 
 def extent(values: Sequence[float]) -> str:
     """Write minimum and median."""
-    return f"{min(values):.4g}–{statistics.median(values):.4g}"
+    return "–".join(f"{one:.0f}" if one >= 1000 else f"{one:.4g}" for one in (min(values), statistics.median(values)))
 
 
 def _run(words: Sequence[str]) -> bytes:

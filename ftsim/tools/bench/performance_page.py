@@ -1,5 +1,6 @@
 """docs/performance.md: the rows of `ftsim bench --against`, what each is, and which targets are missed and why."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from ftsim.tools.bench.against import CALM, TARGETS, Row, extent
@@ -46,9 +47,13 @@ def page(rows: Sequence[Row], ref: str, processors: int) -> str:
         ref=ref, rounds=rounds, low=min(loads), high=max(loads), calm=f"{CALM:.0%}", processors=processors
     )
     parts = [head, *_TABLE, *map(_cells, measured), "", "## What each row is", ""]
-    parts += [f"- `{name}`: {WHAT[name]}" for name in TARGETS]
-    parts += ["", "## What does not hold", "", *_missed(found), "", _TAIL]
+    parts += [_wrapped(f"- `{name}`: {WHAT[name]}") for name in TARGETS]
+    parts += ["", "## What does not hold", "", *map(_wrapped, _missed(found)), "", _TAIL]
     return "\n".join(parts)
+
+
+def _wrapped(item: str) -> str:
+    return textwrap.fill(item, 120, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _cells(row: Row) -> str:
