@@ -13,9 +13,8 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import xxhash
-
-from emulator.core.errors import Damaged, NotFound, StorageFailed
+from emulator.core.errors import NotFound, StorageFailed
+from emulator.state.digests import LARGE, Digests, digest, mapped_digest
 
 SYNCING = 8
 """Files that are written to the disk at a time."""
@@ -23,8 +22,6 @@ LOST = "lost+found"
 RECORD = ".ftsim.json"
 """What a blob says of itself; no part of the checkpoint."""
 _PASSING = (".staging", ".trash-")
-_CHUNK = 1 << 20
-"""Bytes that are read at a time; a larger file is sent to the disk while its digest is taken."""
 
 
 class Blobs:
@@ -86,9 +83,9 @@ class Blobs:
         """The digest of each staged file by its name; large ones go to the disk meanwhile. Raises StorageFailed."""
         try:
             found = files(staged)
-            large = [path for path in found.values() if self._durable and path.stat().st_size > _CHUNK]
+            large = [path for path in found.values() if self._durable and path.stat().st_size > LARGE]
             self._begun[staged] = {path: self._syncing.submit(sync, path) for path in large}
-            return {name: digest(path) for name, path in found.items()}  # just written: it is read from memory
+            return {name: mapped_digest(path) for name, path in found.items()}  # just written: it is read from memory
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error
@@ -268,81 +265,6 @@ def files(folder: Path) -> dict[str, Path]:
     }
 
 
-def digest(path: Path) -> str:
-    """The digest of one file's bytes."""
-    found = xxhash.xxh3_128()
-    buffer = memoryview(bytearray(_CHUNK))
-    with path.open("rb", buffering=0) as file:
-        while size := file.readinto(buffer):
-            found.update(buffer[:size])
-    return found.hexdigest()
-
-
 def digests_of(folder: Path) -> dict[str, str]:
     """The digest of each file of a folder, by its relative name; raises OSError."""
     return {name: digest(path) for name, path in files(folder).items()}
-
-
-class Digests:
-    """Checks files, each once as long as nobody writes to it: inode, size and time of change say so."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[int, int, int, str]] = {}
-        self._lock = threading.Lock()
-
-    def of(self, path: Path) -> str:
-        """The digest of a file as it is now; raises OSError."""
-        stamp = _stamp(path)
-        with self._lock:
-            known = self._known.get(str(path))
-        if known is not None and known[:3] == stamp:
-            return known[3]
-        found = digest(path)
-        with self._lock:
-            self._known[str(path)] = (*stamp, found)
-        return found
-
-    def learn(self, folder: Path, found: Mapping[str, str]) -> None:
-        """Remember what the bytes of a folder's files were just seen to be, by their relative names."""
-        learnt = {str(folder / name): (*_stamp(folder / name), one) for name, one in found.items()}
-        with self._lock:
-            self._known |= learnt
-
-    def forget(self, folder: Path) -> None:
-        """Let go of what was known of the files of a folder that is gone."""
-        prefix = f"{folder}/"
-        with self._lock:
-            for path in [path for path in self._known if path.startswith(prefix)]:
-                del self._known[path]
-
-    def check(self, folder: Path, expected: Mapping[str, str], what: str) -> None:
-        """Raises Damaged unless every file is there with the bytes that were written; `what` names the row."""
-        for name, digest_then in expected.items():
-            path = folder / name
-            try:
-                if path.is_symlink() or self.of(path) != digest_then:
-                    raise _damaged(what, name)
-            except OSError as error:
-                raise _damaged(what, name, f"cannot be read ({error.strerror or error})") from None
-
-
-def check_copy(found: Mapping[str, str], expected: Mapping[str, str], what: str) -> None:
-    """Raises Damaged unless the digests of a blob's copy are those that were saved; `what` names the row.
-
-    `Digests` knows a file again by inode, size and time, which a disk does not change where it loses a bit.
-    """
-    for name, digest_then in expected.items():
-        if found.get(name) != digest_then:
-            raise _damaged(what, name)
-
-
-def _damaged(what: str, name: str, reason: str = "is not what was saved") -> Damaged:
-    return Damaged(
-        f"{what} is damaged on disk: {name} {reason}; use another checkpoint or save it again "
-        "(`ftsim state verify` looks at all of them)"
-    )
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = os.stat(path)
-    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -21,7 +21,8 @@ from emulator.platform.checkpoints.judgement import HOW_TO_SAVE, what_it_is
 from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
 from emulator.platform.operations import Operations
 from emulator.quirks import jobs, promotion
-from emulator.state.blobs import Blobs, check_copy
+from emulator.state.blobs import Blobs
+from emulator.state.digests import check_copy
 from emulator.state.entities import Checkpoint, Model, Operation
 from emulator.state.records import record_for
 from emulator.state.world import World

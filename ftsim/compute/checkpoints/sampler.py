@@ -1,6 +1,6 @@
 """The files that a save for sampling writes: the one place that knows `checkpoint_type` (WIRE 5.3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -36,6 +36,7 @@ def save(
 
 
 def _delta(live: LiveModel, folder: Path, identity: str) -> SavedState:
+    settle(live)
     previous = live.snapshot
     if previous is None:  # nothing to take the difference from (FAILURES B11)
         raise BackendError("a delta needs an earlier snapshot of this model; save checkpoint_type 'base' first")
@@ -49,12 +50,18 @@ def _remembering(live: LiveModel, identity: str, tensors: dict[str, Tensor]) -> 
     """Take what was written for the base of the next delta, once that is called."""
 
     def remember() -> None:
-        live.snapshot = Snapshot(identity, _kept(live, tensors))
+        live.acknowledged = Snapshot(identity, tensors)
 
     return remember
 
 
-def _kept(live: LiveModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def settle(live: LiveModel) -> None:
+    """Copy what was saved last, before the weights change: a save that no step follows copies nothing."""
+    if (saved := live.acknowledged) is not None:
+        live.snapshot, live.acknowledged = Snapshot(saved.identity, _kept(live, saved.tensors)), None
+
+
+def _kept(live: LiveModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors that the next step does not change, in the memory of the snapshot before where they fit.
 
     Memory that is new to the process can cost more than all of the writing, where the machine is a virtual one.

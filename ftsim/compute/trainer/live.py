@@ -53,6 +53,8 @@ class LiveModel:
     """Positions whose log-probability had a non-zero gradient since the last step."""
     loss_sequences: int = 0
     snapshot: Snapshot | None = None
+    acknowledged: Snapshot | None = None
+    """A later one, of which the tensors are the model's own: they are copied before they change."""
 
     @property
     def trained(self) -> Mapping[str, Tensor]:

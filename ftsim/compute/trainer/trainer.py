@@ -134,6 +134,7 @@ class TorchTrainer(LiveModels[LiveModel]):
         metrics = {"num_loss_tokens": float(model.loss_tokens), "num_sequences": float(model.loss_sequences)}
         divisor = divisors.get(normalization or "none", 1)
         model.loss_tokens = model.loss_sequences = 0
+        sampler.settle(model)
         metrics |= optimizer.apply(model.optimizer, model.trained, params, divisor)
         model.masters.publish()
         model.step += 1
@@ -145,7 +146,9 @@ class TorchTrainer(LiveModels[LiveModel]):
         return SavedState(model.step)
 
     def load_state(self, model_id: str, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
-        dcp.load(self._trainable(model_id), folder, optimizer=optimizer, keep_optimizer=keep_optimizer)
+        model = self._trainable(model_id)
+        sampler.settle(model)
+        dcp.load(model, folder, optimizer=optimizer, keep_optimizer=keep_optimizer)
 
     def save_sampler(
         self,

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from emulator.backend import BackendError
 from emulator.core.kinds import CheckpointKind, detect
-from ftsim.compute.checkpoints import delta, tensors
+from ftsim.compute.checkpoints import delta, sampler, tensors
 from ftsim.compute.checkpoints.source import WEIGHTS, small_files
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler.weights import Shards, read_shards
@@ -329,6 +329,22 @@ def test_a_snapshot_takes_the_memory_of_the_one_before_and_no_step_changes_it(st
 
 def kept(trainer: TorchTrainer) -> dict[str, torch.Tensor]:
     """The tensors that the next delta is made against."""
+    sampler.settle(trainer._models["m"])
     snapshot = trainer._models["m"].snapshot
     assert snapshot is not None
     return dict(snapshot.tensors)
+
+
+def test_a_save_that_no_step_follows_copies_nothing(start: Start, tmp_path: Path) -> None:
+    trainer = _train(start("dense"))
+    _save(trainer, tmp_path / "base")
+    _save(trainer, tmp_path / "again")
+    assert trainer._models["m"].snapshot is None
+    saved = weights(trainer)
+    trainer.save_state("m", tmp_path)
+    _train(trainer)
+    trainer.load_state("m", tmp_path, optimizer=True)
+    assert same(weights(trainer), saved)
+    difference = _save(_train(trainer, 1), tmp_path / "delta", checkpoint_type="delta")
+    held = delta.apply_delta(read_shards(tmp_path / "again"), difference)
+    assert same(held[WEIGHTS], load_file(_save(trainer, tmp_path / "full") / WEIGHTS))
