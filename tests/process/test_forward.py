@@ -17,7 +17,7 @@ from emulator.server import Emulator
 from emulator.state.server_record import ServerRecord
 from ftsim.process import forward, run
 from ftsim.process.environment import PACKAGE_ROOT
-from ftsim.shared_clock import VARIABLE, package, python_path
+from ftsim.shared_clock import SHIMS, VARIABLE, package, python_path
 from ftsim.tools.bench import waiting
 
 HURRY = 0.02
@@ -191,3 +191,20 @@ def test_a_socket_of_somebody_else_is_waited_for(clock: Path) -> None:
     told, steady, _ = end_of(program, 1.0, clock)
     assert told == ["answer"]
     assert steady < 50
+
+
+def test_a_clock_that_is_made_anew_is_joined_by_those_who_shared_it(clock: Path) -> None:
+    """An emulator that is started again empties the file under a program that lives on."""
+    again = f"sys.path.insert(0, {str(SHIMS)!r}); from ftsim_forward.table import Table; file = {str(clock)!r}"
+    program = f"""
+        time.sleep(300)
+        {again}
+        Table.make(file)
+        Table(file).arm()
+        time.sleep(300)
+        told.append("slept")
+    """
+    began = time.monotonic()
+    told, steady, _ = end_of(program, 1.0, clock)
+    assert told == ["slept"]
+    assert steady > 600 > 60 > time.monotonic() - began

@@ -62,6 +62,7 @@ class Pacer:
 
     def _turn(self) -> float:
         """Look once; returns the seconds until the next look."""
+        process.table.keep()
         asked = process.table.round
         deadline = self._wake()
         idle, runs = self.look(deep=asked != self.confirmed)

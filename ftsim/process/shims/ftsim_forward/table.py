@@ -60,13 +60,15 @@ class Table:
 
     @staticmethod
     def make(path: str) -> None:
-        """Make the file, or empty one that is there; how far its time runs ahead stays."""
+        """Make the file, or empty one that is there; how far its time runs ahead stays.
+
+        It is never shortened: a process that has it mapped would die of a look at what is gone.
+        """
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             ahead = os.pread(descriptor, 8, 8 * _AHEAD).ljust(8, b"\0")
-            os.ftruncate(descriptor, 0)
             os.ftruncate(descriptor, SIZE)
-            os.pwrite(descriptor, ahead, 8 * _AHEAD)
+            os.pwrite(descriptor, ahead + bytes(SIZE - 8), 8 * _AHEAD)
         finally:
             os.close(descriptor)
 
@@ -144,10 +146,18 @@ class Table:
         """Free a row; call it with the lock."""
         self._cells[_HEAD + index * COLUMNS + _KIND] = FREE
 
+    def _has_row(self) -> bool:
+        return self.row >= 0 and self._cells[_HEAD + self.row * COLUMNS + _PID] == os.getpid()
+
+    def keep(self) -> None:
+        """Take a row again when an emulator that was started anew has emptied the file; call it without the lock."""
+        if self.row >= 0 and not self._has_row():
+            self.row = self.enter(os.getpid(), os.getppid(), PROGRAM)
+
     def say(self, idle: bool, deadline: int, runs: int, confirmed: int) -> None:
-        """Write this process's own row."""
+        """Write this process's own row, if it has one."""
         at = _HEAD + self.row * COLUMNS
-        if self.row >= 0:
+        if self._has_row():
             self._cells[at + _DEADLINE] = deadline
             self._cells[at + _RUNS] = runs
             self._cells[at + _IDLE] = int(idle)
