@@ -26,7 +26,7 @@ def serve(state: str, port: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    with Emulator(TorchBackend(), state_dir=state, port=port, seed=11):
+    with Emulator(TorchBackend(), state_dir=state, port=port, seed=11, api_key=ENV["FIREWORKS_API_KEY"]):
         time.sleep(3600)
 
 
