@@ -231,6 +231,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         GET    checkpoints                                          tinker_checkpoints        list_checkpoints
         GET    sessions                                             tinker_sessions           list_sessions
         GET    sessions/{client}                                    tinker_session            get_session
+        POST   sessions/{client}/finish                             tinker_finish_session     finish_session
         GET    samplers/{sampler}                                   tinker_sampler            get_sampler
     """),
     *_rows("", Callers.INFERENCE, """

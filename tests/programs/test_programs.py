@@ -133,6 +133,20 @@ def test_a_program_of_tinkers_own_finds_all_it_asks_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("tinker_cookbook") is None, reason="needs tinker's cookbook: tox -e cookbook")
+def test_the_loops_of_tinkers_cookbook_train_resume_and_reinforce(tmp_path: Path) -> None:
+    told = run(tmp_path / "state", "cookbook.py", "Qwen/Qwen3-8B", str(tmp_path / "runs"), options=("--tinker",))
+    whole, resumed = told["whole"], told["resumed"]
+    assert [round(done * 12) for done, _ in whole] == [*range(1, 13)]
+    assert whole[-1][1] < whole[0][1] * 0.2
+    assert [round(done * 12) for done, _ in resumed] == [*range(1, 8), *range(5, 13)]
+    assert resumed[:7] == whole[:7]
+    assert resumed[7][1] < whole[4][1] * 0.8, "the loop saves behind the step from which it goes on: docs/tinker.md"
+    assert resumed[-1][1] < whole[0][1] * 0.2
+    assert told["rewards"][-1] > told["rewards"][0] + 0.4
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("openai") is None, reason="needs the package openai: tox -e programs")
 def test_the_client_of_openai_chats(tmp_path: Path) -> None:
     told = run(tmp_path / "state", "openai_client.py", MODELS + "qwen3-4b")

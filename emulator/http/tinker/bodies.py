@@ -22,6 +22,15 @@ class CreateSession(gateway.CreateSession):
     }
 
 
+class FinishSession(SnakeBody):
+    """The end of a client that is closed."""
+
+    ignored: ClassVar[Ignored] = {
+        "reason": "a session ends alike, whether its program succeeded or not",
+        "detail": "a session ends alike, whether its program succeeded or not",
+    }
+
+
 class Telemetry(gateway.Telemetry):
     """The events that a client reports of itself."""
 

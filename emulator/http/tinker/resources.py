@@ -120,6 +120,17 @@ async def _session(request: Request) -> Response:
     )
 
 
+@router.serve("tinker_finish_session", answer=schemas.EMPTY, body=bodies.FinishSession)
+async def _finish(request: Request) -> Response:
+    """End the session of a client that is closed; what it has saved stays. Twice is no error."""
+    target, wanted = target_of(request), request.path_params["client"]
+    sessions = target.platform.sessions
+    session = sessions.get(target.account, wanted)
+    if session.running:
+        sessions.leave(session)
+    return Reply({})
+
+
 @router.serve("tinker_sampler")
 async def _sampler(request: Request) -> Response:
     """Say which weights a sampling session has."""

@@ -52,3 +52,4 @@ def told_by_tinker(call: Callable[..., Any]) -> None:
     call("tinker_keep_checkpoint", {"ttl_seconds": None}, **of)
     call("tinker_delete_checkpoint", **of)
     call("tinker_unload_model", {"model_id": run})
+    call("tinker_finish_session", {"reason": {"type": "success"}, "detail": None}, client=session)
