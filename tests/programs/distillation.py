@@ -17,6 +17,9 @@ from tests.programs.steps import step
 LESSONS = 3
 """Steps of supervised training that make the teacher differ from the base model."""
 
+ROLLOUTS = 4
+"""For each step; of fewer samples one unlikely token decides, and the student runs away from its teacher."""
+
 
 def main(base: str, steps: int) -> None:
     loopback.stay()
@@ -28,7 +31,7 @@ def main(base: str, steps: int) -> None:
     distances: list[float] = []
     for number in range(steps):
         sampler = service.create_sampling_client(model_path=student.save_weights_for_sampler_ext(f"s{number}").path)
-        samples = [sample for group in rollout(sampler, replay=False) for sample in group]
+        samples = [one for _ in range(ROLLOUTS) for group in rollout(sampler, replay=False) for one in group]
         sampler.close()
         judged = logprobs(teacher, samples)
         gaps = [
@@ -44,11 +47,11 @@ def main(base: str, steps: int) -> None:
             head = [0.0] * (len(prompt) - 1)
             tensors |= {
                 "logprobs": tensor(head + list(one.logprobs)),
-                "advantages": tensor(head + [usual - gap for gap in row]),
+                "advantages": tensor(head + [max(-1.0, min(1.0, usual - gap)) for gap in row]),
             }
             data.append(types.Datum(model_input=model_input, loss_fn_inputs=tensors))
         student.forward_backward(data, "importance_sampling").result()
-        student.optim_step(types.AdamParams(learning_rate=0.02)).result()
+        student.optim_step(types.AdamParams(learning_rate=0.01)).result()
     print(json.dumps({"reverse_kl": distances}))
     service.close()
 
