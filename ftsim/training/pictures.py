@@ -1,6 +1,7 @@
 """A picture of curves as SVG, which every browser shows; a drawing library takes longer to import than a short run."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
@@ -42,7 +43,7 @@ def svg(curves: Mapping[str, Points], title: str, xlabel: str, ylabel: str) -> s
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     """Round numbers, about six, that cover `low` to `high`; at least two. `whole` takes no fractions."""
-    if low == high:
+    if high - low < sys.float_info.min:
         low, high = low - 0.5, high + 0.5
     rough = (high - low) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))

@@ -119,9 +119,9 @@ MUTANTS = (
            "-int(entity.created)", "platform"),
     # the chain of deltas
     Mutant("a delta is against the first base", "ftsim.compute.checkpoints.sampler", "_delta",
-           "live.snapshot = Snapshot(identity, _kept(live, tensors))", "pass", "hot load"),
-    Mutant("a delta hides its base", "ftsim.compute.checkpoints.sampler", "_delta", "return previous.identity",
-           "return identity", "hot load"),
+           "_remembering(live, identity, tensors)", "lambda: None", "hot load"),
+    Mutant("a delta hides its base", "ftsim.compute.checkpoints.sampler", "_delta", "live.step, previous.identity",
+           "live.step, identity", "hot load"),
     Mutant("any previous snapshot will do", "emulator.platform.deployments.plans", "plan",
            "if incremental.previous != pod.current:", "if False:", "hot load"),
     Mutant("a delta loads as a base", "emulator.platform.deployments.plans", "plan", 'if how == "delta":', "if False:",
