@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from emulator.core.errors import NotFound, StorageFailed
-from emulator.state.digests import LARGE, Digests, digest, mapped_digest
+from emulator.state.digests import LARGE, Digests, digest, mapped_digests
 
 SYNCING = 8
 """Files that are written to the disk at a time."""
@@ -85,7 +85,7 @@ class Blobs:
             found = files(staged)
             large = [path for path in found.values() if self._durable and path.stat().st_size > LARGE]
             self._begun[staged] = {path: self._syncing.submit(sync, path) for path in large}
-            return {name: mapped_digest(path) for name, path in found.items()}  # just written: it is read from memory
+            return mapped_digests(found)  # just written: they are read from memory
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error

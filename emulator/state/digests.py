@@ -24,8 +24,12 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def mapped_digest(path: Path) -> str:
-    """As `digest`, in half the time, of a file that nobody makes shorter meanwhile: that would end the process."""
+def mapped_digests(paths: Mapping[str, Path]) -> dict[str, str]:
+    """As `digest`, in half the time, of files that nobody makes shorter meanwhile: that would end the process."""
+    return {name: _mapped(path) for name, path in paths.items()}
+
+
+def _mapped(path: Path) -> str:
     with path.open("rb", buffering=0) as file:
         if os.fstat(file.fileno()).st_size < LARGE:
             return xxhash.xxh3_128_hexdigest(file.readall())

@@ -147,7 +147,8 @@ class LazyTable(Table[E]):
         """True after owners were woken one by one: `_rows` has not the order of births."""
 
     def get(self, name: str) -> E | None:
-        self._wake(parent_of(name))
+        if self._asleep:
+            self._wake(parent_of(name))
         return super().get(name)
 
     def __iter__(self) -> Iterator[E]:
