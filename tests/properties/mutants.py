@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -37,6 +38,8 @@ class Mutant:
     old: str
     new: str
     check: str
+    batches: int = BATCHES
+    """Batches of machine runs in which it must be noticed."""
 
 
 def _kinds(name: str, function: str, old: str, new: str, check: str = "detection") -> Mutant:
@@ -47,8 +50,8 @@ def _promotion(name: str, function: str, old: str, new: str) -> Mutant:
     return Mutant(name, "emulator.platform.checkpoints.promotion", f"Promotion.{function}", old, new, "platform")
 
 
-def _hot_load(name: str, function: str, old: str, new: str) -> Mutant:
-    return Mutant(name, "emulator.platform.deployments.hotload", f"HotLoad.{function}", old, new, "hot load")
+def _hot_load(name: str, function: str, old: str, new: str, batches: int = BATCHES) -> Mutant:
+    return Mutant(name, "emulator.platform.deployments.hotload", f"HotLoad.{function}", old, new, "hot load", batches)
 
 
 def _saving(name: str, function: str, old: str, new: str, check: str = "platform") -> Mutant:
@@ -63,8 +66,6 @@ MUTANTS = (
     # kinds
     _kinds("a delta is promotable", "promotable", "CAPABILITIES[kind].promotable",
            "CAPABILITIES[kind].promotable or 'ARC' in kind", "table"),
-    _kinds("a training state is promotable", "promotable", "CAPABILITIES[kind].promotable",
-           "CAPABILITIES[kind].promotable or kind.endswith('TRAINING')", "platform"),
     _kinds("an adapter is resumable", "resumable", "CAPABILITIES[kind].resumable",
            "CAPABILITIES[kind].resumable or kind.endswith('INFERENCE_LORA')", "platform"),
     _kinds("a shard may be of any size", "_training", "type(size) is not int or not size or", "False and"),
@@ -85,6 +86,8 @@ MUTANTS = (
            'fraction.ljust(6, "0")[:6]', 'fraction[:6]', "time"),
     # promotion
     _promotion("everything promotes", "_row", "if row.kind not in PROMOTABLE:", "if False:"),
+    _promotion("a training state is promotable", "_row", "row.kind not in PROMOTABLE",
+               "row.kind not in PROMOTABLE and not row.kind.endswith('TRAINING')"),
     _promotion("any base model will do", "_check_base", "request.base_model != row.base_model", "False"),
     _promotion("a taken id is taken over", "_reserved", "known is not None and not same", "False"),
     _promotion("the newest blob is copied", "_source", "self._checkpoints.folder(row)",
@@ -93,7 +96,7 @@ MUTANTS = (
     _promotion("any model id will do", "_model_id", "split_output(request.output_model, rule)",
                'request.output_model.split("/")[1::2]'),
     Mutant("half a tokenizer promotes", "ftsim.compute.models.describe", "describe", "_refuse_torn(folder)", "pass",
-           "platform"),
+           "description"),
     _promotion("a refusal gives no advice", "_refusal", "save with {HOW_TO_SAVE}{ready}", "no"),
     _promotion("a refusal names no kind", "_refusal", "is {short}, {what_it_is(row)}, which is", "is"),
     # saving and loading
@@ -129,7 +132,7 @@ MUTANTS = (
     _hot_load("a failed load is taken for done", "_carry_out", "elif load is not None and not error:",
               "if load is not None:"),
     _hot_load("a restart forgets a delta", "_note", "blob=taken.blob if taken else",
-              "blob=taken.blob if taken and taken.how != 'delta' else"),
+              "blob=taken.blob if taken and taken.how != 'delta' else", batches=30),
     # the client side
     Mutant("our manager resumes the oldest", "ftsim.training.checkpoints.rows", "read_rows", "reverse=True",
            "reverse=False", "manager"),
@@ -191,12 +194,21 @@ def _properties(module: str) -> None:
         if name == "HARMED":
             for files, old, new, kind in test.values():
                 found.test_harm_that_once_was_misjudged(files, old, new, kind)
+        if name.startswith("test_") and not hasattr(test, "hypothesis") and not inspect.signature(test).parameters:
+            test()
 
 
 def _table() -> None:
     found = importlib.import_module("tests.properties.test_capabilities")
     found.test_no_kind_is_both_resumable_and_promotable()
     found.test_the_client_reads_the_same_table()
+
+
+def _description() -> None:
+    from tests.compute.models.test_describe import check_torn
+
+    with TemporaryDirectory() as folder:
+        check_torn(Path(folder))
 
 
 def _machine(kind: str) -> Callable[[int], None]:
@@ -224,6 +236,7 @@ def _manager() -> None:
 
 CHECKS: dict[str, Callable[[int], None]] = {
     "table": lambda batches: _table(),
+    "description": lambda batches: _description(),
     "detection": lambda batches: _properties("test_detection"),
     "paging": lambda batches: _properties("test_paging"),
     "time": lambda batches: _properties("test_time"),
@@ -237,7 +250,7 @@ def caught_by(mutant: Mutant) -> str | None:
     """The first line of what noticed the mutant, None when nothing did."""
     with applied(mutant):
         try:
-            CHECKS[mutant.check](BATCHES)
+            CHECKS[mutant.check](mutant.batches)
         except Exception as error:
             return f"{type(error).__name__}: {error}".splitlines()[0]
     return None
@@ -251,7 +264,9 @@ def main(names: list[str]) -> int:
         print(f"no such mutant: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     for check in sorted({mutant.check for mutant in chosen}):
-        CHECKS[check](BATCHES)  # the very batches that are to notice: what cries wolf proves nothing
+        CHECKS[check](
+            max(mutant.batches for mutant in chosen if mutant.check == check)
+        )  # the very batches that are to notice: what cries wolf proves nothing
         print(f"passes unbroken  {check}", file=sys.stderr, flush=True)
     table = Table("mutant", "check", "s", "noticed by", title=f"{len(chosen)} rules broken, one at a time")
     survived = 0

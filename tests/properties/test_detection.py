@@ -1,6 +1,7 @@
 """Detection never misjudges a blob and never raises, whatever happened to its files."""
 
 import itertools
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -141,3 +142,20 @@ def test_harm_that_once_was_misjudged(
 ) -> None:
     assert any(old in content for content in files.values())
     assert kind_of({name: content.replace(old, new, 1) for name, content in files.items()}) is kind
+
+
+def test_every_shard_is_missed_where_no_index_names_it() -> None:
+    files = blobs.sharded_files()
+    del files["model.safetensors.index.json"]
+    assert kind_of(files) is CheckpointKind.INFERENCE_BASE
+    for gone in [name for name in files if name.endswith(".safetensors")]:
+        assert kind_of({name: content for name, content in files.items() if name != gone}) is None
+
+
+def test_a_delta_among_full_weights_is_neither_whatever_the_files_are_called() -> None:
+    full, delta = blobs.sharded_files(), blobs.delta_files()["model.safetensors"]
+    named = json.dumps({"weight_map": {"a": "full.safetensors", "model.embed.weight": "delta.safetensors"}})
+    whole = {"full.safetensors": full["model-00001-of-00002.safetensors"], "config.json": full["config.json"]}
+    index = "model.safetensors.index.json"
+    assert kind_of({**whole, index: b'{"weight_map": {"a": "full.safetensors"}}'}) is CheckpointKind.INFERENCE_BASE
+    assert kind_of({**whole, index: named.encode(), "delta.safetensors": delta}) is None
