@@ -1,7 +1,7 @@
 """Secrets are never written down: keys, tokens, passwords, signatures of links; by their names and their shapes."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 HIDDEN = b"[hidden]"
@@ -26,19 +26,31 @@ NAMES = (
 
 `token` alone is one only where its value cannot be a piece of text: rows of log-probabilities have such a field.
 """
-_WORDS = (
-    b"key",
-    b"secret",
-    b"pass",
-    b"pwd",
-    b"credential",
-    b"connection",
-    b"token",
-    b"authorization",
-    b"cookie",
-    b"jwt",
-    b"sig",
+_BEHIND = (b'"', b"'", b"\\", b"%", b"=", b":", b" ")
+_OWNERS = (
+    b"access",
+    b"refresh",
+    b"auth",
+    b"api",
+    b"bearer",
+    b"session",
+    b"security",
+    b"bot",
+    b"hf",
+    b"hub",
+    b"gitlab",
+    b"id",
 )
+_IN_NAMES = (
+    *(b"secret", b"passw", b"passphrase", b"pwd", b"credential", b"connection", b"authorization", b"cookie", b"jwt"),
+    *(b"signature", b"key_id", b"key-id", b"keyid"),
+    *(word + behind for word in (b"key", b"sig") for behind in _BEHIND),
+)
+"""One of these stands in every text that has a name with a value, in lower case, unless the name ends with `token`."""
+_IN_TOKENS = tuple(b"token" + behind for behind in _BEHIND)
+"""Likewise where it does; `tokens`, which all bodies have, is no such name."""
+_IN_LONG_TOKENS = (b"_token", b"-token", *(owner + b"token" for owner in _OWNERS))
+"""Likewise where it is longer than `token`."""
 _APART = rb"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-F]{2}))"  # nothing but an escape of a URL stands directly before it
 SHAPES = (
     _APART + rb"(?:fw|tml)[_-][A-Za-z0-9_-]{16,}",
@@ -55,6 +67,25 @@ SHAPES = (
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
 )
 """Values that are secrets whatever they are called."""
+_IN_SHAPES = (
+    *(
+        b"fw_",
+        b"fw-",
+        b"tml_",
+        b"tml-",
+        b"hf_",
+        b"sk-",
+        b"k_live_",
+        b"k_test_",
+        b"AKIA",
+        b"ASIA",
+        b"github_pat_",
+        b"glpat-",
+    ),
+    *(b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"xox", b"AIza", b"ya29.", b"nvapi-", b"npm_", b"pypi-", b"dop_v1_"),
+    *(b"r8_", b"eyJ", b"-----BEGIN "),
+)
+"""One of these stands in every text that holds such a value."""
 
 _NAME = rb"(?:" + "|".join(NAMES).encode() + rb")"
 _QUOTE = rb"(?P<quote>\\*\"|'|%22)"
@@ -74,12 +105,40 @@ _FIELDS = (
     rb"(?P<said>(?::|%3A)(?:/|%2F){2}[^/\s:@%\"]*(?::|%3A))[^/\s@\"]+?(?=@|%40)",
 )
 
+_ALONE = (1, 5, 6)
+"""Which of these are for the name `token`."""
+
 
 @cache
-def _patterns() -> tuple[list[re.Pattern[bytes]], list[re.Pattern[bytes]], re.Pattern[bytes]]:
-    """The fields by name, those that are looked for anywhere, the shapes; compiled at the first use, not at a start."""
-    fields = [re.compile(field, re.IGNORECASE | re.DOTALL) for field in _FIELDS]
-    return fields[:7], fields[7:], re.compile(b"|".join(SHAPES), re.DOTALL)
+def _patterns() -> list[re.Pattern[bytes]]:
+    """Compiled at the first use, not at a start."""
+    return [re.compile(field, re.IGNORECASE | re.DOTALL) for field in _FIELDS]
+
+
+def _looked_for(low: bytes) -> Iterator[re.Pattern[bytes]]:
+    """The patterns that may find something in a text in lower case.
+
+    To look for a word is far faster than to look for a pattern, and a body may have megabytes of numbers.
+    """
+    patterns = _patterns()
+    tokens = _has(low, _IN_TOKENS)
+    if _has(low, _IN_NAMES) or (tokens and _has(low, _IN_LONG_TOKENS)):
+        yield from patterns[:8]
+    elif tokens:
+        yield from (patterns[at] for at in _ALONE)
+    if b"bearer" in low:
+        yield patterns[8]
+    if b"@" in low or b"%40" in low:
+        yield patterns[9]
+
+
+def _has(text: bytes, words: Iterable[bytes]) -> bool:
+    return any(word in text for word in words)
+
+
+@cache
+def _shapes() -> re.Pattern[bytes]:
+    return re.compile(b"|".join(SHAPES), re.DOTALL)
 
 
 class Redactor:
@@ -99,11 +158,9 @@ class Redactor:
     def bytes(self, raw: bytes) -> bytes:
         """Without anything that must not leave the process."""
         raw = self.known(raw)
-        low = raw.lower()
-        by_name, anywhere, by_shape = _patterns()
-        for field in [*(by_name if any(word in low for word in _WORDS) else ()), *anywhere]:
+        for field in _looked_for(raw.lower()):
             raw = field.sub(rb"\g<said>" + HIDDEN, raw)
-        return by_shape.sub(HIDDEN, raw)
+        return _shapes().sub(HIDDEN, raw) if _has(raw, _IN_SHAPES) else raw
 
     def text(self, text: str) -> str:
         return self.bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
