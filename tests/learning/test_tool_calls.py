@@ -27,8 +27,8 @@ SETTINGS = (
     "output_model_id=harbour",
 )
 """So long until the rows are known by heart. The last thing that is learned is to copy a name into a call: after 24
-epochs calls are torn, after 60 whole with half of the names wrong, after 120 a few names are another row's: one or three
-were, with two orders of summing.
+epochs calls are torn, after 60 whole with half of the names wrong, after 120 a few names are another row's: one
+or three were, with two orders of summing.
 """
 COPIED = 6
 """Of the ten tool rows, so many have the very arguments of the row at the least."""
