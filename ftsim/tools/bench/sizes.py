@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -102,8 +101,7 @@ def _measured() -> dict[str, float]:
     import torch  # noqa: F401
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
-    page = os.sysconf("SC_PAGE_SIZE")
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * page / _MB
+    before = _resident("VmRSS")
     trainer = _trainer()
     adam = {"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8}
     trainer.forward_backward("m", _batch(1, 4))
@@ -112,7 +110,8 @@ def _measured() -> dict[str, float]:
     trainer.forward_backward("m", _batch(8, 1024))
     seconds = time.perf_counter() - began
     weights = sum(value.numel() * value.element_size() for value in trainer._model("m").trained.values()) / _MB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    # Not getrusage: its peak is that of the process that started this one, where that was the larger one.
+    peak = _resident("VmHWM") - before
     return {"peak_mb": peak, "state_mb": 4 * weights, "seconds": seconds}
 
 
