@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from emulator.core.errors import NotFound, StorageFailed
+from emulator.core.errors import Damaged, NotFound, StorageFailed
 from emulator.state.digests import LARGE, Digests, digest, mapped_digests
 
 SYNCING = 8
@@ -62,10 +62,14 @@ class Blobs:
 
         `what` names its row.
         """
+        folder = self._there(key, gone)
+        self.digests.check(folder, expected, what)
+        return folder
+
+    def _there(self, key: str, gone: str) -> Path:
         folder = self.path(key)
         if not folder.is_dir():
             raise NotFound(gone)
-        self.digests.check(folder, expected, what)
         return folder
 
     def stage(self) -> Path:
@@ -79,13 +83,19 @@ class Blobs:
             raise _explain(error, self.root) from error
         return folder
 
-    def digest(self, staged: Path) -> dict[str, str]:
-        """The digest of each staged file by its name; large ones go to the disk meanwhile. Raises StorageFailed."""
+    def digest(self, staged: Path, expected: Mapping[str, str] | None = None, what: str = "") -> dict[str, str]:
+        """The digest of each staged file by its name; large ones go to the disk meanwhile.
+
+        Raises StorageFailed, and Damaged where they are not what is `expected` of `what`.
+        """
         try:
             found = files(staged)
             large = [path for path in found.values() if self._durable and path.stat().st_size > LARGE]
             self._begun[staged] = {path: self._syncing.submit(sync, path) for path in large}
-            return mapped_digests(found)  # just written: they are read from memory
+            return mapped_digests(found, expected, what)  # just written: they are read from memory
+        except Damaged:
+            self.discard(staged)
+            raise
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error
@@ -173,12 +183,12 @@ class Blobs:
             moved.append(key)
         return moved
 
-    def staged_copy(self, source: Path) -> tuple[Path, dict[str, str]]:
+    def staged_copy(self, key: str, expected: Mapping[str, str], what: str, gone: str) -> tuple[Path, dict[str, str]]:
         """Copy a blob's files into a staged folder, sharing disk blocks where the file system can.
 
-        Returns the folder, and the digest of each file in it by its name.
+        Returns the folder, and the digest of each file in it by its name. Raises as `checked`, of the copy.
         """
-        staged = self.stage()
+        source, staged = self._there(key, gone), self.stage()
         try:
             for file in source.iterdir():
                 if file.is_file() and not file.is_symlink() and file.name != RECORD:
@@ -186,7 +196,7 @@ class Blobs:
         except OSError as error:
             self.discard(staged)
             raise _explain(error, self.root) from error
-        return staged, self.digest(staged)
+        return staged, self.digest(staged, expected, what)
 
     def failure(self, error: OSError) -> StorageFailed:
         """Tell people about a write below the root that the disk did not take."""

@@ -24,9 +24,19 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def mapped_digests(paths: Mapping[str, Path]) -> dict[str, str]:
-    """As `digest`, in half the time, of files that nobody makes shorter meanwhile: that would end the process."""
-    return {name: _mapped(path) for name, path in paths.items()}
+def mapped_digests(
+    paths: Mapping[str, Path], expected: Mapping[str, str] | None = None, what: str = ""
+) -> dict[str, str]:
+    """As `digest`, in half the time, of files that nobody makes shorter meanwhile: that would end the process.
+
+    Raises Damaged unless those of a copy are what was `expected`; `what` names the row. `Digests` knows a file again by
+    inode, size and time, which a disk does not change where it loses a bit: so a copy is looked at for itself.
+    """
+    found = {name: _mapped(path) for name, path in paths.items()}
+    for name, digest_then in (expected or {}).items():
+        if found.get(name) != digest_then:
+            raise _damaged(what, name)
+    return found
 
 
 def _mapped(path: Path) -> str:
@@ -78,16 +88,6 @@ class Digests:
                     raise _damaged(what, name)
             except OSError as error:
                 raise _damaged(what, name, f"cannot be read ({error.strerror or error})") from None
-
-
-def check_copy(found: Mapping[str, str], expected: Mapping[str, str], what: str) -> None:
-    """Raises Damaged unless the digests of a blob's copy are those that were saved; `what` names the row.
-
-    `Digests` knows a file again by inode, size and time, which a disk does not change where it loses a bit.
-    """
-    for name, digest_then in expected.items():
-        if found.get(name) != digest_then:
-            raise _damaged(what, name)
 
 
 def _damaged(what: str, name: str, reason: str = "is not what was saved") -> Damaged:

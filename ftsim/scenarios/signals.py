@@ -70,7 +70,7 @@ def _saved_with(stage: Stage, client: Any, name: str, change: dict[str, Any]) ->
     """
     identity = deployments.save(client, name)
     row, platform = stage.row("job-1", identity), stage.emulator.platform
-    staged, _ = platform.blobs.staged_copy(stage.blob(row))
+    staged, _ = platform.checkpoints.staged_copy(row)
     merged = {**json.loads((staged / "config.json").read_bytes()), **change}
     kept = {field: value for field, value in merged.items() if value is not None}
     (staged / "config.json").write_text(json.dumps(kept), "utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 from emulator.backend import SavedState
 from emulator.core.clock import SECOND
 from emulator.core.errors import AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound, PlatformError
-from emulator.core.kinds import CheckpointKind, detect, resumable
+from emulator.core.kinds import RESUMABLE, CheckpointKind, detect
 from emulator.core.lifecycle import Lifecycle, Pending, Progression
 from emulator.core.names import CheckpointScope, OwnerName, Subject, check_checkpoint_name, parse_reference
 from emulator.platform.queries.paging import Page, page
@@ -21,6 +21,7 @@ from emulator.state.records import record_for
 from emulator.state.world import World
 
 VISIBLE = "visible"
+GONE = 'checkpoint "{}" not found in GCS'
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Checkpoints:
         rule = self._world.quirks.value(saves.ON_DUPLICATE, scope.subject(name))
         if rule == "overwrite":
             return
-        if not resumable(row.kind) or row.step != step or rule == "strict":
+        if row.kind not in RESUMABLE or row.step != step or rule == "strict":
             raise AlreadyExists(
                 f"checkpoint {name!r} already exists (step {row.step}, {row.kind.value}): choose another name"
             )
@@ -86,7 +87,7 @@ class Checkpoints:
             raise Internal(f"the save of {name!r} left no whole checkpoint")
         key = f"{subject.account}/{origin.bucket or subject.job}/{name}~{self._world.ids.hex_aside(8)}"
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
-        resumes = resumable(kind)
+        resumes = kind in RESUMABLE
         if torn := resumes and self._world.quirks.spend(saves.DCP_TORN, subject):
             _tear(staged, torn)
         digests = self._blobs.digest(staged)
@@ -120,7 +121,8 @@ class Checkpoints:
             self._blobs.damage(key)
         try:
             with self._world.change():
-                self._owners.get(origin.scope.lister)  # it may have been forgotten meanwhile
+                if not self._listers(owner):  # it has been forgotten meanwhile
+                    raise _unlisted(name, owner)
                 others = self._world.checkpoints.of(owner)
                 if any(other.created >= row.created for other in others):
                     row.created = row.updated = self._world.clock.now()  # another save came in between: order stays
@@ -217,15 +219,18 @@ class Checkpoints:
 
     def folder(self, row: Checkpoint) -> Path:
         """The files of a row; raises NotFound in the service's words when they are gone (FAILURES D3), Damaged."""
-        gone = f'checkpoint "{row.id}" not found in GCS'
-        return self._blobs.checked(row.blob, row.digests, f"checkpoint {row.id!r}", gone)
+        return self._blobs.checked(row.blob, row.digests, f"checkpoint {row.id!r}", GONE.format(row.id))
+
+    def staged_copy(self, row: Checkpoint) -> tuple[Path, dict[str, str]]:
+        """A staged copy of a row's files, and the digest of each; raises as `folder`."""
+        return self._blobs.staged_copy(row.blob, row.digests, f"checkpoint {row.id!r}", GONE.format(row.id))
 
     def resolve(self, asking: CheckpointScope, path: str) -> Checkpoint:
         """The resumable row load_weights means (WIRE 5.2); raises InvalidArgument, NotFound, FailedPrecondition."""
         reference = parse_reference(path)
         source = self._owners.source(asking, reference)
         row = self.saved(source, reference.checkpoint)
-        if not resumable(row.kind):
+        if row.kind not in RESUMABLE:
             raise FailedPrecondition(
                 f"checkpoint {row.id!r} holds sampler weights ({_short(row.kind)}) and no optimizer: load one that "
                 "save_state wrote" + (", or use load_adapter" if row.kind is CheckpointKind.INFERENCE_LORA else "")

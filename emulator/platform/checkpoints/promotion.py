@@ -16,13 +16,12 @@ from emulator.core.kinds import PROMOTABLE, CheckpointKind, detect, promotable
 from emulator.core.lifecycle import Progression
 from emulator.core.names import OwnerName, Subject, split_output, split_resource
 from emulator.platform.checkpoints import exports
-from emulator.platform.checkpoints.checkpoints import Checkpoints
+from emulator.platform.checkpoints.checkpoints import GONE, Checkpoints
 from emulator.platform.checkpoints.judgement import HOW_TO_SAVE, what_it_is
 from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
 from emulator.platform.operations import Operations
 from emulator.quirks import jobs, promotion
 from emulator.state.blobs import Blobs
-from emulator.state.digests import check_copy
 from emulator.state.entities import Checkpoint, Model, Operation
 from emulator.state.records import record_for
 from emulator.state.world import World
@@ -148,34 +147,33 @@ class Promotion:
         return self._world.quirks.value(promotion.ON_EXISTING, request.subject) == "same_source_ok"
 
     def _copy(self, request: PromoteRequest, model_id: str, row: Checkpoint) -> Model:
-        staged, digests = self._blobs.staged_copy(self._source(request, row))
+        staged, digests = self._staged_copy(request, row)
         try:
-            check_copy(digests, row.digests, f"checkpoint {row.id!r}")
             described = self._open(staged, row)
-            note = self._note_untouched(request, row, staged)
+            rule, wait = self._world.quirks.both(promotion.ZERO_DELTA, promotion.DURATION_S, request.subject)
+            note = self._note_untouched(rule, row, staged)
         except BaseException:
             self._blobs.discard(staged)
             raise
         key = f"{request.account}/models/{model_id}~{self._world.ids.hex_aside(8)}"
-        model = self._made(request, model_id, row, key, described, digests)
+        model = self._made(request, model_id, row, key, described, digests, wait)
         model.description = note
         self._blobs.commit(staged, key, model.digests, record_for("model", model))
         try:
             with self._world.change():
-                model.created = model.updated = self._world.clock.now()
                 return self._world.models.put(model)
         except PlatformError:
             self._blobs.delete(key)
             raise
 
-    def _source(self, request: PromoteRequest, row: Checkpoint) -> Path:
-        """The blob, unless a quirk has lost it (FAILURES D3, D12)."""
+    def _staged_copy(self, request: PromoteRequest, row: Checkpoint) -> tuple[Path, dict[str, str]]:
+        """A copy of the blob, unless a quirk has lost it (FAILURES D3, D12)."""
         quirks = self._world.quirks
         lost = quirks.spend(promotion.BLOB, request.subject) == "missing"
         legacy = quirks.value(jobs.LEGACY_BUCKET, request.subject) and not request.deployment
         if lost or legacy:
-            raise NotFound(f'checkpoint "{row.id}" not found in GCS')
-        return self._checkpoints.folder(row)
+            raise NotFound(GONE.format(row.id))
+        return self._checkpoints.staged_copy(row)
 
     def _open(self, staged: Path, row: Checkpoint) -> ModelDescription:
         """Look at the copy again: it must still be what the row says, and open."""
@@ -195,8 +193,8 @@ class Promotion:
         key: str,
         found: ModelDescription,
         digests: dict[str, str],
+        wait: float,
     ) -> Model:
-        wait = self._world.quirks.value(promotion.DURATION_S, request.subject)
         adapter = row.kind is CheckpointKind.INFERENCE_LORA
         now = self._world.clock.now()
         pending = Progression(after_s=wait).to(READY, self._world.clock) if wait else None
@@ -223,9 +221,8 @@ class Promotion:
             digests=digests,
         )
 
-    def _note_untouched(self, request: PromoteRequest, row: Checkpoint, staged: Path) -> str:
+    def _note_untouched(self, rule: str, row: Checkpoint, staged: Path) -> str:
         """Say of weights that equal their base model's that they do (FAILURES H1); raises FailedPrecondition."""
-        rule = self._world.quirks.value(promotion.ZERO_DELTA, request.subject)
         if rule == "accept":
             return ""
         base = self._models.folder(self._models.get(row.base_model))

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
@@ -152,14 +152,20 @@ class Trainer:
             return self._refuse("create_model", model_id, InvalidArgument(text))
         return known[1]
 
-    def model(self, model_id: str) -> LiveModel:
-        """A live model; raises NotFound."""
+    def model(self, model_id: str, trains: str = "") -> LiveModel:
+        """A live model; raises NotFound, and FailedPrecondition for one that is not trained by the verb `trains`."""
         model = self.models.get(model_id)
         if model is None:
             raise NotFound(
                 f"No session found for model_id {model_id[:80]!r}: it was unloaded, or the trainer restarted since; "
                 "create the model again and load a checkpoint"
             )
+        if trains and self.owner.forward_only:
+            raise FailedPrecondition(
+                f"{trains}: this trainer is forward-only; create a job without forwardOnly to train"
+            )
+        if trains and model.spec.base_only:
+            raise FailedPrecondition(f"{trains}: {model.id} is a frozen reference model (base_only)")
         return model
 
     def unload(self, model_id: str) -> None:
@@ -198,7 +204,7 @@ class Trainer:
                 self._futures.fail(promise, error)
 
         context = contextvars.copy_context()  # what it changes is the submitting request's doing
-        return lambda: context.run(own_warnings.apart(run))
+        return partial(context.run, own_warnings.apart(run))
 
     def _refuse(self, verb: str, model_id: str, error: Exception) -> Promise:
         promise = self._futures.open(self.owner.name, self.owner.subject, model_id, verb)
@@ -208,14 +214,6 @@ class Trainer:
 
 def _nothing() -> None:
     """Run in place of a call whose answer never comes (FAILURES F10)."""
-
-
-def check_trainable(trainer: Trainer, model: LiveModel, verb: str) -> None:
-    """Raises FailedPrecondition where a model is not trained at all."""
-    if trainer.owner.forward_only:
-        raise FailedPrecondition(f"{verb}: this trainer is forward-only; create a job without forwardOnly to train")
-    if model.spec.base_only:
-        raise FailedPrecondition(f"{verb}: {model.id} is a frozen reference model (base_only)")
 
 
 def check_fits(row: Checkpoint, model: LiveModel) -> None:

@@ -17,7 +17,7 @@ from emulator.platform.route_files import RouteFiles
 from emulator.platform.trainers.curves import Curves
 from emulator.platform.trainers.futures import Promise
 from emulator.platform.trainers.owners import Owners
-from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, check_fits, check_trainable
+from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, check_fits
 from emulator.quirks import inference, loads, saves, trainers
 from emulator.quirks.engine import Quirk
 from emulator.state.blobs import Blobs
@@ -25,6 +25,8 @@ from emulator.state.entities import Checkpoint
 from emulator.state.world import World
 
 _SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
+TRAINING = frozenset({"forward_backward", "optim_step", "save_weights"})
+"""Operations on a model that is trained, which a frozen reference model is not."""
 SAMPLER_TYPES = ("base", "delta", "merged_base")
 NATIVE_SAMPLER = "-sampler"
 """What the rows of a native model's sampler saves end with: there, a state and weights may have one name."""
@@ -83,7 +85,7 @@ class Training:
 
         def work() -> Answer:
             check()
-            return act(trainer, trainer.model(model_id), request)
+            return act(trainer, trainer.model(model_id, verb if verb in TRAINING else ""), request)
 
         return trainer.submit(verb, model_id, work, seq=seq, fingerprint=fingerprint)
 
@@ -96,7 +98,6 @@ class Training:
         return trainer.backend.forward(model.id, self._routed(trainer, _batch(request, "forward_input")))
 
     def _forward_backward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        check_trainable(trainer, model, "forward_backward")
         batch = self._routed(trainer, _batch(request, "forward_backward_input"))
         result = trainer.backend.forward_backward(model.id, batch)
         self._curves.forward_backward(model, batch, result)
@@ -109,7 +110,6 @@ class Training:
         return self._routes.inline(route_files.store_of(trainer.owner.id), batch)
 
     def _optim_step(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        check_trainable(trainer, model, "optim_step")
         params = request.get("adam_params") or {}
         normalization = request.get("grad_accumulation_normalization")
         if not isinstance(params, Mapping):
@@ -127,7 +127,6 @@ class Training:
 
     def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         name = _name(request, "save_weights", "path")
-        check_trainable(trainer, model, "save_weights")
         ttl_s = self._ttl(trainer, model, request)
         self._checkpoints.check_name(trainer.owner.subject, name, serverless=_pooled(model))
 
