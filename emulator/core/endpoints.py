@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 
+from emulator.core import managed_rows
 from emulator.core.errors import SERVERLESS
 
 
@@ -145,56 +146,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         DELETE /deployments/{deployment}                                delete_deployment
         GET    /deployments/{deployment}/ledger                         get_ledger
         DELETE /deployments/{deployment}/ledger                         reset_ledger
-        GET    /datasets                                                list_datasets
-        GET    /datasets/{managed}                                      get_dataset
-        DELETE /datasets/{managed}                                      delete_dataset
-        POST   /datasets                                                create_dataset
-        PATCH  /datasets/{managed}                                      update_dataset
-        POST   /datasets/{managed}:getUploadEndpoint                    get_dataset_upload_endpoint
-        POST   /datasets/{managed}:upload                               upload_dataset
-        POST   /datasets/{managed}:validateUpload                       validate_dataset_upload
-        POST   /datasets/{managed}:splitDataset                         split_dataset
-        GET    /datasets/{managed}:getDownloadEndpoint                  get_dataset_download_endpoint
-        POST   /supervisedFineTuningJobs:estimateCost                   estimate_sft_job_cost
-        GET    /dpoJobs/{managed}:getMetricsFileEndpoint                get_dpo_job_metrics
-        GET    /reinforcementFineTuningJobs/{managed}:getMetricsFileEndpoint        get_rft_job_metrics
-        PATCH  /reinforcementFineTuningJobs/{managed}                   update_rft_job
-        POST   /reinforcementFineTuningJobs/{managed}:debug             debug_rft_job
-        GET    /supervisedFineTuningJobs                               list_sft_jobs
-        GET    /supervisedFineTuningJobs/{managed}                     get_sft_job
-        DELETE /supervisedFineTuningJobs/{managed}                     delete_sft_job
-        POST   /supervisedFineTuningJobs                               create_sft_job
-        POST   /supervisedFineTuningJobs/{managed}:cancel              cancel_sft_job
-        POST   /supervisedFineTuningJobs/{managed}:resume              resume_sft_job
-        GET    /dpoJobs                                                list_dpo_jobs
-        GET    /dpoJobs/{managed}                                      get_dpo_job
-        DELETE /dpoJobs/{managed}                                      delete_dpo_job
-        POST   /dpoJobs                                                create_dpo_job
-        POST   /dpoJobs/{managed}:cancel                               cancel_dpo_job
-        POST   /dpoJobs/{managed}:resume                               resume_dpo_job
-        GET    /reinforcementFineTuningJobs                            list_rft_jobs
-        GET    /reinforcementFineTuningJobs/{managed}                  get_rft_job
-        DELETE /reinforcementFineTuningJobs/{managed}                  delete_rft_job
-        POST   /reinforcementFineTuningJobs                            create_rft_job
-        POST   /reinforcementFineTuningJobs/{managed}:cancel           cancel_rft_job
-        POST   /reinforcementFineTuningJobs/{managed}:resume           resume_rft_job
-        GET    /batchInferenceJobs                                     list_batch_inference_jobs
-        GET    /batchInferenceJobs/{managed}                           get_batch_inference_job
-        DELETE /batchInferenceJobs/{managed}                           delete_batch_inference_job
-        POST   /batchInferenceJobs                                     create_batch_inference_job
-        GET    /evaluationJobs                                         list_evaluation_jobs
-        GET    /evaluationJobs/{managed}                               get_evaluation_job
-        DELETE /evaluationJobs/{managed}                               delete_evaluation_job
-        POST   /evaluationJobs                                         create_evaluation_job
-        GET    /evaluations                                            list_evaluations
-        GET    /evaluations/{managed}                                  get_evaluation
-        DELETE /evaluations/{managed}                                  delete_evaluation
-        POST   /evaluations                                            create_evaluation
-        GET    /evaluators                                             list_evaluators
-        GET    /evaluators/{managed}                                   get_evaluator
-        DELETE /evaluators/{managed}                                   delete_evaluator
-        POST   /evaluators                                             create_evaluator
+        GET    /deployedModels                                          list_deployed_models
+        POST   /deployedModels                                          create_deployed_model
+        GET    /deployedModels/{deployed}                               get_deployed_model
+        PATCH  /deployedModels/{deployed}                               update_deployed_model
+        DELETE /deployedModels/{deployed}                               delete_deployed_model
     """),
+    *_rows("/v1/accounts/{account}", Callers.ACCOUNT, managed_rows.ROWS),
     *_rows("/v1/accounts/{account}", Callers.LINK, """
         GET    /models/{model}/files/{file}                             download_model_file
     """),

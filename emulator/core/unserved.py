@@ -19,7 +19,6 @@ REASONS = {
     "deployments": "a deployment here has no machines to be told of, and is read with GET /deployments/ID",
     "evaluation": "evaluators and evaluations are not run here: evaluate in the program, on completions",
     "inference": "models here complete text: use /inference/v1/completions or /inference/v1/chat/completions",
-    "loading": "an adapter is sampled by its own model's name, or hot-loaded: none is loaded on a deployment by hand",
     "managed": "managed jobs do not run here: train with a recipe, `ftsim train`",
     "models": "models come from promotion, or from a folder: `ftsim serve --model NAME=FOLDER`",
     "other": "it has nothing to do with training",

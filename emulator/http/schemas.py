@@ -127,6 +127,16 @@ DEPLOYMENT = obj(
     {"name": name_of("deployments"), "state": STRING, "baseModel": STRING},
     {"createTime": TIME, "replicaCount": INTEGER, **of(DeploymentSettings)},
 )
+DEPLOYED_MODEL = obj(
+    {
+        "name": name_of("deployedModels"),
+        "model": name_of("models"),
+        "deployment": name_of("deployments"),
+        "default": BOOLEAN,
+        "state": one_of("", ("STATE_UNSPECIFIED", "UNDEPLOYING", "DEPLOYING", "DEPLOYED", "UPDATING")),
+    },
+    {"displayName": STRING, "description": STRING, "createTime": TIME, "updateTime": TIME, "status": STATUS},
+)
 LEDGER = obj({"ledger": each(obj({"timestamp": TIME, "value": STRING}))})
 QUOTA = obj({"name": name_of("quotas"), "value": STRING, "maxValue": STRING, "usage": INTEGER}, {"updateTime": TIME})
 SERVED_MODEL = obj({"id": STRING, "object": STRING, "created": INTEGER, "owned_by": STRING}, {"kind": STRING})

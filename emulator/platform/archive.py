@@ -30,6 +30,7 @@ from emulator.platform import members
 from emulator.platform.platform import Platform
 from emulator.state import curves, entities, references
 from emulator.state.blobs import RECORD, Blobs, sync
+from emulator.state.deployed import DeployedModel
 from emulator.state.folder import private
 from emulator.state.managed import Managed
 from emulator.state.migrations import FORMAT, OLDEST, public_state
@@ -54,6 +55,7 @@ _KINDS: Mapping[str, type] = {
     "sampling_route": entities.SamplingRoute,
     "curve": curves.Curve,
     "managed": Managed,
+    "deployed_model": DeployedModel,
 }
 
 

@@ -4,6 +4,7 @@ from emulator.backend import Backend
 from emulator.core.errors import InvalidArgument
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.checkpoints.promotion import Promotion
+from emulator.platform.deployments.addons import Addons
 from emulator.platform.deployments.completions import Completions
 from emulator.platform.deployments.deployments import Deployments
 from emulator.platform.deployments.hotload import HotLoad
@@ -65,11 +66,14 @@ class Platform:
         self.training = Training(world, blobs, self.checkpoints, self.owners, self.models, self.curves, self.routes)
         self.replicas = Replicas(world, blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)
+        self.addons = Addons(world, catalogue, self.models, self.deployments)
         self.hotload = HotLoad(world, self.deployments, self.replicas, self.models)
         self.quotas = Quotas(world, self.jobs, self.sessions, self.deployments)
         self.ledger = Ledger(world, self.deployments, self.hotload)
         self.samplers = Samplers(world, self.sessions, self.checkpoints, self.replicas, self.models)
-        self.completions = Completions(world, self.deployments, self.hotload, self.replicas, self.models, self.samplers)
+        self.completions = Completions(
+            world, self.deployments, self.hotload, self.replicas, self.models, self.samplers, self.addons
+        )
         self.deployments.on_pod_gone(lambda pod, _: self.replicas.close(pod.identity))
         self.deployments.on_pod_gone(lambda _, keys: references.let_go(world, blobs, keys))
         self.hotload.on_unload(lambda keys: references.let_go(world, blobs, keys))

@@ -99,6 +99,13 @@ QUOTA = Quirk(
     "How many replicas the deployments of an account may have, each counted by its maximum; 0 is no limit.",
     failures=("E38",),
 )
+ADDON_LOAD_S = Quirk(
+    "addons.load_s",
+    DEPLOYMENT,
+    0.0,
+    "How long an adapter that is loaded onto a deployment is DEPLOYING, and UNDEPLOYING when it is unloaded.",
+    failures=("D19",),
+)
 VALIDATION_SKIP = Quirk(
     "validation.skip",
     DEPLOYMENT,

@@ -34,6 +34,7 @@ KINDS = (
     "sampling_route",
     "curve",
     "managed",
+    "deployed_model",
 )
 
 

@@ -43,6 +43,8 @@ class DeploymentSettings:
     hot_load_transition_type: str = setting("", changeable=True)
     hot_load_bucket_url: str = setting("", changeable=True)
     hot_load_bucket_type: str = setting("")
+    enable_addons: bool = setting(False, changeable=True)
+    enable_hot_reload_latest_addon: bool = setting(False)
     for_training: bool = setting(False)
     description: str = setting("", changeable=True, shown="always")
     display_name: str = setting("", changeable=True)

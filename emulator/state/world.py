@@ -14,6 +14,7 @@ from emulator.quirks.engine import Quirks
 from emulator.quirks.platforms import VALUES
 from emulator.quirks.table import QUIRKS
 from emulator.state.curves import Curve
+from emulator.state.deployed import DeployedModel
 from emulator.state.entities import (
     Checkpoint,
     Deployment,
@@ -78,6 +79,7 @@ class World:
         self.runs: Table[Run] = Table(self, "run", Run)
         self.routes: Table[SamplingRoute] = Table(self, "sampling_route", SamplingRoute)
         self.curves: Table[Curve] = Table(self, "curve", Curve)
+        self.deployed_models: Table[DeployedModel] = Table(self, "deployed_model", DeployedModel)
         self.managed: Table[Managed] = Table(self, "managed", Managed)
         self.quirks = Quirks(self.clock, QUIRKS, lambda: self.ids.uniform())
         self.platform = NEWEST

@@ -98,6 +98,7 @@ def tell(http: httpx.Client) -> dict[str, dict[str, Any]]:
     story.call("get_quota", quota="training-runs")
     story.call("list_served_models")
     story.call("get_served_model", account="fireworks", model="qwen3-8b")
+    _add_on(story)
     _end(story)
     return story.told
 
@@ -264,6 +265,20 @@ def _promote(story: Story) -> None:
     signed = httpx.URL(links["config.json"])
     story.call("download_model_file", query=dict(signed.params), model="m1", file="config.json")
     story.call("delete_model", model="m2")
+
+
+def _add_on(story: Story) -> None:
+    """An adapter, loaded on a deployment that takes add-ons, and unloaded."""
+    body = {**KEPT_DEPLOYMENT, "enableAddons": True}
+    story.call("create_deployment", body, query={"deploymentId": "d2"})
+    wanted = {"model": "accounts/local/models/from-session", "deployment": "accounts/local/deployments/d2"}
+    made = story.call("create_deployed_model", {**wanted, "displayName": "my adapter"})
+    own = {"deployed": made["name"].rpartition("/")[2]}
+    story.call("get_deployed_model", **own)
+    story.call("list_deployed_models", query={"pageSize": "1"})
+    story.call("update_deployed_model", {"default": True}, **own)
+    story.call("delete_deployed_model", **own)
+    story.call("delete_deployment", deployment="d2")
 
 
 def _forget(story: Story) -> None:

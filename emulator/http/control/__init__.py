@@ -3,6 +3,7 @@
 from emulator.http.control import (
     accounts,
     checkpoints,
+    deployed_models,
     deployments,
     jobs,
     ledger,
@@ -20,6 +21,7 @@ routers = tuple(
         jobs,
         sessions,
         deployments,
+        deployed_models,
         ledger,
         checkpoints,
         models,

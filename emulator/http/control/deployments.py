@@ -37,8 +37,6 @@ _IGNORED = {
     **dict.fromkeys(("directRouteType", "directRouteApiKeys", "directRouteHandle"),
                     "a deployment is reached at the one address of the emulator: it is echoed"),
     **dict.fromkeys(("activeModelVersion", "targetModelVersion"), "models have one version here: it is echoed"),
-    **dict.fromkeys(("enableAddons", "enableHotReloadLatestAddon"),
-                    "an add-on is served by hot-load or as a deployment of its own: it is echoed"),
     "precision": "weights are computed as they were trained: it is echoed",
     "maxContextLength": "the context is the model's: it is echoed",
     "expireTime": "a deployment stays until it is deleted: it is echoed",

@@ -1,7 +1,7 @@
 """/v1/accounts/{account}/models and the files behind them (WIRE 1.5)."""
 
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -44,12 +44,8 @@ class UpdateModel(Body):
 @router.serve("list_models", answer=schemas.page("models", schemas.MODEL), query=LIST)
 async def list_models(request: Request) -> Response:
     """List models, oldest first."""
-    models = platform_of(request).models
-
-    def as_resource(model: Model) -> dict[str, object]:
-        return wire.model(model, models.facts(model))
-
-    return listed(request, "models", as_resource, partial(models.list, request.path_params["account"]))
+    find = partial(platform_of(request).models.list, request.path_params["account"])
+    return listed(request, "models", partial(_shown, request), find)
 
 
 @router.serve(
@@ -60,7 +56,7 @@ async def update(request: Request) -> Response:
     sent, _ = await read_body(request, UpdateModel)
     models = platform_of(request).models
     changed = models.update(_name(request), display_name=sent.display_name, description=sent.description)
-    return Reply(wire.model(changed, models.facts(changed)))
+    return Reply(_shown(request, changed))
 
 
 @router.serve("delete_model")
@@ -91,9 +87,12 @@ async def file(request: Request) -> Response:
 @router.serve("get_model", answer=schemas.MODEL, query=READ_MASK)
 async def get(request: Request) -> Response:
     """Show a model."""
-    models = platform_of(request).models
-    found = models.get(_name(request))
-    return Reply(wire.model(found, models.facts(found)))
+    return Reply(_shown(request, platform_of(request).models.get(_name(request))))
+
+
+def _shown(request: Request, model: Model) -> dict[str, Any]:
+    platform = platform_of(request)
+    return wire.model(model, platform.models.facts(model), platform.addons.of_model(model.name))
 
 
 def _base(request: Request) -> str:

@@ -1,5 +1,6 @@
 """Resources as the vendor writes them: camelCase, RFC 3339, int64 as text (WIRE 1, 8)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic.alias_generators import to_camel
@@ -17,6 +18,7 @@ from emulator.platform.models.facts import (
 )
 from emulator.platform.models.models import ADDON, BASE_KINDS, Models
 from emulator.platform.platform import Platform
+from emulator.state.deployed import DeployedModel
 from emulator.state.entities import Job, Model, Operation, Session
 from emulator.state.settings import TRAINING, JobSettings
 
@@ -108,10 +110,10 @@ def session(entity: Session) -> dict[str, Any]:
     return body | ({"baseModel": entity.base_model} if entity.base_model else {})
 
 
-def model(entity: Model, known: CatalogueModel | None = None) -> dict[str, Any]:
+def model(entity: Model, known: CatalogueModel | None = None, loaded: Sequence[DeployedModel] = ()) -> dict[str, Any]:
     """A model; an add-on has peftDetails, everything else baseModelDetails.
 
-    `known` is what the catalogue says of it, or of the one that it descends from.
+    `known` is what the catalogue says of it, or of the one that it descends from; `loaded` is where it stands.
     """
     base = entity.kind in BASE_KINDS
     body: dict[str, Any] = {
@@ -145,7 +147,14 @@ def model(entity: Model, known: CatalogueModel | None = None) -> dict[str, Any]:
         body |= _training_facts(entity, known)
     if entity.source_checkpoint:
         body["importedFrom"] = entity.source_checkpoint
+    if loaded:
+        body["deployedModelRefs"] = [_reference(one) for one in loaded]
     return body
+
+
+def _reference(one: DeployedModel) -> dict[str, Any]:
+    known = {"name": one.name, "deployment": one.deployment, "state": one.state}
+    return {**known, "default": one.default, "public": False}
 
 
 def _training_facts(entity: Model, known: CatalogueModel) -> dict[str, Any]:

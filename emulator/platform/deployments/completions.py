@@ -20,12 +20,15 @@ from emulator.core.errors import (
     UnknownField,
 )
 from emulator.core.names import Subject, split_resource
+from emulator.platform.deployments.addons import Addons
 from emulator.platform.deployments.deployments import DELETED, FAILED, Deployments
 from emulator.platform.deployments.hotload import HotLoad
-from emulator.platform.deployments.replicas import Lease, Replicas
+from emulator.platform.deployments.replicas import Lease, Load, Replicas
 from emulator.platform.deployments.samplers import Samplers, is_sampler
 from emulator.platform.models.models import Models
 from emulator.quirks import inference, promotion
+from emulator.state import references
+from emulator.state.deployed import DeployedModel
 from emulator.state.entities import Deployment, Pod
 from emulator.state.world import World
 
@@ -63,6 +66,7 @@ class Completions:
         replicas: Replicas,
         models: Models,
         samplers: Samplers,
+        addons: Addons,
     ) -> None:
         self._world = world
         self._deployments = deployments
@@ -70,6 +74,7 @@ class Completions:
         self._replicas = replicas
         self._models = models
         self._samplers = samplers
+        self._addons = addons
         self._turn = 0
         self._running: dict[bytes, list[int]] = {}
         self._spoken: set[tuple[str, str]] = set()
@@ -77,9 +82,17 @@ class Completions:
         self._lock = threading.Lock()
 
     def deployment(self, account: str, model: str) -> Deployment | None:
-        """The deployment that a name means, None for a model or sampler; raises InvalidArgument, PermissionDenied."""
+        """The deployment that a name means, None for a model or sampler.
+
+        Raises InvalidArgument, PermissionDenied, NotFound for an add-on that is not loaded there.
+        """
+        return self._meant(account, model)[0]
+
+    def _meant(self, account: str, model: str) -> tuple[Deployment | None, DeployedModel | None]:
+        """The deployment that a name means, and the add-on on it."""
         if is_sampler(model):
-            return None
+            return None, None
+        model = self._in_full(account, model)
         named, _, name = model.rpartition("#")
         parts = name.split("/")
         if self._must_be_deployed(account, model, named):
@@ -90,7 +103,7 @@ class Completions:
                 "accounts/<account>/models/<id>"
             )
         if parts[2] == "models":
-            return None
+            return None, None
         if parts[1] != account:
             raise PermissionDenied(f"{name[:200]} belongs to another account")
         try:
@@ -99,18 +112,33 @@ class Completions:
             raise InvalidArgument(error.message) from None  # a 404 would be retried as "not loaded yet" (WIRE 3.2)
         if found.state in (DELETED, FAILED):
             raise InvalidArgument(f"{found.name} is {found.state}")
-        if named and named != found.base_model:
+        if named == found.base_model:
+            return found, None
+        addon = self._addons.meant(found, named)
+        if addon is None and named and found.enable_addons:
+            raise NotFound(f"{named[:200]} is not loaded on {found.name}: load it with POST /deployedModels")
+        if addon is None and named:
             raise InvalidArgument(
                 f"{found.name} serves {found.base_model}, not {named[:200]}: give the deployment alone, or another one"
             )
-        return found
+        return found, addon
+
+    def _in_full(self, account: str, model: str) -> str:
+        """`model#deployment` where a deployed model is named, or a model that stands on a deployment by default."""
+        parts = model.split("/")
+        if len(parts) != 4 or "#" in model or parts[0] != "accounts" or parts[1] != account:
+            return model
+        loaded = self._addons.get(account, parts[3]) if parts[2] == "deployedModels" else None
+        if parts[2] == "models":
+            loaded = self._addons.default(model)
+        return f"{loaded.model}#{loaded.deployment}" if loaded else model
 
     def resolve(self, account: str, model: str) -> Target:
         """The replica that serves a model name; opens it if need be, and keeps it open until it is released.
 
         Raises InvalidArgument, PermissionDenied, FailedPrecondition, Unavailable (no replicas), Internal.
         """
-        found = self.deployment(account, model)
+        found, addon = self._meant(account, model)
         try:
             if is_sampler(model):
                 return Target.leased(self._samplers.replica(account, model))
@@ -119,6 +147,9 @@ class Completions:
             self._hotload.settle(found)
             self._deployments.used(found)
             pod = self._pod(found)
+            if addon is not None:
+                lease = self._with_addon(found, pod, addon)
+                return Target(lease.replica, found, pod, lease.release)
             replica = self._replicas.of_pod(found, pod)
             if self._hotload.stands(found, pod):
                 return Target(replica, found, pod)
@@ -128,6 +159,13 @@ class Completions:
             raise FailedPrecondition(error.message) from None
         except BackendError as error:
             raise Internal(f"{model} cannot be served: {error.message}") from error
+
+    def _with_addon(self, deployment: Deployment, pod: Pod, addon: DeployedModel) -> Lease:
+        """A replica of the full weights that a pod serves, with an adapter on top; pods with equal weights share it."""
+        held = [one for one in references.loads_of(self._world, deployment, pod) if one.how != "adapter"]
+        loads = [Load(one.how, one.blob, one.identity, one.form) for one in held]
+        adapter = Load("adapter", self._models.get(addon.model).blob, addon.model)
+        return self._replicas.of_model(deployment.base_model, *loads, adapter)
 
     def loading(self, deployment: Deployment) -> bool:
         """Say whether the deployment is loading a snapshot, after carrying out what is due."""

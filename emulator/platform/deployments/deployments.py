@@ -48,12 +48,17 @@ class Deployments:
         self._lifecycle = Lifecycle(world, self._enter, lambda: self._change(synced=False))
         self._on_pod_gone: list[Listener] = []
         self._gone: list[tuple[Pod, list[str]]] = []
+        self._on_end: list[Callable[[Deployment], None]] = []
         self._used: dict[str, int] = {}
         self.loading: Callable[[Deployment], bool] = lambda deployment: False
 
     def on_pod_gone(self, listener: Listener) -> None:
         """Call `listener` for every replica that stops."""
         self._on_pod_gone.append(listener)
+
+    def on_end(self, listener: Callable[[Deployment], None]) -> None:
+        """Call `listener` for every deployment that is deleted, inside the change."""
+        self._on_end.append(listener)
 
     def create(self, account: str, spec: DeploymentSpec, deployment_id: str = "") -> Deployment:
         """Check the request and start it; raises InvalidArgument, NotFound, AlreadyExists."""
@@ -142,6 +147,8 @@ class Deployments:
             self._refuse_busy(found)
         with self._change():
             self._resize(found, 0)
+            for listener in self._on_end:
+                listener(found)
             if hard:
                 self._world.deployments.remove(found.name)
                 for load in self._world.loads.of(found.name):
@@ -229,6 +236,7 @@ class Deployments:
         deployment.hot_load_bucket_url = bucket
         low, high = deployment.min_replica_count, deployment.max_replica_count
         deployment_spec.check_counts(low, high)
+        deployment_spec.check_addons(self._world, deployment)
         deployment_spec.check_bucket(deployment.enable_hot_load, changes.get("hot_load_trainer_job", ""), asked)
         deployment.hot_load_transition_type = deployment_spec.transition(deployment.hot_load_transition_type)
         if deployment.enable_hot_load:

@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.core.errors import InvalidArgument, PermissionDenied
+from emulator.core.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from emulator.core.names import Subject
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.facts import versioned
 from emulator.platform.models.models import Models
 from emulator.quirks import deployments
 from emulator.quirks.engine import Quirks
+from emulator.state.entities import Deployment
 from emulator.state.settings import DeploymentSettings
+from emulator.state.world import World
 
 TRANSITIONS = ("", "ASYNC", "SYNC")
 MOST_REPLICAS = 16
@@ -82,6 +84,15 @@ def check_bucket(enabled: bool, trainer_job: str, bucket_url: str) -> None:
     """Raises InvalidArgument for a bucket that nobody would load from."""
     if (trainer_job or bucket_url) and not enabled:
         raise InvalidArgument("hotLoadTrainerJob and hotLoadBucketUrl need enableHotLoad: true")
+
+
+def check_addons(world: World, deployment: Deployment) -> None:
+    """Raises FailedPrecondition for a deployment that is to take no add-ons while some are loaded."""
+    if deployment.enable_addons or deployment.enable_hot_reload_latest_addon:
+        return
+    for one in world.deployed_models.of(deployment.account):
+        if one.deployment == deployment.name:
+            raise FailedPrecondition(f"{one.name} is loaded on {deployment.name}: unload it before enableAddons: false")
 
 
 def check_counts(low: int, high: int) -> None:

@@ -144,6 +144,9 @@ class Models:
 
     def _refuse_deployed(self, model: Model) -> None:
         """A replica that starts anew opens the model again: without it a restart would end what is served."""
+        for loaded in self._world.deployed_models.of(model.account):
+            if loaded.model == model.name:
+                raise FailedPrecondition(f"{model.name} is loaded on {loaded.deployment}: unload {loaded.name} first")
         for deployment in self._world.deployments.of(model.account):
             served = self._world.models.get(deployment.base_model)
             below = served.base_model if served is not None and served.kind == ADDON else ""
