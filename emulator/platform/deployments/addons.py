@@ -128,12 +128,12 @@ class Addons:
             self._set_out(found, GONE)
 
     def on(self, deployment: Deployment) -> Sequence[DeployedModel]:
-        """What is loaded on a deployment, or being loaded or unloaded."""
+        """The add-ons of a deployment, those that are being loaded or unloaded too."""
         rows = self._world.deployed_models.of(deployment.account)
         return [one for one in rows if one.deployment == deployment.name and self._settled(one) is not None]
 
     def of_model(self, name: str) -> Sequence[DeployedModel]:
-        """Where a model is loaded, or being loaded or unloaded."""
+        """The add-ons that a model is, on all deployments."""
         rows = self._world.deployed_models.of(split_resource(name, "models")[0])
         return [one for one in rows if one.model == name and self._settled(one) is not None]
 
@@ -150,7 +150,7 @@ class Addons:
         return found[0] if found else None
 
     def default(self, model: str) -> DeployedModel | None:
-        """Where a model is served that is named alone; None where it stands on no deployment."""
+        """The add-on that a model named alone means; None where it stands on no deployment."""
         return next((one for one in self.of_model(model) if one.default and one.state == DEPLOYED), None)
 
     def _deployment(self, account: str, name: str) -> Deployment:
@@ -212,7 +212,7 @@ class Addons:
         return found if found.name in self._world.deployed_models else None
 
     def _forget(self, deployment: Deployment) -> None:
-        """What was loaded goes with its deployment; inside a change."""
+        """Forget what was loaded on a deployment; inside a change."""
         for one in self._world.deployed_models.of(deployment.account):
             if one.deployment == deployment.name:
                 self._world.deployed_models.remove(one.name)

@@ -7,6 +7,9 @@ from typing import Any
 from ftsim.tools.coverage.judge import Call, judged
 from ftsim.tools.coverage.stage import BASE, DEPLOYMENT, JOB, MODEL, Stage
 
+ADDONS = "addons"
+"""A deployment that takes add-ons."""
+
 SPARE = "spare"
 """A job that is cancelled, resumed and deleted."""
 _MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -36,7 +39,10 @@ OF_ONE: dict[str, dict[str, Any]] = {
     "deployments.create": {"accelerator_type": "NVIDIA_H200_141GB"},
     "deployments.scale": {"replica_count": 1},
     "reinforcement_fine_tuning_steps.create": {"training_config": {"baseModel": BASE}},
-    "lora.load": {"deployment": DEPLOYMENT, "model": MODEL},
+    "lora.load": {
+        "deployment": f"accounts/local/deployments/{ADDONS}",
+        "model": f"accounts/local/models/{MODEL}",
+    },
 }
 """Values of single methods."""
 
@@ -64,6 +70,9 @@ def calls(stage: Stage) -> list[Call]:
     manager.create_and_wait(TrainerJobConfig(base_model=BASE, lora_rank=4, requested_job_id=SPARE))
     client = Fireworks(api_key=clients.key, base_url=clients.url, account_id=clients.account, max_retries=0)
     with client:
+        client.deployments.create(
+            deployment_id=ADDONS, base_model=BASE, accelerator_type="NVIDIA_H200_141GB", enable_addons=True
+        )
         shape = client.deployment_shapes.list(account_id="fireworks").deployment_shapes[0].name.rpartition("/")[2]
         found = sorted(methods(client), key=_place)
         return sorted((judged(name, _call(name, method, shape)) for name, method in found), key=lambda one: one.name)
