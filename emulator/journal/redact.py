@@ -41,16 +41,18 @@ _OWNERS = (
     b"gitlab",
     b"id",
 )
+_KEYS = (b"api", b"access", b"private", b"signing", b"encryption", b"account", b"shared", b"ssh")
+_JOINED = (b"", b"_", b"-")
 _IN_NAMES = (
     *(b"secret", b"passw", b"passphrase", b"pwd", b"credential", b"connection", b"authorization", b"cookie", b"jwt"),
-    *(b"signature", b"key_id", b"key-id", b"keyid"),
-    *(word + behind for word in (b"key", b"sig") for behind in _BEHIND),
+    *(b"signature", *(b"sig" + behind for behind in _BEHIND)),
+    *(what + between + b"key" for what in _KEYS for between in _JOINED),
 )
 """One of these stands in every text that has a name with a value, in lower case, unless the name ends with `token`."""
 _IN_TOKENS = tuple(b"token" + behind for behind in _BEHIND)
 """Likewise where it does; `tokens`, which all bodies have, is no such name."""
-_IN_LONG_TOKENS = (b"_token", b"-token", *(owner + b"token" for owner in _OWNERS))
-"""Likewise where it is longer than `token`."""
+_IN_LONG_TOKENS = tuple(owner + between + b"token" for owner in _OWNERS for between in _JOINED)
+"""Likewise where it is longer than `token`: `prompt-tokens`, which all completions have, is no such name."""
 _APART = rb"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-F]{2}))"  # nothing but an escape of a URL stands directly before it
 SHAPES = (
     _APART + rb"(?:fw|tml)[_-][A-Za-z0-9_-]{16,}",

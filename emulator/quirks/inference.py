@@ -41,6 +41,13 @@ ROUTES_TTL_S = Quirk(
     "Seconds that a file of routes is kept where the request does not say.",
     failures=("E40",),
 )
+CAPACITY = Quirk(
+    "inference.capacity",
+    DEPLOYMENT,
+    0,
+    "How many requests a deployment or sampler answers at a time, one more is refused (429); 0 is no limit.",
+    failures=("H2", "G8"),
+)
 PREFIX_CACHE = Quirk(
     "hotload.prefix_cache",
     DEPLOYMENT,

@@ -90,7 +90,7 @@ async def create(request: Request) -> Response:
     sent, raw = await read_body(request, CreateChatCompletion)
     messages, tools, settings = _read(sent)
     tell_unread(request, sent, conversation.unread(messages))
-    on = await target(request, sent.model)
+    on = await target(request, sent)
     prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
     marks = marks_of(on.replica.chat_template)
     form = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value

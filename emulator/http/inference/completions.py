@@ -75,7 +75,7 @@ class CreateCompletion(Sampling):
 async def create(request: Request) -> Response:
     """Complete text or token ids, whole or as a stream."""
     sent, raw = await read_body(request, CreateCompletion)
-    on = await target(request, sent.model)
+    on = await target(request, sent)
     keep = _keeper(request, on, sent)
     prompts = await run_in_threadpool(_prompts, on.replica, sent.prompt)
     form = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value

@@ -31,6 +31,7 @@ Stop = Annotated[str, Field(max_length=limits.STOP_LENGTH.value)]
 Stops = Annotated[list[Stop | int], Field(max_length=limits.STOPS.value, fail_fast=True)]
 EVENTS = ("text/event-stream",)
 DRAIN_HEADER, DRAIN_S, LONGEST_DRAIN_S = "x-fireworks-hot-load-drain-timeout", 90.0, 3600.0
+_QUEUES = ("num-concurrent-requests", "prefill-queue-duration", "generation-queue-duration")
 _SAMPLED = "it would change what is sampled"
 
 
@@ -70,16 +71,18 @@ class Sampling(SnakeBody):
     return_token_ids: bool = False
     raw_output: bool = False
     perf_metrics_in_response: bool = False
+    prompt_cache_key: str | None = None
+    user: str | None = None
     _told: str = PrivateAttr("both")
     """Which log-probabilities rows hold: the switch inference.logprobs of the deployment that answers."""
 
     ignored: ClassVar[Ignored] = {
         **dict.fromkeys(
-            ("user", "metadata", "store", "service_tier", "safety_identifier"),
+            ("metadata", "store", "service_tier", "safety_identifier"),
             "there is one kind of service, and nobody is told apart",
         ),
         **dict.fromkeys(
-            ("prompt_cache_key", "prompt_cache_isolation_key", "prompt_cache_max_len"),
+            ("prompt_cache_isolation_key", "prompt_cache_max_len"),
             "no prompt is computed from a cache",
         ),
         **dict.fromkeys(("prediction", "speculation"), "answers are computed without a draft"),
@@ -187,9 +190,12 @@ def _tagged(request: Request, on: Target, model: str, when: Sequence[str]) -> st
     return f"{on.deployment.base_model}@{on.pod.current}"
 
 
-async def target(request: Request, model: str) -> Target:
-    """Find the replica that answers, once a load lets it (FAILURES E23); raises as `resolve`, and TooEarly."""
-    platform, account = platform_of(request), caller(request)
+async def target(request: Request, sent: Sampling) -> Target:
+    """Find the replica that answers, once a load lets it (FAILURES E23).
+
+    Raises as `resolve` and `admit`, and TooEarly.
+    """
+    platform, account, model = platform_of(request), caller(request), sent.model
     if not model:
         raise InvalidArgument("model is required")
     quirks = platform.world.quirks
@@ -207,9 +213,16 @@ async def target(request: Request, model: str) -> Target:
                 case "drain" if Clock.elapsed() - began >= patience:
                     raise TooEarly(f"{found.name} is still loading a snapshot after {patience:g} s")
             await asyncio.sleep(0.05)
-    found_target = await run_in_threadpool(platform.completions.resolve, account, model)
+    session = _session(request) or sent.prompt_cache_key or sent.user or ""
+    found_target = await run_in_threadpool(platform.completions.resolve, account, model, session)
     at_end(request, found_target.release)
+    at_end(request, platform.completions.admit(found_target, model))
     return found_target
+
+
+def _session(request: Request) -> str:
+    """The session that a request names in its headers, "" for none (WIRE 3.1)."""
+    return request.headers.get("x-multi-turn-session-id") or request.headers.get("x-session-affinity") or ""
 
 
 def _drain_s(request: Request) -> float:
@@ -244,8 +257,7 @@ def begin(
     completions = platform.completions
     if on.deployment is not None:
         sent._told = platform.world.quirks.value(inference.LOGPROBS, on.subject)
-    session = request.headers.get("x-multi-turn-session-id") or request.headers.get("x-session-affinity") or ""
-    each = [one for one in completions.shaped(on, asked, session) for _ in range(sent.n)]
+    each = [one for one in completions.shaped(on, asked, _session(request)) for _ in range(sent.n)]
     return Live(completions, on, each, key, told=sent.stream, alone=lambda: _alone(request))
 
 
@@ -286,11 +298,15 @@ async def attended(request: Request, live: Live) -> AsyncIterator[None]:
 
 
 def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:
-    """Give measured seconds and counts of the slowest choice, and who answered (WIRE 3.1)."""
+    """Give measured seconds and counts of the slowest choice, and who answered (WIRE 3.1).
+
+    Without a deployment nothing is said of queues: clients then go by refusals alone (FAILURES G8).
+    """
     slowest = max(results, key=lambda result: result.metrics.get("server-processing-time", 0.0))
     measured = {
         key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
         for key, value in slowest.metrics.items()
+        if on.deployment is not None or key not in _QUEUES
     }
     return {**measured, **named(on)}
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from emulator.core.errors import (
     NotFound,
     PermissionDenied,
     PlatformError,
+    ResourceExhausted,
     Unavailable,
     UnknownField,
 )
@@ -79,6 +81,8 @@ class Completions:
         self._running: dict[bytes, list[int]] = {}
         self._spoken: set[tuple[str, str]] = set()
         """Deployments and sessions that have had an answer, while only the first one tells routes."""
+        self._busy: Counter[str] = Counter()
+        """The requests that are being answered, by the name of the deployment or of the model."""
         self._lock = threading.Lock()
 
     def deployment(self, account: str, model: str) -> Deployment | None:
@@ -133,9 +137,10 @@ class Completions:
             loaded = self._addons.default(model)
         return f"{loaded.model}#{loaded.deployment}" if loaded else model
 
-    def resolve(self, account: str, model: str) -> Target:
+    def resolve(self, account: str, model: str, session: str = "") -> Target:
         """The replica that serves a model name; opens it if need be, and keeps it open until it is released.
 
+        Requests of one `session` go to one replica of a deployment as long as it is healthy; "" is none.
         Raises InvalidArgument, PermissionDenied, FailedPrecondition, Unavailable (no replicas), Internal.
         """
         found, addon = self._meant(account, model)
@@ -146,7 +151,7 @@ class Completions:
                 return Target.leased(self._replicas.of_model(self._model(account, model)))
             self._hotload.settle(found)
             self._deployments.used(found)
-            pod = self._pod(found)
+            pod = self._pod(found, session)
             if addon is not None:
                 lease = self._with_addon(found, pod, addon)
                 return Target(lease.replica, found, pod, lease.release)
@@ -154,7 +159,7 @@ class Completions:
             if self._hotload.stands(found, pod):
                 return Target(replica, found, pod)
             self._replicas.close(pod.identity)  # deleted, scaled down or rolled while it was opened
-            return self.resolve(account, model)
+            return self.resolve(account, model, session)
         except NotFound as error:
             raise FailedPrecondition(error.message) from None
         except BackendError as error:
@@ -166,6 +171,21 @@ class Completions:
         loads = [Load(one.how, one.blob, one.identity, one.form) for one in held]
         adapter = Load("adapter", self._models.get(addon.model).blob, addon.model)
         return self._replicas.of_model(deployment.base_model, *loads, adapter)
+
+    def admit(self, target: Target, model: str) -> Callable[[], None]:
+        """Count a request in until what is returned is called; raises ResourceExhausted for one too many (H2)."""
+        name = model if target.deployment is None else target.deployment.name
+        most = self._world.quirks.value(inference.CAPACITY, target.subject)
+        with self._lock:
+            if most and self._busy[name] >= most:
+                raise ResourceExhausted(f"{name} answers {most} requests at a time: send fewer at once, or ask again")
+            self._busy[name] += 1
+
+        def leave() -> None:
+            with self._lock:
+                self._busy -= Counter({name: 1})  # and forgets names that nobody asks for
+
+        return leave
 
     def loading(self, deployment: Deployment) -> bool:
         """Say whether the deployment is loading a snapshot, after carrying out what is due."""
@@ -247,12 +267,16 @@ class Completions:
             return False
         return (named or model) in self._world.models and not (named and "/deployments/" in model)
 
-    def _pod(self, deployment: Deployment) -> Pod:
-        """The next healthy replica, in turn; several may hold different snapshots for a while (FAILURES E7)."""
+    def _pod(self, deployment: Deployment, session: str) -> Pod:
+        """The next healthy replica, in turn, or the session's; replicas may differ for a while (FAILURES E7)."""
         clock = self._world.clock
         pods = [pod for pod in deployment.pods if pod.healthy and clock.reached(pod.started)]
         if not pods:
             raise Unavailable(f"DEPLOYMENT_SCALING_UP: {deployment.name} has no replicas: scale it up")
+        if (
+            session
+        ):  # each session ranks the replicas in an order of its own, so few change theirs when one comes or goes
+            return max(pods, key=lambda pod: hashlib.sha256(f"{session}/{pod.identity}".encode()).digest())
         self._turn += 1
         return pods[self._turn % len(pods)]
 
