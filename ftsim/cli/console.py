@@ -62,7 +62,8 @@ ModelFolders = Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: a Hug
 Compute = Annotated[
     list[str] | None,
     typer.Option(
-        help="[NAME=]WORDS: how models are computed, all or one: float32 or bfloat16, checkpointing, compile.",
+        help="[NAME=]WORDS: how models are computed, all or one: float32 or bfloat16, checkpointing, compile, "
+        "batch-variant.",
         metavar="TEXT",
     ),
 ]

@@ -124,7 +124,7 @@ class TorchBackend:
             self.folder(base_model),
             max_context_length=max_context_length,
             device=self.device(),
-            dtype=self._executions.of(base_model.name).dtype,
+            how=self._executions.of(base_model.name),
         )
         return replica
 

@@ -1,10 +1,10 @@
-"""The way in which a model is computed: precision, activation checkpointing, compilation. The wire has no word for it.
+"""The way in which a model is computed: precision, checkpointing, compilation, sampling. The wire has no word for it.
 
 Importing this module imports no torch.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-CHECKPOINTING, COMPILE = "checkpointing", "compile"
+CHECKPOINTING, COMPILE, BATCH_VARIANT = "checkpointing", "compile", "batch-variant"
+SWITCHES = (CHECKPOINTING, COMPILE, BATCH_VARIANT)
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,22 @@ class Execution:
     """Layers keep their inputs alone and run again in the backward: the same numbers, to the bit."""
     compiled: bool = False
     """Layers are compiled by torch for each shape: other last bits than uncompiled ones, the same in each run."""
+    batch_variant: bool = False
+    """Sampling stays in float32 where it would go over float64: last bits depend on which rows share a step."""
 
     @classmethod
     def parse(cls, text: str, precision: str = "float32") -> "Execution":
         """From words with commas: `bfloat16,checkpointing,compile`; raises ValueError for any other word."""
         words = [word.strip() for word in text.split(",") if word.strip()]
         for word in words:
-            if word not in (*PRECISIONS, CHECKPOINTING, COMPILE):
-                known = ", ".join((*PRECISIONS, CHECKPOINTING, COMPILE))
+            if word not in (*PRECISIONS, *SWITCHES):
+                known = ", ".join((*PRECISIONS, *SWITCHES))
                 raise ValueError(f"{word[:40]!r} is no way to compute: write some of {known}, with commas")
         named = [word for word in words if word in PRECISIONS]
         if len(set(named)) > 1:
             raise ValueError(f"{' and '.join(named)}: a model is computed in one precision, write one of them")
         chosen: Any = named[0] if named else precision
-        return cls(chosen, CHECKPOINTING in words, COMPILE in words)
+        return cls(chosen, *(switch in words for switch in SWITCHES))
 
     @property
     def dtype(self) -> "torch.dtype":
@@ -48,18 +51,21 @@ class Execution:
 
     def words(self) -> str:
         """The text that `parse` reads."""
-        more = [word for word, on in ((CHECKPOINTING, self.checkpointing), (COMPILE, self.compiled)) if on]
-        return ",".join([self.precision, *more])
+        on = (self.checkpointing, self.compiled, self.batch_variant)
+        return ",".join([self.precision, *(word for word, is_on in zip(SWITCHES, on, strict=True) if is_on)])
 
     def why_other(self, saved: Mapping[str, Any]) -> str:
         """Say what of a checkpoint's execution this one would falsify, "" for none: names the old and the new."""
-        before = Execution(saved.get("precision", "float32"), self.checkpointing, bool(saved.get("compiled")))
+        before = replace(self, precision=saved.get("precision", "float32"), compiled=bool(saved.get("compiled")))
         if before == self:
             return ""
         return (
             f"the checkpoint was trained with {before.words()}, this trainer computes with {self.words()}, and would "
             f"not go on with the same numbers: serve with --compute {before.words()}, or load it without its optimizer"
         )
+
+
+FLOAT32 = Execution()
 
 
 class Executions:

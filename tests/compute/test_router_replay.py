@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, Generation, LoraSpec, ModelSpec
-from ftsim.compute.execution import Execution
+from ftsim.compute.execution import FLOAT32, Execution
 from ftsim.compute.models.catalogue import base_folder
 from ftsim.compute.sampler.replica import TorchReplica
-from ftsim.compute.trainer.trainer import FLOAT32, TorchTrainer
+from ftsim.compute.trainer.trainer import TorchTrainer
 from tests.compute.trainer.conftest import batch, datum, gradients, same
 
 MODELS = "accounts/fireworks/models/"

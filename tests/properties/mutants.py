@@ -91,7 +91,8 @@ MUTANTS = (
     _promotion("any base model will do", "_check_base", "request.base_model != row.base_model", "False"),
     _promotion("a taken id is taken over", "_reserved", "known is not None and not same", "False"),
     _promotion("the newest blob is copied", "_staged_copy", "self._checkpoints.staged_copy(row)",
-               "self._checkpoints.staged_copy([r for r in self._checkpoints.rows(row.owner) if r.kind == row.kind][-1])"),
+               "self._checkpoints.staged_copy([r for r in self._checkpoints.rows(row.owner)"
+               " if r.kind is row.kind][-1])"),
     _promotion("a lost blob is found all the same", "_staged_copy", "if lost or legacy:", "if legacy:"),
     _promotion("any model id will do", "_model_id", "split_output(request.output_model, rule)",
                'request.output_model.split("/")[1::2]'),

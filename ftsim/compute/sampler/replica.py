@@ -18,6 +18,7 @@ from emulator.backend import BackendError, GenerateRequest, Generation, Replica,
 from ftsim.compute import libraries
 from ftsim.compute.checkpoints import peft
 from ftsim.compute.checkpoints.source import open_model
+from ftsim.compute.execution import FLOAT32, Execution
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler import precision
 from ftsim.compute.sampler.engine import Sampler
@@ -35,10 +36,10 @@ _ADAPTER_FILES = (peft.CONFIG, peft.WEIGHTS)
 
 
 def open_replica(
-    folder: Path, *, max_context_length: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path, *, max_context_length: int = 0, device: str = "cpu", how: Execution = FLOAT32
 ) -> Replica:
     """Serve the Hugging Face folder; `max_context_length` 0 means the model's own. Raises `BackendError`."""
-    return TorchReplica(folder, max_context_length=max_context_length, device=device, dtype=dtype)
+    return TorchReplica(folder, max_context_length=max_context_length, device=device, how=how)
 
 
 class TorchReplica:
@@ -49,14 +50,14 @@ class TorchReplica:
     """
 
     def __init__(
-        self, folder: Path, *, max_context_length: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self, folder: Path, *, max_context_length: int = 0, device: str = "cpu", how: Execution = FLOAT32
     ) -> None:
         self._place = tempfile.TemporaryDirectory(prefix="ftsim-replica-", ignore_cleanup_errors=True)
         self._count = 0
         self._loading = threading.Lock()
         self._closed = False
         self._device = device
-        self._dtype = dtype
+        self._dtype, self._batch_variant = how.dtype, how.batch_variant
         self._weights = ServedWeights(place := self._take(folder))
         self._adapter: Path | None = None
         self._model = model = self._open(place)
@@ -215,8 +216,9 @@ class TorchReplica:
         if adapter is not None:
             model = self._with_adapter(model, folder, adapter)
         model.to(self._device)
-        invariant = precision.is_batch_invariant(folder, self._device, self._dtype)
-        return precision.widen(model) if invariant else model
+        if self._batch_variant or not precision.is_batch_invariant(folder, self._device, self._dtype):
+            return model
+        return precision.widen(model)
 
     def _with_adapter(self, model: "PreTrainedModel", folder: Path, adapter: Path) -> "PreTrainedModel":
         if not isinstance(model, StandIn):

@@ -4,13 +4,20 @@ Temperature, top-k, top-p, min-p and typical-p act in this order, each over what
 processors of transformers do.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+_BLOCK = 64
+"""Tokens that are summed together."""
+_BELOW_ONE = 1 - 2**-52
 
-class Settings(NamedTuple):
+
+@dataclass(frozen=True, eq=False)
+class Settings:
     """Sampling settings of a batch, each (B,). Temperature 0 is greedy; top_k 0, top_p 1, min_p 0, typical_p 1: off."""
 
     temperature: Tensor
@@ -19,7 +26,7 @@ class Settings(NamedTuple):
     min_p: Tensor
     typical_p: Tensor
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """True when every row samples from the model's own distribution."""
         whole = (self.top_p >= 1) & (self.top_k == 0) & (self.min_p <= 0) & (self.typical_p >= 1)
@@ -40,17 +47,42 @@ def choose(logits: Tensor, settings: Settings, uniforms: Tensor, shaped: Tensor 
     `shaped` are the logits that are drawn from where they are not the model's own. What a row gets depends on that row
     alone.
     """
+    if settings.plain and shaped is None:
+        probabilities = wide(logits).softmax(-1)
+        tokens = _inverted(probabilities, uniforms)
+        logprobs = probabilities.gather(1, tokens)[:, 0].log().float()
+        return Choice(tokens[:, 0], logprobs, logprobs)
     raw = torch.log_softmax(wide(logits), dim=-1)
     drawn_from = wide(logits if shaped is None else shaped)
-    behaviour = raw if settings.plain and shaped is None else _behaviour(drawn_from, settings)
-    steps = behaviour.double().exp().cumsum(-1)  # (B, V)
-    wanted = uniforms.double()[:, None] * steps[:, -1:]
-    tokens = torch.searchsorted(steps, wanted, right=True).clamp(max=logits.shape[-1] - 1)
+    behaviour = _behaviour(drawn_from, settings)
+    tokens = _inverted(behaviour.exp(), uniforms)
     greedy = settings.temperature == 0
     if bool(greedy.any()):
         tokens = torch.where(greedy[:, None], drawn_from.argmax(-1, keepdim=True), tokens)
     drawn = torch.where(greedy, 0.0, behaviour.gather(1, tokens)[:, 0])
     return Choice(tokens[:, 0], raw.gather(1, tokens)[:, 0].float(), drawn.float())
+
+
+def _inverted(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """The tokens (B, 1) at which the distribution function of `probabilities` (B, V) passes `uniforms` (B,).
+
+    Blocks are summed and one of them is searched: running sums over a whole vocabulary take longer than the model's
+    step. A token without probability is never found, however sums are rounded.
+    """
+    if missing := -probabilities.shape[-1] % _BLOCK:
+        probabilities = torch.nn.functional.pad(probabilities, (0, missing))
+    blocks = probabilities.reshape(len(probabilities), -1, _BLOCK)  # (B, V / 64, 64)
+    sums = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    wanted = uniforms.double()[:, None] * sums[:, -1:]
+    block = _passed(sums, wanted)  # (B, 1)
+    before = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0.0)
+    inside = blocks[torch.arange(len(blocks), device=blocks.device), block[:, 0]].double().cumsum(-1)  # (B, 64)
+    return block * _BLOCK + _passed(inside, wanted - before)
+
+
+def _passed(steps: Tensor, wanted: Tensor) -> Tensor:
+    """The first index (B, 1) at which rising `steps` (B, N) pass `wanted` (B, 1), the last rise at the latest."""
+    return torch.searchsorted(steps, torch.minimum(wanted, steps[:, -1:] * _BELOW_ONE), right=True)
 
 
 def wide(logits: Tensor) -> Tensor:

@@ -13,14 +13,12 @@ import torch
 from emulator.backend import BackendError, BaseModel, CheckpointType, LiveModels, ModelInfo, ModelSpec, SavedState
 from emulator.core.adam import NORMALIZATIONS
 from ftsim.compute.checkpoints import dcp, peft, sampler
-from ftsim.compute.execution import Execution
+from ftsim.compute.execution import FLOAT32, Execution
 from ftsim.compute.trainer import embeddings, head, live, losses, optimizer
 from ftsim.compute.trainer.batching import Datum, Limits, MicroBatch, micro_batches, parse
 from ftsim.compute.trainer.compute import check, fill, result
 from ftsim.compute.trainer.gradients import Gradients
 from ftsim.compute.trainer.live import LiveModel
-
-FLOAT32 = Execution()
 
 
 class TorchTrainer(LiveModels[LiveModel]):

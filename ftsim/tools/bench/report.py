@@ -26,7 +26,7 @@ GROUPS = {
     "durability": ("durable_save_40mb", "durable_save", "digest_overhead", "fixture_reset", "start_10000_rows"),
     "control": ("start_up", "list_10000_rows", "control_plane_get"),
     "console": ("console_page", "console_step"),
-    "sampling": ("sample_16", "sample_32x64", "zoo_folder_open"),
+    "sampling": ("sample_16", "sample_32x64", "streams", "long_prompt_gap", "zoo_folder_open"),
     "serving": ("hot_load_delta", "hot_load_delta_40mb", "hot_load_delta_open", "concurrent_completions"),
     "data": ("data_check", "sft_prepare", "data_tokens", "data_memory"),
     "runs": ("rl_step", "sft_run"),

@@ -1,5 +1,6 @@
 """Sampling against transformers' own `generate`, and a folder of half a billion weights behind a name."""
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -26,6 +27,51 @@ def sample_32x64(stand: Stand) -> Iterator[Result]:
     yield Result(found.name, 1 / found.value, "x", 0.8, more_is_better=True, parts=found.parts)
 
 
+STREAMS: dict[int, tuple[float, float | None]] = {1: (1.3, None), 8: (1.7, None), 32: (1.7, 2.5), 64: (1.5, 2.5)}
+"""Rows at once; what their tokens for a second of CPU are to be over `generate`, by default and `batch-variant`."""
+
+
+def streams(stand: Stand) -> Iterator[Result]:
+    """Tokens for a second of CPU of 1 to 64 rows of 64 tokens at once, against `generate` on the same batch.
+
+    By default a small model samples in float64, so that rows leave no trace on each other; `batch-variant` gives that
+    up for float32, in which `generate` computes.
+    """
+    for rows, targets in STREAMS.items():
+        for compute, target in zip(("", "batch-variant"), targets, strict=True):
+            name = f"streams_{rows}{'_float32' if compute else ''}"
+            found = _sampled(name, stand, rows=rows, tokens=64, target=None, rounds=5, compute=compute)
+            yield Result(name, 1 / found.value, "x", target, more_is_better=True, parts=found.parts)
+
+
+LONG_PROMPT = 8_000
+
+
+def long_prompt_gap(stand: Stand) -> Iterator[Result]:
+    """The longest wait between two tokens of a stream while a prompt of 8,000 tokens begins, over the usual wait."""
+    from ftsim.compute.backend import TorchBackend
+
+    replica = TorchBackend().open_replica(BaseModel("bench", stand.base_folder), max_context_length=LONG_PROMPT + 200)
+    prompt = [number % 2000 for number in range(LONG_PROMPT)]
+
+    def waits(beside: bool) -> list[float]:
+        moments: list[float] = []
+        asked = GenerateRequest(prompt[:16], max_tokens=150, ignore_eos=True, seed=1)
+        future = replica.generate(asked, lambda tokens, _: moments.extend([time.perf_counter()] * len(tokens)))
+        if beside:
+            replica.generate(GenerateRequest(prompt, max_tokens=1, ignore_eos=True)).result(_WAIT)
+        future.result(_WAIT)
+        return [(later - earlier) * 1e3 for earlier, later in itertools.pairwise(moments)]
+
+    try:
+        waits(beside=False)
+        usual = statistics.median(statistics.median(waits(beside=False)) for _ in range(3))
+        longest = statistics.median(max(waits(beside=True)) for _ in range(3))
+    finally:
+        replica.close()
+    yield Result("long_prompt_gap", longest / usual, "x", 50, parts={"longest_ms": longest, "usual_ms": usual})
+
+
 def zoo_folder_open(stand: Stand) -> Iterator[Result]:
     """CPU time to the first token of a folder of half a billion weights, against transformers alone."""
     with tempfile.TemporaryDirectory() as place:
@@ -34,7 +80,9 @@ def zoo_folder_open(stand: Stand) -> Iterator[Result]:
         yield _compared("zoo_folder_open", partial(_first_token, folder), partial(_bare_first_token, folder), 1.2, 3)
 
 
-def _sampled(name: str, stand: Stand, *, rows: int, tokens: int, target: float | None, rounds: int) -> Result:
+def _sampled(
+    name: str, stand: Stand, *, rows: int, tokens: int, target: float | None, rounds: int, compute: str = ""
+) -> Result:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -43,7 +91,8 @@ def _sampled(name: str, stand: Stand, *, rows: int, tokens: int, target: float |
     prompts = [row[:16] for row in (stand.rows * rows)[:rows]]
     model: Any = AutoModelForCausalLM.from_pretrained(stand.base_folder, dtype=torch.float32)
     model.generation_config.eos_token_id = None  # every row to its end, as `ignore_eos` has it
-    replica = TorchBackend().open_replica(BaseModel("bench", stand.base_folder), max_context_length=0)
+    backend = TorchBackend(compute=[compute] if compute else ())
+    replica = backend.open_replica(BaseModel("bench", stand.base_folder), max_context_length=0)
     asked = [
         GenerateRequest(prompt, max_tokens=tokens, ignore_eos=True, seed=row) for row, prompt in enumerate(prompts)
     ]

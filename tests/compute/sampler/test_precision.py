@@ -8,10 +8,11 @@ import torch
 
 from emulator.backend import GenerateRequest, Generation, Replica
 from ftsim.compute.checkpoints.source import open_model
+from ftsim.compute.execution import Execution
 from ftsim.compute.models.catalogue import base_folder
 from ftsim.compute.sampler import precision
 from ftsim.compute.sampler.forward import Forward
-from ftsim.compute.sampler.replica import open_replica
+from ftsim.compute.sampler.replica import TorchReplica, open_replica
 from tests.zoo import folders
 
 
@@ -97,3 +98,23 @@ class Shouting(torch.nn.Module):
 def test_a_formula_that_cannot_be_renamed_is_looked_at() -> None:
     assert precision._wider(Shouting.forward) is None
     assert precision._wider(torch.no_grad()(Shouting.forward)) is None
+
+
+def test_a_batch_variant_replica_samples_in_float32_and_says_nearly_the_same(tmp_path: Path) -> None:
+    folder = base_folder("accounts/fireworks/models/qwen3-4b", tmp_path)
+    said = []
+    for how in (Execution(), Execution.parse("batch-variant")):
+        replica = TorchReplica(folder, how=how)
+        assert replica._model.dtype == (torch.float32 if how.batch_variant else torch.float64)
+        prompt = replica.render_chat([{"role": "user", "content": "Copy: fox"}])
+        said.append(replica.generate(GenerateRequest(prompt, max_tokens=12, temperature=0.0)).result().tokens)
+        replica.close()
+    assert [token.token_id for token in said[0]] == [token.token_id for token in said[1]]
+    assert [token.logprob for token in said[0]] == pytest.approx([token.logprob for token in said[1]], abs=1e-4)
+
+
+def test_a_way_to_compute_is_written_as_it_is_read() -> None:
+    for words in ("float32", "float32,batch-variant", "bfloat16,checkpointing,compile,batch-variant"):
+        assert Execution.parse(words).words() == words
+    saved = {"precision": "float32", "compiled": False}
+    assert Execution.parse("batch-variant").why_other(saved) == "", "sampling is no part of a training state"

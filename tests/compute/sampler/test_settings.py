@@ -191,3 +191,20 @@ def test_a_marker_around_a_format_is_its_own_token(shared: TorchReplica) -> None
 def test_a_schema_that_cannot_be_followed_is_refused(shared: TorchReplica, schema: dict[str, Any], says: str) -> None:
     with pytest.raises(BackendError, match=f"cannot be followed exactly: .*{says}"):
         generate(shared, format=[Json(schema)])
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 1000])
+def test_a_draw_is_where_the_running_sum_passes_its_number_and_never_a_token_without_probability(size: int) -> None:
+    torch.manual_seed(SEED)
+    places = [0.0, 2**-53, 0.1, 0.5, 0.9, 1 - 2**-53]
+    logits = (4 * torch.randn(len(places), size)).double()
+    logits[:, 1::3] = -math.inf
+    uniforms = torch.tensor(places, dtype=torch.float64)
+    one, none = torch.ones(len(places)), torch.zeros(len(places))
+    plain = Settings(one, one, none, none, one)
+    found = choose(logits, plain, uniforms).tokens
+    steps = logits.softmax(-1).cumsum(-1)
+    wanted = torch.searchsorted(steps, uniforms[:, None] * steps[:, -1:], right=True)[:, 0]
+    assert found[1:-1].tolist() == wanted[1:-1].tolist()
+    assert bool(torch.isfinite(logits.gather(1, found[:, None])).all())
+    assert found[0] == 0
