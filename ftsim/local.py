@@ -20,12 +20,17 @@ class Emulator(Server):
 
     DEFAULT_BACKEND: ClassVar[BackendName] = "torch"
 
+    def stop(self) -> None:
+        super().stop()
+        if self._owns_backend and (close := getattr(self._backend, "close", None)) is not None:
+            close()
+
     @classmethod
-    def named_backend(cls, name: BackendName, state_dir: Path | None) -> Backend:
+    def named_backend(cls, name: BackendName, state_dir: Path | None, trainer_workers: int | None = None) -> Backend:
         """The backend behind a name; a state folder also keeps the files of the base models."""
         if name != "torch":
-            return super().named_backend(name, state_dir)
+            return super().named_backend(name, state_dir, trainer_workers)
         require("train", "real models")
         from ftsim.compute.backend import TorchBackend
 
-        return TorchBackend(None if state_dir is None else state_dir / "base-models")
+        return TorchBackend(None if state_dir is None else state_dir / "base-models", workers=trainer_workers)

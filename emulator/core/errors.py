@@ -126,6 +126,10 @@ class Unavailable(PlatformError):
     http, code = 503, 14
 
 
+class TrainerLost(Unavailable):
+    """A trainer's process is gone, and the models on it: as when its machine is taken away."""
+
+
 class StorageFailed(PlatformError):
     """The state folder cannot be written. 507 is a status that no client retries (WIRE 1.2)."""
 

@@ -67,6 +67,14 @@ Compute = Annotated[
         metavar="TEXT",
     ),
 ]
+TrainerWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes of their own that trainers compute in, at most; 0, the default, is the emulator's.",
+        show_default=False,
+    ),
+]
 CatalogueFiles = Annotated[
     list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")
 ]

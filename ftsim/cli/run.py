@@ -18,6 +18,7 @@ from ftsim.cli.console import (
     Profile,
     QuirkOptions,
     StateDir,
+    TrainerWorkers,
     fail,
 )
 from ftsim.cli.program import Program
@@ -37,6 +38,7 @@ def run(
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
     compute: Compute = None,
+    trainer_workers: TrainerWorkers = None,
     fast_forward: Annotated[
         bool,
         typer.Option("--fast-forward", help="When all that could run sleeps, move the clock to the next deadline."),
@@ -62,6 +64,8 @@ def run(
     from ftsim.process.mapping import MapError, variables
     from ftsim.process.run import RunError, ServerOptions, command_line, exec_program
 
+    if fast_forward and trainer_workers:
+        fail("--fast-forward does not see who waits in --trainer-workers: leave one of them out", 2)
     words, made = program or [], None
     options = ServerOptions(
         tuple(quirk or ()),
@@ -74,6 +78,7 @@ def run(
         tuple(file.resolve() for file in catalogue or ()),
         tuple(compute or ()),
         fast_forward,
+        trainer_workers,
     )
     try:
         command_line(words)  # before a folder is made for it

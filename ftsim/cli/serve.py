@@ -15,6 +15,7 @@ from ftsim.cli.console import (
     Profile,
     QuirkOptions,
     StateDir,
+    TrainerWorkers,
     model_folders,
 )
 
@@ -36,6 +37,7 @@ def serve(
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
     compute: Compute = None,
+    trainer_workers: TrainerWorkers = None,
     warm: Annotated[bool, typer.Option("--warm", help="Import torch at once, not with the first trainer.")] = False,
     quirk: QuirkOptions = None,
     platform: Platform = None,
@@ -74,6 +76,7 @@ def serve(
             models=model_folders(model or []),
             catalogue=catalogue or [],
             compute=compute or [],
+            trainer_workers=trainer_workers,
             warm=warm,
             until_deserted=until_deserted,
             discard=discard,

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftsim.cli.console import AsJson, CatalogueFiles, Compute, ModelFolders, Platform, StateDir, fail, tell
+from ftsim.cli.console import (
+    AsJson,
+    CatalogueFiles,
+    Compute,
+    ModelFolders,
+    Platform,
+    StateDir,
+    TrainerWorkers,
+    fail,
+    tell,
+)
 
 if TYPE_CHECKING:
     from emulator.state.server_record import ServerRecord
@@ -59,6 +69,7 @@ def train(
     model: ModelFolders = None,
     catalogue: CatalogueFiles = None,
     compute: Compute = None,
+    trainer_workers: TrainerWorkers = None,
     as_json: AsJson = False,
 ) -> None:
     """Train with a recipe.
@@ -95,7 +106,11 @@ def train(
             fail(f"{recipe}: {error}", 2)
         files = tuple(file.resolve() for file in catalogue or ())
         options = ServerOptions(
-            platform=platform, models=tuple(model or ()), catalogues=files, compute=tuple(compute or ())
+            platform=platform,
+            models=tuple(model or ()),
+            catalogues=files,
+            compute=tuple(compute or ()),
+            trainer_workers=trainer_workers,
         )
         if dry_run and as_json:
             fail("--dry-run prints lines for people: it goes without --json", 2)

@@ -11,17 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emulator.backend import BackendError, BaseModel, ModelDescription, Replica
+from emulator.backend import BackendError, BaseModel, ModelDescription, Replica, Trainer
 from ftsim.compute.execution import PRECISIONS, Executions
 from ftsim.compute.models import catalogue as models
 
 if TYPE_CHECKING:
-    from ftsim.compute.trainer.trainer import TorchTrainer
+    from ftsim.compute.workers.pool import Workers
 
 DEVICE = "FTSIM_DEVICE"
 DTYPE = "FTSIM_DTYPE"
 THREADS = "FTSIM_THREADS"
 COMPUTE = "FTSIM_COMPUTE"
+WORKERS = "FTSIM_TRAINER_WORKERS"
 
 
 class TorchBackend:
@@ -31,7 +32,8 @@ class TorchBackend:
     the Hugging Face folders of catalogue models; a temporary folder when None. `threads` is what torch may use within
     one operation on the CPU: FTSIM_THREADS, else 1, since small models run slower on more and the number of threads
     decides the last bits of a sum; 0 leaves torch as it is. `compute` says how models are computed, in texts of
-    `Executions`; FTSIM_COMPUTE is such a text for all of them.
+    `Executions`; FTSIM_COMPUTE is such a text for all of them. `workers` are the processes that trainers compute in, at
+    most (FTSIM_TRAINER_WORKERS, else 0: this process).
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class TorchBackend:
         dtype: str | None = None,
         threads: int | None = None,
         compute: Sequence[str] = (),
+        workers: int | None = None,
     ) -> None:
         self._given_cache = cache
         self._device = device or os.environ.get(DEVICE)
@@ -49,7 +52,11 @@ class TorchBackend:
         self._threads = int(os.environ.get(THREADS, "1")) if threads is None else threads
         if self._dtype not in PRECISIONS:
             raise ValueError(f"dtype is {self._dtype!r}; expected one of {', '.join(PRECISIONS)} ({DTYPE})")
-        self._executions = Executions([os.environ.get(COMPUTE, ""), *compute], self._dtype)
+        self._compute = (os.environ.get(COMPUTE, ""), *compute)
+        self._executions = Executions(self._compute, self._dtype)
+        self._most_workers = int(os.environ.get(WORKERS, "0")) if workers is None else workers
+        if self._most_workers < 0:
+            raise ValueError(f"{self._most_workers} trainer workers: ask for 1 or more, or for 0, none ({WORKERS})")
         self._warm = False
         self._warming = threading.Lock()
 
@@ -65,7 +72,12 @@ class TorchBackend:
         return self._warm
 
     def warm(self) -> None:
-        """Import torch and what computes with it; a second the first time."""
+        """Import torch and what computes with it, a second the first time; start a worker where trainers have them."""
+        self._import()
+        if self._most_workers:
+            self.workers.warm()
+
+    def _import(self) -> None:
         with self._warming:
             if self._warm:
                 return
@@ -97,14 +109,38 @@ class TorchBackend:
             raise BackendError(str(error)) from None
 
     def describe(self, folder: Path, base_model: BaseModel | None = None) -> ModelDescription:
-        self.warm()
+        self._import()
         from ftsim.compute.models.describe import describe
 
         return describe(folder, (base_model.name, self.folder(base_model)) if base_model else None)
 
-    def open_trainer(self, base_model: BaseModel, *, lora_rank: int, max_context_length: int) -> "TorchTrainer":
+    @property
+    def workers(self) -> "Workers":
+        """The processes that trainers compute in, where they are asked for."""
+        with self._warming:
+            return self._workers
+
+    @cached_property
+    def _workers(self) -> "Workers":
+        from ftsim.compute.workers.messages import Settings
+        from ftsim.compute.workers.pool import Workers, room
+        from ftsim.compute.workers.worker import Worker
+
+        settings = Settings(self._cache, self._device, self._dtype, self._threads, self._compute)
+        workers = Workers(lambda: Worker(settings), room(self._most_workers))
+        weakref.finalize(self, workers.close)
+        return workers
+
+    def close(self) -> None:
+        """End the workers, if there are any; they are started anew when they are needed."""
+        if "_workers" in self.__dict__:
+            self.workers.close()
+
+    def open_trainer(self, base_model: BaseModel, *, lora_rank: int, max_context_length: int) -> Trainer:
         self.folder(base_model)
-        self.warm()
+        if self._most_workers:
+            return self.workers.open_trainer(base_model, lora_rank=lora_rank, max_context_length=max_context_length)
+        self._import()
         from ftsim.compute.trainer.trainer import TorchTrainer
 
         return TorchTrainer(
@@ -117,7 +153,7 @@ class TorchBackend:
         )
 
     def open_replica(self, base_model: BaseModel, *, max_context_length: int) -> Replica:
-        self.warm()
+        self._import()
         from ftsim.compute.sampler.replica import open_replica
 
         replica: Replica = open_replica(

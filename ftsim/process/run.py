@@ -56,6 +56,7 @@ class ServerOptions:
     compute: tuple[str, ...] = ()
     fast_forward: bool = False
     """Put emulator and programs on one clock, which moves when all of them wait."""
+    trainer_workers: int | None = None
 
     def words(self) -> list[str]:
         """The options as `ftsim serve` takes them."""
@@ -65,6 +66,7 @@ class ServerOptions:
         words += [word for pair in self.models for word in ("--model", pair)]
         words += [word for file in self.catalogues for word in ("--catalogue", str(file))]
         words += [word for text in self.compute for word in ("--compute", text)]
+        words += ["--trainer-workers", str(self.trainer_workers)] if self.trainer_workers is not None else []
         words += ["--seed", str(self.seed)] if self.seed is not None else []
         words += [forward.OPTION] if self.fast_forward else []
         return [*words, *(["--light"] if self.light else []), *(["--discard"] if self.discard else [])]

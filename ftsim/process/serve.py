@@ -41,6 +41,7 @@ def serve(
     models: Mapping[str, Path] | None = None,
     catalogue: Sequence[Path] = (),
     compute: Sequence[str] = (),
+    trainer_workers: int | None = None,
     warm: bool = False,
     until_deserted: bool = False,
     discard: bool = False,
@@ -51,13 +52,15 @@ def serve(
 ) -> int:
     """Serve until told to stop; returns the exit status.
 
-    `memory` keeps nothing; `light` computes without torch and without a model; `compute` says how models are computed;
+    `memory` keeps nothing; `light` computes without torch and without a model; `compute` says how models are computed,
+    `trainer_workers` in how many processes of their own trainers compute (None: as the environment says);
     `platform` is a date; `profile` and then `quirks`, written `name=value@job=j1,times=1`, are on from the start;
     `announce` is called once it is up. With `discard` the state folder is deleted at the end.
     """
-    if light and compute:
-        print("ftsim: --compute is about models, and --light has none: leave one of them out", file=sys.stderr)
-        return 1
+    for option, given in (("--compute", compute), ("--trainer-workers", trainer_workers)):
+        if light and given:
+            print(f"ftsim: {option} is about models, and --light has none: leave one of them out", file=sys.stderr)
+            return 1
     root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
     stop = threading.Event()
     sys.setswitchinterval(SWITCH_S)
@@ -65,7 +68,7 @@ def serve(
         try:
             with contextlib.ExitStack() as stack:
                 emulator = local.Emulator(
-                    "light" if light else _backend(root, compute),
+                    "light" if light else stack.enter_context(_backend(root, compute, trainer_workers)),
                     state_dir=root,
                     host=host,
                     port=port,
@@ -110,15 +113,18 @@ class _ComputeError(Exception):
     """A text of `--compute` that says nothing."""
 
 
-def _backend(root: Path | None, compute: Sequence[str]) -> Backend:
+@contextlib.contextmanager
+def _backend(root: Path | None, compute: Sequence[str], workers: int | None) -> Iterator[Backend]:
     """Real models, computed in the ways that these texts say; raises _ComputeError, MissingExtraError."""
     require("train", "real models")
     from ftsim.compute.backend import TorchBackend
 
     try:
-        return TorchBackend(None if root is None else root / "base-models", compute=compute)
+        backend = TorchBackend(None if root is None else root / "base-models", compute=compute, workers=workers)
     except ValueError as error:
-        raise _ComputeError(f"--compute, or FTSIM_COMPUTE: {error}") from None
+        raise _ComputeError(f"--compute or --trainer-workers, or their variables: {error}") from None
+    with contextlib.closing(backend):
+        yield backend
 
 
 def _turn_on(emulator: Emulator, profile: str | None, quirks: Sequence[str]) -> None:

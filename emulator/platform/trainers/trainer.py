@@ -3,6 +3,7 @@
 Its client sessions and models live here, and are lost when it stops (WIRE 2.4).
 """
 
+import contextlib
 import contextvars
 import logging
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 
 from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
 from emulator.core import own_warnings, threads
-from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, PlatformError, TrainerLost, Unavailable
 from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.trainers.futures import Futures, Promise
@@ -198,6 +199,8 @@ class Trainer:
         def run() -> None:
             try:
                 self._futures.resolve(promise, work())
+            except TrainerLost as lost:
+                self._futures.fail(promise, self._preempted(lost))
             except BaseException as error:  # whoever waits is told, and the next operation has its turn
                 if not hasattr(error, "message"):
                     _log.exception("%s failed on %s", promise.verb, self.owner.name)
@@ -205,6 +208,12 @@ class Trainer:
 
         context = contextvars.copy_context()  # what it changes is the submitting request's doing
         return partial(context.run, own_warnings.apart(run))
+
+    def _preempted(self, lost: TrainerLost) -> Unavailable:
+        """The failure of what runs once the owner is preempted: whoever reads it finds no trainer that runs."""
+        with contextlib.suppress(PlatformError):  # it has stopped meanwhile
+            self._owners.preempt(self.owner)
+        return Unavailable(f"the trainer stopped: {self.owner.name} is {self.owner.state}, {lost.message}")
 
     def _refuse(self, verb: str, model_id: str, error: Exception) -> Promise:
         promise = self._futures.open(self.owner.name, self.owner.subject, model_id, verb)

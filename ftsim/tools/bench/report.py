@@ -31,6 +31,7 @@ GROUPS = {
     "data": ("data_check", "sft_prepare", "data_tokens", "data_memory"),
     "runs": ("rl_step", "sft_run"),
     "waiting": ("fast_forward",),
+    "jobs": ("two_jobs",),
     "sizes": ("loss_head", "loss_head_memory", "save_memory"),
 }
 """Modules of ftsim.tools.bench, and the measurements in each: functions of the same name."""

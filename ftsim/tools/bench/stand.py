@@ -33,7 +33,7 @@ class Stand(contextlib.ExitStack):
             command += ["--model", f"{BASE_MODEL}={self._base}"]
         record, client = join_server(Attendance(state_dir), command)
         self.callback(client.leave)
-        self.callback(_end, record.pid, state_dir)
+        self.callback(end, record.pid, state_dir)
         return record
 
     @cached_property
@@ -128,7 +128,8 @@ class Stand(contextlib.ExitStack):
         update.result()
 
 
-def _end(pid: int, state_dir: Path) -> None:
+def end(pid: int, state_dir: Path) -> None:
+    """End a server, and wait until it has left."""
     import os
     import signal
     import time

@@ -1,0 +1,104 @@
+"""The process that computes: a rank of a worker. It answers the emulator, one message at a time, until that goes.
+
+The emulator names a socket in FTSIM_WORKER. A worker of one rank is this process alone.
+"""
+
+import gc
+import os
+import signal
+import socket
+from multiprocessing.connection import Connection
+from typing import Any
+
+from emulator.backend import SavedState, Trainer
+from emulator.core import own_warnings
+from ftsim.compute.workers.messages import ACKNOWLEDGE, Call, Failure, Open, Saved, Settings
+
+ADDRESS = "FTSIM_WORKER"
+
+
+class Trainers:
+    """The trainers of this process, by number."""
+
+    def __init__(self, settings: Settings) -> None:
+        import torch
+
+        from ftsim.compute.backend import TorchBackend
+
+        self._backend = TorchBackend(
+            settings.cache,
+            device=settings.device,
+            dtype=settings.dtype,
+            threads=settings.threads,
+            compute=settings.compute,
+            workers=0,
+        )
+        self._backend.warm()
+        torch.manual_seed(0)  # else torch draws a seed for each process, and it is in every training state
+        self._trainers: dict[int, Trainer] = {}
+        self._saves: dict[tuple[int, str], SavedState] = {}
+
+    def carry_out(self, message: Open | Call) -> Any:
+        """Do what a message asks; raises what the trainer raises."""
+        number = message.trainer
+        if isinstance(message, Open):
+            self._trainers[number] = self._backend.open_trainer(
+                message.base_model, lora_rank=message.lora_rank, max_context_length=message.max_context_length
+            )
+            return None
+        if message.method == ACKNOWLEDGE:
+            return self._saves.pop((number, message.arguments[0])).acknowledged()
+        answer = getattr(self._trainers[number], message.method)(*message.arguments, **message.named)
+        if isinstance(answer, SavedState):
+            self._saves[number, message.arguments[0]] = answer
+            return Saved(answer.step, answer.previous_snapshot)
+        if message.method == "close":
+            del self._trainers[number]
+            self._saves = {key: saved for key, saved in self._saves.items() if key[0] != number}
+            gc.collect()
+        return answer
+
+
+def main() -> None:
+    """Meet the emulator, then answer it until it closes the connection or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the emulator, which lets what runs finish
+    from ftsim.compute import libraries
+
+    with own_warnings.ignored(), met(os.environ.pop(ADDRESS)) as emulator:
+        gc.disable()
+        libraries.import_torch()
+        try:
+            trainers = Trainers(emulator.recv())
+        except Exception as error:  # a device that there is none of, torch that cannot be imported
+            emulator.send(Failure.of(error))
+            return
+        gc.freeze()
+        gc.enable()
+        emulator.send(None)
+        answer_all(emulator, trainers)
+
+
+def met(address: str) -> "Connection[Any, Any]":
+    """The connection to the emulator, which is told who has come."""
+    meeting = socket.socket(socket.AF_UNIX)
+    meeting.connect(address)
+    emulator: Connection[Any, Any] = Connection(meeting.detach())
+    emulator.send((int(os.environ.get("RANK", "0")), os.getpid()))
+    return emulator
+
+
+def answer_all(emulator: "Connection[Any, Any]", trainers: Trainers) -> None:
+    """Answer every message, until there is nobody any more."""
+    while True:
+        try:
+            message = emulator.recv()
+        except (EOFError, ConnectionError):
+            return
+        try:
+            answer = trainers.carry_out(message)
+        except Exception as error:  # whatever it is, it is the emulator's to tell
+            answer = Failure.of(error)
+        try:
+            emulator.send(answer)
+        except ConnectionError:
+            return
