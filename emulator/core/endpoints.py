@@ -127,6 +127,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         GET    /models                                                  list_models
         GET    /models/{model}                                          get_model
         GET    /models/{model}:getDownloadEndpoint                      get_download_endpoint      get_model
+        POST   /models                                                  create_uploaded_model
+        POST   /models/{model}:getUploadEndpoint                        get_upload_endpoint
+        GET    /models/{model}:validateUpload                           validate_upload
         PATCH  /models/{model}                                          update_model
         DELETE /models/{model}                                          delete_model
         GET    /trainingShapes                                          list_training_shapes
@@ -155,6 +158,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *_rows("/v1/accounts/{account}", Callers.ACCOUNT, managed_rows.ROWS),
     *_rows("/v1/accounts/{account}", Callers.LINK, """
         GET    /models/{model}/files/{file}                             download_model_file
+        PUT    /models/{model}/files/{file}                             upload_model_file
     """),
     *_verbs(DEDICATED, Callers.ACCOUNT, ""),
     *_verbs(POOLED, Callers.KEY, "serverless_"),
@@ -282,8 +286,10 @@ def _parts(path: str) -> Iterator[str]:
     for found in _PARAMETER.finditer(path):
         yield re.escape(path[at : found.start()])
         at = found.end()
-        # An id before a verb may hold a colon (older planes put one between run and checkpoint), the last one may not.
-        one = "[^/]+" if path[at : at + 1] in (":", "/") or path.startswith(NATIVE) else "[^/:]+"
+        # An id before a verb may hold a colon (older planes put one between run and checkpoint), the last one may not,
+        # unless it names a file: there a colon stands for a folder.
+        colons = path[at : at + 1] in (":", "/") or path.startswith(NATIVE) or found[1] == "file"
+        one = "[^/]+" if colons else "[^/:]+"
         yield f"(?P<{found[1]}>{one})" if found[1] in _SELECTORS else one
     yield re.escape(path[at:])
 

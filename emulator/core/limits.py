@@ -40,6 +40,8 @@ DESCRIPTORS = Limit(
 )
 ARCHIVE = Limit(16 * 1024 * MIB, "bytes that an archive unpacks to", "400")
 ARCHIVE_RATIO = Limit(200, "bytes that a byte of an archive unpacks to, beyond the first MiB", "400")
+UPLOAD = Limit(1024 * 1024 * MIB, "bytes of all files of an uploaded model", "400")
+UPLOAD_FILES = Limit(2_000, "files of an uploaded model", "400")
 ARCHIVE_FILES = Limit(200_000, "files of an archive", "400")
 
 TABLE = {name: limit for name, limit in list(globals().items()) if isinstance(limit, Limit)}

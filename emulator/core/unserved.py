@@ -20,7 +20,7 @@ REASONS = {
     "evaluation": "evaluators and evaluations are not run here: evaluate in the program, on completions",
     "inference": "models here complete text: use /inference/v1/completions or /inference/v1/chat/completions",
     "managed": "managed jobs do not run here: train with a recipe, `ftsim train`",
-    "models": "models come from promotion, or from a folder: `ftsim serve --model NAME=FOLDER`",
+    "models": "models come from promotion, an upload, or a folder: `ftsim serve --model NAME=FOLDER`",
     "other": "it has nothing to do with training",
     "sessions": "training sessions are made, and their runs kept, by the serverless gateway: use the training client",
     "shapes": "shapes are the vendor's: declare one of your own with `ftsim serve --catalogue FILE.toml`",

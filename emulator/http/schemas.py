@@ -166,6 +166,7 @@ SHAPE_VERSION["properties"]["name"] = {
     "pattern": f"^accounts/{ID}/trainingShapes/{ID}/versions/{ID}$",
 }
 LINKS = obj({"filenameToSignedUrls": {"type": "object", "additionalProperties": STRING}})
+WARNINGS = obj({"warnings": each(STRING)})
 PROMOTED: Schema = {
     "type": "object",
     "anyOf": [obj({"model": MODEL}), obj({"operation": OPERATION})],

@@ -16,7 +16,9 @@ from emulator.platform.jobs.jobs import Jobs
 from emulator.platform.managed import ManagedResources
 from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.models.downloads import Downloads
+from emulator.platform.models.links import Links
 from emulator.platform.models.models import Models
+from emulator.platform.models.uploads import Uploads
 from emulator.platform.operations import Operations
 from emulator.platform.quotas import Quotas
 from emulator.platform.route_files import RouteFiles
@@ -50,7 +52,9 @@ class Platform:
         self.managed = ManagedResources(world)
         self.checkpoints = Checkpoints(world, blobs, self.owners)
         self.operations = Operations(world)
-        self.downloads = Downloads(world, self.models)
+        links = Links(world)
+        self.downloads = Downloads(links, self.models)
+        self.uploads = Uploads(world, blobs, self.models, backend, links)
         self.promotion = Promotion(world, blobs, self.checkpoints, self.models, self.operations, backend)
         self.futures = Futures(world)
         self.trainers = Trainers(world, backend, self.owners, self.models, self.futures)
@@ -93,6 +97,7 @@ class Platform:
         self.world.reset()
         self.blobs.clear()
         self.routes.clear()
+        self.uploads.clear()
 
     def stop(self, why: str) -> None:
         """End trainers and replicas, forget what was promised; jobs and deployments stay as they are."""

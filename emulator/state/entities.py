@@ -130,6 +130,8 @@ class Model:
     description: str = ""
     pending: Pending | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    announced: dict[str, int] = field(default_factory=dict)
+    """Files that are being uploaded, and their sizes in bytes."""
 
     @cached_property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from emulator.core.clock import SECOND, Clock
 from emulator.core.endpoints import row
 from emulator.http.control.managed import router as declared
 from emulator.server import Emulator
-from tests.doubles import BASE, DictBackend
+from tests.doubles import BASE, DictBackend, write_base
 from tests.http.gateway.conftest import plain
 from tests.http.tinker.story import told_by_tinker
 
@@ -99,6 +99,7 @@ def tell(http: httpx.Client) -> dict[str, dict[str, Any]]:
     story.call("list_served_models")
     story.call("get_served_model", account="fireworks", model="qwen3-8b")
     _add_on(story)
+    _upload(story)
     _end(story)
     return story.told
 
@@ -279,6 +280,20 @@ def _add_on(story: Story) -> None:
     story.call("update_deployed_model", {"default": True}, **own)
     story.call("delete_deployed_model", **own)
     story.call("delete_deployment", deployment="d2")
+
+
+def _upload(story: Story) -> None:
+    """A base model, uploaded file by file."""
+    model = {"kind": "HF_BASE_MODEL", "displayName": "my base", "baseModelDetails": {"checkpointFormat": "HUGGINGFACE"}}
+    story.call("create_uploaded_model", {"modelId": "u1", "model": model})
+    with tempfile.TemporaryDirectory() as folder:
+        files = {path.name: path.read_bytes() for path in write_base(Path(folder) / "base").iterdir()}
+    sizes = {name: str(len(content)) for name, content in sorted(files.items())}
+    links = story.call("get_upload_endpoint", {"filenameToSize": sizes}, model="u1")["filenameToSignedUrls"]
+    for name, link in links.items():
+        query = dict(httpx.URL(link).params)
+        story.call("upload_model_file", query=query, content=files[name], model="u1", file=name)
+    story.call("validate_upload", query={"configOnly": "true"}, model="u1")
 
 
 def _forget(story: Story) -> None:

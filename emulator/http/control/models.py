@@ -17,6 +17,13 @@ from emulator.http.web import Reply, platform_of
 from emulator.state.entities import Model
 
 router = Endpoints()
+UNREAD: Ignored = {
+    **dict.fromkeys(
+        ("githubUrl", "huggingFaceUrl", "public", "deprecationDate"), "it is not kept: nothing here reads it"
+    ),
+    **dict.fromkeys(("defaultDraftModel", "defaultDraftTokenCount"), "answers are computed without a draft"),
+}
+"""Fields of a model that change nothing."""
 _FACT = Refusal("it is a fact about the model's files")
 
 
@@ -26,12 +33,7 @@ class UpdateModel(Body):
     display_name: str | None = None
     description: str | None = None
 
-    ignored: ClassVar[Ignored] = {
-        **dict.fromkeys(
-            ("githubUrl", "huggingFaceUrl", "public", "deprecationDate"), "it is not kept: nothing here reads it"
-        ),
-        **dict.fromkeys(("defaultDraftModel", "defaultDraftTokenCount"), "answers are computed without a draft"),
-    }
+    ignored: ClassVar[Ignored] = UNREAD
     refused: ClassVar[Refused] = {
         **dict.fromkeys(
             ("baseModelDetails", "contextLength", "kind", "peftDetails", "snapshotType", "supportsImageInput",
@@ -55,22 +57,22 @@ async def update(request: Request) -> Response:
     """Change what a person reads of a model."""
     sent, _ = await read_body(request, UpdateModel)
     models = platform_of(request).models
-    changed = models.update(_name(request), display_name=sent.display_name, description=sent.description)
+    changed = models.update(full_name(request), display_name=sent.display_name, description=sent.description)
     return Reply(_shown(request, changed))
 
 
 @router.serve("delete_model")
 async def delete(request: Request) -> Response:
     """Delete a model that no deployment serves."""
-    await run_in_threadpool(platform_of(request).models.delete, _name(request))
+    await run_in_threadpool(platform_of(request).models.delete, full_name(request))
     return Reply({})
 
 
 @router.serve("get_download_endpoint", answer=schemas.LINKS, query=READ_MASK)
 async def download_endpoint(request: Request) -> Response:
     """Give a signed link to every file of a model."""
-    links = await run_in_threadpool(platform_of(request).downloads.links, _name(request))
-    base = _base(request)
+    links = await run_in_threadpool(platform_of(request).downloads.links, full_name(request))
+    base = address(request)
     return Reply({"filenameToSignedUrls": {file: base + link for file, link in links.items()}})
 
 
@@ -79,7 +81,7 @@ async def file(request: Request) -> Response:
     """Send a file. No key is asked here: the link is signed."""
     query = request.query_params
     path = platform_of(request).downloads.file(
-        _name(request), request.path_params["file"], query.get("expires", ""), query.get("signature", "")
+        full_name(request), request.path_params["file"], query.get("expires", ""), query.get("signature", "")
     )
     return FileResponse(path)
 
@@ -87,7 +89,7 @@ async def file(request: Request) -> Response:
 @router.serve("get_model", answer=schemas.MODEL, query=READ_MASK)
 async def get(request: Request) -> Response:
     """Show a model."""
-    return Reply(_shown(request, platform_of(request).models.get(_name(request))))
+    return Reply(_shown(request, platform_of(request).models.get(full_name(request))))
 
 
 def _shown(request: Request, model: Model) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def _shown(request: Request, model: Model) -> dict[str, Any]:
     return wire.model(model, platform.models.facts(model), platform.addons.of_model(model.name))
 
 
-def _base(request: Request) -> str:
+def address(request: Request) -> str:
     """The URL that links begin with: the address that the connection came to, or the name in Host if it was allowed."""
     if request.url.hostname in request.app.state.hosts:
         return str(request.base_url).rstrip("/")
@@ -103,5 +105,6 @@ def _base(request: Request) -> str:
     return f"{request.url.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _name(request: Request) -> str:
+def full_name(request: Request) -> str:
+    """Give the name of the model in the path."""
     return resource(request.path_params["account"], "models", request.path_params["model"])

@@ -4,20 +4,17 @@ The table of `emulator.core.catalogue` as it was on the platform's date, names o
 file or `--model NAME=FOLDER` adds.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from emulator.backend import BaseModel
 from emulator.core import catalogue as table
 from emulator.core.errors import InvalidArgument, NotFound
-from emulator.core.kinds import weight_shards, why_no_model
 from emulator.core.names import resource, split_resource
-from emulator.platform.models import files as reading
+from emulator.platform.models import files as reading, folders
 from emulator.platform.models.facts import (
     MODES,
     CatalogueModel,
@@ -93,23 +90,16 @@ class Catalogue:
     def add_model(self, name: str, folder: Path) -> CatalogueModel:
         """Put real weights (a Hugging Face folder) behind a name, old or new; raises InvalidArgument."""
         full = qualify(name, "models")
-        if why := why_no_model(folder):
-            raise InvalidArgument(f"--model {name}: {folder} is no Hugging Face model folder: {why}")
-        config = json.loads((folder / "config.json").read_bytes())
-        if method := _unreadable_quantisation(config):
-            raise InvalidArgument(
-                f"--model {name}: {folder} is quantised with {method}, which needs kernels that are not here: "
-                "use a folder with plain weights"
-            )
-        text = config.get("text_config") or config  # of a model that also sees or hears
-        known = self.model(full)
+        if why := folders.why_unusable(folder):
+            raise InvalidArgument(f"--model {name}: {folder} {why}")
+        facts, known = folders.read(folder), self.model(full)
         model = CatalogueModel(
             name=full,
-            model_type=config["model_type"],
-            parameter_count=_parameters(folder),
-            context_length=int(text.get("max_position_embeddings") or (known.context_length if known else 0)),
+            model_type=facts.model_type,
+            parameter_count=facts.parameter_count,
+            context_length=facts.context_length or (known.context_length if known else 0),
             tokenizer=known.tokenizer if known else "",
-            moe=any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts")),
+            moe=facts.moe,
             folder=folder.resolve(),
         )
         self.folders[name] = folder
@@ -252,18 +242,6 @@ def _find(shapes: Mapping[str, S], reference: str) -> tuple[S, str]:
 def _not_found(reference: str) -> NotFound:
     what = "deployment shape" if "/deploymentShapes/" in reference else "training shape"
     return NotFound(f"{what} {reference[:200]!r} not found: check the name, and the version, in the list of {what}s")
-
-
-def _parameters(folder: Path) -> int:
-    shards = weight_shards(folder)
-    return sum(prod(tensor.shape) for shard in shards for tensor in shard.tensors.values())
-
-
-def _unreadable_quantisation(config: Mapping[str, Any]) -> str:
-    """The quantisation of weights that cannot be opened as plain ones; "" for the others."""
-    settings = config.get("quantization_config")
-    method = str(settings.get("quant_method") or "an unnamed method") if isinstance(settings, dict) else ""
-    return "" if method in ("fp8", "mxfp4") else method
 
 
 def versions(shapes: Mapping[str, S], collection: str, account: str = "-", shape: str = "-") -> list[tuple[S, str]]:

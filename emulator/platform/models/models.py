@@ -1,5 +1,6 @@
 """Models: those of the catalogue and those that a promotion made (WIRE 1.5, 5.7)."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from emulator.backend import Backend, BaseModel
@@ -29,6 +30,15 @@ class Models:
         self._catalogue = catalogue
         self._backend = backend
         self._lifecycle = Lifecycle(world, self._enter)
+        self._on_delete: list[Callable[[Model], None]] = []
+
+    def on_delete(self, listener: Callable[[Model], None]) -> None:
+        """Call `listener` with every model that is deleted."""
+        self._on_delete.append(listener)
+
+    def exists(self, name: str) -> bool:
+        """Say whether there is a model of this full name, READY or not."""
+        return name in self._world.models or self._catalogue.model(name) is not None
 
     def get(self, name: str) -> Model:
         """The model of this full resource name; raises InvalidArgument, NotFound."""
@@ -70,7 +80,7 @@ class Models:
         Raises PermissionDenied for what another account has promoted, FailedPrecondition for what is not READY yet.
         """
         model = self.get(name)
-        if model.blob and model.account != account:
+        if name in self._world.models and model.account != account:
             raise PermissionDenied(f"{name[:200]} belongs to another account than {account!r}")
         if model.state != READY:  # its files are still being copied (FAILURES D7)
             raise FailedPrecondition(f"{name} is {model.state}: wait until it is {READY}")
@@ -91,6 +101,7 @@ class Models:
                 f"{name} is a {model.kind}, not a base model: use {model.base_model or 'its base model'} as base_model "
                 "and load the adapter with load_adapter"
             )
+        self._refuse_unready(model)
         if model.blob:
             root = self._catalogue.model(model.root)
             return BaseModel(name, self.folder(model), model.model_type, model.moe, root.tokenizer if root else "")
@@ -100,8 +111,10 @@ class Models:
         return base
 
     def facts(self, model: Model) -> CatalogueModel | None:
-        """The catalogue's entry of a model, or of the one that it descends from."""
-        return self._catalogue.model(model.root or model.name)
+        """The catalogue's entry of a model, or of the one that it descends from; of an upload what its files say."""
+        if (known := self._catalogue.model(model.root or model.name)) is not None or model.kind not in BASE_KINDS:
+            return known
+        return CatalogueModel(model.name, model.model_type, model.parameter_count, model.context_length)
 
     def root(self, name: str) -> str:
         """The catalogue model that a model descends from."""
@@ -114,7 +127,11 @@ class Models:
         return model.base_model if model.kind == ADDON else name
 
     def folder(self, model: Model) -> Path:
-        """The files of a model that was promoted, or of one with a folder behind it; raises NotFound, Damaged."""
+        """The files of a model that was made here, or of one with a folder behind it.
+
+        Raises NotFound, Damaged, FailedPrecondition for one that is being uploaded.
+        """
+        self._refuse_unready(model)
         if model.blob:
             gone = f"the files of {model.name} are gone"
             return self._blobs.checked(model.blob, model.digests, model.name, gone)
@@ -140,7 +157,10 @@ class Models:
             model = self._own(name)
             self._refuse_deployed(model)
             self._world.models.remove(name)
-        self._blobs.delete(model.blob)
+        if model.blob:
+            self._blobs.delete(model.blob)
+        for listener in self._on_delete:
+            listener(model)
 
     def _refuse_deployed(self, model: Model) -> None:
         """A replica that starts anew opens the model again: without it a restart would end what is served."""
@@ -153,13 +173,17 @@ class Models:
             if deployment.deleted is None and model.name in (deployment.base_model, below):
                 raise FailedPrecondition(f"{model.name} is served by {deployment.name}: delete the deployment first")
 
+    def _refuse_unready(self, model: Model) -> None:
+        if not model.blob and model.name in self._world.models:
+            raise FailedPrecondition(f"{model.name} is being uploaded: put its files, and call validateUpload")
+
     def _enter(self, model: Model, state: str) -> None:
         model.state, model.pending = state, None
         self._world.models.put(model)
 
     def _own(self, name: str) -> Model:
         model = self.get(name)
-        if not model.blob:
+        if name not in self._world.models:
             raise PermissionDenied(f"{name} belongs to the catalogue and cannot be changed")
         return model
 

@@ -32,7 +32,8 @@ VALUES: dict[str, Any] = {
 }
 """Values of required parameters; one that is not here gets a text."""
 OF_ONE: dict[str, dict[str, Any]] = {
-    "models.create": {"model_id": "new"},
+    "models.create": {"model_id": "new", "model": {"kind": "HF_BASE_MODEL"}},
+    "models.get_upload_endpoint": {"model_id": "new"},
     "models.delete": {"model_id": "extra"},
     "chat.completions.create": {"max_tokens": 4},
     "completions.create": {"max_tokens": 4},
