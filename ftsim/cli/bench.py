@@ -21,8 +21,10 @@ def bench(
         typer.Option(metavar="REF", help="Measure what people wait for, by turns with the wheel of another commit."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="With --against: how many turns.")] = 5,
+    scale: Annotated[bool, typer.Option("--scale", help="Measure how cost grows, an exponent for each thing.")] = False,
     page: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --against: write the page too, anew after each row.")
+        Path | None,
+        typer.Option(metavar="FILE", help="With --against or --scale: write its part of the page, and its picture."),
     ] = None,
     rows: Annotated[
         Path | None,
@@ -37,6 +39,8 @@ def bench(
     Ratios to the same work done without it, all in one run; with --against, to another commit of it."""
     from ftsim.tools.bench import show
 
+    if scale:
+        raise SystemExit(_scale(only or [], page, as_json=as_json, listing=listing))
     if profile is None and against is None:
         raise SystemExit(show(only or [], as_json=as_json, listing=listing))
     from ftsim.process.environment import PACKAGE_ROOT
@@ -61,6 +65,36 @@ def bench(
         raise SystemExit(2) from None
 
 
+def _scale(only: list[str], page: Path | None, *, as_json: bool, listing: bool) -> int:
+    """Print a row for each thing of which there can be more."""
+    import json
+
+    from ftsim.tools.bench import performance_page
+    from ftsim.tools.bench.scale import AXES, grown, picture, table
+
+    if listing:
+        print("\n".join(AXES))
+        return 0
+    if unknown := [name for name in only if name not in AXES]:
+        print(f"ftsim: there is no {unknown[0]!r} to grow; there are {', '.join(AXES)}", file=sys.stderr)
+        return 2
+    found = []
+    for one in grown(only or list(AXES)):
+        found.append(one)
+        if not as_json:
+            times = ", ".join(f"{size:,}: {ms:.3g} ms" for size, ms in one.times.items())
+            print(f"{one.name:12} {one.exponent:5.2f}   {times}", flush=True)
+    if as_json:
+        print(json.dumps({one.name: {"exponent": one.exponent, "ms": one.times} for one in found}, indent=1))
+    if page is not None:
+        section = performance_page.scale_section(table(found), os.cpu_count() or 1, os.getloadavg()[0])
+        page.write_text(performance_page.with_scale(page.read_text("utf-8"), section), encoding="utf-8")
+        drawn = page.parent / "img" / "scale.svg"
+        drawn.parent.mkdir(exist_ok=True)
+        drawn.write_text(picture(found), encoding="utf-8")
+    return 0
+
+
 def _compare(ref: str, names: list[str], rounds: int, page: Path | None, file: Path | None, *, as_json: bool) -> int:
     """Print a row for each measurement; 0 when every target is met and no row failed."""
     import json
@@ -77,7 +111,10 @@ def _compare(ref: str, names: list[str], rounds: int, page: Path | None, file: P
     def write_page() -> None:
         if page is not None:
             whole = {row.name: row for row in (*before, *done)}
-            page.write_text(performance_page.page([*whole.values()], ref, os.cpu_count() or 1), encoding="utf-8")
+            text = performance_page.page([*whole.values()], ref, os.cpu_count() or 1)
+            if page.exists() and (section := performance_page.scale_of(page.read_text("utf-8"))):
+                text = performance_page.with_scale(text, section)
+            page.write_text(text, encoding="utf-8")
 
     write_page()
     for row in other.compare(ref, [name for name in names if name not in {row.name for row in done}], rounds):

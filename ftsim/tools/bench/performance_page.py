@@ -52,6 +52,26 @@ def page(rows: Sequence[Row], ref: str, processors: int) -> str:
     return "\n".join(parts)
 
 
+SCALE = "## How cost grows"
+
+
+def scale_section(growths: Sequence[str], processors: int, load: float) -> str:
+    """The section of `ftsim bench --scale`: its table's lines, under what was measured how."""
+    head = _SCALE_HEAD.format(title=SCALE, processors=processors, load=load)
+    return "\n".join([head, *growths, ""])
+
+
+def with_scale(text: str, section: str) -> str:
+    """The page with this section at its end, in place of the one that it had."""
+    return f"{text.partition(SCALE)[0].rstrip()}\n\n{section}"
+
+
+def scale_of(text: str) -> str:
+    """The section of a page that says how cost grows, "" where there is none."""
+    _, found, rest = text.partition(SCALE)
+    return found + rest
+
+
 def _wrapped(item: str) -> str:
     return textwrap.fill(item, 120, subsequent_indent="  ", break_on_hyphens=False)
 
@@ -85,6 +105,16 @@ the same programs run by turns, up to {rounds} rounds each after one that does n
 cores and a load of {low:.1f} to {high:.1f}, these programs among it. A ratio is of medians: of wall times where those
 of each side differ by at most {calm}, else of CPU times. The other cells are the smallest and the median of the rounds,
 in milliseconds.
+"""
+_SCALE_HEAD = """\
+{title}
+
+This section is written by `ftsim bench --scale --page docs/performance.md`, on {processors} cores under a load of
+{load:.1f}. An exponent is the slope of the straight line through the logarithms of sizes and times: 0 costs the same at
+any size, 1 grows in proportion. Control plane: over a socket, on the light backend. The rest: trainer and sampler,
+without a socket.
+
+![by how many decades the time grows when the size does, from each one's smallest](img/scale.svg)
 """
 _TABLE = (
     "| what | ratio | target | wall here | wall there | CPU here | CPU there |",

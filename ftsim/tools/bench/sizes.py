@@ -24,7 +24,7 @@ def loss_head(stand: Stand) -> Iterator[Result]:
     """A forward_backward of 512 tokens in blocks of positions, against the scores of all of them at once."""
     from ftsim.compute.trainer import head
 
-    trainer, asked = _trainer(), _batch(1, 512)
+    trainer, asked = wide_trainer(), batch(1, 512)
     whole, threshold = head.WHOLE_BYTES, 1 << 40
 
     def at_once() -> None:
@@ -55,8 +55,8 @@ def _in_a_process(what: str) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _trainer() -> Any:
-    """A trainer with one model "m": two layers of hidden 64 under the real vocabulary, output layer untied."""
+def wide_trainer(vocabulary: int = VOCABULARY) -> Any:
+    """A trainer with one model "m": two layers of hidden 64 under a vocabulary, output layer untied."""
     import torch
     from transformers import AutoModelForCausalLM, Qwen3Config
 
@@ -66,12 +66,12 @@ def _trainer() -> Any:
     config = Qwen3Config(
         hidden_size=HIDDEN,
         num_hidden_layers=2,
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
         intermediate_size=128,
-        max_position_embeddings=2048,
+        max_position_embeddings=4096,
         tie_word_embeddings=False,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -83,13 +83,13 @@ def _trainer() -> Any:
     return trainer
 
 
-def _batch(rows: int, length: int) -> dict[str, Any]:
+def batch(rows: int, length: int, vocabulary: int = VOCABULARY) -> dict[str, Any]:
     import numpy as np
 
     drawn = np.random.default_rng(0)
     data = []
     for _ in range(rows):
-        tokens = drawn.integers(0, VOCABULARY, length + 1)
+        tokens = drawn.integers(0, vocabulary, length + 1)
         targets = {"data": tokens[1:].tolist(), "dtype": "int64", "shape": [length]}
         chunk = {"type": "encoded_text", "tokens": tokens[:-1].tolist()}
         data.append({"model_input": {"chunks": [chunk]}, "loss_fn_inputs": {"target_tokens": targets}})
@@ -102,12 +102,12 @@ def _measured() -> dict[str, float]:
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
     before = _resident("VmRSS")
-    trainer = _trainer()
+    trainer = wide_trainer()
     adam = {"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8}
-    trainer.forward_backward("m", _batch(1, 4))
+    trainer.forward_backward("m", batch(1, 4))
     trainer.optim_step("m", adam, None)
     began = time.perf_counter()
-    trainer.forward_backward("m", _batch(8, 1024))
+    trainer.forward_backward("m", batch(8, 1024))
     seconds = time.perf_counter() - began
     weights = sum(value.numel() * value.element_size() for value in trainer._model("m").trained.values()) / _MB
     # Not getrusage: its peak is that of the process that started this one, where that was the larger one.
@@ -117,8 +117,8 @@ def _measured() -> dict[str, float]:
 
 def _saves() -> dict[str, float]:
     """Peak of resident memory in each kind of save and in a load, as a multiple of what was resident before it."""
-    trainer = _trainer()
-    trainer.forward_backward("m", _batch(1, 4))
+    trainer = wide_trainer()
+    trainer.forward_backward("m", batch(1, 4))
     trainer.optim_step("m", {"learning_rate": 1e-4}, None)
     with tempfile.TemporaryDirectory() as root:
         first, second, state = (Path(root) / name for name in ("first", "second", "state"))
