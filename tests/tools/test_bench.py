@@ -119,3 +119,9 @@ def test_every_measurement_measures(ftsim: Ftsim) -> None:
     assert [result["name"] for result in results if result["name"] in listed] == listed
     assert {result["name"] for result in results} - set(listed) == {"data_memory_over_base"}
     assert all(result["value"] > 0 for result in results)
+
+
+def test_a_ratio_with_requests_adds_them_to_the_bare_side_and_keeps_the_plain_one() -> None:
+    found = Result("save", 3.0, "x", 1.3, parts={"emulated_ms": 12.0, "bare_ms": 4.0}).with_requests(6.0)
+    assert (found.value, found.ok) == (1.2, True)
+    assert found.parts == {"emulated_ms": 12.0, "bare_ms": 4.0, "round_trips_ms": 6.0, "without_requests_x": 3.0}

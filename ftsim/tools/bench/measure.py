@@ -29,6 +29,12 @@ class Result:
             return None
         return self.value >= self.target if self.more_is_better else self.value <= self.target
 
+    def with_requests(self, round_trips: float, emulated: str = "emulated_ms", bare: str = "bare_ms") -> "Result":
+        """The same with the bare side asking as much as the other (in ms); the plain ratio stands beside it."""
+        ours, theirs = self.parts[emulated], self.parts[bare]
+        parts = self.parts | {"round_trips_ms": round_trips, "without_requests_x": self.value}
+        return replace(self, value=ours / (theirs + round_trips), parts=parts)
+
     def but(self, **parts: float) -> "Result":
         """The same figure with more `parts`."""
         return replace(self, parts=self.parts | parts)
