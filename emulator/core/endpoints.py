@@ -182,6 +182,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         POST   optim_step                                           tinker_optim_step         optim_step
         POST   save_weights                                         tinker_save_weights       save_weights
         POST   save_weights_for_sampler                             tinker_save_sampler       save_weights_for_sampler
+        POST   save_weights_external                                tinker_save_external      save_weights_external
         POST   load_weights                                         tinker_load_weights       load_weights
         POST   create_sampling_session                              tinker_sampling_session   create_sampling_session
         POST   asample                                              tinker_asample            asample
@@ -190,11 +191,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         GET    training_runs/{run}/checkpoints                      tinker_run_checkpoints    list_checkpoints
         DELETE training_runs/{run}/checkpoints/{form}/{name}        tinker_delete_checkpoint  delete_checkpoint
         PUT    training_runs/{run}/checkpoints/{form}/{name}/ttl    tinker_keep_checkpoint    keep_checkpoint
+        GET    training_runs/{run}/checkpoints/{form}/{name}/external_weights_urls tinker_external_urls external_urls
+        GET    training_runs/{run}/checkpoints/{form}/{name}/archive tinker_archive           checkpoint_archive
         GET    checkpoints                                          tinker_checkpoints        list_checkpoints
         GET    sessions                                             tinker_sessions           list_sessions
         GET    sessions/{client}                                    tinker_session            get_session
         POST   sessions/{client}/finish                             tinker_finish_session     finish_session
         GET    samplers/{sampler}                                   tinker_sampler            get_sampler
+    """),
+    *_rows(NATIVE, Callers.LINK, """
+        GET    checkpoint_files/{account}/{run}/{form}/{name}/{file} tinker_checkpoint_file   download_checkpoint_file
     """),
     *_rows("", Callers.INFERENCE, """
         POST   /inference/v1/completions                                completions

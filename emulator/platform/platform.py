@@ -23,6 +23,7 @@ from emulator.platform.operations import Operations
 from emulator.platform.quotas import Quotas
 from emulator.platform.route_files import RouteFiles
 from emulator.platform.trainers.curves import Curves
+from emulator.platform.trainers.external import ExternalWeights
 from emulator.platform.trainers.futures import Futures
 from emulator.platform.trainers.native import NativeRuns, Sampling
 from emulator.platform.trainers.owners import Owners
@@ -65,6 +66,7 @@ class Platform:
         self.owners.on_stop(lambda owner: self.curves.stopped(owner.name))
         self.owners.on_purge(lambda owner: self.curves.forget(owner.name))
         self.native_runs = NativeRuns(world, self.sessions, self.checkpoints)
+        self.external = ExternalWeights(links, self.native_runs, self.checkpoints)
         self.sampling = Sampling()
         self.routes = RouteFiles(world, blobs.root.parent / "routes")
         self.training = Training(world, blobs, self.checkpoints, self.owners, self.models, self.curves, self.routes)

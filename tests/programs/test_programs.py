@@ -147,6 +147,24 @@ def test_the_loops_of_tinkers_cookbook_train_resume_and_reinforce(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("tinker_cookbook") is None, reason="needs tinker's cookbook: tox -e cookbook")
+def test_tinkers_cookbook_exports_what_it_trained(tmp_path: Path) -> None:
+    base = ("Qwen/Qwen3-8B", MODELS + "qwen3-8b")
+    told = run(tmp_path / "state", "cookbook_export.py", *base, str(tmp_path / "runs"), options=("--tinker",))
+    assert told["files"] == ["adapter_config.json", "adapter_model.safetensors"]
+    assert told["merged"] < 1e-4 > told["peft"]
+    assert told["untrained"] > 0.01
+    external = told["external"]
+    assert external["files"] == ["adapter_config.json.age", "adapter_model.safetensors.age"]
+    assert external["equal"]
+    assert external["listed"] == ["external_weights/plain", "external_weights/sealed"]
+    assert external["types"] == ["external"]
+    assert "Sampler checkpoints cannot be downloaded" in told["refused"][0]
+    assert "not found" in told["refused"][1]
+    assert told["left"] == [], "the export that a download makes is deleted"
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("openai") is None, reason="needs the package openai: tox -e programs")
 def test_the_client_of_openai_chats(tmp_path: Path) -> None:
     told = run(tmp_path / "state", "openai_client.py", MODELS + "qwen3-4b")

@@ -68,6 +68,16 @@ class SaveSamplerWeights(gateway.Numbered):
     }
 
 
+class SaveExternal(gateway.Numbered):
+    """An adapter under a name, for whoever takes it away; `age_encryption_recipients` are public keys, at most ten."""
+
+    path: str
+    ttl_seconds: int | None = None
+    age_encryption_recipients: list[str] | None = None
+
+    ignored: ClassVar[Ignored] = _TYPE
+
+
 class LoadWeights(SnakeBody):
     """A training state for a model, or for one that is made with it (`session_id`, `model_seq_id`)."""
 

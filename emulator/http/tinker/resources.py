@@ -29,6 +29,7 @@ PAGED: Query = {
     "project_id": "there is one project",
 }
 _CURSOR = obj({"offset": schemas.INTEGER, "limit": schemas.INTEGER, "total_count": schemas.INTEGER})
+_TYPES = {"weights": "training", "sampler_weights": "sampler", "external_weights": "external"}
 _CHECKPOINTS = obj({"checkpoints": each(schemas.EMPTY)})
 
 
@@ -85,7 +86,7 @@ async def _checkpoints(request: Request) -> Response:
 async def _delete(request: Request) -> Response:
     """Remove a checkpoint and its files."""
     target = target_of(request)
-    target.platform.native_runs.delete(target.account, _path(request))
+    target.platform.native_runs.delete(target.account, path_of(request))
     return Reply({})
 
 
@@ -94,7 +95,7 @@ async def _keep(request: Request) -> Response:
     """Let a checkpoint expire, or keep it."""
     sent, _ = await read_body(request, bodies.KeepFor)
     target = target_of(request)
-    target.platform.native_runs.keep(target.account, _path(request), sent.ttl_seconds)
+    target.platform.native_runs.keep(target.account, path_of(request), sent.ttl_seconds)
     return Reply({})
 
 
@@ -140,7 +141,8 @@ async def _sampler(request: Request) -> Response:
     return Reply({"sampler_id": found.id, "base_model": base, "model_path": found.path})
 
 
-def _path(request: Request) -> str:
+def path_of(request: Request) -> str:
+    """The save that a request's path names."""
     names = request.path_params
     return f"tinker://{names['run']}/{names['form']}/{names['name']}"
 
@@ -167,7 +169,7 @@ def _checkpoint(run: Run, row: Checkpoint) -> dict[str, Any]:
     identifier = checkpoint_id(run, row)
     return {
         "checkpoint_id": identifier,
-        "checkpoint_type": "training" if kind(row) == "weights" else "sampler",
+        "checkpoint_type": _TYPES[kind(row)],
         "time": rfc3339(row.created),
         "tinker_path": f"tinker://{run.model_id}/{identifier}",
         "size_bytes": row.size,

@@ -109,18 +109,22 @@ def _submit(request: Request, verb: str, sent: dict[str, Any], body: type[Body],
     return accepted(promise)
 
 
+async def submitted(request: Request, verb: str, body: type[Body]) -> Response:
+    """Accept an operation whose body is JSON."""
+    raw = await request.body()
+    return _submit(request, verb, parse(raw), body, raw)
+
+
 @router.serve("tinker_optim_step", answer=schemas.ACCEPTED, body=bodies.OptimStep)
 async def _optim_step(request: Request) -> Response:
     """Accept a step of the optimizer."""
-    raw = await request.body()
-    return _submit(request, "optim_step", parse(raw), bodies.OptimStep, raw)
+    return await submitted(request, "optim_step", bodies.OptimStep)
 
 
 @router.serve("tinker_save_weights", answer=schemas.ACCEPTED, body=bodies.SaveWeights)
 async def _save_weights(request: Request) -> Response:
     """Accept a training state to be saved."""
-    raw = await request.body()
-    return _submit(request, "save_weights", parse(raw), bodies.SaveWeights, raw)
+    return await submitted(request, "save_weights", bodies.SaveWeights)
 
 
 @router.serve("tinker_save_sampler", answer=schemas.ACCEPTED, body=bodies.SaveSamplerWeights)

@@ -1,6 +1,6 @@
 """Rows and blobs: saving, listing, finding, resolving what load_weights was given (WIRE 1.9, 5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,26 @@ class Checkpoints:
                 f"checkpoint {name!r} already exists (step {row.step}, {row.kind.value}): choose another name"
             )
 
-    def save(self, origin: Origin, name: str, staged: Path, state: SavedState) -> Checkpoint:
-        """Turn a staged folder into a row: detect its kind, make it durable, list it. `name` was checked before."""
+    def save(
+        self,
+        origin: Origin,
+        name: str,
+        staged: Path,
+        state: SavedState,
+        seal: Callable[[Path], None] | None = None,
+    ) -> Checkpoint:
+        """Turn a staged folder into a row: detect its kind, make it durable, list it. `name` was checked before.
+
+        What `seal` does to the files comes behind the detection.
+        """
         owner = origin.scope.owner
         subject = origin.scope.subject(name)
         kind = detect(staged)
         if kind is None:
             self._blobs.discard(staged)
             raise Internal(f"the save of {name!r} left no whole checkpoint")
+        if seal is not None:
+            seal(staged)
         key = f"{subject.account}/{origin.bucket or subject.job}/{name}~{self._world.ids.hex_aside(8)}"
         size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
         resumes = kind in RESUMABLE

@@ -177,6 +177,11 @@ class Promotion:
 
     def _open(self, staged: Path, row: Checkpoint) -> ModelDescription:
         """Look at the copy again: it must still be what the row says, and open."""
+        if any(file.suffix == ".age" for file in staged.iterdir()):
+            raise FailedPrecondition(
+                f"the files of {row.id!r} are sealed for age recipients, to be taken away: promote what "
+                "save_weights_for_sampler saved"
+            )
         if detect(staged) is not row.kind:
             raise FailedPrecondition(f"the files of {row.id!r} are not whole any more: save it again")
         try:

@@ -14,6 +14,7 @@ from emulator.core.names import CheckpointScope, parse_reference, split_resource
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.deployments.replicas import Lease, Load, Replicas
 from emulator.platform.models.models import Models
+from emulator.platform.trainers.external import EXTERNAL
 from emulator.platform.trainers.training_sessions import TrainingSessions
 from emulator.state.entities import Checkpoint, SamplingRoute
 from emulator.state.world import World
@@ -79,6 +80,10 @@ class Samplers:
 
     def _saved(self, account: str, path: str) -> Lease:
         row = self._row(account, path)
+        if row.saved_as == EXTERNAL:
+            raise FailedPrecondition(
+                f"checkpoint {path[:200]!r} is there to be taken away: sample what save_weights_for_sampler saved"
+            )
         how = _HOW.get(row.kind)
         if how is None:
             raise FailedPrecondition(

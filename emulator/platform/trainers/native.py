@@ -1,12 +1,12 @@
 """Runs, paths and sampling sessions as clients of tinker name them; behind them are the pool's sessions and rows.
 
-A run is called as its model is, `<session>:train:<number>`; its saves are `tinker://<run>/weights/<name>` and
-`tinker://<run>/sampler_weights/<name>`.
+A run is called as its model is, `<session>:train:<number>`; its saves are `tinker://<run>/weights/<name>`,
+`tinker://<run>/sampler_weights/<name>` and `tinker://<run>/external_weights/<name>`.
 """
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,13 +17,14 @@ from emulator.core.errors import InvalidArgument, NotFound
 from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Checkpoints
-from emulator.platform.trainers.training import NATIVE_SAMPLER
 from emulator.platform.trainers.training_sessions import TrainingSessions
 from emulator.state.entities import Checkpoint, Run
 from emulator.state.world import World
 
-_PATH = re.compile(r"tinker://([^/]+)/(weights|sampler_weights)/([^/]+)")
-Kind = Literal["weights", "sampler_weights"]
+_PATH = re.compile(r"tinker://([^/]+)/(weights|sampler_weights|external_weights)/([^/]+)")
+Kind = Literal["weights", "sampler_weights", "external_weights"]
+SUFFIXES: Mapping[str, str] = {"weights": "", "sampler_weights": "-sampler", "external_weights": "-external"}
+"""What the row of each kind has behind the name of its save: all three may have one name."""
 UNNAMED = "unnamed-"
 """What a sampler save without a name is called, before the number of its sampling session; no list shows it."""
 LEAST_TTL_S, MOST_TTL_S = 3600, 10 * 366 * 86_400
@@ -147,10 +148,10 @@ class NativeRuns:
         if match is None:
             raise InvalidArgument(
                 f"{path[:120]!r} is no path of a checkpoint: give tinker://<run>/weights/<name>, or "
-                "tinker://<run>/sampler_weights/<name>"
+                "sampler_weights or external_weights in place of weights"
             )
         run = self.get(account, match[1])
-        name = match[3] + (NATIVE_SAMPLER if match[2] == "sampler_weights" else "")
+        name = match[3] + SUFFIXES[match[2]]
         self._checkpoints.rows(run.session)  # what has expired goes first
         row = self._checkpoints.at(CheckpointScope(run.session, run.id), name)
         if row is None or kind(row) != match[2]:
@@ -160,13 +161,14 @@ class NativeRuns:
 
 def kind(row: Checkpoint) -> Kind:
     """The word in its path that says what a save holds."""
-    return "weights" if resumable(row.kind) else "sampler_weights"
+    if resumable(row.kind):
+        return "weights"
+    return "external_weights" if row.id.endswith(SUFFIXES["external_weights"]) else "sampler_weights"
 
 
 def checkpoint_id(run: Run, row: Checkpoint) -> str:
     """The end of a save's path, `weights/<name>`."""
-    name = _listed(run, row)
-    return f"{kind(row)}/{name if resumable(row.kind) else name.removesuffix(NATIVE_SAMPLER)}"
+    return f"{kind(row)}/{_listed(run, row).removesuffix(SUFFIXES[kind(row)])}"
 
 
 def _listed(run: Run, row: Checkpoint) -> str:

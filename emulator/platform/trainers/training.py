@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from emulator.backend import SavedState
@@ -15,8 +16,11 @@ from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.models.models import ADDON, Models
 from emulator.platform.route_files import RouteFiles
 from emulator.platform.trainers.curves import Curves
+from emulator.platform.trainers.external import EXTERNAL, sealer
 from emulator.platform.trainers.futures import Promise
+from emulator.platform.trainers.native import SUFFIXES
 from emulator.platform.trainers.owners import Owners
+from emulator.platform.trainers.requests import Request, batch_of, named, pooled
 from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, check_fits
 from emulator.quirks import inference, loads, saves, trainers
 from emulator.quirks.engine import Quirk
@@ -27,11 +31,8 @@ from emulator.state.world import World
 _SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 TRAINING = frozenset({"forward_backward", "optim_step", "save_weights"})
 """Operations on a model that is trained, which a frozen reference model is not."""
+NATIVE = frozenset({"save_weights_external"})
 SAMPLER_TYPES = ("base", "delta", "merged_base")
-NATIVE_SAMPLER = "-sampler"
-"""What the rows of a native model's sampler saves end with: there, a state and weights may have one name."""
-
-Request = Mapping[str, Any]
 
 
 class Training:
@@ -60,14 +61,15 @@ class Training:
             "optim_step": self._optim_step,
             "save_weights": self._save_state,
             "save_weights_for_sampler": self._save_sampler,
+            "save_weights_external": self._save_external,
             "load_weights": self._load_state,
             "load_adapter": self._load_adapter,
         }
 
     @property
     def verbs(self) -> frozenset[str]:
-        """The operations that take a place in a model's sequence."""
-        return frozenset(self._verbs)
+        """The operations that take a place in a model's sequence, but for those of tinker's own service alone."""
+        return frozenset(self._verbs) - NATIVE
 
     def submit(
         self, trainer: Trainer, verb: str, request: Request, fingerprint: bytes, check: Callable[[], None]
@@ -95,10 +97,10 @@ class Training:
         return [row.id for row in rows if resumable(row.kind) and row.pending is None]
 
     def _forward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        return trainer.backend.forward(model.id, self._routed(trainer, _batch(request, "forward_input")))
+        return trainer.backend.forward(model.id, self._routed(trainer, batch_of(request, "forward_input")))
 
     def _forward_backward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        batch = self._routed(trainer, _batch(request, "forward_backward_input"))
+        batch = self._routed(trainer, batch_of(request, "forward_backward_input"))
         result = trainer.backend.forward_backward(model.id, batch)
         self._curves.forward_backward(model, batch, result)
         return result
@@ -126,9 +128,9 @@ class Training:
         return {"metrics": dict(metrics)}
 
     def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        name = _name(request, "save_weights", "path")
+        name = named(request, "save_weights", "path")
         ttl_s = self._ttl(trainer, model, request)
-        self._checkpoints.check_name(trainer.owner.subject, name, serverless=_pooled(model))
+        self._checkpoints.check_name(trainer.owner.subject, name, serverless=pooled(model))
 
         def write(folder: Any) -> SavedState:
             state = trainer.backend.save_state(model.id, folder)
@@ -144,10 +146,10 @@ class Training:
         return {"path": styles.get(style) or model.scope.path(name), "type": "save_weights"}
 
     def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        asked = _name(request, "save_weights_for_sampler", "path")
+        asked = named(request, "save_weights_for_sampler", "path")
         stem = _SESSION_SUFFIX.sub("", asked)  # the client adds its session's digits before it asks
-        self._checkpoints.check_name(trainer.owner.subject, stem, serverless=_pooled(model), sampler=not model.native)
-        name = asked + NATIVE_SAMPLER if model.native else self._suffixed(trainer, asked)
+        self._checkpoints.check_name(trainer.owner.subject, stem, serverless=pooled(model), sampler=not model.native)
+        name = asked + SUFFIXES["sampler_weights"] if model.native else self._suffixed(trainer, asked)
         self._checkpoints.check_name(trainer.owner.subject, name)
         self._check_free_of_samplers(trainer, model.scope, name)
         ttl_s = self._sampler_ttl(trainer, model, request)
@@ -170,8 +172,25 @@ class Training:
         null = self._world.quirks.spend(saves.SAMPLER_RETURN_NULL_PATH, trainer.owner.subject)
         return {"path": None if null else model.scope.path(name), "type": "save_weights_for_sampler"}
 
+    def _save_external(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+        asked = named(request, "save_weights_external", "path")
+        seal = sealer(request.get("age_encryption_recipients"))
+        name = asked + SUFFIXES["external_weights"]
+        self._checkpoints.check_name(trainer.owner.subject, name)
+        self._check_free_of_samplers(trainer, model.scope, name)
+        ttl_s = self._ttl(trainer, model, request)
+
+        def write(folder: Any) -> SavedState:
+            return trainer.backend.save_sampler(
+                model.id, folder, identity=name, checkpoint_type="base", export_precision=None
+            )
+
+        row = self._save(trainer, model, name, EXTERNAL, write, ttl_s, seal)
+        path = f"tinker://{model.id}/external_weights/{asked}"
+        return {"path": path, "size_bytes": row.size, "type": "save_weights_external"}
+
     def _load_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        path = _name(request, "load_weights", "path")
+        path = named(request, "load_weights", "path")
         quirks, subject = self._world.quirks, trainer.owner.subject
         if quirks.value(loads.FIRST_REQUEST_ONLY, subject) and request.get("seq_id") != 1:
             raise InvalidArgument(f"LoadWeights is not permitted with seq_id {request.get('seq_id')}")
@@ -196,7 +215,7 @@ class Training:
         return {"path": path, "type": "load_weights"}
 
     def _load_adapter(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        path = _name(request, "load_adapter", "adapter_path")
+        path = named(request, "load_adapter", "adapter_path")
         if not model.lora_rank:
             raise FailedPrecondition("load_adapter: this model trains all parameters; create it with a LoRA rank")
         adapter = self._models.visible(trainer.owner.account, path)
@@ -219,6 +238,7 @@ class Training:
         how: str,
         write: Callable[[Any], SavedState],
         ttl_s: float = 0.0,
+        seal: Callable[[Path], None] | None = None,
     ) -> Checkpoint:
         """Write aside, then list; whatever goes wrong leaves neither a row nor files."""
         staged = self._blobs.stage()
@@ -226,7 +246,7 @@ class Training:
             state = write(staged)
             self._curves.flush(model.id)
             self._wait(trainer, saves.DURATION_S)
-            row = self._checkpoints.save(model.origin(how, ttl_s), name, staged, state)
+            row = self._checkpoints.save(model.origin(how, ttl_s), name, staged, state, seal)
             state.acknowledged()
             return row
         except BaseException as error:
@@ -316,22 +336,3 @@ class Training:
         """Real seconds of a slow operation; raises Unavailable when the trainer stops meanwhile."""
         if trainer.stopping.wait(self._world.quirks.value(quirk, trainer.owner.subject)):
             raise Unavailable(f"the trainer of {trainer.owner.name} stopped")
-
-
-def _batch(request: Request, key: str) -> Mapping[str, Any]:
-    batch = request.get(key)
-    if not isinstance(batch, Mapping):
-        raise InvalidArgument(f"missing required field {key!r}")
-    return batch
-
-
-def _name(request: Request, verb: str, key: str) -> str:
-    name = request.get(key)
-    if not isinstance(name, str) or not name:
-        raise InvalidArgument(f"{verb}: {key} is required: give the checkpoint a name")
-    return name
-
-
-def _pooled(model: LiveModel) -> bool:
-    """Say whether the pool's rules for names hold: there the name of the run comes before that of a save."""
-    return bool(model.scope.run) and not model.native

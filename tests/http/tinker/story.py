@@ -32,7 +32,15 @@ def told_by_tinker(call: Callable[..., Any]) -> None:
     path = done(call("tinker_save_weights", {"model_id": run, "seq_id": 4, "path": "half"}))["path"]
     saved = {"model_id": run, "seq_id": 5, "path": "half", "ttl_seconds": 7200}
     weights = done(call("tinker_save_sampler", saved))["path"]
-    done(call("tinker_load_weights", {"model_id": run, "seq_id": 6, "path": path, "optimizer": True}))
+    taken = {"model_id": run, "seq_id": 6, "path": "half", "ttl_seconds": 7200}
+    done(call("tinker_save_external", taken))
+    urls = call("tinker_external_urls", run=run, form="external_weights", name="half")["urls"]
+    for name, url in sorted(urls.items())[:1]:
+        query = dict(pair.split("=") for pair in url.partition("?")[2].split("&"))
+        whose = {"account": "local", "run": run, "form": "external_weights", "name": "half", "file": name}
+        call("tinker_checkpoint_file", query=query, **whose)
+    call("tinker_archive", run=run, form="sampler_weights", name="half")
+    done(call("tinker_load_weights", {"model_id": run, "seq_id": 7, "path": path, "optimizer": True}))
     call("tinker_weights_info", {"tinker_path": path})
     opened = {"session_id": session, "sampling_session_seq_id": 0, "model_path": weights}
     sampler = call("tinker_sampling_session", opened)["sampling_session_id"]

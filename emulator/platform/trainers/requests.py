@@ -1,0 +1,30 @@
+"""Reads the parts that bodies of operations have alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from emulator.core.errors import InvalidArgument
+from emulator.platform.trainers.trainer import LiveModel
+
+Request = Mapping[str, Any]
+
+
+def batch_of(request: Request, key: str) -> Mapping[str, Any]:
+    """The datums and their loss; raises InvalidArgument where there is no object."""
+    batch = request.get(key)
+    if not isinstance(batch, Mapping):
+        raise InvalidArgument(f"missing required field {key!r}")
+    return batch
+
+
+def named(request: Request, verb: str, key: str) -> str:
+    """The name that a save is given, or by which one is meant; raises InvalidArgument for none."""
+    name = request.get(key)
+    if not isinstance(name, str) or not name:
+        raise InvalidArgument(f"{verb}: {key} is required: give the checkpoint a name")
+    return name
+
+
+def pooled(model: LiveModel) -> bool:
+    """Say whether the pool's rules for names hold: there the name of the run comes before that of a save."""
+    return bool(model.scope.run) and not model.native
