@@ -4,9 +4,7 @@ import atexit
 import contextlib
 import logging
 import os
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,10 +27,10 @@ from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.platform import Platform
 from emulator.quirks.engine import Quirks
 from emulator.quirks.platforms import ALIASES
-from emulator.state.blobs import LOST, Blobs
-from emulator.state.folder import BLOBS, StateFolder, opened, private
+from emulator.state.blobs import LOST
+from emulator.state.folder import private
+from emulator.state.homes import Home, open_home, servers_of
 from emulator.state.server_record import ServerRecord, announcement
-from emulator.state.store import Store
 from emulator.state.world import World
 
 if TYPE_CHECKING:
@@ -67,6 +65,8 @@ class Emulator:
     is called when the platform is there and nobody has been served; `patience_s` is how long to wait for another
     emulator that is just leaving the state folder; `trainer_workers` are processes that trainers compute in (None: as
     the backend has it). What was asked is left in the state folder's `journals` at the end.
+    With `database` and `blobs` the state is on a database server and in a place of their own, written to under a lease
+    of `lease_s` seconds; the folder then keeps what need not outlive this emulator, and `api_key` has to be given.
     Raises InvalidArgument for a date that is none, FailedPrecondition when another emulator uses the state folder.
     """
 
@@ -92,7 +92,11 @@ class Emulator:
         prepare: "Callable[[Emulator], None] | None" = None,
         patience_s: float = 0.0,
         trainer_workers: int | None = None,
+        database: str | None = None,
+        blobs: str | None = None,
+        lease_s: float = 5.0,
     ) -> None:
+        self._servers = servers_of(database, blobs, api_key, lease_s)
         self.account = account
         self._further_keys = keys or {}
         self._give_key(api_key or API_KEY)
@@ -144,29 +148,28 @@ class Emulator:
         Health is answered a little earlier: once nothing but the import of the application is left to be done.
         """
         with own_warnings.own(), contextlib.ExitStack() as undo:
-            folder = self._open_folder(undo)
-            root = folder.root
+            home = undo.enter_context(open_home(self._state_dir, self._servers, self._patience_s))
+            root = home.root
             if not self._has_key:
-                self._give_key(folder.key())
+                self._give_key(home.key())
             sock, self.url = listen(self._host, self._port)
             undo.callback(sock.close)
             self.port = sock.getsockname()[1]
-            durable = self._state_dir is not None
-            store = folder.store() if durable else Store()
+            store = home.store(self.url)
             undo.callback(store.close)
             world = World(clock=self._clock, store=store, seed=self._seed)
             if self._date is not None:
                 world.move_to(self._date)
-            blobs = Blobs(root / BLOBS, durable=durable, read_only=store.read_only)
-            self.platform = Platform(world, blobs, self._backend, self._build_catalogue(world), self.account)
-            self._say_what_is_wrong(folder)
+            catalogue = self._build_catalogue(world)
+            self.platform = Platform(world, home.blobs(store), self._backend, catalogue, self.account)
+            self._say_what_is_wrong(home)
             undo.callback(self.platform.close)
             self.journal = Journal(world.clock)
             self.journal.light = isinstance(self._backend, LightBackend)
             self.journal.follow(world, tuple(self.keys))
             if self._prepare is not None:
                 self._prepare(self)
-            writable = durable and not store.read_only
+            writable = self._state_dir is not None and not store.read_only
             if writable:
                 undo.callback(self._leave_journal, root / "journals")
             self._serve(sock, undo)
@@ -224,7 +227,7 @@ class Emulator:
         from emulator.platform import archive
 
         if file is None:
-            folder = self.platform.blobs.root.parent / "snapshots"
+            folder = self.platform.blobs.home / "snapshots"
             folder.mkdir(exist_ok=True)
             file = folder / f"{self.clock.now()}.zip"
         return archive.save(self.platform, Path(file))
@@ -278,7 +281,7 @@ class Emulator:
         self.api_key = key
         self.keys = Keys({key: self.account, **self._further_keys})
 
-    def _say_what_is_wrong(self, folder: StateFolder) -> None:
+    def _say_what_is_wrong(self, home: Home) -> None:
         """Whoever started this learns of a folder that cannot be written, and of blobs that no row points at."""
         if self.platform.world.store.read_only:
             _log.warning("ftsim: %s", self.platform.world.store.read_only)
@@ -286,7 +289,7 @@ class Emulator:
             _log.warning(
                 "ftsim: %d things without a row were moved to %s, the first is %s; `ftsim state gc` deletes them",
                 len(lost),
-                folder.root / LOST,
+                home.root / LOST,
                 lost[0],
             )
 
@@ -295,14 +298,6 @@ class Emulator:
         for name, folder in self._models.items():
             catalogue.add_model(name, Path(folder))
         return catalogue
-
-    def _open_folder(self, undo: contextlib.ExitStack) -> StateFolder:
-        """The state folder, locked; or a temporary one."""
-        if self._state_dir is None:
-            root = Path(tempfile.mkdtemp(prefix="ftsim-"))
-            undo.callback(shutil.rmtree, root, ignore_errors=True)
-            return StateFolder(root)
-        return undo.enter_context(opened(self._state_dir, self._patience_s))
 
     def _serve(self, sock: socket.socket, undo: contextlib.ExitStack) -> None:
         """Answer health; then import the application, which answers everything, those who came meanwhile first."""

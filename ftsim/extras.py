@@ -25,6 +25,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     ),
     "testing": ("pytest", "hypothesis", "respx", "httpx_aiohttp"),
     "plot": ("matplotlib",),
+    "stores": ("psycopg", "alembic", "fsspec", "s3fs"),
 }
 """The modules that each extra brings, as they are imported; pyproject.toml says which distributions these are."""
 

@@ -206,7 +206,7 @@ def restore(platform: Platform, file: Path) -> None:
         with world.lock:
             before = references.needed(world)
             # Beside what is there: until the world is stored, nothing that it needs is touched.
-            new = {key: folder for key, folder in staged.items() if not found.holds(key, blobs.path(key))}
+            new = {key: folder for key, folder in staged.items() if not found.holds(key, blobs.fetch(key))}
             places = {key: f"{_RESTORED}{world.clock.now()}/{_original(key)}" for key in new if blobs.exists(key)}
             bodies = {
                 (kind, name): _moved(body, places)

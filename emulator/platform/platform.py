@@ -68,7 +68,7 @@ class Platform:
         self.native_runs = NativeRuns(world, self.sessions, self.checkpoints)
         self.external = ExternalWeights(links, self.native_runs, self.checkpoints)
         self.sampling = Sampling()
-        self.routes = RouteFiles(world, blobs.root.parent / "routes")
+        self.routes = RouteFiles(world, blobs.home / "routes")
         self.training = Training(world, blobs, self.checkpoints, self.owners, self.models, self.curves, self.routes)
         self.replicas = Replicas(world, blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)

@@ -9,7 +9,7 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,9 +27,16 @@ _PASSING = (".staging", ".trash-")
 class Blobs:
     """Blobs under one root folder, addressed by relative keys such as `acct/jobs/j1/step-10`."""
 
-    def __init__(self, root: Path, *, durable: bool = True, read_only: str = "") -> None:
-        """`durable=False` leaves out the fsyncs; `read_only` is a reason to refuse every save and to delete nothing."""
+    shared = False
+    """True where other processes may be saving to the same place: what no row points at may be about to get one."""
+
+    def __init__(self, root: Path, *, durable: bool = True, read_only: str = "", home: Path | None = None) -> None:
+        """`durable=False` leaves out the fsyncs; `read_only` is a reason to refuse every save and to delete nothing.
+
+        `home` is the folder of what else belongs to the emulator, the one around `root` by default.
+        """
         self.root = root
+        self.home = home or root.parent
         self._staging = root / ".staging"
         self._durable = durable
         self.read_only = read_only
@@ -56,6 +63,10 @@ class Blobs:
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_dir()
+
+    def fetch(self, key: str) -> Path:
+        """The folder of the blob of this key, with its files in it wherever they are kept; none when there is none."""
+        return self.path(key)
 
     def checked(self, key: str, expected: Mapping[str, str], what: str, gone: str) -> Path:
         """The folder of a blob that holds what was saved, to the bit; raises NotFound with `gone`, or Damaged.
@@ -152,11 +163,7 @@ class Blobs:
 
     def strangers(self, keep: Collection[str]) -> list[str]:
         """The keys of all folders and files that are no blob of `keep`: each the uppermost."""
-        known, above = set(keep), set[str]()
-        upwards = {key.rpartition("/")[0] for key in known}
-        while upwards:
-            above |= upwards
-            upwards = {key.rpartition("/")[0] for key in upwards} - above
+        known, above = set(keep), _above(keep)
         waiting, found = [""], list[str]()
         while waiting:
             folder = waiting.pop()
@@ -222,6 +229,16 @@ class Blobs:
         """Bytes of all files of a blob."""
         return sum(file.stat().st_size for file in files(self.path(key)).values())
 
+    def let_go(self, key: str) -> None:
+        """Say that a blob is not used here any more: a copy of one that is kept elsewhere may go."""
+
+    def parts(self, key: str) -> Iterator[tuple[int, int]]:
+        """The size of each file below a key, and when it was last written to (seconds since the epoch)."""
+        path = self.path(key)
+        for file in [path] if path.is_file() else path.rglob("*"):
+            if file.is_file():
+                yield file.stat().st_size, int(file.stat().st_mtime)
+
     def clear(self) -> None:
         """Remove every blob; the files themselves go in the background."""
         trash = self.root / f".trash-{next(self._numbers)}"
@@ -243,6 +260,27 @@ class Blobs:
             new.mkdir(exist_ok=True)
             if self._durable:
                 sync(new.parent)
+
+
+def _above(keys: Collection[str]) -> set[str]:
+    """All folders in which these lie."""
+    above, upwards = set[str](), {key.rpartition("/")[0] for key in keys}
+    while upwards:
+        above |= upwards
+        upwards = {key.rpartition("/")[0] for key in upwards} - above
+    return above
+
+
+def strangers_among(names: Iterable[str], keep: Collection[str]) -> list[str]:
+    """As `Blobs.strangers`, of the names of files: the uppermost key of each that belongs to no blob of `keep`."""
+    known, above, found = set(keep), _above(keep), set[str]()
+    for name in names:
+        parts = name.split("/")
+        keys = ("/".join(parts[: count + 1]) for count in range(len(parts)))
+        top = next((key for key in keys if key not in above), name)
+        if top not in known:
+            found.add(top)
+    return sorted(found)
 
 
 def sync(path: Path) -> None:

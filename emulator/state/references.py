@@ -11,7 +11,7 @@ from emulator.state.world import World
 
 def set_aside(world: World, blobs: Blobs, name: str) -> list[str]:
     """Move what no entity points at into `lost+found/<name>`; returns the keys moved. Raises StorageFailed."""
-    if blobs.read_only or not blobs.strangers(()) or not blobs.strangers(needed(world)):
+    if blobs.shared or blobs.read_only or not blobs.strangers(()) or not blobs.strangers(needed(world)):
         return []  # without anything below the root, nobody needs to know what is needed
     world.checkpoints.read_all()  # nothing is moved on the word of a row that was not looked at
     return blobs.set_aside(needed(world), name)
@@ -25,7 +25,7 @@ def needed(world: World) -> set[str]:
 def checked(world: World, blobs: Blobs, key: str, what: str, gone: str) -> Path:
     """The folder of a blob that holds what was saved, whoever has it; raises NotFound with `gone`, or Damaged."""
     owners = (entity for table in (world.checkpoints, world.models) for entity in table if entity.blob == key)
-    found = next(owners, None) or Record.read(blobs.path(key))
+    found = next(owners, None) or Record.read(blobs.fetch(key))
     return blobs.checked(key, found.digests if found else {}, what, gone)
 
 

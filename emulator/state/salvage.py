@@ -14,14 +14,14 @@ from emulator.core.errors import StorageFailed
 from emulator.state import layout
 from emulator.state.database import Database
 from emulator.state.migrations import BOOT, KINDS, Bodies, check_format
-from emulator.state.store import Key
+from emulator.state.store import Key, Store
 from emulator.state.sums import checksum
 
 _ORDERS = ("ASC", "DESC")
 """A row that cannot be read ends a search: there are more behind it from the other side."""
 
 
-def read_all(store: Database) -> None:
+def read_all(store: Store) -> None:
     """Read every row; raises StorageFailed when one is damaged, FailedPrecondition for another format."""
     check_format(store.read(*BOOT) or {})
     for kind in (BOOT[0], *KINDS):

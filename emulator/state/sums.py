@@ -74,6 +74,12 @@ def parent_of(key: str) -> str:
     return key.rsplit("/", 2)[0]
 
 
+def account_of(key: str) -> str:
+    """The account that a row is of, by its name or its parent's; "" for the emulator's own rows."""
+    first, _, rest = key.partition("/")
+    return rest.partition("/")[0] if first == "accounts" else ""
+
+
 def damaged(what: str) -> StorageFailed:
     """Tell people about a row that is not what was stored, or that cannot be read, and what to do."""
     return StorageFailed(

@@ -66,6 +66,8 @@ class World:
         self.store = store or Store()
         self.lock = threading.RLock()
         self._dirty: dict[Key, bool] = {}
+        self._unsure = set[Key]()
+        """Entities of a change that failed, which could not be read again either."""
         self.watchers: list[Watcher] = []
         self._depth = 0
         self._synced = False
@@ -120,6 +122,7 @@ class World:
             self.store.replace({**rows, _BOOT: {"count": restored.boot, "format": FORMAT}, **self._dated()})
             self.quirks.clear()
             self._dirty.clear()
+            self._unsure.clear()
             self.ids = restored
             for kind, table in self._tables.items():
                 table.clear()
@@ -162,6 +165,8 @@ class World:
         What a client is told of afterwards is `synced`; what a read would find out again need not wait for the disk.
         """
         with self.lock:
+            if self._unsure:
+                self.make_sure()
             self._depth += 1
             self._synced |= synced
             try:
@@ -187,6 +192,7 @@ class World:
             self.store.replace({_BOOT: {"count": 0, "format": FORMAT}, **self._dated()})
             self.quirks.clear()
             self._dirty.clear()
+            self._unsure.clear()
             for table in self._tables.values():
                 table.clear()
             self.ids = Ids(self.ids.seed)
@@ -210,6 +216,13 @@ class World:
             watcher(changes, list(encoded.values()))
 
     def _undo(self) -> None:
-        for kind, name in self._dirty:
-            self._tables[kind]._reload(self.store, name)
+        self._unsure.update(self._dirty)
         self._dirty.clear()
+        self.make_sure()
+
+    def make_sure(self) -> None:
+        """Read again what a failed change has left; raises StorageFailed while that cannot be read."""
+        with self.lock:
+            for kind, name in list(self._unsure):
+                self._tables[kind]._reload(self.store, name)
+                self._unsure.discard((kind, name))

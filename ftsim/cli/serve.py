@@ -49,6 +49,14 @@ def serve(
     env_file: Annotated[
         Path | None, typer.Option(help="Write the variables into this file too.", show_default=False)
     ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(envvar="FTSIM_DATABASE", help="Rows on a server: postgresql+psycopg://USER@HOST/NAME."),
+    ] = None,
+    blobs: Annotated[
+        str | None, typer.Option(envvar="FTSIM_BLOBS", help="With --database: the folder of checkpoints and models.")
+    ] = None,
+    lease: Annotated[float, typer.Option(min=1, help="With --database: seconds until a dead process is.")] = 5.0,
     until_deserted: Annotated[bool, typer.Option("--until-deserted", hidden=True)] = False,
     discard: Annotated[bool, typer.Option("--discard", hidden=True)] = False,
 ) -> None:
@@ -83,6 +91,9 @@ def serve(
             quirks=quirk or [],
             profile=profile,
             platform=platform,
+            database=database,
+            blobs=blobs,
+            lease_s=lease,
             announce=up,
         )
     finally:

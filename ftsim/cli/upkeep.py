@@ -11,6 +11,11 @@ import typer
 from ftsim.cli.console import AsJson, StateDir, fail, tell
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it.")]
+Database = Annotated[
+    str | None, typer.Option(envvar="FTSIM_DATABASE", help="Look after the state on this server instead of a folder.")
+]
+Place = Annotated[str | None, typer.Option("--blobs", envvar="FTSIM_BLOBS", help="With --database: where blobs are.")]
+Hours = Annotated[float, typer.Option(min=0, help="With --database: for how long nobody wrote to what is deleted.")]
 Days = Annotated[float, typer.Option(min=0, help="How long ago, at least, by the wall clock.")]
 
 
@@ -26,17 +31,21 @@ def add_to(app: typer.Typer) -> None:
         app.command(name)(command)
 
 
-def verify(as_json: AsJson = False, state_dir: StateDir = None) -> None:
+def verify(as_json: AsJson = False, state_dir: StateDir = None, database: Database = None, blobs: Place = None) -> None:
     """Read every file of every checkpoint and model, also while an emulator runs; exit status 1 for a damaged one."""
     from emulator.state import upkeep
 
     with _refusals():
-        found = upkeep.verify(_root(state_dir))
+        if servers := _servers(database, blobs):
+            from emulator.state import server_upkeep
+
+            found = server_upkeep.verify(*servers)
+        else:
+            found = upkeep.verify(_root(state_dir))
     lines = list(found.damaged)
     if found.unknown:
-        lines.append(
-            f"{len(found.unknown)} things without a row, which the next start moves to lost+found: {found.unknown[0]}"
-        )
+        then = "`ftsim state gc` deletes once a day has passed" if servers else "the next start moves to lost+found"
+        lines.append(f"{len(found.unknown)} things without a row, which {then}: {found.unknown[0]}")
     if found.lost:
         lines.append(f"lost+found holds {found.lost} files: look at them, then `ftsim state gc`")
     verdict = f"{len(found.damaged)} damaged" if found.damaged else "all as they were saved"
@@ -54,11 +63,24 @@ def recover(as_json: AsJson = False, state_dir: StateDir = None) -> None:
     tell({"recovered": dict(counts)}, as_json, line)
 
 
-def gc(as_json: AsJson = False, state_dir: StateDir = None) -> None:
-    """Delete lost+found, and what deletions that were cut short left."""
+def gc(
+    as_json: AsJson = False,
+    state_dir: StateDir = None,
+    database: Database = None,
+    blobs: Place = None,
+    hours: Hours = 24,
+) -> None:
+    """Delete lost+found, and what saves and deletions that were cut short left."""
     from emulator.state import upkeep
 
     with _refusals():
+        if servers := _servers(database, blobs):
+            from emulator.state import server_upkeep
+
+            keys, freed = server_upkeep.gc(*servers, hours)
+            line = f"deleted {len(keys)} things without a row, {freed} bytes"
+            tell({"keys": keys, "bytes": freed}, as_json, *keys, line)
+            return
         files, size = upkeep.gc(_root(state_dir))
     tell({"files": files, "bytes": size}, as_json, f"deleted {files} files, {size} bytes")
 
@@ -83,6 +105,14 @@ def migrate(as_json: AsJson = False, state_dir: StateDir = None) -> None:
         passed = upkeep.migrate(_root(state_dir))
     line = f"format {passed[-1]}" + (f", from {passed[0]}" if len(passed) > 1 else ": nothing to do")
     tell({"formats": list(passed)}, as_json, line)
+
+
+def _servers(database: str | None, blobs: str | None) -> tuple[str, str] | None:
+    """Where rows and blobs are, if on servers; raises InvalidArgument for half of it, or a missing extra."""
+    from emulator.state.homes import servers_of
+
+    found = servers_of(database, blobs, "none is needed here", 0)
+    return None if found is None else (found.database, found.blobs)
 
 
 def _root(state_dir: Path | None) -> Path:

@@ -48,6 +48,9 @@ def serve(
     quirks: Sequence[str] = (),
     profile: str | None = None,
     platform: str | None = None,
+    database: str | None = None,
+    blobs: str | None = None,
+    lease_s: float = 5.0,
     announce: Callable[[Emulator], None] | None = None,
 ) -> int:
     """Serve until told to stop; returns the exit status.
@@ -55,13 +58,19 @@ def serve(
     `memory` keeps nothing; `light` computes without torch and without a model; `compute` says how models are computed,
     `trainer_workers` in how many processes of their own trainers compute (None: as the environment says);
     `platform` is a date; `profile` and then `quirks`, written `name=value@job=j1,times=1`, are on from the start;
-    `announce` is called once it is up. With `discard` the state folder is deleted at the end.
+    `database` and `blobs` keep the state on servers, under a lease of `lease_s` seconds, and a state folder then is
+    only for what need not outlive the process; `announce` is called once it is up. With `discard` the state folder is
+    deleted at the end.
     """
     for option, given in (("--compute", compute), ("--trainer-workers", trainer_workers)):
         if light and given:
             print(f"ftsim: {option} is about models, and --light has none: leave one of them out", file=sys.stderr)
             return 1
-    root = None if memory else (state_dir or default_state_dir()).expanduser().resolve()
+    if memory and database:
+        print("ftsim: --memory keeps nothing, and --database everything: leave one of them out", file=sys.stderr)
+        return 1
+    named = state_dir or (None if database else default_state_dir())
+    root = None if memory or named is None else named.expanduser().resolve()
     stop = threading.Event()
     sys.setswitchinterval(SWITCH_S)
     with _stopped_by_signals(stop):
@@ -80,6 +89,9 @@ def serve(
                     platform=platform or ALIASES.get(profile or ""),
                     prepare=lambda made: _turn_on(made, profile, quirks),
                     patience_s=PATIENCE_S if until_deserted else 0.0,
+                    database=database,
+                    blobs=blobs,
+                    lease_s=lease_s,
                 )
                 stack.enter_context(emulator)
                 (announce or say)(emulator)
@@ -146,7 +158,7 @@ def say(emulator: Emulator, form: Format = "sh", file: Path | None = None) -> No
     """
     print(f"ftsim: listening on {emulator.url} (account {emulator.account}); Ctrl-C stops it", flush=True)
     record = ServerRecord(emulator.url, os.getpid(), emulator.api_key, emulator.account)
-    variables = _tokenizers(emulator.platform.blobs.root.parent / "hub")
+    variables = _tokenizers(emulator.platform.blobs.home / "hub")
     printed = lines(added(os.environ, record, variables), form)
     if file is not None:
         mode = os.O_APPEND if form == "github" else os.O_TRUNC

@@ -261,7 +261,7 @@ class Run:
         made = self.stage.emulator.world.models.get(f"accounts/{self.stage.account}/models/{output}")
         if made is None:
             raise self.broken("promote", f"promotes nothing: promote_latest returned, but there is no model {output}")
-        weights = fingerprint(self.stage.emulator.platform.blobs.path(made.blob))
+        weights = fingerprint(self.stage.emulator.platform.blobs.fetch(made.blob))
         if weights == (self.promotable.trainer.exported if self.promotable else None):
             return
         own = [saved for saved in self.line if saved.trainer.exported == weights]

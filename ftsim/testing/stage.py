@@ -68,7 +68,7 @@ class Stage(Clients):
 
     def blob(self, row: Checkpoint) -> Path:
         """The folder with a row's files."""
-        return self.emulator.platform.blobs.path(row.blob)
+        return self.emulator.platform.blobs.fetch(row.blob)
 
 
 class KeptStage(Stage):

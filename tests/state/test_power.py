@@ -57,14 +57,16 @@ class Work(threading.Thread):
         super().__init__(daemon=True)
         self.done = Acknowledged()
         self._most = most
+        self.first = 0
+        """The number before that of its first job."""
         self.failure = ""
         self._url = url
         self._leave = threading.Event()
 
     def run(self) -> None:
         with httpx.Client(base_url=self._url, headers={"X-Api-Key": "fw-ftsim-local"}, timeout=60) as http:
-            number = 0
-            while number < self._most and not self._leave.is_set() and not self.failure:
+            number = self.first
+            while number < self.first + self._most and not self._leave.is_set() and not self.failure:
                 number += 1
                 try:
                     self._round(http, f"j{number}")

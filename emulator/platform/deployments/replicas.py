@@ -143,7 +143,7 @@ class Replicas:
 
     def folder(self, blob: str) -> Path:
         """The files of a snapshot."""
-        return self._blobs.path(blob)
+        return self._blobs.fetch(blob)
 
     def base_folder(self, name: str) -> Path:
         """The files of the base model that a deployment serves; raises NotFound, BackendError."""

@@ -68,7 +68,7 @@ def states(platform: Platform) -> StatePage:
 
 
 def folder(platform: Platform) -> Path:
-    return platform.blobs.root.parent / FOLDER
+    return platform.blobs.home / FOLDER
 
 
 def file_of(platform: Platform, name: str, *, there: bool = True) -> Path:

@@ -1,0 +1,115 @@
+"""An emulator on servers: what it has acknowledged is there, whatever dies."""
+
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from emulator.core.errors import FailedPrecondition, InvalidArgument
+from emulator.server import Emulator
+from tests.state.test_power import Acknowledged, Work
+from tests.stores import serving
+from tests.stores.postgres import Postgres
+
+
+def what_is_lost(emulator: Emulator, promised: Acknowledged) -> list[str]:
+    """Compare what is there with what was acknowledged; every file is read."""
+    world, checkpoints, models = emulator.world, emulator.platform.checkpoints, emulator.platform.models
+    lost = [name for name in promised.jobs if name not in world.jobs]
+    lost += [name for name in promised.rows if name not in world.checkpoints]
+    lost += [name for name in promised.models if name not in world.models]
+    lost += [f"{name} is back" for name in promised.deleted if getattr(world.jobs.get(name), "deleted", 0) is None]
+    for row in world.checkpoints:
+        assert checkpoints.folder(row).is_dir(), row.name
+    for model in world.models:
+        assert models.folder(model).is_dir(), model.name
+        if promised.names.get(model.name, model.display_name) != model.display_name:
+            lost.append(f"the name of {model.name}")
+    return lost
+
+
+def test_what_was_acknowledged_is_there_after_a_kill_and_in_another_process(
+    database: str, blobs: str, tmp_path: Path
+) -> None:
+    chance = random.Random(0)
+    done = []
+    with serving.serving(database, blobs) as process:
+        for number in range(3):
+            work = Work(process.url)
+            work.first = 1000 * number
+            work.start()
+            time.sleep(chance.uniform(0.3, 1.0))
+            process.kill()
+            work.stop()
+            done.append(work.done)
+            process.start()
+    with serving.emulator(database, blobs, tmp_path) as emulator:
+        assert sum(len(promised.rows) for promised in done) > 3
+        for promised in done:
+            assert what_is_lost(emulator, promised) == []
+
+
+def test_a_server_that_dies_refuses_and_loses_nothing(
+    database: str, blobs: str, tmp_path: Path, postgres_server: Postgres
+) -> None:
+    with serving.emulator(database, blobs, tmp_path) as emulator:
+        work = Work(emulator.url)
+        work.start()
+        time.sleep(0.5)
+        postgres_server.kill()
+        work.join(30)
+        postgres_server.start()
+        assert work.failure, "nothing was asked while the server was dead"
+        again = Work(emulator.url)
+        again.first = 1000
+        again.start()
+        time.sleep(0.5)
+        again.stop()
+        assert not again.failure, again.failure
+        assert again.done.jobs
+        assert what_is_lost(emulator, work.done) == what_is_lost(emulator, again.done) == []
+    with serving.emulator(database, blobs, tmp_path) as emulator:
+        assert what_is_lost(emulator, work.done) == what_is_lost(emulator, again.done) == []
+
+
+def test_what_cannot_be_kept_is_refused_at_the_start(database: str, blobs: str, tmp_path: Path) -> None:
+    for rows, files, why in (
+        (database, None, "--database goes with --blobs"),
+        (None, blobs, "--blobs goes with --database"),
+        (database, blobs, "--database needs --api-key"),
+    ):
+        with pytest.raises(InvalidArgument, match=why):
+            Emulator(database=rows, blobs=files)
+    with Emulator(state_dir=tmp_path / "own"):
+        pass
+    with (
+        pytest.raises(FailedPrecondition, match="has a state of its own"),
+        Emulator(state_dir=tmp_path / "own", database=database, blobs=blobs, api_key="k"),
+    ):
+        pass
+
+
+def test_a_database_without_rows_beside_blobs_is_no_start_from_nothing(
+    postgres_server: Postgres, blobs: str, tmp_path: Path
+) -> None:
+    with serving.emulator(postgres_server.database(), blobs, tmp_path) as emulator:
+        Work(emulator.url, 1).run()
+    with (
+        pytest.raises(FailedPrecondition, match="has the blobs of another database"),
+        serving.emulator(postgres_server.database(), blobs, tmp_path),
+    ):
+        pass
+
+
+def test_a_folders_state_is_brought_to_servers_by_a_snapshot(database: str, blobs: str, tmp_path: Path) -> None:
+    with Emulator(state_dir=tmp_path / "own", api_key=serving.KEY) as before:
+        work = Work(before.url, 2)
+        work.run()
+        before.snapshot(tmp_path / "all.zip")
+    shutil.rmtree(tmp_path / "own")
+    with serving.emulator(database, blobs, tmp_path) as emulator:
+        emulator.restore(tmp_path / "all.zip")
+    with serving.emulator(database, blobs, tmp_path) as emulator:
+        assert what_is_lost(emulator, work.done) == []
