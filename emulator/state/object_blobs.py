@@ -71,7 +71,7 @@ class ObjectStore:
         return {path[len(self.root) + 1 :]: about for path, about in found.items()}
 
     def changed(self, name: str) -> int:
-        """When an object was written, in seconds since the epoch."""
+        """Return when an object was written, in seconds since the epoch."""
         return int(self.fs.modified(self._path(name)).timestamp())
 
     def remove(self, names: Iterable[str]) -> None:
