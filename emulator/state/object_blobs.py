@@ -66,7 +66,7 @@ class ObjectStore:
         return bool(self.fs.exists(self._path(name)))
 
     def names(self, below: str = "") -> dict[str, dict[str, Any]]:
-        """What lies below a name, with what the store says of each object."""
+        """List what lies below a name, with what the store says of each object."""
         found = self.fs.find(self._path(below) if below else self.root, detail=True)
         return {path[len(self.root) + 1 :]: about for path, about in found.items()}
 

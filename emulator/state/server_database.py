@@ -191,7 +191,7 @@ class ServerDatabase(Store):
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """Whatever a server brings about is one sentence."""
+        """Turn whatever a server brings about into one sentence."""
         try:
             yield
         except PlatformError:

@@ -108,7 +108,7 @@ def migrate(as_json: AsJson = False, state_dir: StateDir = None) -> None:
 
 
 def _servers(database: str | None, blobs: str | None) -> tuple[str, str] | None:
-    """Where rows and blobs are, if on servers; raises InvalidArgument for half of it, or a missing extra."""
+    """The places of rows and blobs, if on servers; raises InvalidArgument for half of it, or a missing extra."""
     from emulator.state.homes import servers_of
 
     found = servers_of(database, blobs, "none is needed here", 0)
