@@ -285,6 +285,8 @@ class Emulator:
         """Whoever started this learns of a folder that cannot be written, and of blobs that no row points at."""
         if self.platform.world.store.read_only:
             _log.warning("ftsim: %s", self.platform.world.store.read_only)
+        if self.platform.world.store.unread:
+            _log.warning("ftsim: %s", self.platform.world.store.unread)
         if lost := self.platform.lost:
             _log.warning(
                 "ftsim: %d things without a row were moved to %s, the first is %s; `ftsim state gc` deletes them",

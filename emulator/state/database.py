@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from emulator.core.errors import StorageFailed
-from emulator.state import layout
+from emulator.state import layout, wal
 from emulator.state.store import Key, Row, Store, reading_alone
 from emulator.state.sums import Siblings, Sums, checksum, damaged, parent_of
 
@@ -63,10 +63,23 @@ class Database(Store):
             raise _told(error) from error
 
     def _open(self, path: Path) -> None:
+        if last := wal.last_commit(path):
+            self._play_back(path, last)
         self._engine: Engine = _engine(path, "NORMAL")
         self._synced = _engine(path, "FULL")
         self._find_tables(path)
         self.guard(path)
+
+    def _play_back(self, path: Path, last: int) -> None:
+        """Let SQLite read the log that a death has left, and note whether it takes all of its commits."""
+        with contextlib.closing(sqlite3.connect(path)) as driver:
+            _, taken, _ = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if taken < last:
+            self.unread = (
+                f"{path.name}-wal of {path.parent} is damaged: of its {last} pages only {max(taken, 0)} are read, and "
+                "what was stored after them is lost. A power failure leaves that of what nobody was told is saved; else a "
+                "disk has changed them. Look with `ftsim jobs` at what is there, and resume from it"
+            )
 
     def _open_copy(self, path: Path) -> None:
         self._engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})

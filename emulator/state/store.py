@@ -23,12 +23,13 @@ class Store:
     """Entities by kind and key, in memory and gone at the end. Writes are one transaction each.
 
     `trouble` says why nothing can be stored any more, "" when all is well; `read_only` why nothing could be from the
-    start on.
+    start on; `unread` that something was stored once and cannot be read any more.
     """
 
     def __init__(self) -> None:
         self.read_only = ""
         self.trouble = ""
+        self.unread = ""
         self._kinds: dict[str, dict[str, bytes]] = {}
 
     def freeze(self, reason: str) -> None:
