@@ -77,8 +77,8 @@ class Database(Store):
         if taken < last:
             self.unread = (
                 f"{path.name}-wal of {path.parent} is damaged: of its {last} pages only {max(taken, 0)} are read, and "
-                "what was stored after them is lost. A power failure leaves that of what nobody was told is saved; else a "
-                "disk has changed them. Look with `ftsim jobs` at what is there, and resume from it"
+                "what was stored after them is lost. A power failure leaves that of what nobody was told is saved; "
+                "else a disk has changed them. Look with `ftsim jobs` at what is there, and resume from it"
             )
 
     def _open_copy(self, path: Path) -> None:
