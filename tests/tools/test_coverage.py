@@ -17,7 +17,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "coverage.md").read_text("utf-8")
 )
 @pytest.mark.filterwarnings("ignore")  # what the client warns of is called all the same
 def test_the_page_is_what_calling_finds() -> None:
-    found = page.generated()
+    found = page.generated(PAGE)
     assert found.splitlines() == PAGE.splitlines(), "python -m ftsim.tools.coverage writes it"
 
 

@@ -215,7 +215,21 @@ async def _asample(request: Request) -> Response:
     return accepted(promise, sample_sequence_ids=ids)
 
 
+_WHY = {
+    "publish": "there is one account, and nobody to publish to",
+    "copy_weights": "there is one project: load the weights by their path",
+    "project": "there is one project",
+    "audit": "`ftsim journal` shows all that was asked",
+    "billing": "nothing is billed, and `size_bytes` of a checkpoint says what it takes",
+    "trace_export": "`ftsim journal --har FILE` writes what was asked and when",
+    "search": "list_sessions lists them all",
+}
+"""The reason why something is not served, by a word of its path."""
+
+
 async def unserved(request: Request) -> Response:
     """Refuse what is not served here."""
+    words = request.path_params["path"].split("/")
+    why = next((_WHY[word] for word in words if word in _WHY), "docs/tinker.md lists what is")
     # Not 501, which the client takes for a passing trouble: it would ask again for minutes.
-    raise FailedPrecondition(f"{request.method} {request.url.path[:120]} is not served: docs/tinker.md lists what is")
+    raise FailedPrecondition(f"{request.method} {request.url.path[:120]} is not served: {why}")

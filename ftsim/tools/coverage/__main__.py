@@ -6,5 +6,6 @@ from pathlib import Path
 from ftsim.tools.coverage.page import generated
 
 target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[3] / "docs" / "coverage.md"
-target.write_text(generated(), encoding="utf-8")
+kept = target.read_text("utf-8") if target.exists() else ""
+target.write_text(generated(kept), encoding="utf-8")
 print(f"wrote {target}")

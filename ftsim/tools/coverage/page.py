@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
-from ftsim.tools.coverage import generic, paths, training
+from ftsim.tools.coverage import generic, paths, tinkers, training
 from ftsim.tools.coverage.judge import ANSWERS, CLIENT, REFUSED, WORKS, Call
 from ftsim.tools.coverage.stage import opened
 
@@ -18,8 +18,8 @@ behaviour does. Operations of the gateway that are served are read off its table
 
 A call *works* when the client returns what it returns on the service, or finds that there is nothing of the name; it is
 *refused* when the emulator answers with a sentence that says what to do; *the client refuses* when it asks nobody, here
-as there; it is *not there* when nothing answers. Methods of tinker's own client are those of the training classes
-below; what it calls at `/tinker` is in [tinker.md](tinker.md).
+as there; it is *not there* when nothing answers. The groups of tinker are called where tinker {tinker} is installed
+(`tox -e tinker-038`), at `/tinker` ([tinker.md](tinker.md)); elsewhere they are left as they are.
 
 """
 _BAR, _WIDTH = "█", 40
@@ -36,6 +36,10 @@ _TESTS = {
     "FiretitanTrainingClient": "tests/http/gateway, tests/compute/trainer",
     "FiretitanSamplingClient": "tests/http/serverless",
     "FiretitanServiceClient": "tests/http/serverless",
+    **dict.fromkeys(
+        (f"{tinkers.PREFIX}{kind}" for kind in ("RestClient", "SamplingClient", "TrainingClient", "ServiceClient")),
+        "tests/http/tinker, tests/programs/native_tinker.py",
+    ),
     LIBRARIES: "tests/http/inference",
     GATEWAY: "tests/http/test_unserved.py, tests/http/control",
 }
@@ -44,10 +48,20 @@ CLIENT_NAME = "fireworks-ai"
 Group = tuple[str, Sequence[Call]]
 
 
-def written(groups: Iterable[Group]) -> str:
-    """The whole page."""
+def written(groups: Iterable[Group], kept: str = "") -> str:
+    """The whole page; the groups of tinker come last, from the page `kept` where they were not called."""
     groups = list(groups)
-    return _HEAD.format(version=version(CLIENT_NAME)) + _bars(groups) + "".join(map(section, groups))
+    called = any(name.startswith(tinkers.PREFIX) for name, _ in groups)
+    bars, sections = ([], "") if called else _of_tinker(kept)
+    head = _HEAD.format(version=version(CLIENT_NAME), tinker=tinkers.RELEASE)
+    return head + _bars(groups, bars) + "".join(map(section, groups)) + sections
+
+
+def _of_tinker(page: str) -> tuple[list[str], str]:
+    """The bars and the sections of tinker's groups in a page."""
+    bars = [line for line in page.splitlines(keepends=True) if line.startswith(f"| {tinkers.PREFIX}")]
+    _, mark, sections = page.partition(f"\n## {tinkers.PREFIX}")
+    return bars, mark + sections
 
 
 def section(group: Group) -> str:
@@ -64,7 +78,7 @@ def section(group: Group) -> str:
     return "".join(lines)
 
 
-def _bars(groups: Sequence[Group]) -> str:
+def _bars(groups: Sequence[Group], kept: Sequence[str]) -> str:
     lines = ["| group | works | refused | the client refuses | else | |\n|---|---|---|---|---|---|\n"]
     for name, calls in groups:
         count = Counter(call.answer for call in calls)
@@ -74,7 +88,7 @@ def _bars(groups: Sequence[Group]) -> str:
             _WIDTH * (known - count[WORKS]) / len(calls)
         )
         lines.append(f"| {name} | {count[WORKS]} | {count[REFUSED]} | {count[CLIENT]} | {rest} | `{bar:<{_WIDTH}}` |\n")
-    return "".join([*lines, "\nFull: works; shaded: refused, with a sentence.\n"])
+    return "".join([*lines, *kept, "\nFull: works; shaded: refused, with a sentence.\n"])
 
 
 def _cut(call: Call) -> str:
@@ -87,12 +101,15 @@ def _code(name: str) -> str:
     return name if "`" in name else f"`{name}`"
 
 
-def generated() -> str:
-    """The page as it is now."""
+def generated(kept: str = "") -> str:
+    """The page as it is now; what cannot be called here is taken from the page `kept`."""
     with opened() as stage:
         groups = [
             (LIBRARIES, paths.of_libraries(stage)),
             (GATEWAY, paths.of_gateway(stage)),
             (GENERIC, generic.calls(stage)),
         ]
-        return written([*groups, *training.calls(stage)])
+        groups += training.calls(stage)
+        if tinkers.installed():
+            groups += tinkers.calls(stage)
+        return written(groups, kept)

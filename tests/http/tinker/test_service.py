@@ -181,7 +181,8 @@ def test_base_models_go_by_their_names_on_the_hub(client: Client) -> None:
         ("load_weights", {"path": "half", "optimizer": False}, "tinker://<run>/weights/<name>"),
         ("asample", {"prompt": {"chunks": []}, "num_samples": 0}, "num_samples"),
         ("asample", {"prompt": {"chunks": []}, "prompt_alt_tokens_k": 2}, "prompt_alt_tokens_k"),
-        ("copy_weights", {}, "docs/tinker.md"),
+        ("copy_weights", {}, "there is one project"),
+        ("nothing", {}, "docs/tinker.md"),
     ],
 )
 def test_what_is_not_done_is_refused_in_a_sentence(client: Client, verb: str, body: dict[str, Any], says: str) -> None:
