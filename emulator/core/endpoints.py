@@ -107,6 +107,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         DELETE /rlorTrainerJobs/{job}                                   delete_job
         POST   /rlorTrainerJobs/{job}:resume                            resume_job
         POST   /rlorTrainerJobs/{job}:cancel                            cancel_job
+        GET    /rlorTrainerJobs/{job}/publicLogs                        get_public_logs
+        POST   /rlorTrainerJobs/{owner}/checkpoints/{checkpoint}:sync   sync_checkpoint
         GET    /rlorTrainerJobs/{owner}/checkpoints                     list_job_checkpoints       list_checkpoints
         GET    /trainingSessions/{owner}/checkpoints                    list_session_checkpoints   list_checkpoints
         GET    /supervisedFineTuningJobs/{owner}/checkpoints            list_sft_job_checkpoints   list_checkpoints
@@ -121,9 +123,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         GET    /trainingSessions/{session}/trainingCurves               list_session_curves
         GET    /trainingSessions/{session}                              get_session
         DELETE /trainingSessions/{session}                              delete_session
+        POST   /trainingSessions/{session}:loadState                    load_session_state
+        GET    /trainingRuns                                            list_training_runs
+        GET    /trainingRuns/{run}                                      get_training_run
         GET    /operations/{operation}                                  get_operation
+        GET    /billing/summary                                         get_billing_summary
+        GET    /billingUsage                                            get_account_usage
+        POST   /usageCosts:query                                        query_usage_costs
         GET    /quotas                                                  list_quotas
         GET    /quotas/{quota}                                          get_quota
+        GET    /serverlessModels                                        list_serverless_models
         GET    /models                                                  list_models
         GET    /models/{model}                                          get_model
         GET    /models/{model}:getDownloadEndpoint                      get_download_endpoint      get_model
@@ -147,6 +156,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         PATCH  /deployments/{deployment}:scale                          scale_deployment           patch_deployment
         POST   /deployments/{deployment}:undelete                       undelete_deployment
         DELETE /deployments/{deployment}                                delete_deployment
+        GET    /deployments/{deployment}:metrics                        get_deployment_metrics
+        GET    /deployments/{deployment}/shards                         list_deployment_shards
+        GET    /deployments/{deployment}/terminationMessage             get_termination_message
         GET    /deployments/{deployment}/ledger                         get_ledger
         DELETE /deployments/{deployment}/ledger                         reset_ledger
         GET    /deployedModels                                          list_deployed_models
@@ -159,6 +171,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *_rows("/v1/accounts/{account}", Callers.LINK, """
         GET    /models/{model}/files/{file}                             download_model_file
         PUT    /models/{model}/files/{file}                             upload_model_file
+        GET    /rlorTrainerJobs/{job}/logs.txt                          download_public_logs
     """),
     *_verbs(DEDICATED, Callers.ACCOUNT, ""),
     *_verbs(POOLED, Callers.KEY, "serverless_"),

@@ -14,9 +14,7 @@ from emulator.core.endpoints import pattern
 FILE = Path(__file__).with_suffix(".tsv")
 REASONS = {
     "accounts": "an emulator has one account with one key, and no users, secrets or policies: read them on the service",
-    "billing": "nothing is paid for here, so there are neither limits nor costs: ask the service",
-    "checkpoints": "checkpoints are in one place here, on this machine's disk: leave the call out",
-    "deployments": "a deployment here has no machines to be told of, and is read with GET /deployments/ID",
+    "billing": "nothing is paid for here: read the counters with billing/summary, and ask the service for the rest",
     "evaluation": "evaluators and evaluations are not run here: evaluate in the program, on completions",
     "inference": "models here complete text: use /inference/v1/completions or /inference/v1/chat/completions",
     "managed": "managed jobs do not run here: train with a recipe, `ftsim train`",

@@ -35,6 +35,7 @@ from emulator.state.folder import private
 from emulator.state.managed import Managed
 from emulator.state.migrations import FORMAT, OLDEST, public_state
 from emulator.state.records import record_of
+from emulator.state.usage import Usage
 from emulator.state.world import World
 
 _RESTORED = "restored-"
@@ -56,6 +57,7 @@ _KINDS: Mapping[str, type] = {
     "curve": curves.Curve,
     "managed": Managed,
     "deployed_model": DeployedModel,
+    "usage": Usage,
 }
 
 
@@ -71,6 +73,7 @@ def save(
     """Write an archive; `extra` are further members. Raises StorageFailed; then there is no archive."""
     world, aside = platform.world, file.with_name(f".{file.name}.unfinished")
     pinned: dict[str, Path] = {}
+    platform.usages.flush()
     try:
         with world.lock:  # for a moment only: everybody else waits
             entities, ids, moment = world.dump(), world.ids.state(), world.clock.now()

@@ -2,6 +2,7 @@
 
 from emulator.backend import Backend
 from emulator.core.errors import InvalidArgument
+from emulator.platform.bills import Bills
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.checkpoints.promotion import Promotion
 from emulator.platform.deployments.addons import Addons
@@ -27,9 +28,11 @@ from emulator.platform.trainers.external import ExternalWeights
 from emulator.platform.trainers.futures import Futures
 from emulator.platform.trainers.native import NativeRuns, Sampling
 from emulator.platform.trainers.owners import Owners
+from emulator.platform.trainers.restoring import Restoring
 from emulator.platform.trainers.trainers import Pool, Trainers
 from emulator.platform.trainers.training import Training
 from emulator.platform.trainers.training_sessions import TrainingSessions
+from emulator.platform.usage import Usages
 from emulator.state import references
 from emulator.state.blobs import Blobs
 from emulator.state.world import World
@@ -46,6 +49,8 @@ class Platform:
         self.backend = backend
         self.catalogue = catalogue
         self.account = account
+        self.usages = Usages(world)
+        self.bills = Bills(world, self.usages)
         self.models = Models(world, blobs, catalogue, backend)
         self.jobs = Jobs(world, catalogue, self.models)
         self.sessions = TrainingSessions(world)
@@ -53,9 +58,9 @@ class Platform:
         self.managed = ManagedResources(world)
         self.checkpoints = Checkpoints(world, blobs, self.owners)
         self.operations = Operations(world)
-        links = Links(world)
-        self.downloads = Downloads(links, self.models)
-        self.uploads = Uploads(world, blobs, self.models, backend, links)
+        self.links = Links(world)
+        self.downloads = Downloads(self.links, self.models)
+        self.uploads = Uploads(world, blobs, self.models, backend, self.links)
         self.promotion = Promotion(world, blobs, self.checkpoints, self.models, self.operations, backend)
         self.futures = Futures(world)
         self.trainers = Trainers(world, backend, self.owners, self.models, self.futures)
@@ -66,10 +71,13 @@ class Platform:
         self.owners.on_stop(lambda owner: self.curves.stopped(owner.name))
         self.owners.on_purge(lambda owner: self.curves.forget(owner.name))
         self.native_runs = NativeRuns(world, self.sessions, self.checkpoints)
-        self.external = ExternalWeights(links, self.native_runs, self.checkpoints)
+        self.external = ExternalWeights(self.links, self.native_runs, self.checkpoints)
         self.sampling = Sampling()
         self.routes = RouteFiles(world, blobs.home / "routes")
-        self.training = Training(world, blobs, self.checkpoints, self.owners, self.models, self.curves, self.routes)
+        self.training = Training(
+            world, blobs, self.checkpoints, self.owners, self.models, self.curves, self.routes, self.usages
+        )
+        self.restoring = Restoring(self.sessions, self.pool, self.training)
         self.replicas = Replicas(world, blobs, self.models, backend)
         self.deployments = Deployments(world, catalogue, self.models)
         self.addons = Addons(world, catalogue, self.models, self.deployments)
@@ -78,7 +86,7 @@ class Platform:
         self.ledger = Ledger(world, self.deployments, self.hotload)
         self.samplers = Samplers(world, self.sessions, self.checkpoints, self.replicas, self.models)
         self.completions = Completions(
-            world, self.deployments, self.hotload, self.replicas, self.models, self.samplers, self.addons
+            world, self.deployments, self.hotload, self.replicas, self.models, self.samplers, self.addons, self.usages
         )
         self.deployments.on_pod_gone(lambda pod, _: self.replicas.close(pod.identity))
         self.deployments.on_pod_gone(lambda _, keys: references.let_go(world, blobs, keys))
@@ -106,6 +114,7 @@ class Platform:
         self.futures.clear(why)
         self.trainers.stop_all(why)
         self.curves.clear()
+        self.usages.clear()
         self.sampling.sessions.clear()
         self.replicas.close_all()
 
@@ -114,5 +123,6 @@ class Platform:
         self.futures.interrupt()
         self.trainers.stop_all("the emulator stopped", wait_s=10)
         self.curves.flush()
+        self.usages.flush()
         self.replicas.close_all()
         self.world.store.close()

@@ -3,7 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.quirks import calls, deployments, inference, jobs, loads, managed, promotion, rows, saves, trainers
+from emulator.quirks import (
+    billing,
+    calls,
+    deployments,
+    inference,
+    jobs,
+    loads,
+    managed,
+    promotion,
+    rows,
+    saves,
+    trainers,
+)
 from emulator.quirks.engine import Quirk
 
 _MODULES = {
@@ -17,6 +29,7 @@ _MODULES = {
     "Deployments and hot-loads": deployments,
     "Answers of a deployment": inference,
     "Data sets and managed jobs": managed,
+    "Money": billing,
 }
 GROUPS: Mapping[str, tuple[Quirk[Any], ...]] = {
     title: tuple(quirk for quirk in vars(module).values() if isinstance(quirk, Quirk))

@@ -81,6 +81,8 @@ class Checkpoint:
     renames_at: int = 0
     expires: int = 0
     digests: dict[str, str] = field(default_factory=dict)
+    copies: list[tuple[str, str, int]] = field(default_factory=list)
+    """Where else it is said to be kept: class, region and when that was asked for."""
 
     @cached_property
     def name(self) -> str:

@@ -35,6 +35,7 @@ KINDS = (
     "curve",
     "managed",
     "deployed_model",
+    "usage",
 )
 
 

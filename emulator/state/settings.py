@@ -1,6 +1,7 @@
 """Holds what a client sets of a trainer job and of a deployment: each field is declared here and nowhere else."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from emulator.core.settings import setting
 
@@ -48,4 +49,5 @@ class DeploymentSettings:
     for_training: bool = setting(False)
     description: str = setting("", changeable=True, shown="always")
     display_name: str = setting("", changeable=True)
+    autoscaling_policy: dict[str, Any] = setting({}, changeable=True)  # noqa: RUF009
     annotations: dict[str, str] = setting({}, changeable=True)  # noqa: RUF009

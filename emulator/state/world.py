@@ -30,6 +30,7 @@ from emulator.state.managed import Managed
 from emulator.state.migrations import FORMAT, check_format
 from emulator.state.store import Key, Store
 from emulator.state.table import LazyTable, Table, birth
+from emulator.state.usage import Usage
 
 
 class Change(NamedTuple):
@@ -82,6 +83,7 @@ class World:
         self.routes: Table[SamplingRoute] = Table(self, "sampling_route", SamplingRoute)
         self.curves: Table[Curve] = Table(self, "curve", Curve)
         self.deployed_models: Table[DeployedModel] = Table(self, "deployed_model", DeployedModel)
+        self.usage: Table[Usage] = Table(self, "usage", Usage)
         self.managed: Table[Managed] = Table(self, "managed", Managed)
         self.quirks = Quirks(self.clock, QUIRKS, lambda: self.ids.uniform())
         self.platform = NEWEST

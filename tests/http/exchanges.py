@@ -100,6 +100,7 @@ def tell(http: httpx.Client) -> dict[str, dict[str, Any]]:
     story.call("get_served_model", account="fireworks", model="qwen3-8b")
     _add_on(story)
     _upload(story)
+    _account(story)
     _end(story)
     return story.told
 
@@ -294,6 +295,25 @@ def _upload(story: Story) -> None:
         query = dict(httpx.URL(link).params)
         story.call("upload_model_file", query=query, content=files[name], model="u1", file=name)
     story.call("validate_upload", query={"configOnly": "true"}, model="u1")
+
+
+def _account(story: Story) -> None:
+    """Counters, bills, logs, and what else is told of jobs, sessions and deployments."""
+    whole = {"startTime": "2026-10-01T00:00:00Z", "endTime": "2026-11-01T00:00:00Z"}
+    story.call("get_billing_summary", query={**whole, "granularity": "DAILY"})
+    story.call("get_account_usage", query=whole)
+    story.call("query_usage_costs", {**whole, "groupBy": ["DAY", "MODEL"]})
+    signed = httpx.URL(story.call("get_public_logs", job="j1")["signedUrl"])
+    story.call("download_public_logs", query=dict(signed.params), job="j1")
+    wanted = {"region": "US_VIRGINIA_1", "targetAvailability": "MANAGED_DURABLE"}
+    story.call("sync_checkpoint", wanted, owner="j1", checkpoint="step-1")
+    runs = story.call("list_training_runs", query={"pageSize": "1"})["trainingRuns"]
+    story.call("get_training_run", run=runs[0]["name"].rpartition("/")[2])
+    story.call("list_serverless_models", query={"pageSize": "1"})
+    story.call("load_session_state", {"path": "step-1"}, session="nobody")
+    story.call("get_deployment_metrics", query={"timeRange": "3600s"}, deployment="d1")
+    story.call("list_deployment_shards", deployment="d1")
+    story.call("get_termination_message", deployment="d1")
 
 
 def _forget(story: Story) -> None:

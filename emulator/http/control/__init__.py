@@ -2,16 +2,20 @@
 
 from emulator.http.control import (
     accounts,
+    billing,
     checkpoints,
     deployed_models,
+    deployment_reports,
     deployments,
     jobs,
     ledger,
+    logs,
     managed,
     model_uploads,
     models,
     operations,
     quotas,
+    runs,
     sessions,
     shapes,
 )
@@ -21,6 +25,9 @@ routers = tuple(
     for part in (
         jobs,
         sessions,
+        logs,
+        runs,
+        deployment_reports,
         deployments,
         deployed_models,
         ledger,
@@ -31,6 +38,7 @@ routers = tuple(
         quotas,
         shapes,
         managed,
+        billing,
         accounts,
     )
 )

@@ -1,5 +1,6 @@
 """Checkpoint lists and promotion, of jobs, sessions and managed jobs (WIRE 1.9 to 1.11)."""
 
+import re
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -39,6 +40,16 @@ class Promote(Body):
     async_promotion: bool = False
 
 
+class Sync(Body):
+    """The place where a checkpoint is to be kept, too."""
+
+    region: str = ""
+    target_availability: str = ""
+
+
+_REGION = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
+
+
 async def list_checkpoints(request: Request) -> Response:
     """List the checkpoints of a job or session, those that are ready."""
     platform: Platform = request.app.state.platform
@@ -65,6 +76,21 @@ async def promote_of_owner(request: Request) -> Response:
     """Make a model of a checkpoint of the job or session in the path."""
     sent, raw = await read_body(request, Promote)
     return await _promote(request, sent, raw, _owner(request))
+
+
+@router.serve("sync_checkpoint", answer=schemas.obj({"checkpoint": schemas.ROW}), body=Sync)
+async def sync(request: Request) -> Response:
+    """Keep a checkpoint in another region, or durably: its row says so, its files are in one place here."""
+    sent, _ = await read_body(request, Sync)
+    kind = sent.target_availability.replace("AVAILABILITY_CLASS_UNSPECIFIED", "") or "SINGLE_REGION"
+    if kind not in ("SINGLE_REGION", "MANAGED_DURABLE"):
+        raise InvalidArgument(f"targetAvailability is {kind[:40]!r}: use SINGLE_REGION or MANAGED_DURABLE")
+    region = sent.region or "REGION_UNSPECIFIED"
+    if not _REGION.fullmatch(region):
+        raise InvalidArgument(f"region is {region[:40]!r}: give one such as US_VIRGINIA_1")
+    platform: Platform = request.app.state.platform
+    done = platform.checkpoints.sync(_owner(request), request.path_params["checkpoint"], kind, region)
+    return Reply({"checkpoint": rows.row(done)})
 
 
 async def _promote(request: Request, sent: Promote, raw: dict[str, Any], owner: OwnerName) -> Response:

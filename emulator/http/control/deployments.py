@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any, ClassVar
 
-from pydantic.alias_generators import to_snake
+from pydantic.alias_generators import to_camel, to_snake
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,13 +26,14 @@ _SHOWN = Shown(DeploymentSettings)
 _CLUSTER = "no cluster stands behind a deployment here: it is echoed"
 _SPEED = "it makes answers faster and no different: it is echoed"
 _SCALING = "replicas are as many as minReplicaCount and :scale say, whatever the load: it is echoed"
+_POLICY = "autoscaling_policy."
 _STARTER = "containers, not models, take it: it is echoed"
 _IGNORED = {
     **dict.fromkeys(("acceleratorCount", "placement", "region", "cluster", "preemptible", "pricingPlanId",
                      "deploymentTemplate", "disableDeploymentSizeValidation"), _CLUSTER),
     **dict.fromkeys(("draftModel", "draftTokenCount", "ngramSpeculationLength", "enableMtp", "autoTune",
                      "enableSessionAffinity", "numPeftDeviceCached"), _SPEED),
-    **dict.fromkeys(("autoscalingPolicy", "maxWithRevocableReplicaCount", "maxConcurrencyPerReplica"), _SCALING),
+    **dict.fromkeys(("maxWithRevocableReplicaCount", "maxConcurrencyPerReplica"), _SCALING),
     **dict.fromkeys(("extraArgs", "extraValues"), _STARTER),
     **dict.fromkeys(("directRouteType", "directRouteApiKeys", "directRouteHandle"),
                     "a deployment is reached at the one address of the emulator: it is echoed"),
@@ -136,6 +137,13 @@ async def patch(request: Request) -> Response:
     mask = request.query_params.get("updateMask")
     names = None if not mask else [to_snake(name.strip()) for name in mask.split(",") if name.strip()]
     values = {name: getattr(sent, name) for name in sent.model_fields_set & set(MUTABLE)}
+    if names and any(name.startswith(_POLICY) for name in names):  # a part of it: the rest stays
+        known = platform_of(request).deployments.get(*_target(request)).autoscaling_policy
+        parts = {to_camel(name.removeprefix(_POLICY)) for name in names if name.startswith(_POLICY)}
+        given = {to_camel(to_snake(key)): value for key, value in values.get("autoscaling_policy", {}).items()}
+        rest = {key: value for key, value in known.items() if key not in parts}
+        values["autoscaling_policy"] = rest | {key: given[key] for key in parts if key in given}
+        names = [*(name for name in names if not name.startswith(_POLICY)), "autoscaling_policy"]
     found = await run_in_threadpool(platform_of(request).deployments.patch, *_target(request), values, names)
     return Reply(deployment(found))
 

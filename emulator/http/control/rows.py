@@ -75,6 +75,11 @@ def row(
         body["availability"] = [
             {"availabilityClass": kept, "region": "REGION_UNSPECIFIED", "createTime": created, "updateTime": updated}
         ]
+        for kind, region, moment in entity.copies:
+            at = rfc3339(moment + skew, digits)
+            body["availability"].append(
+                {"availabilityClass": kind, "region": region, "createTime": at, "updateTime": at}
+            )
         if collection == _POOLED:
             body["checkpointName"] = entity.id.replace(":", "-", 1)
     if reference != "none" and collection == _TRAINED and entity.kind in RESUMABLE:

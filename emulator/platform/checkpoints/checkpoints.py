@@ -221,6 +221,14 @@ class Checkpoints:
             raise _unlisted(checkpoint_id, name)
         return row
 
+    def sync(self, owner: OwnerName, checkpoint_id: str, kind: str, region: str) -> Checkpoint:
+        """Note that a row is kept in another region or class too; its files stay where they are. Raises NotFound."""
+        row = self.find(owner, checkpoint_id)
+        with self._world.change():
+            kept = [one for one in row.copies if tuple(one[:2]) != (kind, region)]
+            row.copies = [*kept, (kind, region, self._world.clock.now())]
+            return self._world.checkpoints.put(row)
+
     def saved(self, scope: CheckpointScope, name: str) -> Checkpoint:
         """The row of a save, visible or not; raises NotFound."""
         self.rows(scope.owner)

@@ -28,6 +28,7 @@ from emulator.platform.deployments.hotload import HotLoad
 from emulator.platform.deployments.replicas import Lease, Load, Replicas
 from emulator.platform.deployments.samplers import Samplers, is_sampler
 from emulator.platform.models.models import Models
+from emulator.platform.usage import Usages
 from emulator.quirks import inference, promotion
 from emulator.state import references
 from emulator.state.deployed import DeployedModel
@@ -46,15 +47,22 @@ class Target:
     deployment: Deployment | None = None
     pod: Pod | None = None
     release: Callable[[], None] = lambda: None
+    account: str = ""
+    model: str = ""
+    """Who is told of what it computes, and under which model's name."""
 
     @property
     def subject(self) -> Subject:
         """Say what its quirks are selected by; a model without a deployment is selected by none."""
         return Subject(deployment="") if self.deployment is None else self.deployment.subject
 
-    @classmethod
-    def leased(cls, lease: Lease) -> "Target":
-        return cls(lease.replica, release=lease.release)
+    @property
+    def place(self) -> str:
+        """The full name of what computes: a deployment, a session that samples, "" for a model alone."""
+        if self.deployment is not None:
+            return self.deployment.name
+        parts = self.model.split("/")
+        return "/".join(parts[:4]) if parts[2:3] == ["trainingSessions"] else ""
 
 
 class Completions:
@@ -69,6 +77,7 @@ class Completions:
         models: Models,
         samplers: Samplers,
         addons: Addons,
+        usages: Usages,
     ) -> None:
         self._world = world
         self._deployments = deployments
@@ -77,6 +86,7 @@ class Completions:
         self._models = models
         self._samplers = samplers
         self._addons = addons
+        self._usages = usages
         self._turn = 0
         self._running: dict[bytes, list[int]] = {}
         self._spoken: set[tuple[str, str]] = set()
@@ -146,18 +156,18 @@ class Completions:
         found, addon = self._meant(account, model)
         try:
             if is_sampler(model):
-                return Target.leased(self._samplers.replica(account, model))
+                return _leased(self._samplers.replica(account, model), account, model)
             if found is None:
-                return Target.leased(self._replicas.of_model(self._model(account, model)))
+                return _leased(self._replicas.of_model(self._model(account, model)), account, model)
             self._hotload.settle(found)
             self._deployments.used(found)
             pod = self._pod(found, session)
             if addon is not None:
                 lease = self._with_addon(found, pod, addon)
-                return Target(lease.replica, found, pod, lease.release)
+                return Target(lease.replica, found, pod, lease.release, account, addon.model)
             replica = self._replicas.of_pod(found, pod)
             if self._hotload.stands(found, pod):
-                return Target(replica, found, pod)
+                return Target(replica, found, pod, account=account, model=found.base_model)
             self._replicas.close(pod.identity)  # deleted, scaled down or rolled while it was opened
             return self.resolve(account, model, session)
         except NotFound as error:
@@ -223,9 +233,21 @@ class Completions:
         one body give N different samples, and the same N whenever they are asked again (WIRE 3.1).
         """
         try:
-            return target.replica.generate(dataclasses.replace(request, seed=self._seed(request.seed, key)), tell)
+            future = target.replica.generate(dataclasses.replace(request, seed=self._seed(request.seed, key)), tell)
+            future.add_done_callback(lambda done: self._count(target, len(request.prompt), done))
+            return future
         except BackendError as error:
             raise (InvalidArgument(error.message) if error.category == "user" else failure(error)) from error
+
+    def _count(self, target: Target, prompt: int, done: "Future[Generation]") -> None:
+        """Count what was computed for a request that was answered; called by whoever finishes it."""
+        if done.cancelled() or done.exception() is not None:
+            return
+        model = target.model
+        if is_sampler(model):  # the base model that it is bound to
+            session = self._world.sessions.get(target.place)
+            model = session.base_model if session is not None else model
+        self._usages.generated(target.account, target.place, model, prompt, done.result())
 
     @contextmanager
     def in_flight(self, key: bytes) -> Iterator[None]:
@@ -272,6 +294,7 @@ class Completions:
         clock = self._world.clock
         pods = [pod for pod in deployment.pods if pod.healthy and clock.reached(pod.started)]
         if not pods:
+            self._deployments.wake(deployment)
             raise Unavailable(f"DEPLOYMENT_SCALING_UP: {deployment.name} has no replicas: scale it up")
         if (
             session
@@ -279,6 +302,10 @@ class Completions:
             return max(pods, key=lambda pod: hashlib.sha256(f"{session}/{pod.identity}".encode()).digest())
         self._turn += 1
         return pods[self._turn % len(pods)]
+
+
+def _leased(lease: Lease, account: str, model: str) -> Target:
+    return Target(lease.replica, release=lease.release, account=account, model=model)
 
 
 def failure(error: BaseException) -> PlatformError:

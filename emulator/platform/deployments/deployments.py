@@ -50,6 +50,7 @@ class Deployments:
         self._gone: list[tuple[Pod, list[str]]] = []
         self._on_end: list[Callable[[Deployment], None]] = []
         self._used: dict[str, int] = {}
+        self._began = world.clock.now()
         self.loading: Callable[[Deployment], bool] = lambda deployment: False
 
     def on_pod_gone(self, listener: Listener) -> None:
@@ -97,6 +98,7 @@ class Deployments:
         if found is None:
             raise NotFound(f"deployment {deployment_id[:128]!r} not found in account {account}")
         self._lifecycle.settle(found, look=look)
+        self._rest(found)
         return found
 
     def list(self, account: str, query: Query[Deployment] = Query(), *, deleted: bool = False) -> Page[Deployment]:
@@ -104,6 +106,7 @@ class Deployments:
         rows = self._world.deployments.of(account)
         for row in rows:
             self._lifecycle.settle(row)
+            self._rest(row)
         return query.page([row for row in rows if deleted or row.state != DELETED], lambda row: row.created)
 
     def patch(
@@ -172,6 +175,26 @@ class Deployments:
         """Note that a deployment was asked for something."""
         self._used[deployment.name] = self._world.clock.now()
 
+    def wake(self, deployment: Deployment) -> None:
+        """Start a replica of a deployment that went to zero replicas by itself."""
+        asleep = deployment.state == READY and not deployment.replicas and deployment.max_replica_count > 0
+        if asleep and deployment_spec.idle_window_s(deployment.autoscaling_policy):
+            self.used(deployment)
+            with self._change(synced=False):
+                self._resize(deployment, 1)
+                self._world.deployments.put(deployment)
+
+    def _rest(self, deployment: Deployment) -> None:
+        """Stop the replicas of one that nobody asks, where its autoscalingPolicy says so."""
+        if not deployment.autoscaling_policy or deployment.min_replica_count or not deployment.replicas:
+            return
+        window = deployment_spec.idle_window_s(deployment.autoscaling_policy)
+        since = max(self._used.get(deployment.name, 0), deployment.updated, self._began)
+        if window and deployment.state == READY and self._world.clock.since(since) > window * SECOND:
+            with self._change(synced=False):
+                self._resize(deployment, 0)
+                self._world.deployments.put(deployment)
+
     def _refuse_busy(self, deployment: Deployment) -> None:
         used = self._used.get(deployment.name)
         if used is not None and self._world.clock.since(used) < TRAFFIC_S * SECOND:
@@ -237,6 +260,7 @@ class Deployments:
         low, high = deployment.min_replica_count, deployment.max_replica_count
         deployment_spec.check_counts(low, high)
         deployment_spec.check_addons(self._world, deployment)
+        deployment_spec.idle_window_s(deployment.autoscaling_policy)
         deployment_spec.check_bucket(deployment.enable_hot_load, changes.get("hot_load_trainer_job", ""), asked)
         deployment.hot_load_transition_type = deployment_spec.transition(deployment.hot_load_transition_type)
         if deployment.enable_hot_load:

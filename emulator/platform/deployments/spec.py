@@ -1,5 +1,6 @@
 """Holds what a deployment is asked to be, checked against the catalogue before anything is created (WIRE 1.12)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from emulator.state.world import World
 
 TRANSITIONS = ("", "ASYNC", "SYNC")
 MOST_REPLICAS = 16
+SHORTEST_WINDOW_S = 300.0
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _UNSET_TRANSITIONS = ("HOT_LOAD_TRANSITION_TYPE_UNSPECIFIED", "UNSPECIFIED")
 
 
@@ -44,6 +47,7 @@ def check(spec: DeploymentSpec, models: Models, catalogue: Catalogue, quirks: Qu
     if not spec.description and quirks.value(deployments.REQUIRE_DESCRIPTION, Subject(account=account)):
         raise InvalidArgument("description is required")
     check_tags(spec.annotations, quirks, account)
+    idle_window_s(spec.autoscaling_policy)
     if not spec.deployment_shape:
         if not spec.accelerator_type or spec.accelerator_type == "ACCELERATOR_TYPE_UNSPECIFIED":
             raise InvalidArgument("give a deploymentShape, or an acceleratorType for a deployment without a shape")
@@ -93,6 +97,19 @@ def check_addons(world: World, deployment: Deployment) -> None:
     for one in world.deployed_models.of(deployment.account):
         if one.deployment == deployment.name:
             raise FailedPrecondition(f"{one.name} is loaded on {deployment.name}: unload it before enableAddons: false")
+
+
+def idle_window_s(policy: Mapping[str, Any]) -> float:
+    """Seconds without a request after which a deployment has no replicas, 0 for never; raises InvalidArgument."""
+    text = policy.get("scaleToZeroWindow", policy.get("scale_to_zero_window"))
+    if text is None:
+        return 0.0
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None or float(match[1]) < SHORTEST_WINDOW_S:
+        raise InvalidArgument(
+            f"autoscalingPolicy.scaleToZeroWindow is {str(text)[:40]!r}: give seconds, from {SHORTEST_WINDOW_S:g}s on"
+        )
+    return float(match[1])
 
 
 def check_counts(low: int, high: int) -> None:

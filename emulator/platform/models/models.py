@@ -1,6 +1,6 @@
 """Models: those of the catalogue and those that a promotion made (WIRE 1.5, 5.7)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emulator.backend import Backend, BaseModel
@@ -85,6 +85,12 @@ class Models:
         if model.state != READY:  # its files are still being copied (FAILURES D7)
             raise FailedPrecondition(f"{name} is {model.state}: wait until it is {READY}")
         return model
+
+    def serverless(self, account: str) -> Sequence[Model]:
+        """The models of an account that are served without a deployment, in the catalogue's order."""
+        prefix = f"accounts/{account}/"
+        known = enumerate(self._catalogue.models.values())
+        return [_as_model(one, at) for at, one in known if one.serverless and one.name.startswith(prefix)]
 
     def list(self, account: str, query: Query[Model] = Query()) -> Page[Model]:
         """The models of one account, those of the catalogue first; raises InvalidArgument for a foreign page token."""

@@ -68,7 +68,7 @@ class Uploads:
         self._models = models
         self._backend = backend
         self._links = links
-        self._root = blobs.root.parent / "uploads"
+        self._root = blobs.home / "uploads"
         self._validating = threading.Lock()
         models.on_delete(self._forget)
 

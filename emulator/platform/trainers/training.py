@@ -22,6 +22,7 @@ from emulator.platform.trainers.native import SUFFIXES
 from emulator.platform.trainers.owners import Owners
 from emulator.platform.trainers.requests import Request, batch_of, named, pooled
 from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, check_fits
+from emulator.platform.usage import Usages
 from emulator.quirks import inference, loads, saves, trainers
 from emulator.quirks.engine import Quirk
 from emulator.state.blobs import Blobs
@@ -47,6 +48,7 @@ class Training:
         models: Models,
         curves: Curves,
         routes: RouteFiles,
+        usages: Usages,
     ) -> None:
         self._world = world
         self._blobs = blobs
@@ -55,6 +57,7 @@ class Training:
         self._models = models
         self._curves = curves
         self._routes = routes
+        self._usages = usages
         self._verbs: Mapping[str, Callable[[Trainer, LiveModel, Request], Answer]] = {
             "forward": self._forward,
             "forward_backward": self._forward_backward,
@@ -97,13 +100,21 @@ class Training:
         return [row.id for row in rows if resumable(row.kind) and row.pending is None]
 
     def _forward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
-        return trainer.backend.forward(model.id, self._routed(trainer, batch_of(request, "forward_input")))
+        batch = self._routed(trainer, batch_of(request, "forward_input"))
+        result = trainer.backend.forward(model.id, batch)
+        self._count(model, batch, backward=False)
+        return result
 
     def _forward_backward(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         batch = self._routed(trainer, batch_of(request, "forward_backward_input"))
         result = trainer.backend.forward_backward(model.id, batch)
         self._curves.forward_backward(model, batch, result)
+        self._count(model, batch, backward=True)
         return result
+
+    def _count(self, model: LiveModel, batch: Mapping[str, Any], *, backward: bool) -> None:
+        scope, base = model.scope, model.spec.base_model.name
+        self._usages.stepped(scope.account, scope.owner, base, batch, backward=backward)
 
     def _routed(self, trainer: Trainer, batch: Mapping[str, Any]) -> Mapping[str, Any]:
         """The batch with routes that are kept as files, where the trainer says that it takes them (FAILURES E40)."""

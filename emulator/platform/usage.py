@@ -1,0 +1,101 @@
+"""Counts what was really prefilled, sampled and trained: the one place where tokens are counted.
+
+What is counted is stored when somebody reads it, every so many additions, and at the end: a crash loses the last few.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from emulator.backend import Generation
+from emulator.core.clock import SECOND
+from emulator.core.errors import PlatformError
+from emulator.state.usage import Usage
+from emulator.state.world import World
+
+SERVERLESS, DEDICATED, TRAINING = "SERVERLESS", "DEDICATED_DEPLOYMENT", "TRAINING"
+SERIES = (SERVERLESS, DEDICATED, TRAINING)
+HOUR = 3600 * SECOND
+EVERY = 200
+"""Additions after which the counters are stored."""
+
+
+class Usages:
+    """The counters of all accounts."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._lock = threading.Lock()
+        self._waiting: dict[tuple[str, int, str, str, str], dict[str, int]] = {}
+        self._additions = 0
+
+    def generated(self, account: str, place: str, model: str, prompt: int, result: Generation) -> None:
+        """Count a finished generation with a prompt of so many tokens."""
+        cached = min(prompt, int(result.metrics.get("cached-prompt-tokens", 0)))
+        found = {"requests": 1, "prefilled": prompt - cached, "cached": cached, "sampled": len(result.tokens)}
+        self._add(account, DEDICATED if "/deployments/" in place else SERVERLESS, place, model, found)
+
+    def stepped(self, account: str, place: str, model: str, batch: Mapping[str, Any], *, backward: bool) -> None:
+        """Count the data of a forward, which is prefilled, or of a forward_backward, which is trained."""
+        self._add(account, TRAINING, place, model, {"requests": 1, _METER[backward]: tokens_of(batch)})
+
+    def rows(self, account: str, wanted: Callable[[Usage], bool] = lambda row: True) -> Sequence[Usage]:
+        """The counters of an account, oldest hour first."""
+        self.flush()
+        return sorted(filter(wanted, self._world.usage.of(account)), key=lambda row: row.hour)
+
+    def flush(self) -> None:
+        """Store what was counted; where nothing can be written, it waits."""
+        with self._lock:
+            waiting, self._waiting, self._additions = self._waiting, {}, 0
+        if not waiting:
+            return
+        try:
+            with self._world.change(synced=False):
+                for (account, hour, series, place, model), more in waiting.items():
+                    new = Usage(account, self._world.clock.now(), hour, series, place, model)
+                    row = self._world.usage.get(new.name) or new
+                    for name, value in more.items():
+                        setattr(row, name, getattr(row, name) + value)
+                    self._world.usage.put(row)
+        except PlatformError:
+            for key, more in waiting.items():
+                self._put_off(key, more)
+
+    def clear(self) -> None:
+        """Forget what is not stored."""
+        with self._lock:
+            self._waiting, self._additions = {}, 0
+
+    def _add(self, account: str, series: str, place: str, model: str, more: Mapping[str, int]) -> None:
+        now = self._world.clock.now()
+        self._put_off((account, now - now % HOUR, series, place, model), more)
+        if self._additions >= EVERY:
+            self.flush()
+
+    def _put_off(self, key: tuple[str, int, str, str, str], more: Mapping[str, int]) -> None:
+        with self._lock:
+            counters = self._waiting.setdefault(key, {})
+            for name, value in more.items():
+                counters[name] = counters.get(name, 0) + value
+            self._additions += 1
+
+
+_METER = {False: "prefilled", True: "trained"}
+
+
+def tokens_of(batch: Mapping[str, Any]) -> int:
+    """Count the tokens of a batch's data: those of each model_input, its targets where it has none."""
+    data = batch.get("data")
+    return sum(map(_length, data)) if isinstance(data, Sequence) and not isinstance(data, str) else 0
+
+
+def _length(datum: Any) -> int:
+    if not isinstance(datum, Mapping):
+        return 0
+    model_input, inputs = datum.get("model_input"), datum.get("loss_fn_inputs")
+    chunks = model_input.get("chunks") if isinstance(model_input, Mapping) else None
+    if isinstance(chunks, Sequence) and chunks:
+        return sum(len(chunk["tokens"]) for chunk in chunks if isinstance(chunk, Mapping) and chunk.get("tokens"))
+    targets = inputs.get("target_tokens") if isinstance(inputs, Mapping) else None
+    return len(targets.get("data") or ()) if isinstance(targets, Mapping) else 0
