@@ -86,13 +86,13 @@ def _look(console: httpx.Client, job: str, seen: threading.Event, over: threadin
 
 def _cpu_of_a_step(stand: Stand, client: object, pid: int) -> float:
     """CPU seconds of a process per step, over all steps of a run of RUN_S seconds."""
-    before, started, steps = _cpu_s(pid), time.monotonic(), 0
+    before, started, steps = cpu_s(pid), time.monotonic(), 0
     while time.monotonic() - started < RUN_S:
         stand.step(client)
         steps += 1
-    return (_cpu_s(pid) - before) / steps
+    return (cpu_s(pid) - before) / steps
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """CPU seconds that a process has taken, all its threads together, by its own clock: /proc counts in hundredths."""
     return time.clock_gettime(~pid << 3 | 2)

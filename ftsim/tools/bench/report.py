@@ -13,6 +13,7 @@ from ftsim.tools.bench.measure import Measurement, Result
 
 GROUPS = {
     "steps": ("sdk_step", "sdk_step_lora", "loss_steps", "router_replay"),
+    "tinker": ("tinker_protobuf",),
     "saves": (
         "save_state",
         "save_sampler",
