@@ -27,9 +27,10 @@ from emulator.platform.models.catalogue import Catalogue
 from emulator.platform.platform import Platform
 from emulator.quirks.engine import Quirks
 from emulator.quirks.platforms import ALIASES
+from emulator.state.accounts import Accounts
 from emulator.state.blobs import LOST
 from emulator.state.folder import private
-from emulator.state.homes import Home, open_home, servers_of
+from emulator.state.homes import Home, Servers, open_home
 from emulator.state.server_record import ServerRecord, announcement
 from emulator.state.world import World
 
@@ -65,8 +66,8 @@ class Emulator:
     is called when the platform is there and nobody has been served; `patience_s` is how long to wait for another
     emulator that is just leaving the state folder; `trainer_workers` are processes that trainers compute in (None: as
     the backend has it). What was asked is left in the state folder's `journals` at the end.
-    With `database` and `blobs` the state is on a database server and in a place of their own, written to under a lease
-    of `lease_s` seconds; the folder then keeps what need not outlive this emulator, and `api_key` has to be given.
+    With `servers` the state is on a database server and in a place for blobs; the folder then keeps what need not
+    outlive this emulator, and `api_key` should be given.
     Raises InvalidArgument for a date that is none, FailedPrecondition when another emulator uses the state folder.
     """
 
@@ -92,11 +93,11 @@ class Emulator:
         prepare: "Callable[[Emulator], None] | None" = None,
         patience_s: float = 0.0,
         trainer_workers: int | None = None,
-        database: str | None = None,
-        blobs: str | None = None,
-        lease_s: float = 5.0,
+        servers: Servers | None = None,
     ) -> None:
-        self._servers = servers_of(database, blobs, api_key, lease_s)
+        self._servers = servers
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when another process has taken over what this one had on a database."""
         self.account = account
         self._further_keys = keys or {}
         self._give_key(api_key or API_KEY)
@@ -172,7 +173,9 @@ class Emulator:
             writable = self._state_dir is not None and not store.read_only
             if writable:
                 undo.callback(self._leave_journal, root / "journals")
-            self._serve(sock, undo)
+            accounts = home.accounts(world, lambda: self.on_lost())
+            store.begun()
+            self._serve(sock, undo, accounts)
             if writable:
                 undo.enter_context(announcement(root, self._record()))
             self._cleanup = undo.pop_all()
@@ -301,7 +304,7 @@ class Emulator:
             catalogue.add_model(name, Path(folder))
         return catalogue
 
-    def _serve(self, sock: socket.socket, undo: contextlib.ExitStack) -> None:
+    def _serve(self, sock: socket.socket, undo: contextlib.ExitStack, accounts: Accounts | None) -> None:
         """Answer health; then import the application, which answers everything, those who came meanwhile first."""
         entrance = Entrance(self.journal)
         server = Listener(entrance, LightBackend.headers if isinstance(self._backend, LightBackend) else ())
@@ -316,7 +319,12 @@ class Emulator:
         from emulator.http.app import create_app
 
         app = create_app(
-            self.platform, keys=self.keys, journal=self.journal, body_limit=self._body_limit, hosts=self._allow_hosts
+            self.platform,
+            keys=self.keys,
+            journal=self.journal,
+            body_limit=self._body_limit,
+            hosts=self._allow_hosts,
+            accounts=accounts,
         )
         self._access = app.state.access
         app.state.light = isinstance(self._backend, LightBackend)

@@ -106,6 +106,26 @@ def test_compose_and_kubernetes_keep_state_and_give_no_rights() -> None:
     assert container()["ports"][0]["containerPort"] == service["spec"]["ports"][0]["port"]
 
 
+def test_emulators_that_share_a_database_are_reached_by_addresses_of_their_own() -> None:
+    serve: Any = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    services = yaml.safe_load((DEPLOY / "shared-compose.yaml").read_text("utf-8"))["services"]
+    emulators = {name: one for name, one in services.items() if "FTSIM_DATABASE" in one.get("environment", {})}
+    assert sorted(emulators) == ["one", "three", "two"]
+    for name, one in emulators.items():
+        given = serve.make_context("serve", [*entrypoint()[2:], *one["command"]]).params
+        assert given["share"] is True
+        assert name in given["allow_host"], "others name it so"
+        assert one["environment"]["FTSIM_ADDRESS"] == f"http://{name}:8080"
+        assert one["read_only"] is True
+        assert one["cap_drop"] == ["ALL"]
+        assert f"{name}:8080" in services["balancer"]["command"]
+    _, deployment = yaml.safe_load_all((DEPLOY / "shared-kubernetes.yaml").read_text("utf-8"))
+    (found,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert serve.make_context("serve", [*entrypoint()[2:], *found["args"]]).params["share"] is True
+    assert {"FTSIM_ADDRESS", "FTSIM_BLOBS", "FTSIM_DATABASE", "FTSIM_API_KEY"} <= {one["name"] for one in found["env"]}
+    assert found["securityContext"] == container()["securityContext"]
+
+
 @dataclass(frozen=True)
 class Start:
     """An interpreter, what it must be told to find the packages, and whom it runs as."""

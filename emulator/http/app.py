@@ -22,6 +22,7 @@ from emulator.http.web import Reply, refusal, request_id
 from emulator.journal.journal import Journal
 from emulator.platform.platform import Platform
 from emulator.quirks import calls
+from emulator.state.accounts import Accounts
 
 ROUTERS = (
     *gateway.routers,
@@ -56,10 +57,12 @@ def create_app(
     journal: Journal | None = None,
     body_limit: int | None = None,
     hosts: Collection[str] = (),
+    accounts: Accounts | None = None,
 ) -> Application:
     """Build the app. `keys` maps API keys to accounts; `body_limit` is in bytes, BODY if not given.
 
-    `hosts` are names under which it is reached, besides addresses and localhost.
+    `hosts` are names under which it is reached, besides addresses and localhost; `accounts` says which accounts
+    are here, where the state is on a database server.
     """
     if journal is None:
         journal = Journal(platform.world.clock)
@@ -73,11 +76,16 @@ def create_app(
         ClientDisconnect: _left,
         Exception: _crashed,
     }
+    forwarding = None
+    if accounts is not None:
+        from emulator.http.forwarding import Forwarding
+
+        forwarding = Forwarding(accounts, shared=platform.world.store.shared)
     access = Access(keys, platform.world.clock)
     routes = [*gate.routes(access), *(route for router in ROUTERS for route in router.routes)]
     app = Application(
         routes=routes,
-        middleware=[Middleware(Layers, journal=journal, guard=guard, faults=faults)],
+        middleware=[Middleware(Layers, journal=journal, guard=guard, faults=faults, forwarding=forwarding)],
         exception_handlers=handlers,
     )
     app.state.platform = platform

@@ -18,6 +18,7 @@ from emulator.journal.journal import CURRENT, Exchange, Journal
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from emulator.http.forwarding import Forwarding
     from emulator.http.guard import Guard
 
 HEALTHY = b'{"status":"ok"}'
@@ -53,7 +54,8 @@ class Entrance:
 class Layers:
     """The application's one middleware: keeps the journal, asks the guard, lets faults strike, counts the body.
 
-    Without a guard whoever asks is let in; `faults` wraps the application where a switch may break an answer.
+    Without a guard whoever asks is let in; `forwarding` passes on what is for another process; `faults` wraps the
+    application where a switch may break an answer.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class Layers:
         journal: Journal,
         guard: "Guard | None" = None,
         faults: "Callable[[ASGIApp], ASGIApp] | None" = None,
+        forwarding: "Forwarding | None" = None,
     ) -> None:
         self._app = app
         self._journal = journal
         self._guard = guard
+        self._forwarding = forwarding
         self._faults = app if faults is None else faults(app)
         self._retired = frozenset[str]() if guard is None else guard.retired
 
@@ -135,7 +139,10 @@ class Layers:
             return message
 
         try:
-            await app(scope, listen, send)
+            if self._forwarding is None:
+                await app(scope, listen, send)
+            else:
+                await self._forwarding.answer(app, scope, listen, send)
         finally:
             if share is not None:
                 share.close()

@@ -7,6 +7,7 @@ Nothing that is not known is deleted: what no row points at goes to `lost+found`
 import errno
 import itertools
 import os
+import platform
 import shutil
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -27,17 +28,24 @@ _PASSING = (".staging", ".trash-")
 class Blobs:
     """Blobs under one root folder, addressed by relative keys such as `acct/jobs/j1/step-10`."""
 
-    shared = False
-    """True where other processes may be saving to the same place: what no row points at may be about to get one."""
-
-    def __init__(self, root: Path, *, durable: bool = True, read_only: str = "", home: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        durable: bool = True,
+        read_only: str = "",
+        home: Path | None = None,
+        shared: bool = False,
+    ) -> None:
         """`durable=False` leaves out the fsyncs; `read_only` is a reason to refuse every save and to delete nothing.
 
-        `home` is the folder of what else belongs to the emulator, the one around `root` by default.
+        `home` is the folder of what else belongs to the emulator, the one around `root` by default. In a `shared` place
+        other processes may be saving, too: what no row points at may be about to get one.
         """
         self.root = root
         self.home = home or root.parent
-        self._staging = root / ".staging"
+        self.shared = shared
+        self._staging = root / (f".staging-{platform.node()}-{os.getpid()}" if shared else ".staging")
         self._durable = durable
         self.read_only = read_only
         self.digests = Digests()

@@ -9,25 +9,32 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument
+from emulator.state.accounts import Accounts
 from emulator.state.blobs import Blobs
 from emulator.state.folder import BLOBS, METADATA, StateFolder, opened
 from emulator.state.places import place_of
 from emulator.state.store import Store
+from emulator.state.world import World
 
 
 @dataclass(frozen=True)
 class Servers:
-    """A database server and a place for blobs, and how long a lease on what is in them lasts (seconds)."""
+    """A database server and a place for blobs, and how long a lease on what is in them lasts (seconds).
+
+    A `shared` database is several processes', each of which has some accounts; others reach this one at `address`.
+    """
 
     database: str
     blobs: str
     lease_s: float = 5.0
+    shared: bool = False
+    address: str = ""
 
 
 class Home:
@@ -45,6 +52,10 @@ class Home:
     def store(self, address: str) -> Store:
         """The metadata, for a process that answers at `address`; raises StorageFailed, FailedPrecondition."""
         return Store()
+
+    def accounts(self, world: World, left: Callable[[], None]) -> Accounts | None:
+        """The accounts that are here, None where all are for good; `left` is called once this process has none."""
+        return None
 
     def blobs(self, store: Store) -> Blobs:
         """The blobs behind the rows of a store; raises StorageFailed, FailedPrecondition."""
@@ -79,23 +90,39 @@ class ServerHome(Home):
         from emulator.state.leases import Holder
         from emulator.state.server_database import ServerDatabase
 
-        own = Holder(f"{socket.gethostname()}/{os.getpid()}", address)
-        store = ServerDatabase(self._servers.database, own, lease_s=self._servers.lease_s)
+        servers = self._servers
+        own = Holder(f"{socket.gethostname()}/{os.getpid()}", servers.address or address)
+        store = ServerDatabase(servers.database, own, lease_s=servers.lease_s, shared=servers.shared)
         try:
-            store.own_everything()
+            store.begin()
             self._place.belongs_to(store.identity)
             return store
         except BaseException:
             store.close()
             raise
 
+    def accounts(self, world: World, left: Callable[[], None]) -> Accounts | None:
+        from emulator.state.server_database import ServerDatabase
+
+        assert isinstance(world.store, ServerDatabase)
+        return Accounts(world, world.store.leases, left)
+
     def blobs(self, store: Store) -> Blobs:
-        return self._place.blobs(self.root, store.read_only)
+        return self._place.blobs(self.root, store.read_only, shared=store.shared)
 
 
-def servers_of(database: str | None, blobs: str | None, api_key: str | None, lease_s: float) -> Servers | None:
+def servers_of(
+    database: str | None,
+    blobs: str | None,
+    api_key: str | None,
+    lease_s: float = 5.0,
+    share: bool = False,
+    address: str = "",
+) -> Servers | None:
     """The servers that a start names, None for none; raises InvalidArgument for half of what they take."""
     if database is None and blobs is None:
+        if share or address:
+            raise InvalidArgument("--share and --address go with --database: a state folder belongs to one emulator")
         return None
     if not database or not blobs:
         given, other = ("--blobs", "--database") if not database else ("--database", "--blobs")
@@ -107,7 +134,7 @@ def servers_of(database: str | None, blobs: str | None, api_key: str | None, lea
         raise InvalidArgument(
             "--database needs --api-key (or FTSIM_API_KEY): whoever serves this database next has to know the same key"
         )
-    return Servers(database, blobs, lease_s)
+    return Servers(database, blobs, lease_s, share, address)
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ class Leases:
         self.length_s = length_s
         self._tokens: dict[str, int] = {}
         self._until: dict[str, float] = {}
+        self._heard = Clock.elapsed()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self.lost: Callable[[str], None] = lambda subject: None
@@ -79,10 +80,28 @@ class Leases:
             self._tokens[subject], self._until[subject] = int(token), begun + self.length_s
         return self.own
 
+    def take_from_the_dead(self) -> Holder | None:
+        """Make every lease but this process's own void, unless one is alive: its holder. Raises StorageFailed."""
+        others = LEASES.c.subject.not_in(list(self._tokens))
+        alive = others & (LEASES.c.expires >= func.clock_timestamp()) & (LEASES.c.holder != "")
+        try:
+            with self._engine.begin() as connection:
+                if found := connection.execute(select(LEASES.c.holder, LEASES.c.address).where(alive)).first():
+                    return Holder(*found)
+                connection.execute(update(LEASES).where(others).values(holder="", token=LEASES.c.token + 1))
+        except SQLAlchemyError as error:
+            raise StorageFailed(f"the database does not answer: {error.__cause__ or error}") from error
+        return None
+
     def holds(self, subject: str) -> bool:
         """Say whether a lease is this process's own, and nobody else can have taken it yet."""
         until = self._until.get(subject)
         return until is not None and Clock.elapsed() < until
+
+    @property
+    def alive(self) -> bool:
+        """Say whether the database has answered within the time of a lease."""
+        return Clock.elapsed() < self._heard + self.length_s
 
     def fence(self, connection: Connection, subjects: Iterable[str], commit: str) -> None:
         """Keep leases until this transaction's end; raises StorageFailed for one that is another's now.
@@ -133,14 +152,13 @@ class Leases:
         while not self._ended.wait(self.length_s / 4):
             with self._lock:
                 tokens = dict(self._tokens)
-            if not tokens:
-                continue
             begun = Clock.elapsed()
             try:
                 renewed = self._renew(tokens)
             except SQLAlchemyError as error:
                 _log.warning("ftsim: the leases cannot be renewed: %s", error.__cause__ or error)
                 continue
+            self._heard = begun
             with self._lock:
                 for subject in renewed & self._tokens.keys():
                     self._until[subject] = begun + self.length_s
@@ -149,6 +167,10 @@ class Leases:
 
     def _renew(self, tokens: dict[str, int]) -> set[str]:
         """Prolong these; returns the subjects that are still this process's own."""
+        if not tokens:
+            with self._engine.connect() as connection:
+                connection.execute(select(1))
+            return set()
         renew = (
             update(LEASES)
             .where(tuple_(LEASES.c.subject, LEASES.c.token).in_(bindparam("held", expanding=True)))

@@ -87,14 +87,13 @@ class ObjectStore:
 class ObjectBlobs(Blobs):
     """Blobs on an object store; `root` has a copy of each that was saved or used here, in the same layout."""
 
-    shared = True
-
     def __init__(
         self, store: ObjectStore, root: Path, *, home: Path, read_only: str = "", copies_bytes: int = COPIES_BYTES
     ) -> None:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         super().__init__(root, durable=False, read_only=read_only, home=home)
+        self.shared = True
         self.store = store
         self._copies_bytes = copies_bytes
         self._used: dict[str, tuple[float, int]] = {}  # by key: when last, and how many bytes

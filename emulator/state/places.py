@@ -23,8 +23,8 @@ class Place(Protocol):
     def belongs_to(self, identity: str) -> None:
         """Mark an empty place; raises FailedPrecondition for one of another database, or with things of others."""
 
-    def blobs(self, home: Path, read_only: str = "") -> Blobs:
-        """The blobs there, for a process with a folder `home` of its own."""
+    def blobs(self, home: Path, read_only: str = "", *, shared: bool = False) -> Blobs:
+        """The blobs there, for a process with a folder `home` of its own; `shared` where others save there, too."""
 
 
 class FolderPlace:
@@ -45,9 +45,9 @@ class FolderPlace:
         except OSError as error:
             raise StorageFailed(f"{self._root} cannot be written: {error.strerror or error}") from error
 
-    def blobs(self, home: Path, read_only: str = "") -> Blobs:
+    def blobs(self, home: Path, read_only: str = "", *, shared: bool = False) -> Blobs:
         (self._root / BLOBS).mkdir(exist_ok=True)
-        return Blobs(self._root / BLOBS, read_only=read_only, home=home)
+        return Blobs(self._root / BLOBS, read_only=read_only, home=home, shared=shared)
 
 
 class ObjectPlace:
@@ -69,7 +69,7 @@ class ObjectPlace:
         except Exception as error:
             raise StorageFailed(f"{store.url} cannot be used: {error}") from error
 
-    def blobs(self, home: Path, read_only: str = "") -> Blobs:
+    def blobs(self, home: Path, read_only: str = "", *, shared: bool = False) -> Blobs:
         from emulator.state.object_blobs import ObjectBlobs, ObjectStore
 
         return ObjectBlobs(ObjectStore(f"{self._store.url}/{BLOBS}"), home / COPIES, home=home, read_only=read_only)

@@ -38,8 +38,9 @@ class ServerDatabase(Store):
     for a server that could lose what it has acknowledged, StorageFailed for one that cannot be reached.
     """
 
-    def __init__(self, address: str, own: Holder, *, lease_s: float = LENGTH_S) -> None:
+    def __init__(self, address: str, own: Holder, *, lease_s: float = LENGTH_S, shared: bool = False) -> None:
         super().__init__()
+        self.shared = shared
         self._url = database_url(address)
         self.name = self._url.render_as_string(hide_password=True)
         self._engine: Engine = create_engine(
@@ -78,15 +79,29 @@ class ServerDatabase(Store):
         if said["synchronous_commit"] not in ("off", "local"):
             self._commit = said["synchronous_commit"]
 
-    def own_everything(self) -> None:
-        """Take the lease on the whole database, once its holder has let it expire; raises FailedPrecondition."""
+    def begin(self) -> None:
+        """Take the lease on the whole database, once whoever has it is gone; raises FailedPrecondition.
+
+        A process that shares it gives it back when it has begun (`begun`), and takes those on accounts.
+        """
         until = Clock.elapsed() + self.leases.length_s + 1
-        while (holder := self.leases.take(EVERYTHING)) != self.leases.own:
+        while (holder := self._other()) is not None:
             if Clock.elapsed() > until:
                 raise FailedPrecondition(
                     f"another emulator ({holder.name}) at {holder.address} uses {self.name}; stop it or use another"
                 )
             threading.Event().wait(self.leases.length_s / 20)
+
+    def _other(self) -> Holder | None:
+        """The process that keeps this one from beginning, if there is one."""
+        holder = self.leases.take(EVERYTHING)
+        if holder != self.leases.own:
+            return holder
+        return None if self.shared else self.leases.take_from_the_dead()
+
+    def begun(self) -> None:
+        if self.shared:
+            self.leases.release(EVERYTHING)
 
     @property
     def bare(self) -> bool:
@@ -97,7 +112,8 @@ class ServerDatabase(Store):
     def _write(self, rows: Mapping[Key, Row], removed: Iterable[Key], *, afresh: bool, synced: bool) -> None:
         gone = list(removed)
         with self._told(), self._engine.begin() as connection:
-            self.leases.fence(connection, [EVERYTHING], self._commit if synced else "off")
+            subjects = {account_of(key) for _, key in (*rows, *gone)} if self.shared else {EVERYTHING}
+            self.leases.fence(connection, subjects, self._commit if synced else "off")
             if afresh:
                 connection.execute(delete(ROWS))
                 connection.execute(delete(SUMS))
@@ -110,22 +126,37 @@ class ServerDatabase(Store):
         return dict(orjson.loads(found[0][1])) if found else None
 
     def all(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        rows = self._whole(kind, _rows(kind))
+        return iter(self._complete(kind, _rows(kind), self.families(kind)))
+
+    def of_account(self, kind: str, account: str) -> list[tuple[str, dict[str, Any]]]:
+        mine = _rows(kind).where(ROWS.c.account == account)
+        return self._complete(kind, mine, self.families_of_account(kind, account))
+
+    def _complete(
+        self, kind: str, query: Select[str, str, int], expected: Mapping[str, Siblings]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """The rows of a query; raises StorageFailed unless these are all of the families, and whole."""
+        rows = self._whole(kind, query)
         found: dict[str, Siblings] = {}
         for key, _, checked in rows:
             parent = parent_of(key)
             found[parent] = found.get(parent, Siblings()).beside(checked)
-        expected = self.families(kind)
         for parent in found.keys() | expected.keys():
             self._compare(kind, parent, found.get(parent, Siblings()), expected.get(parent, Siblings()))
-        return ((key, orjson.loads(body)) for key, body, _ in rows)
+        return [(key, orjson.loads(body)) for key, body, _ in rows]
 
     def of(self, kind: str, parent: str) -> list[tuple[str, dict[str, Any]]]:
         return [(key, orjson.loads(body)) for key, body, _ in self._siblings(kind, parent)]
 
     def families(self, kind: str) -> dict[str, Siblings]:
+        return self._families(kind, None)
+
+    def families_of_account(self, kind: str, account: str) -> dict[str, Siblings]:
+        return self._families(kind, account)
+
+    def _families(self, kind: str, account: str | None) -> dict[str, Siblings]:
         with self._told(), self._engine.connect() as connection:
-            return {parent: found for (of, parent), found in self._sums(connection).items() if of == kind}
+            return {parent: found for (of, parent), found in self._sums(connection, account).items() if of == kind}
 
     def blobs(self, kind: str) -> set[str]:
         with self._told(), self._engine.connect() as connection:
@@ -133,12 +164,10 @@ class ServerDatabase(Store):
             return {blob for (blob,) in connection.execute(pointed)}
 
     def look(self) -> str:
-        """`trouble`: the lease is another's, or the server has not answered for as long as a lease lasts."""
-        if not self.leases.holds(EVERYTHING):
-            self.trouble = self.trouble or (
-                f"{self.name} has not answered, or another emulator has taken over: nothing can be kept any more"
-            )
-        return self.trouble
+        """`trouble`, or that the server has not answered for as long as a lease lasts."""
+        return self.trouble or (
+            "" if self.leases.alive else f"{self.name} has not answered for {self.leases.length_s} s"
+        )
 
     def close(self) -> None:
         self.leases.close()
@@ -164,9 +193,9 @@ class ServerDatabase(Store):
         self._compare(kind, parent, found, stored)
         return rows
 
-    def _sums(self, connection: Connection) -> dict[Family, Siblings]:
-        """All sums, without the roots; raises StorageFailed when they are not what was stored."""
-        found = _sums_of(connection, None)
+    def _sums(self, connection: Connection, account: str | None) -> dict[Family, Siblings]:
+        """All sums, or an account's, without the roots; raises StorageFailed when they are not what was stored."""
+        found = _sums_of(connection, None, account)
         roots = {family: siblings for family, siblings in found.items() if not family[0]}
         expected: dict[Family, Siblings] = {}
         for family in found.keys() - roots.keys():
@@ -217,9 +246,13 @@ def _rows(kind: str) -> Select[str, str, int]:
     return select(ROWS.c.key, ROWS.c.body, ROWS.c.checksum).where(ROWS.c.kind == kind).order_by(ROWS.c.place)
 
 
-def _sums_of(connection: Connection, families: Iterable[Family] | None) -> dict[Family, Siblings]:
-    """The sums of some families, or of all; raises StorageFailed for one that is not what was stored."""
+def _sums_of(
+    connection: Connection, families: Iterable[Family] | None, account: str | None = None
+) -> dict[Family, Siblings]:
+    """The sums of some families, of an account, or all; raises StorageFailed for one that is not what was stored."""
     query = select(SUMS.c.kind, SUMS.c.parent, SUMS.c.count, SUMS.c.total, SUMS.c.latest, SUMS.c.checksum)
+    if account is not None:
+        query = query.where(SUMS.c.account == account)
     if families is not None:
         query = query.where(tuple_(SUMS.c.kind, SUMS.c.parent).in_(sorted(families)))
     found = {}

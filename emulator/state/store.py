@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from emulator.core.errors import StorageFailed
-from emulator.state.sums import Siblings, parent_of
+from emulator.state.sums import Siblings, account_of, parent_of
 
 Key = tuple[str, str]
 
@@ -30,6 +30,8 @@ class Store:
         self.read_only = ""
         self.trouble = ""
         self.unread = ""
+        self.shared = False
+        """True where several processes have a part each: an account is read once this one has the lease on it."""
         self._kinds: dict[str, dict[str, bytes]] = {}
 
     def freeze(self, reason: str) -> None:
@@ -93,6 +95,17 @@ class Store:
             parent = parent_of(key)
             found[parent] = found.get(parent, Siblings()).beside(0, latest(body))
         return found
+
+    def of_account(self, kind: str, account: str) -> list[tuple[str, dict[str, Any]]]:
+        """As `all`, of one account's entities."""
+        return [(key, body) for key, body in self.all(kind) if account_of(key) == account]
+
+    def families_of_account(self, kind: str, account: str) -> dict[str, Siblings]:
+        """As `families`, of one account's entities."""
+        return {parent: found for parent, found in self.families(kind).items() if account_of(parent) == account}
+
+    def begun(self) -> None:
+        """Say that a start is over: what only starts take turns for is free again."""
 
     def blobs(self, kind: str) -> set[str]:
         """The blobs that entities of a kind point at; not looked at is whether this is what was stored."""

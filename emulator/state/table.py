@@ -97,6 +97,13 @@ class Table(Generic[E]):
             self._keep(entity)
         return max((latest(vars(entity)) for entity in self), default=0)
 
+    def _adopt(self, store: Store, account: str) -> int:
+        """Read what an account has beside what is here; returns its latest moment, in microseconds."""
+        found = [self._stored(name, body) for name, body in store.of_account(self._kind, account)]
+        for entity in sorted(found, key=birth):
+            self._keep(entity)
+        return max((latest(vars(entity)) for entity in found), default=0)
+
     def _stored(self, name: str, body: dict[str, Any]) -> E:
         """An entity from the disk; raises StorageFailed that names it."""
         try:
@@ -198,6 +205,11 @@ class LazyTable(Table[E]):
         self.clear()
         families = store.families(self._kind)
         self._asleep = {owner: siblings.rows for owner, siblings in families.items()}
+        return max((siblings.latest for siblings in families.values()), default=0)
+
+    def _adopt(self, store: Store, account: str) -> int:
+        families = store.families_of_account(self._kind, account)
+        self._asleep |= {owner: siblings.rows for owner, siblings in families.items()}
         return max((siblings.latest for siblings in families.values()), default=0)
 
     def _wake(self, owner: str) -> None:

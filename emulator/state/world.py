@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from emulator.core.catalogue import NEWEST, platform_of
 from emulator.core.clock import Clock
-from emulator.core.errors import StorageFailed
+from emulator.core.errors import FailedPrecondition, StorageFailed
 from emulator.core.ids import Ids
 from emulator.quirks.engine import Quirks
 from emulator.quirks.platforms import VALUES
@@ -91,8 +91,14 @@ class World:
         self._remember(str((self.store.read(*_PLATFORM) or {}).get("date", NEWEST)))
         boot = self._boot()
         self.ids = Ids(seed, boot)
-        for table in self._tables.values():
+        for table in self._tables.values() if not self.store.shared else ():
             self.clock.start_after(table._load(self.store))
+
+    def adopt(self, account: str) -> None:
+        """Read what is stored of an account, which this process has from now on; raises StorageFailed."""
+        with self.lock:
+            for table in self._tables.values():
+                self.clock.start_after(table._adopt(self.store, account))
 
     @property
     def _tables(self) -> dict[str, Table[Any]]:
@@ -118,6 +124,7 @@ class World:
     def load(self, entities: Mapping[str, Iterable[Any]], ids: Mapping[str, Any]) -> None:
         """Replace everything, in one transaction; clears quirks. Raises StorageFailed, and then nothing changed."""
         with self.lock:
+            self._refuse_shared("restored")
             restored = Ids.at(ids)
             kept = {kind: list(entities.get(kind, ())) for kind in self._tables}
             rows = {(kind, e.name): dataclasses.asdict(e) for kind, found in kept.items() for e in found}
@@ -191,6 +198,7 @@ class World:
     def reset(self) -> None:
         """Forget everything but the seed, from which ids begin anew; quirks are cleared too."""
         with self.lock:
+            self._refuse_shared("reset")
             self.store.replace({_BOOT: {"count": 0, "format": FORMAT}, **self._dated()})
             self.quirks.clear()
             self._dirty.clear()
@@ -198,6 +206,12 @@ class World:
             for table in self._tables.values():
                 table.clear()
             self.ids = Ids(self.ids.seed)
+
+    def _refuse_shared(self, what: str) -> None:
+        if self.store.shared:
+            raise FailedPrecondition(
+                f"a state that several emulators share cannot be {what}: stop all but one, without --share"
+            )
 
     def _dated(self) -> dict[Key, dict[str, Any]]:
         return {_PLATFORM: {"date": self.platform}} if self.platform != NEWEST else {}
@@ -221,6 +235,11 @@ class World:
         self._unsure.update(self._dirty)
         self._dirty.clear()
         self.make_sure()
+
+    @property
+    def unsure(self) -> bool:
+        """True while there is what a failed change has left, and could not be read again."""
+        return bool(self._unsure)
 
     def make_sure(self) -> None:
         """Read again what a failed change has left; raises StorageFailed while that cannot be read."""

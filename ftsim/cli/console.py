@@ -128,6 +128,17 @@ def model_folders(given: list[str]) -> dict[str, Path]:
     return folders
 
 
+def account_keys(given: list[str]) -> dict[str, str]:
+    """The accounts of further keys, by key, of `ACCOUNT=KEY` pairs."""
+    keys = {}
+    for pair in given:
+        account, equals, key = pair.partition("=")
+        if not equals or not account or not key:
+            fail("--account-key: write ACCOUNT=KEY", 2)
+        keys[key] = account
+    return keys
+
+
 def tell(data: Any, as_json: bool, *lines: str) -> None:
     """Print data as JSON, or the lines that say the same."""
     if as_json:

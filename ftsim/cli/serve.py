@@ -16,6 +16,7 @@ from ftsim.cli.console import (
     QuirkOptions,
     StateDir,
     TrainerWorkers,
+    account_keys,
     model_folders,
 )
 
@@ -56,6 +57,16 @@ def serve(
     blobs: Annotated[
         str | None, typer.Option(envvar="FTSIM_BLOBS", help="With --database: the folder of checkpoints and models.")
     ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="With --database: other processes use it too, each has some accounts.")
+    ] = False,
+    address: Annotated[
+        str, typer.Option(envvar="FTSIM_ADDRESS", help="With --share: the URL at which other processes reach this one.")
+    ] = "",
+    account_key: Annotated[
+        list[str] | None,
+        typer.Option(envvar="FTSIM_ACCOUNT_KEYS", help="ACCOUNT=KEY: the key of a further account; may be repeated."),
+    ] = None,
     lease: Annotated[float, typer.Option(min=1, help="With --database: seconds until a dead process is.")] = 5.0,
     until_deserted: Annotated[bool, typer.Option("--until-deserted", hidden=True)] = False,
     discard: Annotated[bool, typer.Option("--discard", hidden=True)] = False,
@@ -94,6 +105,9 @@ def serve(
             database=database,
             blobs=blobs,
             lease_s=lease,
+            share=share,
+            address=address,
+            keys=account_keys(account_key or []),
             announce=up,
         )
     finally:

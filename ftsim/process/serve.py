@@ -12,10 +12,11 @@ from types import FrameType
 
 from emulator.backend import Backend
 from emulator.core import threads
-from emulator.core.errors import PlatformError
+from emulator.core.errors import PlatformError, StorageFailed
 from emulator.core.ids import secret
 from emulator.quirks.platforms import ALIASES
 from emulator.server import Emulator
+from emulator.state.homes import servers_of
 from emulator.state.server_record import ServerRecord
 from ftsim import local
 from ftsim.extras import MissingExtraError, require
@@ -51,6 +52,9 @@ def serve(
     database: str | None = None,
     blobs: str | None = None,
     lease_s: float = 5.0,
+    share: bool = False,
+    address: str = "",
+    keys: Mapping[str, str] | None = None,
     announce: Callable[[Emulator], None] | None = None,
 ) -> int:
     """Serve until told to stop; returns the exit status.
@@ -58,9 +62,10 @@ def serve(
     `memory` keeps nothing; `light` computes without torch and without a model; `compute` says how models are computed,
     `trainer_workers` in how many processes of their own trainers compute (None: as the environment says);
     `platform` is a date; `profile` and then `quirks`, written `name=value@job=j1,times=1`, are on from the start;
-    `database` and `blobs` keep the state on servers, under a lease of `lease_s` seconds, and a state folder then is
-    only for what need not outlive the process; `announce` is called once it is up. With `discard` the state folder is
-    deleted at the end.
+    `database` and `blobs` keep the state on servers, under leases of `lease_s` seconds, and a state folder then is only
+    for what need not outlive the process; with `share` others use them, too, and reach this one at `address`; `keys`
+    are those of further accounts; `announce` is called once it is up. With `discard` the state folder is deleted at the
+    end.
     """
     for option, given in (("--compute", compute), ("--trainer-workers", trainer_workers)):
         if light and given:
@@ -71,7 +76,12 @@ def serve(
         return 1
     named = state_dir or (None if database else default_state_dir())
     root = None if memory or named is None else named.expanduser().resolve()
-    stop = threading.Event()
+    stop, lost = threading.Event(), threading.Event()
+
+    def leave() -> None:
+        lost.set()
+        stop.set()
+
     sys.setswitchinterval(SWITCH_S)
     with _stopped_by_signals(stop):
         try:
@@ -89,10 +99,10 @@ def serve(
                     platform=platform or ALIASES.get(profile or ""),
                     prepare=lambda made: _turn_on(made, profile, quirks),
                     patience_s=PATIENCE_S if until_deserted else 0.0,
-                    database=database,
-                    blobs=blobs,
-                    lease_s=lease_s,
+                    keys=keys,
+                    servers=servers_of(database, blobs, api_key, lease_s, share, address),
                 )
+                emulator.on_lost = leave
                 stack.enter_context(emulator)
                 (announce or say)(emulator)
                 if warm:
@@ -101,6 +111,8 @@ def serve(
                     Attendance(root).serve_until_deserted(os.getpid(), stop)
                 else:
                     stop.wait()
+                if lost.is_set():
+                    raise StorageFailed(emulator.platform.world.store.trouble)
             if discard and root is not None:  # where it did not start, whoever started it reads why in server.log
                 shutil.rmtree(root, ignore_errors=True)
         except (PlatformError, MissingExtraError, _ComputeError) as refusal:

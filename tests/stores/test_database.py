@@ -20,7 +20,7 @@ ROW = ("checkpoint", f"{JOB[1]}/checkpoints/step-1")
 
 def opened(address: str, holder: Holder = HERE, lease_s: float = 1.0) -> ServerDatabase:
     store = ServerDatabase(address, holder, lease_s=lease_s)
-    store.own_everything()
+    store.begin()
     return store
 
 
@@ -83,9 +83,9 @@ def test_one_process_at_a_time_writes(database: str) -> None:
     store = opened(database, lease_s=2.0)
     other = ServerDatabase(database, THERE, lease_s=0.1)
     with pytest.raises(FailedPrecondition, match=r"another emulator \(here\) at http://here"):
-        other.own_everything()
+        other.begin()
     store.close()
-    other.own_everything()
+    other.begin()
     other.close()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument
 from emulator.server import Emulator
+from emulator.state.homes import Servers, servers_of
 from tests.state.test_power import Acknowledged, Work
 from tests.stores import serving
 from tests.stores.postgres import Postgres
@@ -81,12 +82,12 @@ def test_what_cannot_be_kept_is_refused_at_the_start(database: str, blobs: str, 
         (database, blobs, "--database needs --api-key"),
     ):
         with pytest.raises(InvalidArgument, match=why):
-            Emulator(database=rows, blobs=files)
+            servers_of(rows, files, None)
     with Emulator(state_dir=tmp_path / "own"):
         pass
     with (
         pytest.raises(FailedPrecondition, match="has a state of its own"),
-        Emulator(state_dir=tmp_path / "own", database=database, blobs=blobs, api_key="k"),
+        Emulator(state_dir=tmp_path / "own", servers=Servers(database, blobs), api_key="k"),
     ):
         pass
 
