@@ -51,7 +51,7 @@ class Told:
     refused: list[str] = field(default_factory=list)
 
     def lost(self, emulator: Emulator) -> list[str]:
-        """What is not there, in an emulator that has everything; every file is read."""
+        """List what is not there, in an emulator that has everything; every file is read."""
         world, platform = emulator.world, emulator.platform
         lost = [name for name in self.jobs if name not in world.jobs]
         lost += [name for name in self.rows if name not in world.checkpoints]
