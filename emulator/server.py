@@ -64,10 +64,9 @@ class Emulator:
     `platform` is a date, `2026-04` or later: the service as it was then (None: as the state has it, else the newest);
     `keys` adds API keys of further accounts, which may not ask for what concerns all; `clock` is for replays; `prepare`
     is called when the platform is there and nobody has been served; `patience_s` is how long to wait for another
-    emulator that is just leaving the state folder; `trainer_workers` are processes that trainers compute in (None: as
-    the backend has it). What was asked is left in the state folder's `journals` at the end.
-    With `servers` the state is on a database server and in a place for blobs; the folder then keeps what need not
-    outlive this emulator, and `api_key` should be given.
+    emulator that is just leaving the state folder; trainers compute in `trainer_workers` processes of `trainer_nproc`
+    ranks. What was asked is left in the folder's `journals` at the end. With `servers` the state is on a database
+    and in a place for blobs; the folder then keeps what need not outlive this emulator, and `api_key` should be given.
     Raises InvalidArgument for a date that is none, FailedPrecondition when another emulator uses the state folder.
     """
 
@@ -93,6 +92,7 @@ class Emulator:
         prepare: "Callable[[Emulator], None] | None" = None,
         patience_s: float = 0.0,
         trainer_workers: int | None = None,
+        trainer_nproc: int | None = None,
         servers: Servers | None = None,
     ) -> None:
         self._servers = servers
@@ -106,9 +106,11 @@ class Emulator:
         self._state_dir = Path(state_dir).expanduser().resolve() if state_dir is not None else None
         self._owns_backend = backend is None or isinstance(backend, str)
         if backend is None or isinstance(backend, str):
-            backend = self.named_backend(backend or self.DEFAULT_BACKEND, self._state_dir, trainer_workers)
-        elif trainer_workers is not None:
-            raise ValueError("trainer_workers goes with a backend by name: give it to the backend that you made")
+            backend = self.named_backend(
+                backend or self.DEFAULT_BACKEND, self._state_dir, trainer_workers, trainer_nproc
+            )
+        elif (trainer_workers, trainer_nproc) != (None, None):
+            raise ValueError("processes for trainers go with a backend by name: give them to the one that you made")
         self._backend = backend
         self._seed = seed
         self._host = host
@@ -127,12 +129,14 @@ class Emulator:
         self.url = ""
 
     @classmethod
-    def named_backend(cls, name: BackendName, state_dir: Path | None, trainer_workers: int | None = None) -> Backend:
+    def named_backend(
+        cls, name: BackendName, state_dir: Path | None, workers: int | None = None, nproc: int | None = None
+    ) -> Backend:
         """The backend behind a name; `state_dir`, where there is one, may keep files of its own. Raises ValueError."""
         if name != "light":
             raise ValueError(f"the backend here is 'light' or an object, not {name!r}; ftsim.Emulator has 'torch' too")
-        if trainer_workers:
-            raise ValueError("the light backend has no trainer_workers: it computes next to nothing")
+        if workers or (nproc or 1) > 1:
+            raise ValueError("the light backend has no processes for trainers: it computes next to nothing")
         return LightBackend(None if state_dir is None else state_dir / "light-models")
 
     def __enter__(self) -> Self:

@@ -26,11 +26,14 @@ class Emulator(Server):
             close()
 
     @classmethod
-    def named_backend(cls, name: BackendName, state_dir: Path | None, trainer_workers: int | None = None) -> Backend:
+    def named_backend(
+        cls, name: BackendName, state_dir: Path | None, workers: int | None = None, nproc: int | None = None
+    ) -> Backend:
         """The backend behind a name; a state folder also keeps the files of the base models."""
         if name != "torch":
-            return super().named_backend(name, state_dir, trainer_workers)
+            return super().named_backend(name, state_dir, workers, nproc)
         require("train", "real models")
         from ftsim.compute.backend import TorchBackend
 
-        return TorchBackend(None if state_dir is None else state_dir / "base-models", workers=trainer_workers)
+        folder = None if state_dir is None else state_dir / "base-models"
+        return TorchBackend(folder, workers=workers, nproc=nproc)

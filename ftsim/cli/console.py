@@ -75,6 +75,14 @@ TrainerWorkers = Annotated[
         show_default=False,
     ),
 ]
+TrainerNproc = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Ranks that a trainer is spread over, as a group that torchrun starts; 1, the default, is one process.",
+        show_default=False,
+    ),
+]
 CatalogueFiles = Annotated[
     list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")
 ]

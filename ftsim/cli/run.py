@@ -18,6 +18,7 @@ from ftsim.cli.console import (
     Profile,
     QuirkOptions,
     StateDir,
+    TrainerNproc,
     TrainerWorkers,
     fail,
 )
@@ -39,6 +40,7 @@ def run(
     catalogue: CatalogueFiles = None,
     compute: Compute = None,
     trainer_workers: TrainerWorkers = None,
+    trainer_nproc: TrainerNproc = None,
     fast_forward: Annotated[
         bool,
         typer.Option("--fast-forward", help="When all that could run sleeps, move the clock to the next deadline."),
@@ -64,8 +66,8 @@ def run(
     from ftsim.process.mapping import MapError, variables
     from ftsim.process.run import RunError, ServerOptions, command_line, exec_program
 
-    if fast_forward and trainer_workers:
-        fail("--fast-forward does not see who waits in --trainer-workers: leave one of them out", 2)
+    if fast_forward and (trainer_workers or (trainer_nproc or 1) > 1):
+        fail("--fast-forward does not see who waits in the processes of trainers: leave one of them out", 2)
     words, made = program or [], None
     options = ServerOptions(
         tuple(quirk or ()),
@@ -79,6 +81,7 @@ def run(
         tuple(compute or ()),
         fast_forward,
         trainer_workers,
+        trainer_nproc,
     )
     try:
         command_line(words)  # before a folder is made for it

@@ -18,6 +18,7 @@ from ftsim.cli.console import (
     ModelFolders,
     Platform,
     StateDir,
+    TrainerNproc,
     TrainerWorkers,
     fail,
     tell,
@@ -70,6 +71,7 @@ def train(
     catalogue: CatalogueFiles = None,
     compute: Compute = None,
     trainer_workers: TrainerWorkers = None,
+    trainer_nproc: TrainerNproc = None,
     as_json: AsJson = False,
 ) -> None:
     """Train with a recipe.
@@ -111,6 +113,7 @@ def train(
             catalogues=files,
             compute=tuple(compute or ()),
             trainer_workers=trainer_workers,
+            trainer_nproc=trainer_nproc,
         )
         if dry_run and as_json:
             fail("--dry-run prints lines for people: it goes without --json", 2)

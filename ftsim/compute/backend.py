@@ -16,6 +16,7 @@ from ftsim.compute.execution import PRECISIONS, Executions
 from ftsim.compute.models import catalogue as models
 
 if TYPE_CHECKING:
+    from ftsim.compute.trainer.trainer import TorchTrainer
     from ftsim.compute.workers.pool import Workers
 
 DEVICE = "FTSIM_DEVICE"
@@ -23,6 +24,7 @@ DTYPE = "FTSIM_DTYPE"
 THREADS = "FTSIM_THREADS"
 COMPUTE = "FTSIM_COMPUTE"
 WORKERS = "FTSIM_TRAINER_WORKERS"
+NPROC = "FTSIM_TRAINER_NPROC"
 
 
 class TorchBackend:
@@ -33,7 +35,8 @@ class TorchBackend:
     one operation on the CPU: FTSIM_THREADS, else 1, since small models run slower on more and the number of threads
     decides the last bits of a sum; 0 leaves torch as it is. `compute` says how models are computed, in texts of
     `Executions`; FTSIM_COMPUTE is such a text for all of them. `workers` are the processes that trainers compute in, at
-    most (FTSIM_TRAINER_WORKERS, else 0: this process).
+    most (FTSIM_TRAINER_WORKERS, else 0: this process). With `nproc` (FTSIM_TRAINER_NPROC) each worker is a group of so
+    many ranks, and `grouped` says that this process is one of them.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class TorchBackend:
         threads: int | None = None,
         compute: Sequence[str] = (),
         workers: int | None = None,
+        nproc: int | None = None,
+        grouped: bool = False,
     ) -> None:
         self._given_cache = cache
         self._device = device or os.environ.get(DEVICE)
@@ -54,9 +59,15 @@ class TorchBackend:
             raise ValueError(f"dtype is {self._dtype!r}; expected one of {', '.join(PRECISIONS)} ({DTYPE})")
         self._compute = (os.environ.get(COMPUTE, ""), *compute)
         self._executions = Executions(self._compute, self._dtype)
-        self._most_workers = int(os.environ.get(WORKERS, "0")) if workers is None else workers
-        if self._most_workers < 0:
-            raise ValueError(f"{self._most_workers} trainer workers: ask for 1 or more, or for 0, none ({WORKERS})")
+        self._nproc = int(os.environ.get(NPROC, "1")) if nproc is None else nproc
+        wanted = int(os.environ.get(WORKERS, "0")) if workers is None else workers
+        self._most_workers = max(wanted, 1) if self._nproc > 1 else wanted
+        self._grouped = grouped
+        if wanted < 0 or self._nproc < 1:
+            asked = f"{wanted} trainer workers of {self._nproc} ranks"
+            raise ValueError(f"{asked}: there are 0 or more ({WORKERS}), of 1 or more ({NPROC})")
+        if self._nproc > 1 or grouped:
+            self._executions.refuse_in_groups()
         self._warm = False
         self._warming = threading.Lock()
 
@@ -126,8 +137,9 @@ class TorchBackend:
         from ftsim.compute.workers.pool import Workers, room
         from ftsim.compute.workers.worker import Worker
 
+        ranks = self._nproc
         settings = Settings(self._cache, self._device, self._dtype, self._threads, self._compute)
-        workers = Workers(lambda: Worker(settings), room(self._most_workers))
+        workers = Workers(lambda: Worker(settings, ranks), room(self._most_workers, ranks=ranks))
         weakref.finalize(self, workers.close)
         return workers
 
@@ -141,9 +153,7 @@ class TorchBackend:
         if self._most_workers:
             return self.workers.open_trainer(base_model, lora_rank=lora_rank, max_context_length=max_context_length)
         self._import()
-        from ftsim.compute.trainer.trainer import TorchTrainer
-
-        return TorchTrainer(
+        return self._trainer_class()(
             self.folder,
             tokenizer_of=self.tokenizer_id,
             lora_rank=lora_rank,
@@ -151,6 +161,15 @@ class TorchBackend:
             device=self.device(),
             how=self._executions.of(base_model.name),
         )
+
+    def _trainer_class(self) -> "type[TorchTrainer]":
+        if self._grouped:
+            from ftsim.compute.workers.group import GroupTrainer
+
+            return GroupTrainer
+        from ftsim.compute.trainer.trainer import TorchTrainer
+
+        return TorchTrainer
 
     def open_replica(self, base_model: BaseModel, *, max_context_length: int) -> Replica:
         self._import()

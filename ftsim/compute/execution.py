@@ -87,3 +87,12 @@ class Executions:
     def of(self, base_model: str) -> Execution:
         """The execution of a base model by its full name."""
         return self._own.get(base_model, self._usual)
+
+    def refuse_in_groups(self) -> None:
+        """Raise ValueError for what a group of ranks does not compute with the numbers of one process."""
+        for how in (self._usual, *self._own.values()):
+            if replace(how, batch_variant=False) != Execution():
+                raise ValueError(
+                    f"a trainer group computes in float32 and nothing else, not with {how.words()!r}: leave it out, or "
+                    "serve with one rank"
+                )

@@ -57,6 +57,7 @@ class ServerOptions:
     fast_forward: bool = False
     """Put emulator and programs on one clock, which moves when all of them wait."""
     trainer_workers: int | None = None
+    trainer_nproc: int | None = None
 
     def words(self) -> list[str]:
         """The options as `ftsim serve` takes them."""
@@ -66,7 +67,8 @@ class ServerOptions:
         words += [word for pair in self.models for word in ("--model", pair)]
         words += [word for file in self.catalogues for word in ("--catalogue", str(file))]
         words += [word for text in self.compute for word in ("--compute", text)]
-        words += ["--trainer-workers", str(self.trainer_workers)] if self.trainer_workers is not None else []
+        counts = (("--trainer-workers", self.trainer_workers), ("--trainer-nproc", self.trainer_nproc))
+        words += [word for name, count in counts if count is not None for word in (name, str(count))]
         words += ["--seed", str(self.seed)] if self.seed is not None else []
         words += [forward.OPTION] if self.fast_forward else []
         return [*words, *(["--light"] if self.light else []), *(["--discard"] if self.discard else [])]

@@ -43,6 +43,7 @@ def serve(
     catalogue: Sequence[Path] = (),
     compute: Sequence[str] = (),
     trainer_workers: int | None = None,
+    trainer_nproc: int | None = None,
     warm: bool = False,
     until_deserted: bool = False,
     discard: bool = False,
@@ -60,16 +61,18 @@ def serve(
     """Serve until told to stop; returns the exit status.
 
     `memory` keeps nothing; `light` computes without torch and without a model; `compute` says how models are computed,
-    `trainer_workers` in how many processes of their own trainers compute (None: as the environment says);
+    `trainer_workers` in how many processes of their own trainers compute, `trainer_nproc` how many ranks each of these
+    has (None: as the environment says);
     `platform` is a date; `profile` and then `quirks`, written `name=value@job=j1,times=1`, are on from the start;
     `database` and `blobs` keep the state on servers, under leases of `lease_s` seconds, and a state folder then is only
     for what need not outlive the process; with `share` others use them, too, and reach this one at `address`; `keys`
     are those of further accounts; `announce` is called once it is up. With `discard` the state folder is deleted at the
     end.
     """
-    for option, given in (("--compute", compute), ("--trainer-workers", trainer_workers)):
+    ranks = trainer_nproc if trainer_nproc != 1 else None
+    for name, given in (("compute", compute), ("trainer-workers", trainer_workers), ("trainer-nproc", ranks)):
         if light and given:
-            print(f"ftsim: {option} is about models, and --light has none: leave one of them out", file=sys.stderr)
+            print(f"ftsim: --{name} is about models, and --light has none: leave one of them out", file=sys.stderr)
             return 1
     if memory and database:
         print("ftsim: --memory keeps nothing, and --database everything: leave one of them out", file=sys.stderr)
@@ -87,7 +90,7 @@ def serve(
         try:
             with contextlib.ExitStack() as stack:
                 emulator = local.Emulator(
-                    "light" if light else stack.enter_context(_backend(root, compute, trainer_workers)),
+                    "light" if light else stack.enter_context(_backend(root, compute, trainer_workers, trainer_nproc)),
                     state_dir=root,
                     host=host,
                     port=port,
@@ -138,15 +141,16 @@ class _ComputeError(Exception):
 
 
 @contextlib.contextmanager
-def _backend(root: Path | None, compute: Sequence[str], workers: int | None) -> Iterator[Backend]:
+def _backend(root: Path | None, compute: Sequence[str], workers: int | None, nproc: int | None) -> Iterator[Backend]:
     """Real models, computed in the ways that these texts say; raises _ComputeError, MissingExtraError."""
     require("train", "real models")
     from ftsim.compute.backend import TorchBackend
 
     try:
-        backend = TorchBackend(None if root is None else root / "base-models", compute=compute, workers=workers)
+        folder = None if root is None else root / "base-models"
+        backend = TorchBackend(folder, compute=compute, workers=workers, nproc=nproc)
     except ValueError as error:
-        raise _ComputeError(f"--compute or --trainer-workers, or their variables: {error}") from None
+        raise _ComputeError(f"--compute, --trainer-workers, --trainer-nproc, or their variables: {error}") from None
     with contextlib.closing(backend):
         yield backend
 

@@ -20,6 +20,7 @@ from emulator.backend import BackendError
 from ftsim.compute import libraries
 from ftsim.compute.checkpoints.metadata import Metadata, TensorStorageMetadata, unpickled, write_state
 from ftsim.compute.checkpoints.pieces import read_into
+from ftsim.compute.trainer import shards
 from ftsim.compute.trainer.live import LiveModel
 
 STATE_FILE = "training_state.json"
@@ -32,26 +33,43 @@ harm; of more there may be room for one copy alone."""
 
 def save(model: LiveModel, folder: Path) -> None:
     """Write the state of `model` into the empty `folder`; raises OSError when the disk does not take it."""
-    write_state(_state(model), folder)
+    write_state(state_of(model), folder)
+    describe(model, folder)
+
+
+def describe(model: LiveModel, folder: Path) -> None:
+    """Write, beside the files of a state, what makes them a whole one."""
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     description = _identity(model) | {"step": model.step, "files": files}
     (folder / STATE_FILE).write_text(json.dumps(description, indent=1) + "\n")
 
 
-def load(model: LiveModel, folder: Path, *, optimizer: bool, keep_optimizer: bool = False) -> None:
+def load(
+    model: LiveModel,
+    folder: Path,
+    *,
+    optimizer: bool,
+    keep_optimizer: bool = False,
+    read: "Callable[[dict[str, Tensor], Path, Metadata], None] | None" = None,
+) -> None:
     """Read state into `model`; with `optimizer=False` moments and step start anew, or with `keep_optimizer` stay (C8).
 
-    Everything is checked and read before the first parameter changes; raises `BackendError` otherwise.
+    `read` fills the tensors of a sharded model, each rank its own parts. Everything is checked and read before the
+    first parameter changes; raises `BackendError` otherwise.
     """
     description = _describe(folder)
     _check_identity(model, description)
     if optimizer and (other := model.how.why_other(description.get("computed") or asdict(model.how))):
         raise BackendError(other)
     metadata = _read_metadata(folder, description["files"])
-    wanted = _read(model, folder, metadata, optimizer=optimizer)
+    if read is None:
+        wanted = _read(model, folder, metadata, optimizer=optimizer)
+    else:
+        wanted = _wanted(model, metadata, lambda _, like: torch.zeros_like(like), optimizer=optimizer)
+        read(wanted, folder, metadata)
     with torch.no_grad():
         for name, value in model.trained.items():
-            value.copy_(wanted[f"model.{name}"])
+            shards.local(value).copy_(shards.local(wanted[f"model.{name}"]))
     model.masters.publish()
     model.take_alpha(description["lora"])
     model.forget_gradients()
@@ -81,7 +99,7 @@ def _read(model: LiveModel, folder: Path, metadata: Metadata, *, optimizer: bool
     return read(lambda name, like: there[name] if name in there else torch.zeros_like(like))
 
 
-def _state(model: LiveModel) -> dict[str, Tensor]:
+def state_of(model: LiveModel) -> dict[str, Tensor]:
     """Flat, tensors only; the steps of AdamW (one per parameter) travel as one tensor."""
     state = {f"model.{name}": value.detach() for name, value in model.trained.items()}
     state["random"] = torch.get_rng_state()

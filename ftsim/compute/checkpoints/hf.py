@@ -27,7 +27,8 @@ def save(folder: Path, source: Source, tensors: Mapping[str, Tensor]) -> None:
 
 def full_tensors(live: LiveModel) -> dict[str, Tensor]:
     """All tensors of a full-parameter folder, on the CPU: those of the model, and those that its source had beside."""
-    return {name: value.cpu() for name, value in tensors_of(live.model).items()} | dict(live.source.carried)
+    tensors = tensors_of(live.model, live.gathered)
+    return {name: value.cpu() for name, value in tensors.items()} | dict(live.source.carried)
 
 
 def save_merged(live: LiveModel, folder: Path, precision: str | None) -> None:

@@ -1,5 +1,6 @@
 """The names under which a model's tensors stand in files: those of its folder, not those inside the library."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -7,13 +8,16 @@ from torch import Tensor
 from ftsim.compute.standins.model import StandIn
 
 
-def tensors_of(model: Any) -> dict[str, Tensor]:
-    """Weights under the names that Hugging Face files use; tied tensors once."""
+def tensors_of(model: Any, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Weights under the names that Hugging Face files use; tied tensors once.
+
+    `state` holds parameters and buffers under their names in the model, where that has only parts of them.
+    """
     if isinstance(model, StandIn):
-        return model.stored_tensors()
+        return model.stored_tensors(state)
     from transformers.core_model_loading import revert_weight_conversion
 
-    state = {name: value.detach() for name, value in model.state_dict().items()}
+    state = {name: value.detach() for name, value in (state or model.state_dict()).items()}
     for tied in getattr(model, "all_tied_weights_keys", None) or ():
         state.pop(tied, None)
     if getattr(model, "_weight_conversions", True):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, CheckpointType, SavedState
 from ftsim.compute.checkpoints import delta, hf, peft
+from ftsim.compute.trainer import shards
 from ftsim.compute.trainer.live import LiveModel, Snapshot
 
 
@@ -66,7 +67,7 @@ def _kept(live: LiveModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Memory that is new to the process can cost more than all of the writing, where the machine is a virtual one.
     """
-    changing = {value.untyped_storage().data_ptr() for value in live.masters.computed.values()}
+    changing = {shards.local(value).untyped_storage().data_ptr() for value in live.masters.computed.values()}
     earlier = live.snapshot.tensors if live.snapshot else {}
     return {
         name: _copied(value, earlier.get(name), changing) if value.untyped_storage().data_ptr() in changing else value

@@ -155,10 +155,13 @@ class StandIn(nn.Module):
         """The output layer."""
         return self.lm_head
 
-    def stored_tensors(self) -> dict[str, Tensor]:
-        """Weights under their names on disk, where each expert's matrices are files' tensors of their own."""
+    def stored_tensors(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Weights under their names on disk, where each expert's matrices are files' tensors of their own.
+
+        `state` are the weights, where the model has only parts of them.
+        """
         stored: dict[str, Tensor] = {}
-        for name, value in self.state_dict().items():
+        for name, value in (state or self.state_dict()).items():
             stored |= _apart(name, value.detach())
         return {name: value.contiguous() for name, value in stored.items()}
 

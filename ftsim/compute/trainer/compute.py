@@ -1,6 +1,7 @@
 """Between a micro-batch and a response: checks, and one record per datum."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,20 @@ from emulator.backend import BackendError
 from ftsim.compute.trainer.batching import Datum, MicroBatch, array_record
 
 LOWEST_LOGPROB = -1e30  # JSON knows no -Infinity (WIRE 2.8)
+
+
+@dataclass
+class Done:
+    """The work on datums so far: a record for each, the loss, and how many positions and datums had a slope."""
+
+    outputs: list[dict[str, Any]]
+    total: float = 0.0
+    tokens: int = 0
+    sequences: int = 0
+
+    @classmethod
+    def of(cls, datums: Sequence[Datum]) -> "Done":
+        return cls([{} for _ in datums])
 
 
 def check(datums: Sequence[Datum], needed: Sequence[str], *, multi_target: bool = True) -> None:

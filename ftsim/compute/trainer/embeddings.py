@@ -36,7 +36,7 @@ def run(
     model: LiveModel, batch: Mapping[str, Any], datums: Sequence[Datum], micros: Sequence[MicroBatch], *, backward: bool
 ) -> tuple[Outputs, dict[str, float], Counts]:
     """Outputs and metrics of a request, and how many positions and datums had a non-zero gradient."""
-    config = _checked(batch["loss_fn_config"])
+    config = checked(batch["loss_fn_config"])
     output, pooling = config["output"], config.get("pooling", "mean")
     if output == "projection" and model.projection is None:
         raise BackendError("output 'projection' needs a model created with projection_head_dim")
@@ -136,7 +136,8 @@ def _backward(hidden: Sequence[Tensor], slopes: Sequence[Tensor]) -> Counts:
     return sum(moved), sum(count > 0 for count in moved)
 
 
-def _checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a request for one of these outputs; raises `BackendError`."""
     output = config.get("output")
     if not isinstance(output, str) or output not in _KEYS:
         raise BackendError(f"unknown output {output!r}; known ones are logprobs, {', '.join(_KEYS)}")

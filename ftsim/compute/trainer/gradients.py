@@ -1,9 +1,9 @@
 """Gradients of one operation, kept apart until it is known that it went well."""
 
-import torch
 from torch import Tensor
 
 from emulator.backend import BackendError
+from ftsim.compute.trainer import shards
 from ftsim.compute.trainer.live import LiveModel
 
 
@@ -27,7 +27,7 @@ class Gradients:
             if before is not None:
                 value.grad = before if value.grad is None else value.grad.add_(before)
         grads = [value.grad for value in self._parameters if value.grad is not None]
-        if grads and not bool(torch.stack(torch._foreach_norm(grads, float("inf"))).isfinite().all()):
+        if grads and not shards.all_finite(grads):
             raise BackendError("the gradient is NaN or infinite; the weights or the loss inputs are out of range")
         self._kept = True
 

@@ -69,15 +69,25 @@ def differentiate(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Map
 def _differentiated(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]) -> Differentiated:
     split = _blocks_of(model, micro)
     if split is None:
-        lp = logprobs(micro.pick(_whole(model, micro)), micro.tensors["target_tokens"])
-        found = _slopes(loss, settings, lp.detach(), micro.tensors, micro.row)
-        push(lp, found.slope)
-        return found
+        return _at_once(model, micro, loss, settings)
     states = split.states.detach().requires_grad_(split.states.requires_grad)
     run = _two_passes if loss.whole_rows else _one_pass
     found = run(split, states, micro, loss, settings)
     if states.grad is not None:
         push(split.states, states.grad)
+    return found
+
+
+def _at_once(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]) -> Differentiated:
+    scores = _whole(model, micro)
+    try:
+        lp = logprobs(micro.pick(scores), micro.tensors["target_tokens"])
+        found = _slopes(loss, settings, lp.detach(), micro.tensors, micro.row)
+    except BackendError:
+        if model.sharded:  # the other ranks go backward, and wait for this one's part
+            push(scores, torch.zeros_like(scores))
+        raise
+    push(lp, found.slope)
     return found
 
 
@@ -179,7 +189,12 @@ class _Blocks:
 
 
 def _blocks_of(model: LiveModel, micro: MicroBatch) -> _Blocks | None:
-    """The micro-batch in blocks, or None where its scores are small, or where the model's head cannot run alone."""
+    """The micro-batch in blocks, or None where its scores are small, or where the model's head cannot run alone.
+
+    A sharded model runs once for a micro-batch, since all of its ranks have to run it equally often.
+    """
+    if model.sharded:
+        return None
     vocabulary = model.bare.get_input_embeddings().num_embeddings
     if micro.input_ids.numel() * vocabulary * 4 <= WHOLE_BYTES or "logits_to_keep" not in _parameters(model.bare):
         return None

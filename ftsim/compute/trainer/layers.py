@@ -23,7 +23,7 @@ def wrap(model: nn.Module, how: Execution) -> None:
     """Let the layers of a model run as `how` says; raises `BackendError` for a model that cannot."""
     if not (how.checkpointing or how.compiled):
         return
-    layers = _layers(model)
+    layers = layers_of(model)
     if not layers:
         raise BackendError(f"{type(model).__name__} has no layers that are known: compute it without {how.words()!r}")
     if how.compiled:
@@ -38,7 +38,8 @@ def wrap(model: nn.Module, how: Execution) -> None:
         layer.forward = forward
 
 
-def _layers(model: nn.Module) -> Sequence[nn.Module]:
+def layers_of(model: nn.Module) -> Sequence[nn.Module]:
+    """The layers of a model; empty for one whose layers are not known."""
     if isinstance(model, StandIn):
         return [module for module in model.modules() if isinstance(module, Layer)]
     from transformers.modeling_layers import GradientCheckpointingLayer

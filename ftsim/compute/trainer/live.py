@@ -52,6 +52,10 @@ class LiveModel:
     loss_tokens: int = 0
     """Positions whose log-probability had a non-zero gradient since the last step."""
     loss_sequences: int = 0
+    sharded: bool = False
+    """True where each rank of a group holds a part of the weights."""
+    gathered: Mapping[str, Tensor] | None = None
+    """All of a sharded model's weights, on the rank that writes them, for as long as that takes."""
     snapshot: Snapshot | None = None
     acknowledged: Snapshot | None = None
     """A later one, of which the tensors are the model's own: they are copied before they change."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.adamw import adamw
 
 from emulator.backend import BackendError
 from emulator.core.adam import AdamSettings
+from ftsim.compute.trainer import shards
 
 _MODES = {None: "norm", False: "off", True: "basic", "off": "off", "basic": "basic", "detailed": "detailed"}
 _BUCKETS = ("embed", "attn", "experts", "mlp", "norm", "lm_head", "projection")
@@ -67,10 +67,10 @@ class AdamW:
                 }
         states = [self.state[value] for value in moved]
         adamw(
-            moved,
-            [value.grad for value in moved if value.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
+            shards.locals_of(moved),
+            shards.locals_of(value.grad for value in moved if value.grad is not None),
+            shards.locals_of(state["exp_avg"] for state in states),
+            shards.locals_of(state["exp_avg_sq"] for state in states),
             [],
             [state["step"] for state in states],
             amsgrad=False,
@@ -95,16 +95,16 @@ def apply(optimizer: AdamW, named: Mapping[str, Tensor], params: AdamParams, div
     """
     grads = [value.grad for value in named.values() if value.grad is not None]
     if divisor > 1:
-        torch._foreach_div_(grads, float(divisor))
+        torch._foreach_div_(shards.locals_of(grads), float(divisor))
     metrics: dict[str, float] = {}
     if params.grad_clip_norm > 0 or params.emit_grad_norm_metrics != "off":
-        norm = get_total_norm(grads)
+        norm = shards.total_norm(grads)
         if not torch.isfinite(norm):
             optimizer.zero_grad()
             raise BackendError("the gradient norm is not finite; the accumulated gradients were dropped")
         metrics = _measure(named, params, float(norm))
         if params.grad_clip_norm > 0:
-            clip_grads_with_norm_(list(named.values()), params.grad_clip_norm, norm)
+            shards.clip(named, params.grad_clip_norm, norm)
             metrics |= _after_clipping(params, float(norm))
     optimizer.step(params)
     optimizer.zero_grad()
@@ -122,7 +122,7 @@ def _measure(named: Mapping[str, Tensor], params: AdamParams, norm: float) -> di
         for bucket in _BUCKETS:
             grads = [v.grad for name, v in named.items() if v.grad is not None and _bucket(name) == bucket]
             if grads:
-                metrics[f"grad_norm_{bucket}"] = float(get_total_norm(grads))
+                metrics[f"grad_norm_{bucket}"] = float(shards.total_norm(grads))
     return metrics
 
 

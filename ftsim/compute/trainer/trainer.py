@@ -16,7 +16,7 @@ from ftsim.compute.checkpoints import dcp, peft, sampler
 from ftsim.compute.execution import FLOAT32, Execution
 from ftsim.compute.trainer import embeddings, head, live, losses, optimizer
 from ftsim.compute.trainer.batching import Datum, Limits, MicroBatch, micro_batches, parse
-from ftsim.compute.trainer.compute import check, fill, result
+from ftsim.compute.trainer.compute import Done, check, fill, result
 from ftsim.compute.trainer.gradients import Gradients
 from ftsim.compute.trainer.live import LiveModel
 
@@ -80,17 +80,18 @@ class TorchTrainer(LiveModels[LiveModel]):
         settings = loss.configure(config)
         datums = parse(batch, self._limits(model), trains=False)
         check(datums, ())
-        outputs: list[dict[str, Any]] = [{} for _ in datums]
-        total = 0.0
+
+        def score(micro: MicroBatch, done: Done) -> None:
+            found = head.score(model, micro, top_k)
+            if loss.multi_target:
+                done.total += float(loss.summands(found.logprobs, micro.tensors, settings, micro.row).double().sum())
+            fill(done.outputs, micro, logprobs=found.logprobs)
+            if found.best is not None and found.indices is not None:
+                fill(done.outputs, micro, top_k_logprobs=found.best, top_k_indices=found.indices)
+
         with torch.no_grad():
-            for micro in self._split(model, datums):
-                found = head.score(model, micro, top_k)
-                if loss.multi_target:
-                    total += float(loss.summands(found.logprobs, micro.tensors, settings, micro.row).double().sum())
-                fill(outputs, micro, logprobs=found.logprobs)
-                if found.best is not None and found.indices is not None:
-                    fill(outputs, micro, top_k_logprobs=found.best, top_k_indices=found.indices)
-        return result(outputs, {"loss:sum": total} if loss.multi_target else {})
+            done = self._run(model, datums, score)
+        return result(done.outputs, {"loss:sum": done.total} if loss.multi_target else {})
 
     def forward_backward(self, model_id: str, batch: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add the gradient of this batch's summed loss to what is accumulated; on any error nothing changes."""
@@ -101,20 +102,22 @@ class TorchTrainer(LiveModels[LiveModel]):
         settings = loss.configure(_config(batch))
         datums = parse(batch, self._limits(model), trains=True, acting=loss.acting)
         check(datums, loss.tensors, multi_target=loss.multi_target)
-        outputs: list[dict[str, Any]] = [{} for _ in datums]
-        total, tokens, sequences = 0.0, 0, 0
+
+        def differentiate(micro: MicroBatch, done: Done) -> None:
+            found = head.differentiate(model, micro, loss, settings)
+            done.total += found.total
+            moved = found.slope.ne(0) if found.slope.dim() == 1 else found.slope.ne(0).any(-1)
+            done.tokens += int(moved.sum())
+            done.sequences += len(torch.unique(micro.row[moved]))
+            fill(done.outputs, micro, logprobs=found.logprobs)
+
         with Gradients(model) as gradients:
-            for micro in self._split(model, datums):
-                found = head.differentiate(model, micro, loss, settings)
-                total += found.total
-                moved = found.slope.ne(0) if found.slope.dim() == 1 else found.slope.ne(0).any(-1)
-                tokens += int(moved.sum())
-                sequences += len(torch.unique(micro.row[moved]))
-                fill(outputs, micro, logprobs=found.logprobs)
+            done = self._run(model, datums, differentiate)
+            self._combine(model)
             gradients.keep()
-        model.loss_tokens += tokens
-        model.loss_sequences += sequences
-        return result(outputs, {"loss:sum": total})
+        model.loss_tokens += done.tokens
+        model.loss_sequences += done.sequences
+        return result(done.outputs, {"loss:sum": done.total})
 
     def optim_step(
         self, model_id: str, adam_params: Mapping[str, Any], normalization: str | None
@@ -161,6 +164,16 @@ class TorchTrainer(LiveModels[LiveModel]):
 
     def load_adapter(self, model_id: str, folder: Path) -> None:
         peft.load(self._trainable(model_id), folder)
+
+    def _run(self, model: LiveModel, datums: Sequence[Datum], work: Callable[[MicroBatch, Done], None]) -> Done:
+        """Do work on every micro-batch of a request, one after the other."""
+        done = Done.of(datums)
+        for micro in self._split(model, datums):
+            work(micro, done)
+        return done
+
+    def _combine(self, model: LiveModel) -> None:
+        """Make of the gradients of this process those of the request: here they are."""
 
     def _limits(self, model: LiveModel) -> Limits:
         config = model.bare.config.get_text_config()

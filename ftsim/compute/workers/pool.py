@@ -5,7 +5,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from functools import partial
 
 from emulator.backend import BaseModel, Trainer
 from ftsim.compute.workers.messages import Open
@@ -32,12 +31,11 @@ class Workers:
         number = next(self._numbers)
         worker = self._chosen(number)
         try:
-            worker.start()
-            worker.call(Open(number, base_model, lora_rank, max_context_length))
+            life = worker.open(Open(number, base_model, lora_rank, max_context_length))
         except BaseException:
             worker.trainers.discard(number)
             raise
-        return WorkerTrainer(worker, number, partial(worker.trainers.discard, number))
+        return WorkerTrainer(worker, life, number)
 
     def warm(self) -> None:
         """Start the first worker."""
@@ -46,8 +44,8 @@ class Workers:
         worker.start()
 
     def pids(self) -> list[int]:
-        """Process ids of the workers that run, in the order in which they were started."""
-        return [worker.pid for worker in self._workers if worker.pid and not worker.lost]
+        """Process ids of the workers, in the order in which they were started, rank by rank."""
+        return [pid for worker in self._workers for pid in worker.pids]
 
     def close(self) -> None:
         """End all workers; those that are needed later are started anew."""
@@ -58,7 +56,6 @@ class Workers:
 
     def _chosen(self, number: int) -> Worker:
         with self._lock:
-            self._workers = [worker for worker in self._workers if not worker.lost]
             found = min(self._workers, key=lambda worker: len(worker.trainers), default=None)
             if found is None or (found.trainers and len(self._workers) < self._most):
                 found = self._added()

@@ -1,8 +1,10 @@
 """The process that computes: a rank of a worker. It answers the emulator, one message at a time, until that goes.
 
-The emulator names a socket in FTSIM_WORKER. A worker of one rank is this process alone.
+The emulator names a socket in FTSIM_WORKER. A worker of one rank is this process alone; torchrun tells the ranks of a
+group who they are.
 """
 
+import contextlib
 import gc
 import os
 import signal
@@ -12,9 +14,11 @@ from typing import Any
 
 from emulator.backend import SavedState, Trainer
 from emulator.core import own_warnings
+from ftsim.compute import libraries
 from ftsim.compute.workers.messages import ACKNOWLEDGE, Call, Failure, Open, Saved, Settings
 
 ADDRESS = "FTSIM_WORKER"
+RANKS = int(os.environ.get("WORLD_SIZE", "1")) if ADDRESS in os.environ else 1
 
 
 class Trainers:
@@ -32,6 +36,8 @@ class Trainers:
             threads=settings.threads,
             compute=settings.compute,
             workers=0,
+            nproc=1,
+            grouped=RANKS > 1,
         )
         self._backend.warm()
         torch.manual_seed(0)  # else torch draws a seed for each process, and it is in every training state
@@ -62,20 +68,32 @@ class Trainers:
 def main() -> None:
     """Meet the emulator, then answer it until it closes the connection or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the emulator, which lets what runs finish
-    from ftsim.compute import libraries
+    gone = (EOFError, ConnectionError, FileNotFoundError)
+    with own_warnings.ignored(), contextlib.suppress(*gone), met(os.environ[ADDRESS]) as emulator:
+        serve(emulator)
 
-    with own_warnings.ignored(), met(os.environ.pop(ADDRESS)) as emulator:
-        gc.disable()
+
+def serve(emulator: "Connection[Any, Any]") -> None:
+    """Get ready, and answer the emulator; raises EOFError and ConnectionError once it is gone."""
+    settings = emulator.recv()
+    gc.disable()
+    if RANKS == 1:  # a group computes with parts of torch that need all of it
         libraries.import_torch()
+    try:
+        trainers = Trainers(settings)
+    except Exception as error:  # a device that there is none of, torch that cannot be imported
+        emulator.send(Failure.of(error))
+        return
+    gc.freeze()
+    gc.enable()
+    emulator.send(None)
+    while True:
+        message = emulator.recv()
         try:
-            trainers = Trainers(emulator.recv())
-        except Exception as error:  # a device that there is none of, torch that cannot be imported
-            emulator.send(Failure.of(error))
-            return
-        gc.freeze()
-        gc.enable()
-        emulator.send(None)
-        answer_all(emulator, trainers)
+            answer = trainers.carry_out(message)
+        except Exception as error:  # whatever it is, it is the emulator's to tell
+            answer = Failure.of(error)
+        emulator.send(answer)
 
 
 def met(address: str) -> "Connection[Any, Any]":
@@ -85,20 +103,3 @@ def met(address: str) -> "Connection[Any, Any]":
     emulator: Connection[Any, Any] = Connection(meeting.detach())
     emulator.send((int(os.environ.get("RANK", "0")), os.getpid()))
     return emulator
-
-
-def answer_all(emulator: "Connection[Any, Any]", trainers: Trainers) -> None:
-    """Answer every message, until there is nobody any more."""
-    while True:
-        try:
-            message = emulator.recv()
-        except (EOFError, ConnectionError):
-            return
-        try:
-            answer = trainers.carry_out(message)
-        except Exception as error:  # whatever it is, it is the emulator's to tell
-            answer = Failure.of(error)
-        try:
-            emulator.send(answer)
-        except ConnectionError:
-            return

@@ -1,7 +1,7 @@
 """A trainer that computes in a worker."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from ftsim.compute.workers.worker import Worker
 class WorkerTrainer:
     """`emulator.backend.Trainer` whose methods are carried out in a worker, with the same answers and errors.
 
-    `closed` is called once it is closed. Every method raises TrainerLost when the worker is gone.
+    Every method raises TrainerLost once the life of the worker in which it was opened is over.
     """
 
-    def __init__(self, worker: Worker, number: int, closed: Callable[[], None]) -> None:
+    def __init__(self, worker: Worker, life: int, number: int) -> None:
         self._worker = worker
+        self._life = life
         self._number = number
-        self._closed = closed
 
     def create_model(self, spec: ModelSpec) -> Mapping[str, Any]:
         answer: Mapping[str, Any] = self._call("create_model", spec)
@@ -72,10 +72,10 @@ class WorkerTrainer:
     def close(self) -> None:
         with contextlib.suppress(TrainerLost):
             self._call("close")
-        self._closed()
+        self._worker.trainers.discard(self._number)
 
     def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
-        return self._worker.call(Call(self._number, method, arguments, named))
+        return self._worker.call(self._life, Call(self._number, method, arguments, named))
 
     def _saved(self, model_id: str, saved: Saved) -> SavedState:
         return SavedState(saved.step, saved.previous_snapshot, partial(self._acknowledge, model_id))

@@ -55,7 +55,7 @@ def written(folder: Path, trainer: TorchTrainer, state: Mapping[str, object]) ->
 
 def test_a_state_that_two_ranks_wrote_is_the_state_of_one(start: Start, tmp_path: Path) -> None:
     source = run(start("dense"))
-    state = dcp._state(source._model("m"))
+    state = dcp.state_of(source._model("m"))
     save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "state.safetensors")
     arguments = [str(tmp_path / name) for name in ("meeting", "state.safetensors", "folder")]
     ranks = [
@@ -92,7 +92,7 @@ def test_a_parameter_that_never_had_a_gradient_is_saved_and_read(start: Start, t
 
 def test_a_state_that_lacks_the_moments_of_a_parameter_is_refused_by_its_name(start: Start, tmp_path: Path) -> None:
     source = run(start("dense"))
-    state = dcp._state(source._model("m"))
+    state = dcp.state_of(source._model("m"))
     lost = next(name for name in state if name.startswith("optimizer.exp_avg_sq."))
     del state[lost]
     folder = written(tmp_path / "state", source, state)
@@ -110,7 +110,7 @@ def test_an_optimizer_state_as_torch_lays_it_out_is_refused_by_an_entry_of_it(
     judge = torch.optim.AdamW(live.trained.values())
     judge.state.update(live.optimizer.state)
     theirs = get_optimizer_state_dict(live.model, judge, options=options)
-    state: dict[str, object] = {n: value for n, value in dcp._state(live).items() if not n.startswith("optimizer.")}
+    state: dict[str, object] = {n: value for n, value in dcp.state_of(live).items() if not n.startswith("optimizer.")}
     folder = written(tmp_path / "state", source, state | {"optimizer": theirs})
     resumed = start("dense")
     before = weights(resumed)
@@ -137,7 +137,7 @@ def test_a_flipped_bit_of_a_shard_is_refused_with_tensor_and_file(start: Start, 
 
 def test_a_state_whose_pieces_leave_a_hole_is_refused_and_changes_nothing(start: Start, tmp_path: Path) -> None:
     source = run(start("dense", 4))
-    folder = written(tmp_path / "state", source, dcp._state(source._model("m")))
+    folder = written(tmp_path / "state", source, dcp.state_of(source._model("m")))
     path = folder / ".metadata"
     name = next(iter(source._model("m").trained))
     resumed = start("dense", 4, seed=5)
@@ -164,7 +164,7 @@ def test_a_state_whose_pieces_leave_a_hole_is_refused_and_changes_nothing(start:
 
 def test_a_state_that_names_a_file_outside_its_folder_is_refused(start: Start, tmp_path: Path) -> None:
     source = run(start("dense", 4))
-    folder = written(tmp_path / "state", source, dcp._state(source._model("m")))
+    folder = written(tmp_path / "state", source, dcp.state_of(source._model("m")))
     metadata = FileSystemReader(folder).read_metadata()
     first = next(iter(metadata.storage_data))
     place = metadata.storage_data[first]

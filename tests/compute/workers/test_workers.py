@@ -256,10 +256,10 @@ def test_what_cannot_have_workers_is_refused(ftsim: Ftsim) -> None:
     assert "--trainer-workers is about models, and --light has none" in done.stderr
     done = ftsim("run", "--fast-forward", "--trainer-workers", "1", "train.py")
     assert done.exit_code == 2
-    assert "--fast-forward does not see who waits in --trainer-workers" in done.stderr
-    with pytest.raises(ValueError, match="the light backend has no trainer_workers"):
+    assert "--fast-forward does not see who waits in the processes of trainers" in done.stderr
+    with pytest.raises(ValueError, match="the light backend has no processes for trainers"):
         Emulator("light", trainer_workers=1)
-    with pytest.raises(ValueError, match="give it to the backend that you made"):
+    with pytest.raises(ValueError, match="give them to the one that you made"):
         Emulator(TorchBackend(), trainer_workers=1)
     with pytest.raises(ValueError, match="FTSIM_TRAINER_WORKERS"):
         TorchBackend(workers=-1)

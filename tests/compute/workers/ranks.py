@@ -1,0 +1,336 @@
+"""A program that torchrun starts on every rank: what torch makes easy to get wrong on several ranks, case by case.
+
+`python -m tests.compute.workers.ranks FOLDER`: FOLDER holds model folders, and gets a file of results for each rank.
+Each rank compares with a trainer of one process, which it runs for itself.
+"""
+
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+
+from emulator.backend import BackendError, LoraSpec, ModelSpec
+from ftsim.compute.checkpoints import dcp
+from ftsim.compute.quiet import quiet
+from ftsim.compute.trainer import lora, shards
+from ftsim.compute.trainer.trainer import TorchTrainer
+from ftsim.compute.workers.group import GroupTrainer
+from tests.compute.trainer.conftest import ADAM, BASE, batch, same
+
+ROOT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
+LENGTHS = (9, 5, 3)
+
+
+def made(kind: str = "dense", rank: int = 0, cls: type[TorchTrainer] = GroupTrainer, **more: Any) -> TorchTrainer:
+    trainer = cls(lambda _: ROOT / kind, lora_rank=rank)
+    trainer.create_model(ModelSpec("m", BASE, LoraSpec(rank, seed=3) if rank else None, **more))
+    return trainer
+
+
+def pair(kind: str = "dense", rank: int = 0) -> tuple[TorchTrainer, TorchTrainer]:
+    """A trainer on the group, and one of this process alone."""
+    return made(kind, rank), made(kind, rank, TorchTrainer)
+
+
+def step(trainer: TorchTrainer, seed: int = 0, lengths: tuple[int, ...] = LENGTHS) -> dict[str, Any]:
+    answer = trainer.forward_backward("m", batch(seed=seed, lengths=lengths))
+    trainer.optim_step("m", ADAM, "num_loss_tokens")
+    return dict(answer)
+
+
+def whole(value: Tensor) -> Tensor:
+    sharded: Any = value
+    found: Tensor = sharded.full_tensor() if shards.is_sharded(value) else value
+    return found.detach()
+
+
+def gradients(trainer: TorchTrainer) -> dict[str, Tensor | None]:
+    held = trainer._model("m").trained
+    return {name: None if value.grad is None else whole(value.grad) for name, value in held.items()}
+
+
+def weights(trainer: TorchTrainer) -> dict[str, Tensor]:
+    return {name: whole(value) for name, value in trainer._model("m").trained.items()}
+
+
+def check_close(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | None], most: float = 1e-6) -> None:
+    """Equal to `most` of the largest number there is; a gradient that is not there is not there on either side."""
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if (ours[name] is None) != (theirs[name] is None)] == []
+    largest = max(float(value.abs().max()) for value in theirs.values() if value is not None)
+    for name, value in theirs.items():
+        other = ours[name]
+        if value is not None and other is not None:
+            assert float((value - other).abs().max()) <= most * largest, name
+
+
+def same_gradients(kind: str, rank: int, lengths: tuple[int, ...], loss: str = "cross_entropy") -> None:
+    ours, theirs = pair(kind, rank)
+    told, expected = (one.forward_backward("m", batch(loss, lengths=lengths)) for one in (ours, theirs))
+    check_close(gradients(ours), gradients(theirs))
+    assert abs(told["metrics"]["loss:sum"] - expected["metrics"]["loss:sum"]) <= 1e-5 * abs(
+        expected["metrics"]["loss:sum"]
+    )
+    counts = [(one._model("m").loss_tokens, one._model("m").loss_sequences) for one in (ours, theirs)]
+    assert counts[0] == counts[1]
+    if dist.get_rank() == 0:
+        for one, other in zip(told["loss_fn_outputs"], expected["loss_fn_outputs"], strict=True):
+            torch.testing.assert_close(torch.tensor(one["logprobs"]["data"]), torch.tensor(other["logprobs"]["data"]))
+
+
+def unequal_token_counts() -> None:
+    for rank in (0, 4):
+        same_gradients("dense", rank, (30, 2))
+
+
+def a_rank_without_tokens() -> None:
+    for rank in (0, 4):
+        same_gradients("dense", rank, (7,))
+
+
+def an_expert_without_tokens() -> None:
+    for rank in (0, 4):
+        same_gradients("moe", rank, (2, 1))
+
+
+def losses_that_look_at_rows() -> None:
+    for loss in ("gspo", "dro", "ppo"):
+        same_gradients("dense", 4, LENGTHS, loss)
+        same_gradients("dense", 0, LENGTHS, loss)
+
+
+def a_parameter_without_a_gradient() -> None:
+    """Weights that never had a gradient are saved so that they load, by ours and by torch's own."""
+    trainer = made("moe")
+    idle = next(iter(trainer._model("m").trained))
+    trainer.forward_backward("m", batch())
+    trainer._model("m").trained[idle].grad = None
+    trainer.optim_step("m", ADAM, None)
+    folder = saved(trainer)
+    again = made("moe")
+    again.load_state("m", folder, optimizer=True)
+    value = again._model("m").trained[idle]
+    assert value not in again._model("m").optimizer.state
+    assert same(weights(trainer), weights(again))
+    state = dcp.state_of(trainer._model("m"))
+    read = {name: torch.zeros_like(one) for name, one in state.items()}
+    with quiet():
+        state_dict_loader.load(dict(read), storage_reader=FileSystemReader(folder))
+    assert all(torch.equal(whole(read[name]), whole(one)) for name, one in state.items())
+
+
+def saved(trainer: TorchTrainer) -> Path:
+    box = [tempfile.mkdtemp(dir=ROOT)]
+    dist.broadcast_object_list(box)
+    trainer.save_state("m", Path(box[0]))
+    dist.barrier()
+    return Path(box[0])
+
+
+def a_save_before_the_first_step() -> None:
+    """No step is left behind by a save, nor loaded from it."""
+    trainer, other = made(), made()
+    folder = saved(trainer)
+    assert trainer._model("m").optimizer.state == {}
+    other.load_state("m", folder, optimizer=True)
+    assert (other._model("m").step, other._model("m").optimizer.state) == (0, {})
+    step(trainer)
+    step(other)
+    steps = {float(state["step"]) for state in other._model("m").optimizer.state.values()}
+    assert steps == {1.0}
+    assert same(weights(trainer), weights(other))
+
+
+def an_optimizer_made_after_a_forward() -> None:
+    """A forward without gradients leaves nothing whole behind that a new optimizer would take for the weights."""
+    trainer = made()
+    folder = saved(trainer)
+    trainer.forward("m", batch())
+    trainer.load_state("m", folder, optimizer=False)
+    before = weights(trainer)
+    step(trainer)
+    after = weights(trainer)
+    assert all(not torch.equal(before[name], after[name]) for name in before if "embed" not in name)
+
+
+def a_failed_operation() -> None:
+    """An operation that fails, on both ranks or on one, leaves no gradient, and the same words on both."""
+    for rank in (0, 4):
+        trainer, other = pair("dense", rank)
+        trainer.forward_backward("m", batch(seed=1))
+        other.forward_backward("m", batch(seed=1))
+        bad = batch(lengths=LENGTHS)
+        bad["data"][0]["loss_fn_inputs"]["weights"]["data"] = [3e38, -3e38] * 4 + [3e38]  # the datum of one rank
+        with pytest.raises(BackendError) as error:
+            trainer.forward_backward("m", bad)
+        found: list[Any] = [None, None]
+        dist.all_gather_object(found, error.value.message)
+        assert found == ["the gradient is NaN or infinite; the weights or the loss inputs are out of range"] * 2
+        assert trainer._model("m").loss_tokens == other._model("m").loss_tokens
+        check_close(gradients(trainer), gradients(other))
+        for one in (trainer, other):
+            one.forward_backward("m", batch(seed=2))
+        check_close(gradients(trainer), gradients(other))
+
+
+def weights_that_diverged_on_one_rank() -> None:
+    """Log-probabilities that are NaN for one rank's datum fail on both, and nobody waits for ever."""
+    for rank in (0, 4):
+        trainer = made("untied", rank)
+        table = trainer._model("m").bare.get_input_embeddings().weight
+        with torch.no_grad():
+            if rank == 0:
+                own = shards.local(trainer._model("m").trained["model.embed_tokens.weight"])
+                if dist.get_rank() == 0:  # which holds the first half of the table
+                    own[7] = torch.nan
+            else:
+                table[7] = torch.nan
+        bad = batch(lengths=(6, 5))
+        bad["data"][0]["model_input"]["chunks"][0]["tokens"] = [7] * 6
+        bad["data"][1]["model_input"]["chunks"][0]["tokens"] = [8] * 5
+        before = gradients(trainer)
+        with pytest.raises(BackendError, match="log-probabilities are NaN"):
+            trainer.forward_backward("m", bad)
+        assert gradients(trainer) == before
+
+
+def answers_about_sharded_tensors() -> None:
+    """Norms and checks are those of all ranks, where torch's own are of the rank's part."""
+    trainer = made()
+    trainer.forward_backward("m", batch())
+    grads = [value.grad for value in trainer._model("m").trained.values() if value.grad is not None]
+    whole_norm = torch.nn.utils.get_total_norm([whole(value) for value in grads])
+    torch.testing.assert_close(shards.total_norm(grads), whole_norm, rtol=1e-5, atol=0)
+    assert shards.all_finite(grads)
+    if dist.get_rank() == 1:
+        shards.local(grads[-1])[-1:] = torch.inf
+    assert not shards.all_finite(grads)
+    with pytest.raises(BackendError, match="norm is not finite"):
+        trainer.optim_step("m", ADAM | {"grad_clip_norm": 1.0}, None)
+    assert trainer._model("m").optimizer.state == {}
+
+
+def an_adapter_that_changes_nothing() -> None:
+    """All ranks find alike that an adapter is untouched, and that it is not."""
+    trainer = made("dense", 4)
+    folder = Path(tempfile.mkdtemp(dir=ROOT))
+    assert lora.changes_nothing(trainer._model("m").model)
+    if dist.get_rank() == 0:
+        with pytest.raises(BackendError, match="untouched"):
+            trainer.save_sampler("m", folder, identity="x", checkpoint_type="merged_base")
+    step(trainer)
+    assert not lora.changes_nothing(trainer._model("m").model)
+
+
+def ranks_with_other_seeds() -> None:
+    """Ranks begin alike, whatever numbers each of them would draw."""
+    torch.manual_seed(dist.get_rank() + 100)
+    for kind, rank in (("dense", 0), ("dense", 4), ("moe", 4)):
+        trainer = made(kind, rank)
+        found: list[Any] = [None, None]
+        dist.all_gather_object(found, [float(value.sum()) for value in weights(trainer).values()])
+        assert found[0] == found[1]
+    torch.manual_seed(0)
+
+
+def adapters_stay_alike() -> None:
+    """Each rank's adapter has taken the steps of all ranks' datums."""
+    trainer, alone = pair("moe", 4)
+    for seed in range(3):
+        step(trainer, seed)
+        step(alone, seed)
+    found: list[Any] = [None, None]
+    dist.all_gather_object(found, {name: value.tolist() for name, value in weights(trainer).items()})
+    assert found[0] == found[1]
+
+
+def frozen_weights_stay_frozen() -> None:
+    for kind in ("dense", "moe"):
+        trainer = made(kind, 4)
+        frozen = {
+            name: value.clone() for name, value in trainer._model("m").model.named_parameters() if "lora_" not in name
+        }
+        step(trainer)
+        trainer.forward("m", batch())
+        for name, value in trainer._model("m").model.named_parameters():
+            if name in frozen:
+                assert not value.requires_grad
+                assert torch.equal(frozen[name], value)
+
+
+def a_frozen_reference() -> None:
+    trainer, alone = made(base_only=True), made(cls=TorchTrainer, base_only=True)
+    told, expected = (one.forward("m", batch()) for one in (trainer, alone))
+    if dist.get_rank() == 0:
+        for one, other in zip(told["loss_fn_outputs"], expected["loss_fn_outputs"], strict=True):
+            torch.testing.assert_close(torch.tensor(one["logprobs"]["data"]), torch.tensor(other["logprobs"]["data"]))
+
+
+def moments_by_name() -> None:
+    """A state that one process saved gives each rank its part of the moments of that name."""
+    alone = made(cls=TorchTrainer)
+    for seed in range(2):
+        step(alone, seed)
+    box = [tempfile.mkdtemp(dir=ROOT)]
+    dist.broadcast_object_list(box)
+    if dist.get_rank() == 0:
+        alone.save_state("m", Path(box[0]))
+    dist.barrier()
+    trainer = made()
+    trainer.load_state("m", Path(box[0]), optimizer=True)
+    for name, value in trainer._model("m").trained.items():
+        held = trainer._model("m").optimizer.state[value]
+        expected = alone._model("m").optimizer.state[alone._model("m").trained[name]]
+        assert all(torch.equal(whole(held[key]), expected[key]) for key in ("exp_avg", "exp_avg_sq", "step"))
+    assert shards.is_sharded(next(iter(trainer._model("m").optimizer.state.values()))["exp_avg"])
+
+
+CASES: dict[str, Callable[[], None]] = {
+    one.__name__: one
+    for one in (
+        unequal_token_counts,
+        a_rank_without_tokens,
+        an_expert_without_tokens,
+        losses_that_look_at_rows,
+        a_parameter_without_a_gradient,
+        a_save_before_the_first_step,
+        an_optimizer_made_after_a_forward,
+        a_failed_operation,
+        weights_that_diverged_on_one_rank,
+        answers_about_sharded_tensors,
+        an_adapter_that_changes_nothing,
+        ranks_with_other_seeds,
+        adapters_stay_alike,
+        frozen_weights_stay_frozen,
+        a_frozen_reference,
+        moments_by_name,
+    )
+}
+
+
+def main() -> None:
+    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+    results = {}
+    for name, case in CASES.items():
+        try:
+            case()
+            results[name] = ""
+        except BaseException:
+            results[name] = traceback.format_exc()
+    (ROOT / f"results-{dist.get_rank()}.json").write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
