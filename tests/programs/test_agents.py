@@ -23,7 +23,7 @@ REFUSALS = ("--quirk", "inference.capacity=4", "--quirk", "http.fail=503@endpoin
 def test_an_agent_learns_from_the_very_tokens_it_sampled(tmp_path: Path) -> None:
     state = tmp_path / "state"
     arguments = (MODELS + "qwen3-4b-instruct-2507", "Qwen/Qwen3-4B-Instruct-2507", str(STEPS))
-    told = run(state, "agent.py", *arguments, options=REFUSALS)
+    told = run(state, "agent.py", *arguments, options=REFUSALS, patience_s=480)
     assert told["rewards"][-1] > told["rewards"][0] + 2, "of ten turns"
     assert told["calls"][0] > 0.7
     assert told["distance"] < 1e-3

@@ -18,11 +18,13 @@ HERE = Path(__file__).parent
 MODELS = "accounts/fireworks/models/"
 
 
-def run(state: Path, program: str, *args: str, options: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The last line of a program; `options` are those of `ftsim run`."""
+def run(
+    state: Path, program: str, *args: str, options: tuple[str, ...] = (), patience_s: float = 240
+) -> dict[str, Any]:
+    """The last line of a program, which ends within `patience_s`; `options` are those of `ftsim run`."""
     command = [sys.executable, "-m", "ftsim", "run", "--state-dir", str(state), *options, str(HERE / program), *args]
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(PACKAGE_ROOT)}, capture_output=True, text=True, timeout=240
+        command, env=os.environ | {"PYTHONPATH": str(PACKAGE_ROOT)}, capture_output=True, text=True, timeout=patience_s
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
