@@ -24,6 +24,13 @@ from emulator.state.schema import LEASES
 
 LENGTH_S = 5.0
 """Seconds for which a lease is given: so long after its holder's death nobody can have it."""
+_HELD = tuple_(LEASES.c.subject, LEASES.c.token).in_(bindparam("held", expanding=True))
+_FENCE = (
+    select(LEASES.c.subject, func.set_config("synchronous_commit", bindparam("commit"), True))
+    .where(_HELD)
+    .order_by(LEASES.c.subject)
+    .with_for_update(read=True)
+)
 _log = logging.getLogger(__name__)
 
 
@@ -109,12 +116,7 @@ class Leases:
         `commit` is what PostgreSQL is to wait for at the end, its setting `synchronous_commit`.
         """
         asked = [(subject, self._tokens.get(subject, -1)) for subject in sorted(set(subjects))]
-        kept = connection.execute(
-            select(LEASES.c.subject, func.set_config("synchronous_commit", commit, True))
-            .where(tuple_(LEASES.c.subject, LEASES.c.token).in_(asked))
-            .order_by(LEASES.c.subject)
-            .with_for_update(read=True)
-        ).all()
+        kept = connection.execute(_FENCE, {"held": asked, "commit": commit}).all()
         if len(kept) < len(asked):
             held = {subject for subject, _ in kept}
             for gone in [subject for subject, _ in asked if subject not in held]:
@@ -171,11 +173,6 @@ class Leases:
             with self._engine.connect() as connection:
                 connection.execute(select(1))
             return set()
-        renew = (
-            update(LEASES)
-            .where(tuple_(LEASES.c.subject, LEASES.c.token).in_(bindparam("held", expanding=True)))
-            .values(expires=self._expiry())
-            .returning(LEASES.c.subject)
-        )
+        renew = update(LEASES).where(_HELD).values(expires=self._expiry()).returning(LEASES.c.subject)
         with self._engine.begin() as connection:
             return {subject for (subject,) in connection.execute(renew, {"held": list(tokens.items())})}

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
-from sqlalchemy import Select, create_engine, delete, func, select, text, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Select, Table, bindparam, create_engine, delete, func, select, text, tuple_
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -29,6 +29,21 @@ EVERYTHING = ""
 _UPGRADING = 0x66747369
 """The number of the lock under which a database is brought to this version's schema."""
 _CONNECT_S = 10
+
+
+def _upsert(table: Table, by: list[str], changed: tuple[str, ...]) -> Insert:
+    put = insert(table)
+    return put.on_conflict_do_update(index_elements=by, set_={name: put.excluded[name] for name in changed})
+
+
+# Made once: to make a statement takes longer than to have it carried out.
+_PUT_ROWS = _upsert(ROWS, ["kind", "key"], ("blob", "checksum", "body"))
+_PUT_SUMS = _upsert(SUMS, ["kind", "parent"], ("count", "total", "latest", "checksum"))
+_THERE = select(ROWS.c.kind, ROWS.c.key, ROWS.c.checksum).where(
+    tuple_(ROWS.c.kind, ROWS.c.key).in_(bindparam("keys", expanding=True))
+)
+_ALL_SUMS = select(SUMS.c.kind, SUMS.c.parent, SUMS.c.count, SUMS.c.total, SUMS.c.latest, SUMS.c.checksum)
+_SUMS_OF = _ALL_SUMS.where(tuple_(SUMS.c.kind, SUMS.c.parent).in_(bindparam("families", expanding=True)))
 
 
 class ServerDatabase(Store):
@@ -250,13 +265,10 @@ def _sums_of(
     connection: Connection, families: Iterable[Family] | None, account: str | None = None
 ) -> dict[Family, Siblings]:
     """The sums of some families, of an account, or all; raises StorageFailed for one that is not what was stored."""
-    query = select(SUMS.c.kind, SUMS.c.parent, SUMS.c.count, SUMS.c.total, SUMS.c.latest, SUMS.c.checksum)
-    if account is not None:
-        query = query.where(SUMS.c.account == account)
-    if families is not None:
-        query = query.where(tuple_(SUMS.c.kind, SUMS.c.parent).in_(sorted(families)))
+    query = _ALL_SUMS if account is None else _ALL_SUMS.where(SUMS.c.account == account)
+    asked = {} if families is None else {"families": sorted(families)}
     found = {}
-    for kind, parent, count, total, latest, stored in connection.execute(query):
+    for kind, parent, count, total, latest, stored in connection.execute(_SUMS_OF if asked else query, asked):
         found[kind, parent] = siblings = Siblings(count, total, latest)
         if siblings.checksum((kind, parent)) != stored:
             raise StorageFailed(f"the database is damaged (the sum of {kind} rows of {parent[:200]}): restore a backup")
@@ -268,8 +280,7 @@ def _put(connection: Connection, rows: Mapping[Key, Row], removed: list[Key]) ->
     keys = [*rows, *removed]
     if not keys:
         return
-    there = select(ROWS.c.kind, ROWS.c.key, ROWS.c.checksum).where(tuple_(ROWS.c.kind, ROWS.c.key).in_(keys))
-    before = {(kind, key): stored for kind, key, stored in connection.execute(there)}
+    before = {(kind, key): stored for kind, key, stored in connection.execute(_THERE, {"keys": keys})}
     families = {(kind, parent_of(key)) for kind, key in keys}
     roots = {("", account_of(key)) for _, key in keys}
     sums = _sums_of(connection, families | roots)
@@ -292,9 +303,7 @@ def _put(connection: Connection, rows: Mapping[Key, Row], removed: list[Key]) ->
         if siblings.rows:
             totals[root] = totals[root].beside(siblings.checksum(family))
     if stored:
-        put = insert(ROWS)
-        new = {name: put.excluded[name] for name in ("blob", "checksum", "body")}
-        connection.execute(put.on_conflict_do_update(index_elements=["kind", "key"], set_=new), stored)
+        connection.execute(_PUT_ROWS, stored)
     gone = [key for key in removed if key in before]
     if gone:
         connection.execute(delete(ROWS).where(tuple_(ROWS.c.kind, ROWS.c.key).in_(gone)))
@@ -316,8 +325,6 @@ def _put_sums(connection: Connection, changed: Mapping[Family, Siblings]) -> Non
         if siblings.rows
     ]
     if kept:
-        put = insert(SUMS)
-        new = {name: put.excluded[name] for name in ("count", "total", "latest", "checksum")}
-        connection.execute(put.on_conflict_do_update(index_elements=["kind", "parent"], set_=new), kept)
+        connection.execute(_PUT_SUMS, kept)
     if empty := [family for family, siblings in changed.items() if not siblings.rows]:
         connection.execute(delete(SUMS).where(tuple_(SUMS.c.kind, SUMS.c.parent).in_(empty)))
