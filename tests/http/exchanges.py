@@ -101,6 +101,9 @@ def tell(http: httpx.Client) -> dict[str, dict[str, Any]]:
     _add_on(story)
     _upload(story)
     _account(story)
+    said = {"model": BASE, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2, "temperature": 0.0}
+    for bare in ("", "_bare"):
+        story.call(f"messages{bare}", said)
     _end(story)
     return story.told
 

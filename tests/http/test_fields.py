@@ -47,6 +47,7 @@ PARAMS = {
     "list_deployment_shape_versions": "deployment_shape_version_list_params.DeploymentShapeVersionListParams",
     "get_deployment_shape_version": "deployment_shape_version_get_params.DeploymentShapeVersionGetParams",
     "completions": "completion_create_params.CompletionCreateParamsBase",
+    "messages": "message_create_params.MessageCreateParams",
     "chat_completions": "chat.completion_create_params.CompletionCreateParamsBase",
 }
 REQUESTS = {

@@ -88,12 +88,20 @@ class CreateChatCompletion(Sampling):
 async def create(request: Request) -> Response:
     """Answer a chat through the model's own template, whole or as a stream."""
     sent, raw = await read_body(request, CreateChatCompletion)
+    wanted = (await body(request)).get("response_format")  # as sent: in a schema null is a value
+    return await answer(request, sent, raw, wanted)
+
+
+async def answer(
+    request: Request, sent: CreateChatCompletion, raw: Mapping[str, Any], wanted: Mapping[str, Any] | None
+) -> Response:
+    """Answer a chat that is read already, in the format `wanted`."""
     messages, tools, settings = _read(sent)
     tell_unread(request, sent, conversation.unread(messages))
     on = await target(request, sent)
     prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
     marks = marks_of(on.replica.chat_template)
-    form = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value
+    form = response_format(wanted)
     if form is None:  # an answer in a format begins with it, and calls nothing
         marks = marks.calling(on.replica.chat_template, tools).after(on.replica.decode(prompt[-8:]))
     form = _form(sent, form, tools, on.replica.chat_template, marks, sum(len(one.tool_calls) for one in messages))

@@ -37,6 +37,7 @@ OF_ONE: dict[str, dict[str, Any]] = {
     "models.delete": {"model_id": "extra"},
     "chat.completions.create": {"max_tokens": 4},
     "completions.create": {"max_tokens": 4},
+    "messages.create": {"max_tokens": 4},
     "deployments.create": {"accelerator_type": "NVIDIA_H200_141GB"},
     "deployments.scale": {"replica_count": 1},
     "reinforcement_fine_tuning_steps.create": {"training_config": {"baseModel": BASE}},

@@ -8,14 +8,14 @@ from hypothesis.stateful import initialize, precondition, rule
 from ftsim.testing.clients import BATCHES, take_step
 from tests.properties.machines import model
 from tests.properties.machines.choices import Row, check, fitting, jobs_in, refusal_of, rows, some, some_rows
-from tests.properties.machines.promotions import Promotions
+from tests.properties.machines.served import Served
 
 MOST_JOBS = 4
 RANK = 2
 
 
-class PlatformMachine(Promotions):
-    """Jobs, saves, loads, promotions, crashes and the passing of time."""
+class PlatformMachine(Served):
+    """Jobs, saves, loads, promotions, uploads, add-ons, crashes and the passing of time."""
 
     # -- jobs
 

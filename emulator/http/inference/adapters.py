@@ -1,0 +1,79 @@
+"""Answers of other APIs out of a chat completion: whole, or event by event out of its stream. There is one sampler."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from emulator.core.errors import InvalidArgument
+from emulator.http.inference import chat
+from emulator.http.inference.events import EventStream
+from emulator.http.web import Reply
+
+Event = tuple[str, dict[str, Any]]
+"""A server-sent event: its name and its data."""
+
+
+class Writer:
+    """Turns the chunks of a chat's stream into events of another API."""
+
+    def opening(self) -> Sequence[Event]:
+        """Write what comes before any token."""
+        return ()
+
+    def delta(self, delta: Mapping[str, Any]) -> Sequence[Event]:
+        """Write what a piece of the message adds."""
+        raise NotImplementedError
+
+    def closing(self, reason: str, usage: Mapping[str, int]) -> Sequence[Event]:
+        """Write what comes once the message is whole."""
+        raise NotImplementedError
+
+
+async def answered(
+    request: Request,
+    body: Mapping[str, Any],
+    whole: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    writer: Callable[[], Writer],
+    wanted: Mapping[str, Any] | None = None,
+) -> Response:
+    """Answer `body`, a chat request, as `whole` or a `writer` writes it; `wanted` is a response_format."""
+    try:
+        sent = chat.CreateChatCompletion.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidArgument(f"{'.'.join(map(str, first['loc']))[:120]}: {first['msg']}") from None
+    found = await chat.answer(request, sent, body, wanted)
+    headers = {name: value for name, value in found.headers.items() if name not in ("content-length", "content-type")}
+    if isinstance(found, EventStream):
+        found.body_iterator = _written(found.body_iterator, writer())
+        return found
+    return Reply(whole(orjson.loads(found.body)), headers=headers)
+
+
+async def _written(chunks: Any, writer: Writer) -> AsyncIterator[bytes]:
+    yield _bytes(writer.opening())
+    reason = "stop"
+    async for piece in chunks:
+        for event in bytes(piece).split(b"\n\n"):
+            name, _, data = event.rpartition(b"data: ")
+            if not data or data == b"[DONE]":
+                continue
+            chunk = orjson.loads(data)
+            if name.startswith(b"event: error"):
+                yield _bytes([("error", {"type": "error", "error": chunk["error"]})])
+                return
+            events: list[Event] = []
+            for choice in chunk["choices"]:
+                events += writer.delta(choice["delta"])
+                reason = choice["finish_reason"] or reason
+            if (usage := chunk.get("usage")) is not None:
+                events += writer.closing(reason, usage)
+            yield _bytes(events)
+
+
+def _bytes(events: Sequence[Event]) -> bytes:
+    return b"".join(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data)) for name, data in events)

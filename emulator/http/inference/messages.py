@@ -1,0 +1,230 @@
+"""/inference/v1/messages: Anthropic's API over the model's own chat template."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from emulator.core.errors import InvalidArgument
+from emulator.http import schemas
+from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, read_body
+from emulator.http.declare import Endpoints
+from emulator.http.inference.adapters import Event, Writer, answered
+from emulator.http.inference.chat import DEFAULT_MAX_TOKENS
+from emulator.http.inference.requests import EVENTS
+from emulator.http.web import platform_of
+
+router = Endpoints()
+MESSAGE = schemas.obj(
+    {"id": schemas.STRING, "type": {"const": "message"}, "content": schemas.each(schemas.EMPTY)},
+    {"model": schemas.STRING, "stop_reason": schemas.STRING, "usage": schemas.EMPTY},
+)
+_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+_CHOICES: Mapping[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
+
+
+class CreateMessage(SnakeBody):
+    """The body."""
+
+    model: str = ""
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    max_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1)
+    system: str | list[dict[str, Any]] = ""
+    stop_sequences: list[str] = Field(default_factory=list)
+    stream: bool = False
+    temperature: float = Field(1.0, ge=0.0, le=1.0)
+    top_p: float = Field(1.0, ge=0.0, le=1.0)
+    top_k: int = Field(0, ge=0)
+    tools: list[dict[str, Any]] = Field(default_factory=list)
+    tool_choice: dict[str, Any] = Field(default_factory=dict)
+    thinking: dict[str, Any] = Field(default_factory=dict)
+
+    ignored: ClassVar[Ignored] = {
+        **dict.fromkeys(("metadata", "service_tier"), "there is one kind of service, and nobody is told apart"),
+        "cache_control": "what is computed once is kept by itself",
+    }
+    refused: ClassVar[Refused] = {
+        "output_config": Refusal("ask for a format with response_format of chat completions"),
+        "raw_output": Refusal("chat completions tell it"),
+        "mcp_servers": Refusal("tools are called by the program"),
+        "container": Refusal("there are no containers here"),
+    }
+
+
+async def create(request: Request) -> Response:
+    """Answer messages in Anthropic's form, whole or as a stream."""
+    sent, _ = await read_body(request, CreateMessage)
+    body = {
+        "model": sent.model,
+        "messages": _messages(sent),
+        "max_tokens": sent.max_tokens,
+        "stop": sent.stop_sequences,
+        "stream": sent.stream,
+        "temperature": sent.temperature,
+        "top_p": sent.top_p,
+        "top_k": sent.top_k,
+        "tools": [_tool(one) for one in sent.tools],
+        "tool_choice": _choice(sent.tool_choice),
+    }
+    if sent.thinking:
+        if (kind := sent.thinking.get("type")) not in ("enabled", "disabled"):
+            raise InvalidArgument(f"thinking.type is {str(kind)[:40]!r}: use enabled or disabled")
+        body["thinking"] = {"type": kind}
+    name = f"msg_{platform_of(request).world.ids.hex(24)}"
+    return await answered(request, body, lambda said: _whole(name, said), lambda: _Events(name, sent.model))
+
+
+def _messages(sent: CreateMessage) -> list[dict[str, Any]]:
+    """The conversation as a chat has it; raises InvalidArgument."""
+    system = sent.system if isinstance(sent.system, str) else "\n".join(_text(one, "system") for one in sent.system)
+    found = [{"role": "system", "content": system}] if system else []
+    for at, message in enumerate(sent.messages):
+        role, content = message.get("role"), message.get("content")
+        if role not in ("user", "assistant"):
+            raise InvalidArgument(f"messages[{at}].role is {str(role)[:40]!r}: use user or assistant")
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(blocks, list) or not all(isinstance(one, dict) for one in blocks):
+            raise InvalidArgument(f"messages[{at}].content: give a text, or a list of blocks")
+        found += _turn(role, blocks, f"messages[{at}].content")
+    return found
+
+
+def _turn(role: str, blocks: Sequence[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
+    """A turn: results of tools first, each a message of its own, then what is said."""
+    told: list[dict[str, Any]] = []
+    texts, thoughts, calls = [], [], []
+    for block in blocks:
+        match block.get("type"):
+            case "tool_result" if role == "user":
+                named = {"tool_call_id": block.get("tool_use_id"), "content": _result(block, where)}
+                told.append({"role": "tool", **named})
+            case "tool_use" if role == "assistant":
+                function = {"name": block.get("name"), "arguments": json.dumps(block.get("input") or {})}
+                calls.append({"id": block.get("id"), "type": "function", "function": function})
+            case "thinking" if role == "assistant":
+                thoughts.append(str(block.get("thinking", "")))
+            case _:
+                texts.append(_text(block, where))
+    if texts or calls or thoughts:
+        said: dict[str, Any] = {"role": role, "content": "".join(texts)}
+        said |= {"tool_calls": calls} if calls else {}
+        said |= {"reasoning_content": "".join(thoughts)} if thoughts else {}
+        told.append(said)
+    return told
+
+
+def _result(block: Mapping[str, Any], where: str) -> str:
+    content = block.get("content") or ""
+    return content if isinstance(content, str) else "".join(_text(one, where) for one in content)
+
+
+def _text(block: Any, where: str) -> str:
+    kind = block.get("type") if isinstance(block, Mapping) else block
+    if kind != "text" or not isinstance(block.get("text"), str):
+        raise InvalidArgument(f"{where}: a block of type {str(kind)[:40]!r} is not read here: send text")
+    return str(block["text"])
+
+
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    if (kind := tool.get("type", "custom")) != "custom":
+        raise InvalidArgument(f"tools: {str(kind)[:40]!r} runs on the vendor's side: declare a tool of yours")
+    about = {"name": tool.get("name"), "parameters": tool.get("input_schema") or {"type": "object"}}
+    return {"type": "function", "function": {**about, "description": tool.get("description") or ""}}
+
+
+def _choice(choice: Mapping[str, Any]) -> Any:
+    kind = choice.get("type", "auto")
+    if kind == "tool":
+        return {"type": "function", "function": {"name": choice.get("name")}}
+    if kind not in _CHOICES:
+        raise InvalidArgument(f"tool_choice.type is {str(kind)[:40]!r}: use auto, any, tool or none")
+    return _CHOICES[kind]
+
+
+def _whole(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    (choice,) = said["choices"]
+    message = choice["message"]
+    blocks: list[dict[str, Any]] = []
+    if thought := message.get("reasoning_content"):
+        blocks.append({"type": "thinking", "thinking": thought, "signature": ""})
+    if message.get("content"):
+        blocks.append({"type": "text", "text": message["content"]})
+    for call in message.get("tool_calls", ()):
+        blocks.append({**_use(call), "input": json.loads(call["function"]["arguments"])})
+    return {
+        **_head(name, said["model"]),
+        "content": blocks,
+        "stop_reason": _REASONS[choice["finish_reason"]],
+        "usage": _usage(said["usage"]),
+    }
+
+
+def _use(call: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": {}}
+
+
+def _head(name: str, model: str) -> dict[str, Any]:
+    return {"id": name, "type": "message", "role": "assistant", "model": model, "stop_sequence": None}
+
+
+def _usage(usage: Mapping[str, int]) -> dict[str, int]:
+    return {"input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"]}
+
+
+class _Events(Writer):
+    """Writes content blocks as they grow: a thought, a text, then a block for each call."""
+
+    def __init__(self, name: str, model: str) -> None:
+        self._head = _head(name, model)
+        self._at = -1
+        self._kind = ""
+
+    def opening(self) -> Sequence[Event]:
+        message = {**self._head, "content": [], "stop_reason": None, "usage": {"input_tokens": 0, "output_tokens": 0}}
+        return [("message_start", {"type": "message_start", "message": message})]
+
+    def delta(self, delta: Mapping[str, Any]) -> Sequence[Event]:
+        events: list[Event] = []
+        if thought := delta.get("reasoning_content"):
+            events += self._grow("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            events.append(self._piece({"type": "thinking_delta", "thinking": thought}))
+        if text := delta.get("content"):
+            events += self._grow("text", {"type": "text", "text": ""})
+            events.append(self._piece({"type": "text_delta", "text": text}))
+        for call in delta.get("tool_calls", ()):
+            events += self._grow(call["id"], _use(call))
+            events.append(self._piece({"type": "input_json_delta", "partial_json": call["function"]["arguments"]}))
+        return events
+
+    def closing(self, reason: str, usage: Mapping[str, int]) -> Sequence[Event]:
+        ended = {"stop_reason": _REASONS[reason], "stop_sequence": None}
+        return [
+            *self._close(),
+            ("message_delta", {"type": "message_delta", "delta": ended, "usage": _usage(usage)}),
+            ("message_stop", {"type": "message_stop"}),
+        ]
+
+    def _grow(self, kind: str, block: Mapping[str, Any]) -> list[Event]:
+        """Begin a block unless it is the one that is open."""
+        if kind == self._kind:
+            return []
+        events = self._close()
+        self._kind, self._at = kind, self._at + 1
+        start = {"type": "content_block_start", "index": self._at, "content_block": block}
+        return [*events, ("content_block_start", start)]
+
+    def _piece(self, delta: Mapping[str, Any]) -> Event:
+        return "content_block_delta", {"type": "content_block_delta", "index": self._at, "delta": delta}
+
+    def _close(self) -> list[Event]:
+        if not self._kind:
+            return []
+        self._kind = ""
+        return [("content_block_stop", {"type": "content_block_stop", "index": self._at})]
+
+
+for _operation in ("messages", "messages_bare"):
+    router.serve(_operation, answer=MESSAGE, body=CreateMessage, media=EVENTS)(create)
