@@ -16,9 +16,10 @@ _MASKS = ("mask", "loss_mask")
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
+    """Sum exactly, as everything here does: `sum` gives other last bits from Python 3.12 on."""
     top = max(logits)
     grown = [math.exp(value - top) for value in logits]
-    total = sum(grown)
+    total = math.fsum(grown)
     return [value / total for value in grown]
 
 
@@ -110,7 +111,7 @@ class LightModel:
                 moved += slope != 0
             outputs.append([logs[target] for target in datum.targets])
             if backward:
-                whole = sum(slopes)
+                whole = math.fsum(slopes)
                 for k in range(SIZE):  # d lp[target] / d logit[k] = (k == target) - p[k]
                     self.gradient[k] += slopes[k] - probabilities[k] * whole
                 self.loss_tokens += moved
@@ -123,7 +124,7 @@ class LightModel:
         counted = {"num_loss_tokens": self.loss_tokens, "num_sequences": self.sequences}
         unit = max(counted.get(normalization or "", 1), 1)
         gradient = [value / unit for value in self.gradient]
-        norm = math.sqrt(sum(value * value for value in gradient))
+        norm = math.sqrt(math.fsum(value * value for value in gradient))
         if 0 < adam["grad_clip_norm"] < norm:
             gradient = [value * adam["grad_clip_norm"] / (norm + 1e-6) for value in gradient]
         self.updates += 1

@@ -189,13 +189,13 @@ def _shaped(logprobs: Sequence[float], request: GenerateRequest, drawn: Sequence
 
 def _typical(kept: Sequence[int], shares: Sequence[float], mass: float) -> list[int]:
     """The tokens of `kept` whose surprise is nearest to the entropy, until they hold `mass`."""
-    total = sum(shares[k] for k in kept)
+    total = math.fsum(shares[k] for k in kept)
     surprise = {k: -math.log(shares[k] / total) for k in kept if shares[k] > 0}
-    entropy = sum(shares[k] / total * value for k, value in surprise.items())
+    entropy = math.fsum(shares[k] / total * value for k, value in surprise.items())
     chosen: list[int] = []
     for k in sorted(surprise, key=lambda k: (abs(surprise[k] - entropy), k)):
         chosen.append(k)
-        if sum(shares[k] for k in chosen) >= mass * total:
+        if math.fsum(shares[k] for k in chosen) >= mass * total:
             break
     return chosen
 
@@ -207,7 +207,7 @@ def _shares(logprobs: Sequence[float], request: GenerateRequest) -> list[float]:
         return [float(k == order[0]) for k in range(len(logprobs))]
     scaled = softmax([lp / request.temperature for lp in logprobs])
     kept = order[: request.top_k or len(order)]
-    mass, total = 0.0, sum(scaled[k] for k in kept)
+    mass, total = 0.0, math.fsum(scaled[k] for k in kept)
     chosen: list[int] = []
     for k in kept:
         if chosen and request.top_p < 1 and mass >= request.top_p * total:
@@ -218,7 +218,7 @@ def _shares(logprobs: Sequence[float], request: GenerateRequest) -> list[float]:
         chosen = [k for k in chosen if scaled[k] >= request.min_p * scaled[chosen[0]]]
     if request.typical_p < 1:
         chosen = _typical(chosen, scaled, request.typical_p)
-    mass = sum(scaled[k] for k in chosen)
+    mass = math.fsum(scaled[k] for k in chosen)
     return [scaled[k] / mass if k in chosen else 0.0 for k in range(len(logprobs))]
 
 

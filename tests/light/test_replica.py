@@ -37,7 +37,7 @@ def test_draws_follow_the_weights() -> None:
         ({"top_p": 0.6}, {0: 4 / 7, 1: 3 / 7}),
         ({"top_k": 2, "top_p": 0.5}, {0: 1.0}),
         ({"min_p": 0.6}, {0: 4 / 7, 1: 3 / 7}),
-        ({"typical_p": 0.3}, {1: 1.0}),
+        ({"typical_p": 0.29}, {1: 1.0}),
         ({"logit_bias": {FIRST_TOKEN + 3: 100.0}}, {3: 1.0}),
         ({"temperature": 0.5}, {0: 16 / 30, 1: 9 / 30, 2: 4 / 30, 3: 1 / 30}),
     ],

@@ -57,6 +57,11 @@ MARKS = (
     Mark("Empty list (not 404) for a job with no checkpoints", ("no rows yet", "unknown jobs checkpoints")),
     Mark("Messages seen for rejects", ("promote refused", "both spellings")),
     Mark("`referenceState` is unspecified here", ("state of a session",)),
+    Mark(
+        "A session is what `x-multi-turn-session-id` names",
+        (),
+        "an answer does not say which replica gave it, so that no client can tell whom a field has led where",
+    ),
     Mark("(status and text not known", ("retired creates",)),
     Mark("| HTTP/2 |", (), OURS),
     Mark("409 is *retried* on this surface", (), CLIENT),
