@@ -21,3 +21,16 @@ def test_torch_comes_without_what_it_knows_of_tensors_without_values_until_libra
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_of_our_own_begin_with_the_same_random_state() -> None:
+    program = (
+        "from ftsim.compute import libraries\n"
+        "libraries.import_torch()\n"
+        "import hashlib, torch\n"
+        "print(hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest())\n"
+    )
+    run = [sys.executable, "-W", "ignore", "-c", program]
+    first, second = (subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    assert first == second
+    assert len(first.strip()) == 64
