@@ -1,4 +1,4 @@
-"""A chat with the OpenAI client: whole, as a stream, and with a tool that must be called.
+"""A chat with the OpenAI client, and Responses: whole, as a stream, and with a tool that must be called.
 
 Usage: openai_client.py BASE_MODEL. Prints one line of JSON.
 """
@@ -35,7 +35,14 @@ def main(model: str) -> None:
     ]
     call = client.chat.completions.create(**{**settings, "max_tokens": 100}, tools=[TOOL], tool_choice="required")
     made = (call.choices[0].message.tool_calls or [None])[0]
+    wanted: dict[str, Any] = {"model": model, "input": "What is 2 + 3?", "max_output_tokens": 20, "temperature": 0}
+    response = client.responses.create(**wanted)
+    with client.responses.stream(**wanted) as stream:
+        grown = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        final = stream.get_final_response()
     told = {
+        "responded": [response.output_text, grown, final.output_text],
+        "counted": [one.usage.output_tokens if one.usage else 0 for one in (response, final)],
         "said": whole.choices[0].message.content,
         "streamed": "".join(parts),
         "tokens": whole.usage.completion_tokens if whole.usage else 0,

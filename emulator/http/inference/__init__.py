@@ -1,5 +1,5 @@
 """The inference gateway and hot loading: parse, one service call, serialise."""
 
-from emulator.http.inference import chat, completions, hot_load, messages, served
+from emulator.http.inference import chat, completions, hot_load, messages, responses, served
 
-routers = (completions.router, chat.router, messages.router, served.router, hot_load.router)
+routers = (completions.router, chat.router, messages.router, responses.router, served.router, hot_load.router)

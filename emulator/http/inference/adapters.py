@@ -32,6 +32,10 @@ class Writer:
         """Write what comes once the message is whole."""
         raise NotImplementedError
 
+    def failing(self, error: Mapping[str, Any]) -> Sequence[Event]:
+        """Write what ends a stream that broke off."""
+        return [("error", {"type": "error", "error": error})]
+
 
 async def answered(
     request: Request,
@@ -64,7 +68,7 @@ async def _written(chunks: Any, writer: Writer) -> AsyncIterator[bytes]:
                 continue
             chunk = orjson.loads(data)
             if name.startswith(b"event: error"):
-                yield _bytes([("error", {"type": "error", "error": chunk["error"]})])
+                yield _bytes(writer.failing(chunk["error"]))
                 return
             events: list[Event] = []
             for choice in chunk["choices"]:

@@ -160,7 +160,7 @@ class Sampling(SnakeBody):
         )
 
 
-def tell_unread(request: Request, sent: Sampling, more: Iterable[str] = ()) -> None:
+def tell_unread(request: Request, sent: SnakeBody, more: Iterable[str] = ()) -> None:
     """Name in a header and in the journal what nothing reads: a misspelt setting changes nothing, unnoticed."""
     known = {spelling for name in (*sent.ignored, *sent.refused) for spelling in spellings(name)}
     names = [*(name for name in sent.model_extra or {} if name not in known), *more]

@@ -17,6 +17,7 @@ LIBRARIES: tuple[tuple[str, str, str, dict[str, Any] | None], ...] = (
     ("models.retrieve", "GET", f"/inference/v1/models/{BASE}", None),
     ("embeddings.create", "POST", "/inference/v1/embeddings", {"model": BASE, "input": "Hi"}),
     ("responses.create", "POST", "/inference/v1/responses", {"model": BASE, "input": "Hi"}),
+    ("responses.create, streamed", "POST", "/inference/v1/responses", {"model": BASE, "input": "Hi", "stream": True}),
     ("responses.retrieve", "GET", "/inference/v1/responses/some-id", None),
     ("audio.transcriptions.create", "POST", "/inference/v1/audio/transcriptions", {"model": BASE}),
     ("messages.create (Anthropic)", "POST", "/inference/v1/messages", _CHAT),
