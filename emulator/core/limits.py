@@ -21,6 +21,7 @@ PARSED = Limit(
 )
 PARSED_SHARE = Limit(2, "the part of the free memory that all bodies together may take is one in so many", "503")
 PROMPTS = Limit(128, "prompts of a completion", "400")
+INPUTS = Limit(2048, "inputs of an embeddings request", "400")
 CHOICES = Limit(128, "`n`, choices of a prompt", "400")
 ALL_CHOICES = Limit(1024, "choices of a request: `n` times its prompts", "400")
 TOPS = Limit(20, "`top_logprobs`, or `logprobs` as a number", "400")

@@ -16,7 +16,7 @@ REASONS = {
     "accounts": "an emulator has one account with one key, and no users, secrets or policies: read them on the service",
     "billing": "nothing is paid for here: read the counters with billing/summary, and ask the service for the rest",
     "evaluation": "evaluators and evaluations are not run here: evaluate in the program, on completions",
-    "inference": "models here complete text: use chat/completions, completions, responses or messages",
+    "inference": "models here complete text and embed it: use chat/completions, responses or embeddings",
     "kept": "no response is kept: read it where it is created, and send the turns before as input",
     "managed": "managed jobs do not run here: train with a recipe, `ftsim train`",
     "models": "models come from promotion, an upload, or a folder: `ftsim serve --model NAME=FOLDER`",

@@ -23,6 +23,14 @@ def softmax(logits: Sequence[float]) -> list[float]:
     return [value / total for value in grown]
 
 
+def vector(tokens: Sequence[int], weights: Sequence[float]) -> list[float]:
+    """The direction of the weights and of how often each remainder by SIZE stands among the tokens, of length 1."""
+    counts = [1 + sum(token % SIZE == k for token in tokens) for k in range(SIZE)]
+    told = [*counts, *(weight * len(tokens) for weight in weights)]
+    length = math.sqrt(math.fsum(value * value for value in told))
+    return [value / length for value in told]
+
+
 @dataclass(frozen=True)
 class Datum:
     """The targets of one datum, flat, their shape as the client sent it, and what its tensors hold for each."""

@@ -10,7 +10,7 @@ from typing import Any
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
 from emulator.core.clock import Clock
 from emulator.light import files
-from emulator.light.model import softmax
+from emulator.light.model import softmax, vector
 
 FIRST_TOKEN = 96
 """The tokens that are drawn are the letters from this one on; a multiple of SIZE, so that they train themselves."""
@@ -54,6 +54,13 @@ class LightReplica:
         if tell is not None:
             recite(result, request.stop, tell)
         future.set_result(result)
+        return future
+
+    def embed(self, prompt: Sequence[int]) -> "Future[Sequence[float]]":
+        """Give a vector that follows from the weights and the prompt; raises BackendError for one that does not fit."""
+        self._limit(GenerateRequest(prompt))
+        future: Future[Sequence[float]] = Future()
+        future.set_result(vector(prompt, self._weights))
         return future
 
     def answer(self, request: GenerateRequest) -> Generation:

@@ -77,7 +77,7 @@ async def create(request: Request) -> Response:
     sent, raw = await read_body(request, CreateCompletion)
     on = await target(request, sent)
     keep = _keeper(request, on, sent)
-    prompts = await run_in_threadpool(_prompts, on.replica, sent.prompt)
+    prompts = await run_in_threadpool(prompts_of, on.replica, sent.prompt)
     form = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value
     asked = [
         sent.generation(prompt, DEFAULT_MAX_TOKENS, form, echo=sent.echo, echo_last=sent.echo_last)
@@ -215,16 +215,18 @@ def choice(
     return said
 
 
-def _prompts(replica: Replica, prompt: str | list[int] | list[str] | list[list[int]]) -> list[list[int]]:
-    """Token ids of every prompt; raises InvalidArgument."""
+def prompts_of(
+    replica: Replica, prompt: str | list[int] | list[str] | list[list[int]], most: int = MOST_PROMPTS
+) -> list[list[int]]:
+    """Token ids of every prompt, at most so many; raises InvalidArgument."""
     if isinstance(prompt, str):
         return [_encode(replica, prompt)]
     if not prompt:
         raise InvalidArgument("prompt is empty: give at least one token")
     if isinstance(prompt[0], int):
         return [prompt]
-    if len(prompt) > MOST_PROMPTS:
-        raise InvalidArgument(f"{len(prompt)} prompts in one request: at most {MOST_PROMPTS}")
+    if len(prompt) > most:
+        raise InvalidArgument(f"{len(prompt)} prompts in one request: at most {most}")
     return [_encode(replica, one) if isinstance(one, str) else list(one) for one in prompt]
 
 

@@ -190,8 +190,8 @@ def _tagged(request: Request, on: Target, model: str, when: Sequence[str]) -> st
     return f"{on.deployment.base_model}@{on.pod.current}"
 
 
-async def target(request: Request, sent: Sampling) -> Target:
-    """Find the replica that answers, once a load lets it (FAILURES E23).
+async def target(request: Request, sent: Sampling, *, embeds: bool = False) -> Target:
+    """Find the replica that answers, or `embeds`, once a load lets it (FAILURES E23).
 
     Raises as `resolve` and `admit`, and TooEarly.
     """
@@ -214,7 +214,7 @@ async def target(request: Request, sent: Sampling) -> Target:
                     raise TooEarly(f"{found.name} is still loading a snapshot after {patience:g} s")
             await asyncio.sleep(0.05)
     session = _session(request) or sent.prompt_cache_key or sent.user or ""
-    found_target = await run_in_threadpool(platform.completions.resolve, account, model, session)
+    found_target = await run_in_threadpool(platform.completions.resolve, account, model, session, embeds=embeds)
     at_end(request, found_target.release)
     at_end(request, platform.completions.admit(found_target, model))
     return found_target

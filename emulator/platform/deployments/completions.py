@@ -147,10 +147,11 @@ class Completions:
             loaded = self._addons.default(model)
         return f"{loaded.model}#{loaded.deployment}" if loaded else model
 
-    def resolve(self, account: str, model: str, session: str = "") -> Target:
+    def resolve(self, account: str, model: str, session: str = "", *, embeds: bool = False) -> Target:
         """The replica that serves a model name; opens it if need be, and keeps it open until it is released.
 
-        Requests of one `session` go to one replica of a deployment as long as it is healthy; "" is none.
+        Requests of one `session` go to one replica of a deployment as long as it is healthy; "" is none. One that
+        `embeds` may be of an embedding model.
         Raises InvalidArgument, PermissionDenied, FailedPrecondition, Unavailable (no replicas), Internal.
         """
         found, addon = self._meant(account, model)
@@ -158,7 +159,7 @@ class Completions:
             if is_sampler(model):
                 return _leased(self._samplers.replica(account, model), account, model)
             if found is None:
-                return _leased(self._replicas.of_model(self._model(account, model)), account, model)
+                return _leased(self._replicas.of_model(self._model(account, model, embeds=embeds)), account, model)
             self._hotload.settle(found)
             self._deployments.used(found)
             pod = self._pod(found, session)
@@ -169,7 +170,7 @@ class Completions:
             if self._hotload.stands(found, pod):
                 return Target(replica, found, pod, account=account, model=found.base_model)
             self._replicas.close(pod.identity)  # deleted, scaled down or rolled while it was opened
-            return self.resolve(account, model, session)
+            return self.resolve(account, model, session, embeds=embeds)
         except NotFound as error:
             raise FailedPrecondition(error.message) from None
         except BackendError as error:
@@ -237,9 +238,18 @@ class Completions:
             future.add_done_callback(lambda done: self._count(target, len(request.prompt), done))
             return future
         except BackendError as error:
-            raise (InvalidArgument(error.message) if error.category == "user" else failure(error)) from error
+            raise _refused(error) from error
 
-    def _count(self, target: Target, prompt: int, done: "Future[Generation]") -> None:
+    def embed(self, target: Target, prompt: Sequence[int]) -> "Future[Sequence[float]]":
+        """Ask for the vector of one prompt, of length 1; raises InvalidArgument for one that does not fit."""
+        try:
+            future = target.replica.embed(prompt)
+        except BackendError as error:
+            raise _refused(error) from error
+        future.add_done_callback(lambda done: self._count(target, len(prompt), done))
+        return future
+
+    def _count(self, target: Target, prompt: int, done: "Future[Generation] | Future[Sequence[float]]") -> None:
         """Count what was computed for a request that was answered; called by whoever finishes it."""
         if done.cancelled() or done.exception() is not None:
             return
@@ -247,7 +257,9 @@ class Completions:
         if is_sampler(model):  # the base model that it is bound to
             session = self._world.sessions.get(target.place)
             model = session.base_model if session is not None else model
-        self._usages.generated(target.account, target.place, model, prompt, done.result())
+        result = done.result()
+        made = result if isinstance(result, Generation) else Generation((), "", "stop")
+        self._usages.generated(target.account, target.place, model, prompt, made)
 
     @contextmanager
     def in_flight(self, key: bytes) -> Iterator[None]:
@@ -274,12 +286,12 @@ class Completions:
             return seed
         return int.from_bytes(hashlib.sha256(f"{seed}/{occurrence}".encode()).digest()[:7], "big")
 
-    def _model(self, account: str, name: str) -> str:
+    def _model(self, account: str, name: str, *, embeds: bool) -> str:
         kind, (owner, _) = self._models.get(name).kind, split_resource(name, "models")
         if owner not in (account, "fireworks"):
             raise PermissionDenied(f"{name[:200]} belongs to another account")
-        if kind == "EMBEDDING_MODEL":
-            raise InvalidArgument(f"{name} is an embedding model and does not complete text")
+        if kind == "EMBEDDING_MODEL" and not embeds:
+            raise InvalidArgument(f"{name} is an embedding model and does not complete text: ask for embeddings")
         self._models.visible(account, name)
         return name
 
@@ -306,6 +318,10 @@ class Completions:
 
 def _leased(lease: Lease, account: str, model: str) -> Target:
     return Target(lease.replica, release=lease.release, account=account, model=model)
+
+
+def _refused(error: BackendError) -> PlatformError:
+    return InvalidArgument(error.message) if error.category == "user" else failure(error)
 
 
 def failure(error: BaseException) -> PlatformError:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GenerateRequest, Generation, ReplicaClosed, Tell, Transition
 from emulator.core import own_warnings
+from ftsim.compute.sampler.embedding import Embeddings
 from ftsim.compute.sampler.forward import Batch, Forward
 from ftsim.compute.sampler.pieces import Begun, apart
 from ftsim.compute.sampler.prefixes import KeptPrefixes
@@ -64,6 +65,7 @@ class Sampler:
         self._closed = False
         self._served = 0
         self._kept = KeptPrefixes()
+        self._embeddings = Embeddings()
         self._joining: list[Row] = []
         """Neither waiting nor running: a prefill that fails must still answer them."""
         self._begun: list[Begun] = []
@@ -87,21 +89,21 @@ class Sampler:
                 raise ReplicaClosed()
             seed = self._served if request.seed is None else request.seed
             self._served += 1
-            self._waiting.append(
-                Row(
-                    request,
-                    future,
-                    Random(seed),
-                    min(request.max_tokens, self._context - len(request.prompt)),
-                    time.perf_counter(),
-                    self._count + len(self._waiting) + 1,
-                    tell,
-                    text,
-                    shaping,
-                )
-            )
+            limit = min(request.max_tokens, self._context - len(request.prompt))
+            place = self._count + len(self._waiting) + 1
+            row = Row(request, future, Random(seed), limit, time.perf_counter(), place, tell, text, shaping)
+            self._waiting.append(row)
             self._changed.notify()
         return future
+
+    def embed(self, prompt: Sequence[int]) -> "Future[Sequence[float]]":
+        """Queue a prompt for its vector (`embedding`); raises `BackendError` for one that does not fit the model."""
+        check(GenerateRequest(prompt), self._context, self._forward.vocabulary, routers=False)
+        with self._changed:
+            if self._closed:
+                raise ReplicaClosed()
+            self._changed.notify()
+            return self._embeddings.ask(prompt)
 
     def swap(self, model: "PreTrainedModel", transition: Transition) -> None:
         """Serve `model` from now on; returns when it does.
@@ -135,6 +137,7 @@ class Sampler:
                 own_warnings.in_front()
                 try:
                     self._swap_if_due()
+                    self._embeddings.advance(self._forward)
                     self._admit()
                     self._advance()
                     self._step()
@@ -149,7 +152,9 @@ class Sampler:
 
     def _wait(self) -> bool:
         with self._changed:
-            while not (self._closed or self._running or self._begun or self._waiting or self._swaps):
+            while not (
+                self._closed or self._running or self._begun or self._waiting or self._swaps or self._embeddings
+            ):
                 self._changed.wait()
             return not self._closed
 
@@ -161,6 +166,7 @@ class Sampler:
             self._joining, self._running, self._begun = [], [], []
             if self._closed:
                 rows, swaps = [*rows, *self._waiting], list(self._swaps)
+                self._embeddings.fail(error)
         for row in rows:
             if not row.future.done() and row.future.set_running_or_notify_cancel():
                 row.future.set_exception(error)
@@ -169,13 +175,7 @@ class Sampler:
 
     def _swap_if_due(self) -> None:
         while self._swaps and not (self._swaps[0].drain and (self._running or self._begun)):
-            swap = self._swaps.popleft()
-            if swap.model is not None:
-                before, self._forward = self._forward, Forward(swap.model)
-                self._forward.same_family(before)
-            for weight, value in swap.values:
-                weight.data = value
-            swap.done.set_result(None)
+            self._forward = self._swaps.popleft().apply(self._forward)
 
     def _admit(self) -> None:
         """Take waiting requests in, as many as fit; while one waits for the drain, none."""
@@ -320,7 +320,7 @@ class Sampler:
                 (new,) = routed([new], [routes[index]], self._forward.routers)
             row.tokens.append(new)
             row.first = row.first or now
-            reason = self._ended(row, new.token_id)
+            reason = why_ended(row, new.token_id, self._decoder, self._ends)
             if index in failed:
                 finished.add(index)
                 if row.future.set_running_or_notify_cancel():
@@ -341,9 +341,6 @@ class Sampler:
             running.batch.select(kept)
             running.rows = [rows[index] for index in kept]
             running.settings = settings_of(running.rows)
-
-    def _ended(self, row: Row, token: int) -> str:
-        return why_ended(row, token, self._decoder, self._ends)
 
     def _finish(self, row: Row, reason: str) -> None:
         if row.future.set_running_or_notify_cancel():

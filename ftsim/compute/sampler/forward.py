@@ -175,6 +175,16 @@ class Forward:
             ).logits
         return logits
 
+    def states(self, prompt: Sequence[int]) -> Tensor:
+        """Hidden states (T, D) behind the last norm: what the output layer is given of a prompt."""
+        body: Any = self.model.base_model
+        if body is self.model:  # a family whose class names its body as it stands inside another one (Llama 4)
+            body = self.model.model
+        with self._precision.everywhere():
+            made = body(input_ids=torch.tensor([list(prompt)], device=self._device), use_cache=False)
+        states: Tensor = made.last_hidden_state[0]
+        return states
+
     def _trusted(self) -> bool:
         """Measure once whether a family's own states, or cache, give the logits of the forward without one."""
         if self._cache_is_right is None:

@@ -109,6 +109,9 @@ class TorchReplica:
         """Queue a request; concurrent requests are batched."""
         return self._sampler.generate(request, tell)
 
+    def embed(self, prompt: Sequence[int]) -> "Future[Sequence[float]]":
+        return self._sampler.embed(prompt)
+
     def encode(self, text: str) -> list[int]:
         return self._tokens(text)
 

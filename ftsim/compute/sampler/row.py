@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell
 from ftsim.compute.models.routing import Routers
-from ftsim.compute.sampler.forward import Batch
+from ftsim.compute.sampler.forward import Batch, Forward
 from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
 from ftsim.compute.sampler.shaping import Shaper
 from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
@@ -91,6 +91,16 @@ class Swap:
     values: Sequence[tuple[Tensor, Tensor]]
     done: "Future[None]"
     drain: bool
+
+    def apply(self, forward: Forward) -> Forward:
+        """Carry it out, between two steps of `forward`; gives what serves from now on."""
+        after = forward if self.model is None else Forward(self.model)
+        if after is not forward:
+            after.same_family(forward)
+        for weight, value in self.values:
+            weight.data = value
+        self.done.set_result(None)
+        return after
 
 
 @dataclass(eq=False)

@@ -91,6 +91,11 @@ MARKS = (
     Mark("Stop strings", (), "it takes an end of text, which only chance samples"),
     Mark("Settings of sampling act, in this order", ("what penalties count",)),
     Mark("Chat completions: no training-SDK code", (), OURS),
+    Mark(
+        "Embeddings: the vector of an input",
+        (),
+        "an embedding model whose weights are public would have to be served there, and its vectors compared",
+    ),
     Mark("A thought is an item of type `reasoning`", (), OURS),
     Mark("`model` may be `accounts/a/deployments/d`", ("model not served",)),
     Mark("After hot load of snapshot X into deployment D", ("stream names snapshot",)),
