@@ -1,4 +1,4 @@
-"""A chat with the OpenAI client, and Responses: whole, as a stream, and with a tool that must be called.
+"""A chat with the OpenAI client, embeddings, and Responses: whole, as a stream, and with a tool that must be called.
 
 Usage: openai_client.py BASE_MODEL. Prints one line of JSON.
 """
@@ -40,7 +40,9 @@ def main(model: str) -> None:
     with client.responses.stream(**wanted) as stream:
         grown = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
         final = stream.get_final_response()
+    vectors = [one.embedding for one in client.embeddings.create(model=model, input=["a coin", "a coin"]).data]
     told = {
+        "embedded": [len(vectors), vectors[0] == vectors[1], round(sum(value * value for value in vectors[0]), 4)],
         "responded": [response.output_text, grown, final.output_text],
         "counted": [one.usage.output_tokens if one.usage else 0 for one in (response, final)],
         "said": whole.choices[0].message.content,

@@ -172,6 +172,7 @@ def test_the_client_of_openai_chats(tmp_path: Path) -> None:
     told = run(tmp_path / "state", "openai_client.py", MODELS + "qwen3-4b")
     assert told["said"] == told["streamed"] == "5"
     assert told["tokens"] == 2
+    assert told["embedded"] == [2, True, 1.0]
     assert told["responded"] == ["5"] * 3
     assert told["counted"] == [2, 2]
     assert told["called"] == "add"
