@@ -7,13 +7,22 @@ from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.core.names import Subject
 from emulator.platform.usage import Usages
-from emulator.quirks.billing import PRICES
+from emulator.quirks import billing
 from emulator.state.usage import METERS, Usage
 from emulator.state.world import World
 
 DAY = 24 * 3600 * SECOND
 _NANO_PER_TOKEN = 1000
 """Nano-dollars that a token costs at a dollar for a million."""
+
+
+_PRICES = {
+    "prefilled": billing.PREFILLED,
+    "cached": billing.CACHED,
+    "sampled": billing.SAMPLED,
+    "trained": billing.TRAINED,
+}
+"""Prices by the counters of `emulator.state.usage`."""
 
 
 @dataclass(frozen=True)
@@ -81,4 +90,4 @@ class Bills:
         return sum(item.cost for item in self.items(account, rows))
 
     def _price(self, account: str, meter: str) -> int:
-        return round(self._world.quirks.value(PRICES[meter], Subject(account=account)) * _NANO_PER_TOKEN)
+        return round(self._world.quirks.value(_PRICES[meter], Subject(account=account)) * _NANO_PER_TOKEN)

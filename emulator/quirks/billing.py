@@ -26,5 +26,3 @@ TRAINED = Quirk(
     4.103,
     "Dollars for a million tokens of data that gradients were computed for (seen for one model, taken for all).",
 )
-PRICES = {"prefilled": PREFILLED, "cached": CACHED, "sampled": SAMPLED, "trained": TRAINED}
-"""Prices by the counters of `emulator.state.usage`."""

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from emulator.quirks import calls, deployments, inference, jobs, loads, managed, promotion, rows, saves, trainers
+from emulator.quirks import (
+    billing,
+    calls,
+    deployments,
+    inference,
+    jobs,
+    loads,
+    managed,
+    promotion,
+    rows,
+    saves,
+    trainers,
+)
 from emulator.quirks.engine import Quirk
 from emulator.quirks.table import QUIRKS
 from ftsim.scenarios import coverage, scenarios
@@ -17,7 +29,7 @@ OFF = ("rows.time_precision", "dcp.rename")
 WAITING: frozenset[str] = frozenset()
 """Entries of the catalogue without a scenario so far."""
 NAMES = [quirk.name for quirk in QUIRKS]
-MODULES = (calls, deployments, inference, jobs, loads, managed, promotion, rows, saves, trainers)
+MODULES = (billing, calls, deployments, inference, jobs, loads, managed, promotion, rows, saves, trainers)
 CONSTANTS = {quirk.name: name for module in MODULES for name, quirk in vars(module).items() if isinstance(quirk, Quirk)}
 
 

@@ -94,6 +94,12 @@ class Work(threading.Thread):
             http.delete(f"{JOBS}/{job}").raise_for_status()
             self.done.deleted.append(f"accounts/local/rlorTrainerJobs/{job}")
 
+    def wait_for_more(self) -> None:
+        """Wait until one more save is acknowledged than now: then there is something to lose. A minute at most."""
+        wanted, until = len(self.done.rows) + 1, time.monotonic() + 60
+        while len(self.done.rows) < wanted and not self.failure and time.monotonic() < until:
+            time.sleep(0.01)
+
     def stop(self) -> None:
         self._leave.set()
         self.join(60)
@@ -158,6 +164,7 @@ def rounds(library: Path, tmp_path: Path, count: int, *, seed: int = 1, before: 
         work = Work(url)
         work.start()
         for number in range(count):
+            work.wait_for_more()
             time.sleep(chance.uniform(0.05, 0.4))
             freeze(process)
             folder = plug.pull(tmp_path / f"disk-{number}", lucky=(0.0, 0.3, 0.7)[number % 3])

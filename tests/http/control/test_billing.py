@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fireworks.training.sdk.client import FiretitanServiceClient
 
+from emulator.backend import Generation
 from emulator.server import Emulator
 from ftsim.testing.clients import take_step
 from tests.doubles import BASE
@@ -52,6 +53,7 @@ def test_what_is_trained_is_billed_to_its_job(emu: Emulator, http: httpx.Client,
     gateway = f"{emu.url}/training/v1/rlorTrainerJobs/{emu.account}/j1"
     service = FiretitanServiceClient(base_url=gateway, api_key=emu.api_key)
     client = service.create_training_client(base_model=BASE, lora_rank=0)
+    emu.quirks.set("billing.train_usd", 4.0)
     take_step(client, 0)
     service.close()
     counted = meters(http, emu)
@@ -60,7 +62,7 @@ def test_what_is_trained_is_billed_to_its_job(emu: Emulator, http: httpx.Client,
     assert trained > 0
     (row,) = http.get(f"/v1/accounts/{emu.account}/billingUsage", params=SPAN).json()["trainingCosts"]
     assert (row["jobId"], row["baseModel"], row["tokens"]) == ("j1", BASE, str(trained))
-    for session, cost in (("j1", round(trained * 4103)), ("another", 0)):
+    for session, cost in (("j1", trained * 4000), ("another", 0)):
         body = {**SPAN, "filter": {"sessionId": session}, "groupBy": ["DAY", "MODEL"]}
         told = http.post(f"/v1/accounts/{emu.account}/usageCosts:query", json=body).json()
         assert told["subtotal"] == {"currencyCode": "USD", "units": "0", "nanos": cost}
@@ -75,6 +77,14 @@ def test_money_is_counted_at_the_prices_of_the_switches(emu: Emulator, http: htt
     costs = {one["secondaryGroupingValue"]: one["totalCost"] for one in summary["lineItems"]}
     assert costs["sampled"] == {"currencyCode": "USD", "units": "6", "nanos": 0}
     assert costs["prefilled"] == {"currencyCode": "USD", "units": "0", "nanos": 2500}
+    assert "cached" not in costs
+    emu.quirks.set("billing.cached_usd", 0.25)
+    found = Generation([], "", "stop", metrics={"cached-prompt-tokens": 4})
+    emu.platform.usages.generated(emu.account, "", BASE, 5, found)
+    summary = http.get(f"/v1/accounts/{emu.account}/billing/summary", params=SPAN).json()
+    costs = {one["secondaryGroupingValue"]: one["totalCost"] for one in summary["lineItems"]}
+    assert costs["cached"] == {"currencyCode": "USD", "units": "0", "nanos": 1000}
+    assert costs["prefilled"] == {"currencyCode": "USD", "units": "0", "nanos": 3000}
 
 
 def test_a_day_is_a_bucket_and_a_time_is_cut_at_its_hours(emu: Emulator, http: httpx.Client) -> None:
