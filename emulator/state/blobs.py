@@ -86,7 +86,7 @@ class Blobs:
         return folder
 
     def _there(self, key: str, gone: str) -> Path:
-        folder = self.path(key)
+        folder = self.fetch(key)
         if not folder.is_dir():
             raise NotFound(gone)
         return folder

@@ -117,13 +117,18 @@ class ObjectBlobs(Blobs):
         return folder
 
     def checked(self, key: str, expected: Mapping[str, str], what: str, gone: str) -> Path:
-        self.fetch(key)
         try:
             return super().checked(key, expected, what, gone)
         except Damaged:  # the copy may be: what counts lies on the store
             self._forget_copy(key)
-            self.fetch(key)
             return super().checked(key, expected, what, gone)
+
+    def staged_copy(self, key: str, expected: Mapping[str, str], what: str, gone: str) -> tuple[Path, dict[str, str]]:
+        try:
+            return super().staged_copy(key, expected, what, gone)
+        except Damaged:
+            self._forget_copy(key)
+            return super().staged_copy(key, expected, what, gone)
 
     def commit(self, staged: Path, key: str, digests: Mapping[str, str], record: bytes) -> Path:
         self.path(key)

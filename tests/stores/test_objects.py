@@ -126,6 +126,19 @@ def test_a_damaged_copy_is_fetched_again(blobs: ObjectBlobs) -> None:
     assert (blobs.checked(KEY, digests, "row", "gone") / "weights").read_bytes() == b"w" * 100
 
 
+def test_a_copy_to_promote_is_made_of_what_lies_on_the_store(blobs: ObjectBlobs, tmp_path: Path) -> None:
+    digests = saved(blobs)
+    other = elsewhere(blobs, tmp_path)
+    folder, found = other.staged_copy(KEY, digests, "row", "gone")
+    assert found == digests
+    assert (folder / "weights").read_bytes() == b"w" * 100
+    (other.path(KEY) / "weights").write_bytes(b"x" * 100)
+    folder, _ = other.staged_copy(KEY, digests, "row", "gone")
+    assert (folder / "weights").read_bytes() == b"w" * 100
+    with pytest.raises(NotFound, match="gone"):
+        other.staged_copy("acct/job/never~1", digests, "row", "gone")
+
+
 def test_what_is_damaged_on_the_store_is_refused(blobs: ObjectBlobs, tmp_path: Path) -> None:
     digests = saved(blobs)
     blobs.damage(KEY)
