@@ -3,19 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.core.names import Subject
-from emulator.platform.usage import Usages
+from emulator.platform.usage import HOUR, Usages
 from emulator.quirks import billing
 from emulator.state.usage import METERS, Usage
 from emulator.state.world import World
 
-DAY = 24 * 3600 * SECOND
+DAY = 24 * HOUR
 _NANO_PER_TOKEN = 1000
 """Nano-dollars that a token costs at a dollar for a million."""
-
-
 _PRICES = {
     "prefilled": billing.PREFILLED,
     "cached": billing.CACHED,
@@ -54,7 +51,7 @@ class Span:
 
     def holds(self, row: Usage) -> bool:
         """Say whether a row's hour overlaps the time."""
-        return row.hour + 3600 * SECOND > self.start and row.hour < self.end
+        return row.hour + HOUR > self.start and row.hour < self.end
 
     def days(self) -> "Iterator[Span]":
         """The days of it, in UTC, the first and the last cut where it begins and ends."""

@@ -13,6 +13,8 @@ from emulator.core.clock import Clock
 from emulator.core.errors import StorageFailed, Unavailable
 from emulator.state.world import World
 
+LENGTH_S = 5.0
+"""Seconds for which a lease is given: so long after its holder's death nobody can have it."""
 REMEMBER_S = 0.5
 """Seconds for which an account is taken to be where it was."""
 

@@ -161,12 +161,7 @@ class Blobs:
         source, pinned = self.path(key), self.stage()
         for path in source.rglob("*"):
             if path.is_file() and not path.is_symlink():
-                target = pinned / path.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.link(path, target)
-                except OSError:
-                    shutil.copyfile(path, target)
+                share_file(path, pinned / path.relative_to(source))
         return pinned
 
     def strangers(self, keep: Collection[str]) -> list[str]:
@@ -289,6 +284,15 @@ def strangers_among(names: Iterable[str], keep: Collection[str]) -> list[str]:
         if top not in known:
             found.add(top)
     return sorted(found)
+
+
+def share_file(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no links; raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def sync(path: Path) -> None:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument
-from emulator.state.accounts import Accounts
+from emulator.state.accounts import LENGTH_S, Accounts
 from emulator.state.blobs import Blobs
 from emulator.state.folder import BLOBS, METADATA, StateFolder, opened
 from emulator.state.places import place_of
@@ -32,7 +32,7 @@ class Servers:
 
     database: str
     blobs: str
-    lease_s: float = 5.0
+    lease_s: float = LENGTH_S
     shared: bool = False
     address: str = ""
 
@@ -115,7 +115,7 @@ def servers_of(
     database: str | None,
     blobs: str | None,
     api_key: str | None,
-    lease_s: float = 5.0,
+    lease_s: float = LENGTH_S,
     share: bool = False,
     address: str = "",
 ) -> Servers | None:

@@ -20,10 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from emulator.core.clock import Clock
 from emulator.core.errors import StorageFailed
 from emulator.core.own_warnings import apart
+from emulator.state.accounts import LENGTH_S
 from emulator.state.schema import LEASES
 
-LENGTH_S = 5.0
-"""Seconds for which a lease is given: so long after its holder's death nobody can have it."""
 _HELD = tuple_(LEASES.c.subject, LEASES.c.token).in_(bindparam("held", expanding=True))
 _FENCE = (
     select(LEASES.c.subject, func.set_config("synchronous_commit", bindparam("commit"), True))

@@ -10,15 +10,17 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from emulator.core.clock import Clock
 from emulator.core.errors import Damaged, InvalidArgument, NotFound, StorageFailed, Unavailable
 from emulator.state.blobs import RECORD, Blobs, files, strangers_among
+
+T = TypeVar("T")
 
 AT_A_TIME = 8
 """Files that are sent or fetched at a time."""
@@ -117,18 +119,18 @@ class ObjectBlobs(Blobs):
         return folder
 
     def checked(self, key: str, expected: Mapping[str, str], what: str, gone: str) -> Path:
-        try:
-            return super().checked(key, expected, what, gone)
-        except Damaged:  # the copy may be: what counts lies on the store
-            self._forget_copy(key)
-            return super().checked(key, expected, what, gone)
+        return self._afresh(key, lambda: super(ObjectBlobs, self).checked(key, expected, what, gone))
 
     def staged_copy(self, key: str, expected: Mapping[str, str], what: str, gone: str) -> tuple[Path, dict[str, str]]:
+        return self._afresh(key, lambda: super(ObjectBlobs, self).staged_copy(key, expected, what, gone))
+
+    def _afresh(self, key: str, use: Callable[[], T]) -> T:
+        """Use a blob, once more where it is damaged: its copy here may be, and what counts lies on the store."""
         try:
-            return super().staged_copy(key, expected, what, gone)
+            return use()
         except Damaged:
             self._forget_copy(key)
-            return super().staged_copy(key, expected, what, gone)
+            return use()
 
     def commit(self, staged: Path, key: str, digests: Mapping[str, str], record: bytes) -> Path:
         self.path(key)

@@ -18,7 +18,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from emulator.core.clock import Clock
 from emulator.core.errors import FailedPrecondition, InvalidArgument, PlatformError, StorageFailed
-from emulator.state.leases import LENGTH_S, Holder, Leases
+from emulator.state.accounts import LENGTH_S
+from emulator.state.leases import Holder, Leases
 from emulator.state.schema import ABOUT, ROWS, SUMS, upgrade
 from emulator.state.store import Key, Row, Store
 from emulator.state.sums import Family, Siblings, account_of, checksum, parent_of

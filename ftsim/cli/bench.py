@@ -38,6 +38,7 @@ def bench(
 
     Ratios to the same work done without it, all in one run; with --against, to another commit of it."""
     from ftsim.tools.bench import show
+    from ftsim.tools.bench.report import names_none
 
     if scale:
         raise SystemExit(_scale(only or [], page, as_json=as_json, listing=listing))
@@ -51,8 +52,7 @@ def bench(
         print("\n".join(names))
         raise SystemExit(0)
     wanted = [profile] if profile is not None else only or names
-    if unknown := [name for name in wanted if name not in other.TARGETS]:
-        print(f"ftsim: there is no measurement {unknown[0]!r}; there are {', '.join(other.TARGETS)}", file=sys.stderr)
+    if names_none(wanted, other.TARGETS):
         raise SystemExit(2)
     try:
         if profile is not None:
@@ -70,13 +70,13 @@ def _scale(only: list[str], page: Path | None, *, as_json: bool, listing: bool) 
     import json
 
     from ftsim.tools.bench import performance_page
+    from ftsim.tools.bench.report import names_none
     from ftsim.tools.bench.scale import AXES, grown, picture, table
 
     if listing:
         print("\n".join(AXES))
         return 0
-    if unknown := [name for name in only if name not in AXES]:
-        print(f"ftsim: there is no {unknown[0]!r} to grow; there are {', '.join(AXES)}", file=sys.stderr)
+    if names_none(only, AXES, "there is no {!r} to grow"):
         return 2
     found = []
     for one in grown(only or list(AXES)):

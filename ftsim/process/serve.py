@@ -16,6 +16,7 @@ from emulator.core.errors import PlatformError, StorageFailed
 from emulator.core.ids import secret
 from emulator.quirks.platforms import ALIASES
 from emulator.server import Emulator
+from emulator.state.accounts import LENGTH_S
 from emulator.state.homes import servers_of
 from emulator.state.server_record import ServerRecord
 from ftsim import local
@@ -52,7 +53,7 @@ def serve(
     platform: str | None = None,
     database: str | None = None,
     blobs: str | None = None,
-    lease_s: float = 5.0,
+    lease_s: float = LENGTH_S,
     share: bool = False,
     address: str = "",
     keys: Mapping[str, str] | None = None,

@@ -141,18 +141,23 @@ def _runs(stat: Path) -> bool:
 def what_is_lost(folder: Path, promised: Acknowledged, scratch: Path) -> list[str]:
     """Start on what the disk holds, and compare with what was acknowledged."""
     with Emulator(DictBackend(scratch), state_dir=folder) as emulator:
-        world, checkpoints, models = emulator.world, emulator.platform.checkpoints, emulator.platform.models
-        lost = [name for name in promised.jobs if name not in world.jobs]
-        lost += [name for name in promised.rows if name not in world.checkpoints]
-        lost += [name for name in promised.models if name not in world.models]
-        lost += [f"{name} is back" for name in promised.deleted if getattr(world.jobs.get(name), "deleted", 0) is None]
-        for row in world.checkpoints:
-            assert checkpoints.folder(row).is_dir(), row.name
-        for model in world.models:
-            assert models.folder(model).is_dir(), model.name
-            if promised.names.get(model.name, model.display_name) != model.display_name:
-                lost.append(f"the name of {model.name}")
-        return lost
+        return lost_on(emulator, promised)
+
+
+def lost_on(emulator: Emulator, promised: Acknowledged) -> list[str]:
+    """Compare what is there with what was acknowledged; every file is read."""
+    world, checkpoints, models = emulator.world, emulator.platform.checkpoints, emulator.platform.models
+    lost = [name for name in promised.jobs if name not in world.jobs]
+    lost += [name for name in promised.rows if name not in world.checkpoints]
+    lost += [name for name in promised.models if name not in world.models]
+    lost += [f"{name} is back" for name in promised.deleted if getattr(world.jobs.get(name), "deleted", 0) is None]
+    for row in world.checkpoints:
+        assert checkpoints.folder(row).is_dir(), row.name
+    for model in world.models:
+        assert models.folder(model).is_dir(), model.name
+        if promised.names.get(model.name, model.display_name) != model.display_name:
+            lost.append(f"the name of {model.name}")
+    return lost
 
 
 def rounds(library: Path, tmp_path: Path, count: int, *, seed: int = 1, before: str = "") -> list[str]:

@@ -10,25 +10,9 @@ import pytest
 from emulator.core.errors import FailedPrecondition, InvalidArgument
 from emulator.server import Emulator
 from emulator.state.homes import Servers, servers_of
-from tests.state.test_power import Acknowledged, Work
+from tests.state.test_power import Work, lost_on
 from tests.stores import serving
 from tests.stores.postgres import Postgres
-
-
-def what_is_lost(emulator: Emulator, promised: Acknowledged) -> list[str]:
-    """Compare what is there with what was acknowledged; every file is read."""
-    world, checkpoints, models = emulator.world, emulator.platform.checkpoints, emulator.platform.models
-    lost = [name for name in promised.jobs if name not in world.jobs]
-    lost += [name for name in promised.rows if name not in world.checkpoints]
-    lost += [name for name in promised.models if name not in world.models]
-    lost += [f"{name} is back" for name in promised.deleted if getattr(world.jobs.get(name), "deleted", 0) is None]
-    for row in world.checkpoints:
-        assert checkpoints.folder(row).is_dir(), row.name
-    for model in world.models:
-        assert models.folder(model).is_dir(), model.name
-        if promised.names.get(model.name, model.display_name) != model.display_name:
-            lost.append(f"the name of {model.name}")
-    return lost
 
 
 def test_what_was_acknowledged_is_there_after_a_kill_and_in_another_process(
@@ -49,7 +33,7 @@ def test_what_was_acknowledged_is_there_after_a_kill_and_in_another_process(
     with serving.emulator(database, blobs, tmp_path) as emulator:
         assert sum(len(promised.rows) for promised in done) > 3
         for promised in done:
-            assert what_is_lost(emulator, promised) == []
+            assert lost_on(emulator, promised) == []
 
 
 def test_a_server_that_dies_refuses_and_loses_nothing(
@@ -70,9 +54,9 @@ def test_a_server_that_dies_refuses_and_loses_nothing(
         again.stop()
         assert not again.failure, again.failure
         assert again.done.jobs
-        assert what_is_lost(emulator, work.done) == what_is_lost(emulator, again.done) == []
+        assert lost_on(emulator, work.done) == lost_on(emulator, again.done) == []
     with serving.emulator(database, blobs, tmp_path) as emulator:
-        assert what_is_lost(emulator, work.done) == what_is_lost(emulator, again.done) == []
+        assert lost_on(emulator, work.done) == lost_on(emulator, again.done) == []
 
 
 def test_what_cannot_be_kept_is_refused_at_the_start(database: str, blobs: str, tmp_path: Path) -> None:
@@ -113,4 +97,4 @@ def test_a_folders_state_is_brought_to_servers_by_a_snapshot(database: str, blob
     with serving.emulator(database, blobs, tmp_path) as emulator:
         emulator.restore(tmp_path / "all.zip")
     with serving.emulator(database, blobs, tmp_path) as emulator:
-        assert what_is_lost(emulator, work.done) == []
+        assert lost_on(emulator, work.done) == []

@@ -7,14 +7,14 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.core.clock import SECOND, parse_rfc3339, rfc3339
+from emulator.core.clock import parse_rfc3339, rfc3339
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
 from emulator.http.bodies import Body, Refusal, Refused, read_body, refuse
 from emulator.http.declare import ACTS, Endpoints, Query
 from emulator.http.web import Reply, platform_of
-from emulator.platform.bills import Item, Span
-from emulator.platform.usage import DEDICATED, SERIES, SERVERLESS, TRAINING
+from emulator.platform.bills import DAY, Item, Span
+from emulator.platform.usage import DEDICATED, HOUR, SERIES, SERVERLESS, TRAINING
 from emulator.state.usage import METERS, Usage
 
 router = Endpoints()
@@ -27,8 +27,8 @@ LINE_ITEM = schemas.obj(
     {"groupingKey": schemas.STRING, "groupingValue": schemas.STRING, "series": schemas.STRING},
 )
 SUMMARY = schemas.obj({"lineItems": schemas.each(LINE_ITEM), "usageBuckets": schemas.each(schemas.EMPTY)})
-_COSTS = ("serverlessCosts", "dedicatedCosts", "trainingCosts")
-USAGE = schemas.obj({name: schemas.each(schemas.EMPTY) for name in _COSTS})
+_LISTS = {SERVERLESS: "serverlessCosts", DEDICATED: "dedicatedCosts", TRAINING: "trainingCosts"}
+USAGE = schemas.obj({name: schemas.each(schemas.EMPTY) for name in _LISTS.values()})
 COSTS = schemas.obj({"rows": schemas.each(schemas.EMPTY), "subtotal": MONEY}, {"evaluationTime": schemas.TIME})
 
 
@@ -93,7 +93,7 @@ async def usage(request: Request) -> Response:
     if asked not in ("", *SERIES):
         raise InvalidArgument(f"usageType is {asked[:40]!r}: use {', '.join(SERIES)}")
     rows = platform_of(request).bills.rows(account, span, lambda row: asked in ("", row.series))
-    told: dict[str, list[dict[str, Any]]] = {"serverlessCosts": [], "dedicatedCosts": [], "trainingCosts": []}
+    told: dict[str, list[dict[str, Any]]] = {name: [] for name in _LISTS.values()}
     for (series, place, model), group in _groups(rows, lambda row: (row.series, row.place, row.model)).items():
         told[_LISTS[series]].append(_usage_row(series, place, model, group, span))
     return Reply(told)
@@ -131,9 +131,8 @@ async def costs(request: Request) -> Response:
     )
 
 
-_LISTS = {SERVERLESS: "serverlessCosts", DEDICATED: "dedicatedCosts", TRAINING: "trainingCosts"}
-_DIMENSIONS = ("HOUR", "DAY", "MODEL")
-_UNITS = {"HOUR": 3600 * SECOND, "DAY": 24 * 3600 * SECOND}
+_UNITS = {"HOUR": HOUR, "DAY": DAY}
+_DIMENSIONS = (*_UNITS, "MODEL")
 
 
 def _dimensions(row: Usage, group_by: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -1,5 +1,6 @@
 """Answers of other APIs out of a chat completion: whole, or event by event out of its stream. There is one sampler."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,24 +18,35 @@ Event = tuple[str, dict[str, Any]]
 """A server-sent event: its name and its data."""
 
 
-class Writer:
+class Writer(ABC):
     """Turns the chunks of a chat's stream into events of another API."""
 
     def opening(self) -> Sequence[Event]:
         """Write what comes before any token."""
         return ()
 
+    @abstractmethod
     def delta(self, delta: Mapping[str, Any]) -> Sequence[Event]:
         """Write what a piece of the message adds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def closing(self, reason: str, usage: Mapping[str, int]) -> Sequence[Event]:
         """Write what comes once the message is whole."""
-        raise NotImplementedError
 
     def failing(self, error: Mapping[str, Any]) -> Sequence[Event]:
         """Write what ends a stream that broke off."""
         return [("error", {"type": "error", "error": error})]
+
+
+def chat_tool(tool: Mapping[str, Any], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A tool of another API as a chat declares it."""
+    about = {"name": tool.get("name"), "parameters": parameters or {"type": "object"}}
+    return {"type": "function", "function": {**about, "description": tool.get("description") or ""}}
+
+
+def chat_choice(name: Any) -> dict[str, Any]:
+    """A tool that must be called, as a chat names it."""
+    return {"type": "function", "function": {"name": name}}
 
 
 async def answered(

@@ -12,7 +12,7 @@ from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, read_body
 from emulator.http.declare import Endpoints
-from emulator.http.inference.adapters import Event, Writer, answered
+from emulator.http.inference.adapters import Event, Writer, answered, chat_choice, chat_tool
 from emulator.http.inference.chat import DEFAULT_MAX_TOKENS
 from emulator.http.inference.requests import EVENTS
 from emulator.http.web import platform_of
@@ -131,14 +131,13 @@ def _text(block: Any, where: str) -> str:
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     if (kind := tool.get("type", "custom")) != "custom":
         raise InvalidArgument(f"tools: {str(kind)[:40]!r} runs on the vendor's side: declare a tool of yours")
-    about = {"name": tool.get("name"), "parameters": tool.get("input_schema") or {"type": "object"}}
-    return {"type": "function", "function": {**about, "description": tool.get("description") or ""}}
+    return chat_tool(tool, tool.get("input_schema"))
 
 
 def _choice(choice: Mapping[str, Any]) -> Any:
     kind = choice.get("type", "auto")
     if kind == "tool":
-        return {"type": "function", "function": {"name": choice.get("name")}}
+        return chat_choice(choice.get("name"))
     if kind not in _CHOICES:
         raise InvalidArgument(f"tool_choice.type is {str(kind)[:40]!r}: use auto, any, tool or none")
     return _CHOICES[kind]

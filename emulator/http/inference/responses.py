@@ -12,7 +12,7 @@ from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, body, read_body
 from emulator.http.declare import Endpoints
-from emulator.http.inference.adapters import answered
+from emulator.http.inference.adapters import answered, chat_choice, chat_tool
 from emulator.http.inference.items import chat_messages
 from emulator.http.inference.requests import EVENTS, tell_unread
 from emulator.http.inference.response_events import ResponseWriter
@@ -152,8 +152,7 @@ def _head(request: Request, sent: CreateResponse) -> dict[str, Any]:
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     if (kind := tool.get("type")) != "function":
         raise InvalidArgument(f"tools: {str(kind)[:40]!r} does not run here: declare a function of yours")
-    about = {"name": tool.get("name"), "parameters": tool.get("parameters") or {"type": "object"}}
-    return {"type": "function", "function": {**about, "description": tool.get("description") or ""}}
+    return chat_tool(tool, tool.get("parameters"))
 
 
 def _choice(choice: str | Mapping[str, Any]) -> Any:
@@ -161,7 +160,7 @@ def _choice(choice: str | Mapping[str, Any]) -> Any:
         return choice
     if (kind := choice.get("type")) != "function":
         raise InvalidArgument(f"tool_choice.type is {str(kind)[:40]!r}: name a function, or use auto, required or none")
-    return {"type": "function", "function": {"name": choice.get("name")}}
+    return chat_choice(choice.get("name"))
 
 
 def _format(given: Any) -> Mapping[str, Any] | None:

@@ -3,7 +3,6 @@
 Until then the files lie in `uploads/` of the state folder, and are no part of a snapshot.
 """
 
-import os
 import re
 import shutil
 import threading
@@ -20,7 +19,7 @@ from emulator.core.names import check_model_id, resource
 from emulator.platform.models import folders
 from emulator.platform.models.links import Links, file_path
 from emulator.platform.models.models import ADDON, READY, UPLOADING, Models
-from emulator.state.blobs import RECORD, Blobs
+from emulator.state.blobs import RECORD, Blobs, share_file
 from emulator.state.entities import Model
 from emulator.state.records import record_for
 from emulator.state.world import World
@@ -205,7 +204,7 @@ class Uploads:
         staged = self._blobs.stage()
         try:
             for file in model.announced:
-                _link(folder / file, staged / file)
+                share_file(folder / file, staged / file)
         except OSError as error:
             self._blobs.discard(staged)
             raise self._blobs.failure(error) from error
@@ -250,12 +249,3 @@ class Uploads:
 
 def _whole(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no links; raises OSError."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

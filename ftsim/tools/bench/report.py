@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from importlib import import_module
 
@@ -44,8 +44,7 @@ def show(only: Sequence[str], *, as_json: bool = False, listing: bool = False) -
     if listing:
         print("\n".join(names))
         return 0
-    if unknown := [name for name in only if name not in names]:
-        print(f"ftsim: there is no measurement {unknown[0]!r}; there are {', '.join(names)}", file=sys.stderr)
+    if names_none(only, names):
         return 2
     results = []
     for result in measure(only or names):
@@ -55,6 +54,14 @@ def show(only: Sequence[str], *, as_json: bool = False, listing: bool = False) -
     if as_json:
         print(json.dumps({"results": [plain(result) for result in results]}, indent=1))
     return 0 if all(result.ok is not False for result in results) else 1
+
+
+def names_none(asked: Sequence[str], known: Collection[str], what: str = "there is no measurement {!r}") -> bool:
+    """Say that the first unknown name is none, if there is one."""
+    unknown = next((name for name in asked if name not in known), None)
+    if unknown is not None:
+        print(f"ftsim: {what.format(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+    return unknown is not None
 
 
 def measure(names: Sequence[str]) -> Iterator[Result]:
