@@ -168,6 +168,6 @@ def _arrow() -> tuple[Any, Any]:
         from pyarrow import parquet
     except ImportError:
         raise FailedPrecondition(
-            "routes are kept as files by pyarrow, which is not here: pip install 'ftsim-emulator[train]'"
+            "routes are kept as files by pyarrow, which is not here: pip install 'ftsim-emulator[tables]'"
         ) from None
     return pyarrow, parquet

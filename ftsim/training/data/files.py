@@ -234,7 +234,7 @@ def _table(path: str, stored: IO[bytes], form: str) -> Iterator[tuple[str, Row |
         from pyarrow import csv, parquet
     except ImportError:
         raise DataError(
-            f"{path}: tables are read by pyarrow, which is not here: pip install 'ftsim-emulator[train]'"
+            f"{path}: tables are read by pyarrow, which is not here: pip install 'ftsim-emulator[tables]'"
         ) from None
     number = 0
     try:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,10 @@ def test_a_line_in_another_encoding_is_named_by_its_number(tmp_path: Path) -> No
     (tmp_path / "a.jsonl").write_bytes('{"a": 1}\n'.encode("utf-16-le"))
     (_, bad), *_ = read_rows(tmp_path / "a.jsonl")
     assert str(bad).endswith("line 1: it has bytes of value 0: the file is written in UTF-16, or damaged")
+
+
+def test_a_table_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write(tmp_path, "a.csv", TEXTS)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"a\.csv: tables are read by pyarrow.*pip install 'ftsim-emulator\[tables\]'$"):
+        list(read_rows(table))
