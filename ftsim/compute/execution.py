@@ -89,10 +89,10 @@ class Executions:
         return self._own.get(base_model, self._usual)
 
     def refuse_in_groups(self) -> None:
-        """Raise ValueError for what a group of ranks does not compute with the numbers of one process."""
+        """Raise ValueError for what a group of ranks does not compute."""
         for how in (self._usual, *self._own.values()):
-            if replace(how, batch_variant=False) != Execution():
+            if how.compiled:
                 raise ValueError(
-                    f"a trainer group computes in float32 and nothing else, not with {how.words()!r}: leave it out, or "
-                    "serve with one rank"
+                    f"a trainer group does not compile layers, which its ranks gather meanwhile: leave {COMPILE!r} out "
+                    f"of {how.words()!r}, or serve with one rank"
                 )

@@ -4,13 +4,16 @@ The scores of N positions over a vocabulary of V are N * V numbers, and softmax 
 In blocks they are computed, differentiated and forgotten, so memory grows with the block and not with N * V. The head
 is the model's own: its `forward` runs with the layers below it replaced by the hidden states of a block, so whatever it
 does after the last matrix (scaling, soft caps, adapters) is in the scores.
+
+A sharded model is whole while its `forward` runs, and its ranks have to run that and its backward equally often. There
+the blocks, with their gradients, are the inside of one forward, so each rank may have as many as it likes.
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +28,9 @@ WHOLE_BYTES = 256 << 20
 BLOCK_BYTES = 64 << 20
 """Scores of a block; about five times this is alive while a block's gradient is taken."""
 _CLOSE, _CLOSE_IN_HALF = 1e-4, 2e-2
+Call = Callable[..., Any]
+"""Calls the model: its class does, or, inside the forward of a sharded one, that forward."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,12 @@ class Differentiated:
 
 def score(model: LiveModel, micro: MicroBatch, top_k: int = 0) -> Scored:
     """Log-probabilities without gradients; call it under `torch.no_grad`."""
+
+    def work(call: Call) -> list[Scored]:
+        return [_scored(logits, targets, top_k) for logits, targets in _scores(model, call, micro)]
+
     with _routed(model, micro):
-        parts = [_scored(logits, targets, top_k) for logits, targets in _scores(model, micro)]
+        parts = _inside(model, micro, work)
     if len(parts) == 1:
         return parts[0]
     best = [part.best for part in parts if part.best is not None]
@@ -63,32 +73,98 @@ def score(model: LiveModel, micro: MicroBatch, top_k: int = 0) -> Scored:
 def differentiate(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]) -> Differentiated:
     """Run a micro-batch forward and backward: gradients of the summed loss are added to the model's parameters."""
     with _routed(model, micro):  # in the backward too: layers that kept nothing run again there
-        return _differentiated(model, micro, loss, settings)
-
-
-def _differentiated(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]) -> Differentiated:
-    split = _blocks_of(model, micro)
-    if split is None:
-        return _at_once(model, micro, loss, settings)
-    states = split.states.detach().requires_grad_(split.states.requires_grad)
-    run = _two_passes if loss.whole_rows else _one_pass
-    found = run(split, states, micro, loss, settings)
-    if states.grad is not None:
-        push(split.states, states.grad)
+        scalar, found = _inside(model, micro, lambda call: _taken(model, call, micro, loss, settings))
+        failed = isinstance(found, BackendError)
+        if scalar is not None and (
+            model.sharded or not failed
+        ):  # other ranks go backward, and wait for this one's part
+            torch.autograd.backward(scalar)
+    if isinstance(found, BackendError):
+        raise found
     return found
 
 
-def _at_once(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]) -> Differentiated:
-    scores = _whole(model, micro)
+def _taken(
+    model: LiveModel, call: Call, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]
+) -> tuple[Tensor | None, Differentiated | BackendError]:
+    """What a loss gave, or why it gave nothing; and the scalar that is still to go backward, without slope then."""
+    split = _blocks_of(model, call, micro)
+    if split is None:
+        return _at_once(call, micro, loss, settings)
+    states = split.states.detach().requires_grad_(split.states.requires_grad)
+    run = _two_passes if loss.whole_rows else _one_pass
+    try:
+        with _summed_in_float32(model):
+            found = run(split, states, micro, loss, settings)
+    except BackendError as error:
+        return _without_slope(split.states), error
+    return None if states.grad is None else _scalar(split.states, states.grad), found
+
+
+def _at_once(
+    call: Call, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]
+) -> tuple[Tensor, Differentiated | BackendError]:
+    scores = _whole(call, micro)
     try:
         lp = logprobs(micro.pick(scores), micro.tensors["target_tokens"])
         found = _slopes(loss, settings, lp.detach(), micro.tensors, micro.row)
-    except BackendError:
-        if model.sharded:  # the other ranks go backward, and wait for this one's part
-            push(scores, torch.zeros_like(scores))
-        raise
-    push(lp, found.slope)
-    return found
+    except BackendError as error:
+        return _without_slope(scores), error
+    return _scalar(lp, found.slope), found
+
+
+def _scalar(outputs: Tensor, slopes: Tensor) -> Tensor:
+    """The scalar whose backward is that of `outputs` with these slopes."""
+    return (outputs * slopes).sum()
+
+
+def _without_slope(outputs: Tensor) -> Tensor:
+    return (outputs * torch.zeros_like(outputs)).sum()
+
+
+def _inside(model: LiveModel, micro: MicroBatch, work: Callable[[Call], T]) -> T:
+    """Do work that calls the model; of a sharded one, as the inside of its forward, which ends well in any case."""
+    if not model.sharded:
+        return work(model.model)
+    root: Any = model.model
+    forward = root.forward
+    errors: list[BackendError] = []
+
+    def instead(input_ids: Tensor) -> T | None:
+        try:
+            return work(forward)
+        except BackendError as error:
+            errors.append(error)
+            return None
+
+    with _replaced(root, instead):
+        found: Any = root(input_ids=micro.input_ids)
+    if errors:
+        raise errors[0]
+    answer: T = found
+    return answer
+
+
+@contextmanager
+def _summed_in_float32(model: LiveModel) -> Iterator[None]:
+    """Let the gradients of blocks be summed in float32 where weights in half precision keep them themselves."""
+    sums: dict[Tensor, Tensor] = {}
+
+    def add(value: Tensor) -> None:
+        assert value.grad is not None
+        grad = value.grad.float()
+        sums[value] = sums[value].add_(grad) if value in sums else grad
+        value.grad = None
+
+    whole = [value for value in model.model.parameters() if model.sharded and value.dtype != torch.float32]
+    handles = [value.register_post_accumulate_grad_hook(add) for value in whole if value.requires_grad]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for value, total in sums.items():
+            value.grad = total.to(value.dtype)
 
 
 def push(outputs: Tensor, slopes: Tensor) -> None:
@@ -96,7 +172,7 @@ def push(outputs: Tensor, slopes: Tensor) -> None:
 
     As `torch.autograd.backward(outputs, slopes)` to the last bit; given slopes, that imports sympy, half a second.
     """
-    torch.autograd.backward((outputs * slopes).sum())
+    torch.autograd.backward(_scalar(outputs, slopes))
 
 
 def _one_pass(
@@ -153,12 +229,12 @@ def _slopes(
     return Differentiated(leaf.detach(), slope, float(summands.detach().double().sum()))
 
 
-def _scores(model: LiveModel, micro: MicroBatch) -> Iterator[tuple[Tensor, Tensor]]:
+def _scores(model: LiveModel, call: Call, micro: MicroBatch) -> Iterator[tuple[Tensor, Tensor]]:
     """Scores (n, V) in float32 and targets of the real positions, block by block, or in one piece."""
     targets = micro.tensors["target_tokens"]
-    split = _blocks_of(model, micro)
+    split = _blocks_of(model, call, micro)
     if split is None:
-        yield micro.pick(_whole(model, micro)), targets
+        yield micro.pick(_whole(call, micro)), targets
         return
     for part in split.parts:
         yield split.logits(split.states[part]), targets[part]
@@ -169,9 +245,9 @@ def _routed(model: LiveModel, micro: MicroBatch) -> AbstractContextManager[None]
     return nullcontext() if micro.routes is None else model.routers.replayed(micro.routes)
 
 
-def _whole(model: LiveModel, micro: MicroBatch) -> Tensor:
+def _whole(call: Call, micro: MicroBatch) -> Tensor:
     """Scores of every position, padding included, (B * L, V) in float32."""
-    logits: Tensor = model.model(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
+    logits: Tensor = call(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
     return logits.flatten(0, 1).float()
 
 
@@ -188,13 +264,8 @@ class _Blocks:
         return logprobs(self.logits(states[part]), self.targets[part])
 
 
-def _blocks_of(model: LiveModel, micro: MicroBatch) -> _Blocks | None:
-    """The micro-batch in blocks, or None where its scores are small, or where the model's head cannot run alone.
-
-    A sharded model runs once for a micro-batch, since all of its ranks have to run it equally often.
-    """
-    if model.sharded:
-        return None
+def _blocks_of(model: LiveModel, call: Call, micro: MicroBatch) -> _Blocks | None:
+    """The micro-batch in blocks, or None where its scores are small, or where the model's head cannot run alone."""
     vocabulary = model.bare.get_input_embeddings().num_embeddings
     if micro.input_ids.numel() * vocabulary * 4 <= WHOLE_BYTES or "logits_to_keep" not in _parameters(model.bare):
         return None
@@ -202,7 +273,7 @@ def _blocks_of(model: LiveModel, micro: MicroBatch) -> _Blocks | None:
     kept: list[Any] = []
     hook = body.register_forward_hook(lambda module, args, output: kept.append(output))
     try:
-        last = model.model(input_ids=micro.input_ids, use_cache=False, logits_to_keep=1).logits  # (B, 1, V)
+        last = call(input_ids=micro.input_ids, use_cache=False, logits_to_keep=1).logits  # (B, 1, V)
     finally:
         hook.remove()
     if len(kept) != 1 or not isinstance(getattr(kept[0], "last_hidden_state", None), Tensor):
@@ -210,8 +281,9 @@ def _blocks_of(model: LiveModel, micro: MicroBatch) -> _Blocks | None:
     hidden = kept[0].last_hidden_state  # (B, L, D)
 
     def logits(states: Tensor) -> Tensor:
-        with _standing_in(body, type(kept[0])(last_hidden_state=states[None])):
-            scores: Tensor = model.model(input_ids=micro.input_ids[:1, : len(states)], use_cache=False).logits
+        stand_in = type(kept[0])(last_hidden_state=states[None])
+        with _replaced(body, lambda *args, **kwargs: stand_in):
+            scores: Tensor = call(input_ids=micro.input_ids[:1, : len(states)], use_cache=False).logits
         return scores[0].float()
 
     with torch.no_grad():
@@ -226,14 +298,14 @@ def _blocks_of(model: LiveModel, micro: MicroBatch) -> _Blocks | None:
 
 
 def _parameters(model: nn.Module) -> Mapping[str, Any]:
-    return inspect.signature(model.forward).parameters
+    return inspect.signature(type(model).forward).parameters
 
 
 @contextmanager
-def _standing_in(body: nn.Module, output: Any) -> Iterator[None]:
-    """Let `body` answer `output` instead of running."""
-    body.forward = lambda *args, **kwargs: output
+def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module run another forward instead of its own."""
+    module.forward = forward
     try:
         yield
     finally:
-        del body.forward
+        del module.forward

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from emulator.backend import BackendError, CheckpointType, ModelSpec, SavedState
 from ftsim.compute.checkpoints import dcp, sharded
@@ -169,8 +169,9 @@ def _spread(model: LiveModel) -> set[str]:
     """Shard a model over all ranks: its layers one by one, and the rest. Returns where names of used weights arrive."""
     mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     root = cast(nn.Module, model.model)
+    policy = _policy(model)
     for module in (*layers.layers_of(root), root):
-        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
     modules = [module for module in root.modules() if isinstance(module, FSDPModule)]
     for module in modules:
         module.set_gradient_divide_factor(1.0)  # losses are sums
@@ -190,6 +191,21 @@ def _spread(model: LiveModel) -> set[str]:
     return touched
 
 
+def _policy(model: LiveModel) -> MixedPrecisionPolicy:
+    """The precision of what is gathered: each rank holds its part of the float32 masters, and gradients meet in it."""
+    dtype = model.how.dtype
+    if dtype == torch.float32:
+        return MixedPrecisionPolicy(cast_forward_inputs=False)
+    for name, value in model.masters.computed.items():
+        if value.dtype != dtype:
+            raise BackendError(
+                f"this architecture keeps {name} in {value.dtype} beside {dtype}, and a trainer group shards a layer "
+                f"in one precision: compute it in float32, or {_ALONE}"
+            )
+        value.data = model.masters.trained[name].detach()
+    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+
+
 def _touch(touched: set[str], name: str, grad: Tensor) -> None:
     touched.add(name)
 
@@ -198,7 +214,7 @@ def _gathered(model: LiveModel, *, keep: bool) -> dict[str, Tensor] | None:
     """All weights, one after the other, where they are to be kept; every rank takes part."""
     state: dict[str, Tensor] = {}
     for name, value in cast(nn.Module, model.model).state_dict().items():
-        whole = value.full_tensor() if shards.is_sharded(value) else value
+        whole = value.full_tensor().to(model.how.dtype) if shards.is_sharded(value) else value
         if keep:
             state[name] = whole
     return state if keep else None

@@ -8,7 +8,8 @@ import json
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,31 +17,40 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from emulator.backend import BackendError, LoraSpec, ModelSpec
 from ftsim.compute.checkpoints import dcp
+from ftsim.compute.execution import FLOAT32, Execution
 from ftsim.compute.quiet import quiet
-from ftsim.compute.trainer import lora, shards
+from ftsim.compute.trainer import head, lora, shards
 from ftsim.compute.trainer.trainer import TorchTrainer
 from ftsim.compute.workers.group import GroupTrainer
-from tests.compute.trainer.conftest import ADAM, BASE, batch, same
+from tests.compute.trainer.conftest import ADAM, BASE, VOCABULARY, batch, same
 
 ROOT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
 LENGTHS = (9, 5, 3)
 
 
-def made(kind: str = "dense", rank: int = 0, cls: type[TorchTrainer] = GroupTrainer, **more: Any) -> TorchTrainer:
-    trainer = cls(lambda _: ROOT / kind, lora_rank=rank)
+def made(
+    kind: str = "dense",
+    rank: int = 0,
+    cls: type[TorchTrainer] = GroupTrainer,
+    how: Execution = FLOAT32,
+    budget: int = 8192,
+    **more: Any,
+) -> TorchTrainer:
+    trainer = cls(lambda _: ROOT / kind, lora_rank=rank, how=how, micro_batch_tokens=budget)
     trainer.create_model(ModelSpec("m", BASE, LoraSpec(rank, seed=3) if rank else None, **more))
     return trainer
 
 
-def pair(kind: str = "dense", rank: int = 0) -> tuple[TorchTrainer, TorchTrainer]:
+def pair(kind: str = "dense", rank: int = 0, **how: Any) -> tuple[TorchTrainer, TorchTrainer]:
     """A trainer on the group, and one of this process alone."""
-    return made(kind, rank), made(kind, rank, TorchTrainer)
+    return made(kind, rank, **how), made(kind, rank, TorchTrainer, **how)
 
 
 def step(trainer: TorchTrainer, seed: int = 0, lengths: tuple[int, ...] = LENGTHS) -> dict[str, Any]:
@@ -75,8 +85,10 @@ def check_close(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | None]
             assert float((value - other).abs().max()) <= most * largest, name
 
 
-def same_gradients(kind: str, rank: int, lengths: tuple[int, ...], loss: str = "cross_entropy") -> None:
-    ours, theirs = pair(kind, rank)
+def same_gradients(
+    kind: str, rank: int, lengths: tuple[int, ...], loss: str = "cross_entropy", **how: Any
+) -> tuple[TorchTrainer, TorchTrainer]:
+    ours, theirs = pair(kind, rank, **how)
     told, expected = (one.forward_backward("m", batch(loss, lengths=lengths)) for one in (ours, theirs))
     check_close(gradients(ours), gradients(theirs))
     assert abs(told["metrics"]["loss:sum"] - expected["metrics"]["loss:sum"]) <= 1e-5 * abs(
@@ -87,6 +99,7 @@ def same_gradients(kind: str, rank: int, lengths: tuple[int, ...], loss: str = "
     if dist.get_rank() == 0:
         for one, other in zip(told["loss_fn_outputs"], expected["loss_fn_outputs"], strict=True):
             torch.testing.assert_close(torch.tensor(one["logprobs"]["data"]), torch.tensor(other["logprobs"]["data"]))
+    return ours, theirs
 
 
 def unequal_token_counts() -> None:
@@ -102,6 +115,133 @@ def a_rank_without_tokens() -> None:
 def an_expert_without_tokens() -> None:
     for rank in (0, 4):
         same_gradients("moe", rank, (2, 1))
+
+
+@contextmanager
+def in_blocks(positions: int = 7) -> Iterator[list[int]]:
+    """Let scores be computed for so many positions at a time; yields how many each block had, on this rank."""
+    sizes: list[int] = []
+    of = head._of
+
+    def counted(every: Tensor, targets: Tensor) -> Tensor:
+        sizes.append(len(every))
+        return of(every, targets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head, "WHOLE_BYTES", 0)
+        patch.setattr(head, "BLOCK_BYTES", positions * VOCABULARY * 4)
+        patch.setattr(head, "_of", counted)
+        yield sizes
+
+
+def scores_in_blocks() -> None:
+    """Each rank has as many blocks as its tokens need; the numbers are those of one process that computes at once."""
+    for kind, rank, loss in (
+        ("dense", 0, "cross_entropy"),
+        ("untied", 0, "gspo"),
+        ("moe", 0, "ppo"),
+        ("dense", 4, "cross_entropy"),
+    ):
+        ours, theirs = pair(kind, rank)
+        for seed in range(2):
+            asked = batch(loss, lengths=(30, 2, 9), seed=seed)
+            with in_blocks() as sizes:
+                told = ours.forward_backward("m", asked)
+            expected = theirs.forward_backward("m", asked)
+            assert sum(sizes) == (30, 11)[dist.get_rank()] * (2 if loss == "gspo" else 1)
+            assert max(sizes) == 7
+            check_close(gradients(ours), gradients(theirs))
+            assert told["metrics"]["loss:sum"] == pytest.approx(expected["metrics"]["loss:sum"], rel=1e-5)
+        with in_blocks() as sizes:
+            told = ours.forward("m", batch(lengths=(30, 2, 9), top_k=3))
+        expected = theirs.forward("m", batch(lengths=(30, 2, 9), top_k=3))
+        assert max(sizes) == 7
+        if dist.get_rank() == 0:
+            for one, other in zip(told["loss_fn_outputs"], expected["loss_fn_outputs"], strict=True):
+                for name in ("logprobs", "top_k_logprobs"):
+                    torch.testing.assert_close(torch.tensor(one[name]["data"]), torch.tensor(other[name]["data"]))
+                assert one["top_k_indices"] == other["top_k_indices"]
+
+
+def a_block_that_fails() -> None:
+    """What the blocks before it have left on a rank is in no later gradient."""
+    ours, theirs = pair("untied")
+    asked = batch(lengths=(30, 9))
+    of, calls = head._of, list[int]()
+
+    def breaks(every: Tensor, targets: Tensor) -> Tensor:
+        calls.append(len(every))
+        if dist.get_rank() == 0 and len(calls) == 3:
+            raise BackendError("log-probabilities are NaN")
+        return of(every, targets)
+
+    with in_blocks():
+        ours.forward_backward("m", asked)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(head, "_of", breaks)
+            with pytest.raises(BackendError, match="log-probabilities are NaN"):
+                ours.forward_backward("m", asked)
+            calls.clear()
+            with pytest.raises(BackendError, match="log-probabilities are NaN"), torch.no_grad():
+                ours.forward("m", asked)
+        theirs.forward_backward("m", asked)
+        check_close(gradients(ours), gradients(theirs))
+        for one in (ours, theirs):
+            one.forward_backward("m", batch(lengths=(30, 9), seed=1))
+        check_close(gradients(ours), gradients(theirs))
+
+
+def layers_that_keep_nothing() -> None:
+    """Activation checkpointing gives the numbers of one process, and to the bit those of a group without it."""
+    frugal = Execution(checkpointing=True)
+    for kind, rank in (("dense", 0), ("moe", 0), ("dense", 4)):
+        ours, _ = same_gradients(kind, rank, LENGTHS, how=frugal)
+        plain = made(kind, rank)
+        plain.forward_backward("m", batch(lengths=LENGTHS))
+        held = gradients(ours)
+        assert all(
+            (value is None and held[name] is None) or torch.equal(value, held[name])  # type: ignore[arg-type]
+            for name, value in gradients(plain).items()
+        )
+
+
+def half_precision() -> None:
+    """With the same micro-batches, gradients are those of one process; masters and moments are float32, and sharded."""
+    for kind, rank in (("dense", 0), ("untied", 0), ("moe", 0), ("dense", 4)):
+        for how in (Execution("bfloat16"), Execution("bfloat16", checkpointing=True)):
+            ours, theirs = same_gradients(kind, rank, (9, 8), how=how, budget=9)
+            for one in (ours, theirs):
+                one.optim_step("m", ADAM | {"eps": 1e-3}, "num_loss_tokens")
+            check_close(dict(weights(ours)), dict(weights(theirs)))
+            for value in ours._model("m").trained.values():
+                assert value.dtype == torch.float32
+                assert shards.is_sharded(value) == (rank == 0)
+            again = [one.forward_backward("m", batch(lengths=(9, 8), seed=1))["metrics"] for one in (ours, theirs)]
+            assert again[0]["loss:sum"] == pytest.approx(again[1]["loss:sum"], rel=1e-2)
+    with in_blocks(3):
+        ours, theirs = pair(how=Execution("bfloat16"))
+        for one in (ours, theirs):
+            one.forward_backward("m", batch(lengths=(9, 8)))
+        check_close(gradients(ours), gradients(theirs), 2**-8)
+
+
+def states_in_half_precision() -> None:
+    """A state of bfloat16 holds the masters, and its exports are what is computed with, on ranks as in one process."""
+    ours, theirs = pair("untied", how=Execution("bfloat16"), budget=9)
+    for one in (ours, theirs):
+        step(one, lengths=(9, 8))
+    folder = saved(ours)
+    theirs.load_state("m", folder, optimizer=True)
+    assert same(weights(ours), weights(theirs))
+    boxes = [tempfile.mkdtemp(dir=ROOT)]
+    dist.broadcast_object_list(boxes)
+    export, alone = Path(boxes[0]), Path(tempfile.mkdtemp(dir=ROOT))
+    ours.save_sampler("m", export, identity="x")
+    theirs.save_sampler("m", alone, identity="x")
+    dist.barrier()
+    files = [load_file(one / "model.safetensors") for one in (export, alone)]
+    assert same(*files)
+    assert {value.dtype for value in files[0].values()} == {torch.bfloat16}
 
 
 def losses_that_look_at_rows() -> None:
@@ -302,6 +442,11 @@ CASES: dict[str, Callable[[], None]] = {
         unequal_token_counts,
         a_rank_without_tokens,
         an_expert_without_tokens,
+        scores_in_blocks,
+        a_block_that_fails,
+        layers_that_keep_nothing,
+        half_precision,
+        states_in_half_precision,
         losses_that_look_at_rows,
         a_parameter_without_a_gradient,
         a_save_before_the_first_step,
