@@ -7,13 +7,17 @@ reads them, one process or any number of ranks, reads the parts that it needs.
 import errno
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from io import IOBase
 from pathlib import Path
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import StorageMeta
 
 from emulator.backend import BackendError
@@ -35,8 +39,8 @@ def save(model: LiveModel, folder: Path, agree: Agree, *, first: bool) -> None:
         if not folder.is_dir():  # torch would make it
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
         with quiet():
-            state_dict_saver.save(dcp.state_of(model), checkpoint_id=folder)
-    except Exception as raised:
+            state_dict_saver.save(dcp.state_of(model), storage_writer=_Writer(folder))
+    except (Exception, CheckpointException) as raised:  # the second is no Exception
         error = _cause(raised)
     agree(error)
     if first:
@@ -68,10 +72,73 @@ def load(
             error = raised
         agree(error)
         if model.sharded:
-            with quiet():
-                state_dict_loader.load(dict(wanted), storage_reader=FileSystemReader(where))
+            try:
+                with quiet():
+                    state_dict_loader.load(dict(wanted), storage_reader=FileSystemReader(where))
+            except CheckpointException as raised:  # what was whole a moment ago; all ranks hear of it
+                why = _cause(raised)
+                raise BackendError(f"{where.name} is a torn checkpoint: {why}; load an older one") from None
 
     dcp.load(model, folder, optimizer=optimizer, keep_optimizer=keep_optimizer, read=read)
+
+
+class _Stream:
+    """A file as torch writes to it, which keeps an error of the disk for the end: its writer of archives, when it is
+    left by an exception, ends the process."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._at = 0
+        self.error: OSError | None = None
+
+    def write(self, part: Any) -> int:
+        """Write, or pass over what comes after an error."""
+        size = len(part)
+        self._try(lambda: self._file.write(part))
+        self._at += size
+        return size
+
+    def tell(self) -> int:
+        return self._at
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def fileno(self) -> int:
+        """The descriptor, for a sync of what was written: nothing stays in the buffer. Raises OSError for all of it."""
+        self.flush()
+        if self.error is not None:
+            raise self.error
+        return self._file.fileno()
+
+    def close(self) -> None:
+        """Leave it to who has opened the file."""
+
+    def _try(self, call: Callable[[], object]) -> None:
+        try:
+            if self.error is None:
+                call()
+        except OSError as error:
+            self.error = error
+
+
+class _Disk(FileSystem):
+    """Files of torch's own package, where what the disk says comes out as OSError."""
+
+    @contextmanager
+    def create_stream(self, path: str | os.PathLike[str], mode: str) -> "Generator[IOBase, None, None]":
+        with Path(path).open(mode) as file:
+            stream = _Stream(cast("IO[bytes]", file))
+            yield cast("IOBase", stream)
+            stream.fileno()
+
+
+class _Writer(FileSystemWriter):
+    """Torch's writer of files on such a disk."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.fs = _Disk()
 
 
 def _without_memory(value: Tensor) -> Tensor:
@@ -85,10 +152,8 @@ def _forget_where_it_was_written(file: Path) -> None:
     file.write_bytes(pickle.dumps(metadata))
 
 
-def _cause(raised: Exception) -> Exception:
-    """The error of a disk inside torch's own, which names every rank's."""
-    for failure in getattr(raised, "failures", {}).values():
-        error = failure[0] if isinstance(failure, tuple) else failure
-        if isinstance(error, OSError):
-            return error
-    return raised
+def _cause(raised: BaseException) -> Exception:
+    """The error of a disk inside torch's own, which names every rank's and is no Exception."""
+    failures = [failure[0] for failure in raised.failures.values()] if isinstance(raised, CheckpointException) else []
+    found = [error for error in (*failures, raised) if isinstance(error, OSError)]
+    return next(iter(found), None) or (raised if isinstance(raised, Exception) else RuntimeError(str(failures[0])))

@@ -87,7 +87,7 @@ def differentiate(model: LiveModel, micro: MicroBatch, loss: Loss, settings: Map
 def _taken(
     model: LiveModel, call: Call, micro: MicroBatch, loss: Loss, settings: Mapping[str, float]
 ) -> tuple[Tensor | None, Differentiated | BackendError]:
-    """What a loss gave, or why it gave nothing; and the scalar that is still to go backward, without slope then."""
+    """The scalar that is still to go backward; and what the loss gave, or why it gave nothing: then it has no slope."""
     split = _blocks_of(model, call, micro)
     if split is None:
         return _at_once(call, micro, loss, settings)

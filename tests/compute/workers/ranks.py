@@ -164,7 +164,7 @@ def scores_in_blocks() -> None:
 
 
 def a_block_that_fails() -> None:
-    """What the blocks before it have left on a rank is in no later gradient."""
+    """Gradients of the blocks before it, which wait on a rank, are in no later gradient."""
     ours, theirs = pair("untied")
     asked = batch(lengths=(30, 9))
     of, calls = head._of, list[int]()

@@ -211,6 +211,45 @@ def test_a_torn_state_is_refused_and_nothing_changes(group: Group, tmp_path: Pat
     trainer.close()
 
 
+FULL = Path("/dev/full")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize(("rank", "file"), [(0, "__0_0.distcp"), (0, "__1_0.distcp"), (0, ".metadata.tmp"), (4, "")])
+def test_a_disk_that_gets_full_fails_the_save_and_nothing_else(
+    group: Group, connect: Connect, monkeypatch: pytest.MonkeyPatch, rank: int, file: str
+) -> None:
+    """As in one process, whichever rank finds it: nothing half-written is listed, and the same ranks go on."""
+    backend = group(2)
+    with ftsim.Emulator(backend) as emulator:
+        client = connect(emulator, "full", rank)
+        step(client, 0)
+        client.save_state("step-1").result()
+        pids, stage = backend.workers.pids(), emulator.platform.blobs.stage
+
+        def stage_on_full_disk() -> Path:
+            folder = stage()
+            (folder / (file or "__0_0.distcp")).symlink_to(FULL)
+            return folder
+
+        expected = step(client, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(emulator.platform.blobs, "stage", stage_on_full_disk)
+            with pytest.raises(
+                RequestFailedError, match=r"no space left on the disk .* earlier checkpoints are intact"
+            ):
+                client.save_state("step-2").result()
+        assert client.list_checkpoints() == ["step-1"]
+        assert list((emulator.platform.blobs.root / ".staging").iterdir()) == []
+        assert emulator.platform.jobs.get(emulator.account, "full").state == "JOB_STATE_RUNNING"
+        client.load_state_with_optimizer("step-1").result()
+        assert step(client, 1) == expected
+        client.save_state("step-2").result()
+        assert sorted(client.list_checkpoints()) == ["step-1", "step-2"]
+        assert backend.workers.pids() == pids
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 4])
 @pytest.mark.parametrize("victim", [0, 1])
