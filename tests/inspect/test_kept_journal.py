@@ -1,7 +1,7 @@
 """A journal that an earlier version wrote and `fixtures/journals` keeps: read, and answered today as it was then.
 
-`ftsim run --light fixtures/examples/sdk_alone.py`, then `ftsim journal --save FILE`, made it. Where an answer changes on
-purpose, make it anew and say in the changelog what changed.
+`ftsim run --light fixtures/examples/sdk_alone.py`, then `ftsim journal --save FILE`, made it. Where an answer changes
+on purpose, make it anew and say in the changelog what changed.
 """
 
 import json
@@ -16,7 +16,8 @@ KEPT = Path(__file__).parents[2] / "fixtures" / "journals" / "sdk_alone_light.js
 
 def test_a_kept_journal_is_answered_as_it_was() -> None:
     saved = journal_file.read(KEPT.read_bytes().splitlines())
-    assert {one.endpoint for one in saved.exchanges} >= {"create_job", "forward_backward", "promote", "list_checkpoints"}
+    asked = {one.endpoint for one in saved.exchanges}
+    assert asked >= {"create_job", "forward_backward", "promote", "list_checkpoints"}
     found = replay(saved, LightBackend())
     assert found.identical, found
     assert found.compared == len(saved.exchanges)

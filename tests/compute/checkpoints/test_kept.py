@@ -1,4 +1,4 @@
-"""Checkpoints that an earlier version wrote and `fixtures/blobs` keeps: read with what they held, or refused when torn."""
+"""Checkpoints that an earlier version wrote, kept in `fixtures/blobs`: read with what they held, or refused if torn."""
 
 import importlib.util
 import json
