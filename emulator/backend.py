@@ -237,20 +237,20 @@ class GeneratedToken:
 
 @dataclass(frozen=True)
 class Generation:
-    """A finished continuation; `prompt_tokens` is filled (one row per echoed prompt token) only when echo was asked."""
+    """A finished continuation; `prompt_tokens` has a row for each echoed token, `stopped_by` is the stop string met."""
 
     tokens: Sequence[GeneratedToken]
     text: str
     finish_reason: Literal["stop", "length"]
     prompt_tokens: Sequence[GeneratedToken] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    stopped_by: str = ""
 
 
 Tell = Callable[[Sequence[GeneratedToken], str], None]
 """Hears of new tokens (echoed ones of the prompt first, all at once) and of the text that can be shown with them.
 
-The text is whole characters, held back while it may be the beginning of a stop string; all of it is a beginning of the
-finished text. Called from the backend's thread: it must neither wait nor raise.
+The text is whole characters that no stop string can take back. The backend's thread calls: neither wait nor raise.
 """
 
 
@@ -300,11 +300,11 @@ class Replica(Protocol):
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] = (),
         settings: Mapping[str, Any] | None = None,
+        begun: str = "",
     ) -> list[int]:
-        """Prompt tokens of a conversation through the model's chat template, generation prompt added.
+        """Prompt tokens of a conversation and of an answer that is `begun`, through the model's chat template.
 
-        `settings` are further variables of the template, such as enable_thinking.
-        """
+        `settings` are further variables of the template, such as enable_thinking."""
 
     def fingerprint(self) -> str:
         """A digest of the weights served now; equal digests mean bit-equal weights."""

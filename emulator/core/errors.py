@@ -32,11 +32,6 @@ class UnknownField(InvalidArgument):
     def __init__(self, name: str) -> None:
         super().__init__(f"Extra inputs are not permitted, field: '{name}'")
 
-    def body(self) -> dict[str, Any]:
-        """The answer as usual, and as OpenAI's API writes one beside it."""
-        kind = "invalid_request_error"
-        return {**self.envelope(), "error": {"object": "error", "type": kind, "code": kind, "message": self.message}}
-
 
 class FailedPrecondition(PlatformError):
     """The request is well formed, the state forbids it."""
@@ -137,6 +132,7 @@ class StorageFailed(PlatformError):
 
 
 SERVERLESS = "/training/v1/serverless/"
+INFERENCE = ("/inference/v1/", "/v1/chat/", "/v1/completions", "/v1/messages")
 _KINDS = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -151,10 +147,18 @@ _CODES = {1: "cancelled", 3: "invalid_argument", 4: "deadline_exceeded", 5: "not
 
 
 def error_body(path: str, status: int, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The envelope as whoever serves this path writes it: the serverless gateway has one of its own (WIRE 2.12)."""
+    """The envelope as whoever serves this path writes it: the serverless gateway has one of its own (WIRE 2.12).
+
+    Beside it stands, for the clients of the APIs that inference has, an error as each of them reads it.
+    """
+    kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    if path.startswith(INFERENCE):
+        if "/messages" in path:
+            kind = "api_error" if kind == "server_error" else kind
+            return {**envelope, "type": "error", "error": {"type": kind, "message": envelope["message"]}}
+        return {**envelope, "error": {"object": "error", "type": kind, "code": kind, "message": envelope["message"]}}
     if not path.startswith(SERVERLESS):
         return envelope
-    kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
     code = _CODES.get(envelope["code"], "unknown")
     return {"error": {"code": code, "type": kind, "message": envelope["message"]}}
 

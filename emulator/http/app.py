@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from emulator.core import limits, unserved
-from emulator.core.errors import SERVERLESS, Cancelled, NotFound, PlatformError, Unimplemented, UnknownField
+from emulator.core.errors import INFERENCE, SERVERLESS, Cancelled, NotFound, PlatformError, Unimplemented
 from emulator.http import admin, control, gateway, health, inference, metrics, tinker
 from emulator.http.console import gate
 from emulator.http.console.access import Access
@@ -101,7 +101,7 @@ def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> R
     """Write an error body in the shape that its path or the quirk `errors.style` asks for (FAILURES F17)."""
     style = request.app.state.platform.world.quirks.value(calls.ERRORS_STYLE)
     headers = request_id(request.scope)
-    if style == "status" or request.url.path.startswith(SERVERLESS):
+    if style == "status" or request.url.path.startswith((SERVERLESS, *INFERENCE)):
         return refusal(request.scope, status, envelope)
     if style == "text":
         return PlainTextResponse(str(envelope["message"]), status, headers)
@@ -110,8 +110,6 @@ def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> R
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, PlatformError)
-    if isinstance(error, UnknownField):
-        return Reply(error.body(), error.http, request_id(request.scope))
     # A verb that no route has reads as a part of an id: that of what is not there.
     if error.http == 404 and ":" in request.url.path and (known := unserved.found(request.method, request.url.path)):
         error = Unimplemented(known.sentence)

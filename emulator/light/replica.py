@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
+from emulator.core.answer_format import cut
 from emulator.core.clock import Clock
 from emulator.light import files
 from emulator.light.model import softmax, vector
@@ -76,7 +77,7 @@ class LightReplica:
                 "a forced tool_choice"
             )
         tokens: list[GeneratedToken] = []
-        text, reason = "", "length"
+        text, reason, stop = "", "length", ""
         while len(tokens) < limit and reason == "length":
             shares = _shares(_shaped(logprobs, request, [token.token_id for token in tokens]), request)
             chosen = _draw(shares, _chance(request, len(tokens)))
@@ -85,16 +86,16 @@ class LightReplica:
                 reason = "stop"
                 break
             text += tokens[-1].text
-            found = [at for stop in request.stop if (at := text.find(stop)) >= 0]
-            if found:
-                text, reason = text[: min(found)], "stop"
+            text, stop = cut(text, request.stop)
+            reason = "stop" if stop else reason
         spent = Clock.elapsed() - began
         return Generation(
             tokens,
             text,
             "stop" if reason == "stop" else "length",
             self._echoed(request, logprobs),
-            {"server-processing-time": spent, "prompt-tokens": len(request.prompt)},
+            {"server-processing-time": spent, "prompt-tokens": len(request.prompt), "cached-prompt-tokens": 0},
+            stop,
         )
 
     def encode(self, text: str) -> list[int]:
@@ -116,8 +117,10 @@ class LightReplica:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] = (),
         settings: Mapping[str, Any] | None = None,
+        begun: str = "",
     ) -> list[int]:
-        return self.encode("".join(f"{message['role']}: {message.get('content') or ''}\n" for message in messages))
+        said = "".join(f"{message['role']}: {message.get('content') or ''}\n" for message in messages)
+        return self.encode(said + (f"assistant: {begun}" if begun else ""))
 
     def fingerprint(self) -> str:
         return files.pack(self._weights).hex()

@@ -14,6 +14,7 @@ from emulator.http.inference import chat
 from emulator.http.inference.events import EventStream
 from emulator.http.web import Reply
 
+_PROMPT = "fireworks-prompt-tokens"
 Event = tuple[str, dict[str, Any]]
 """A server-sent event: its name and its data."""
 
@@ -21,8 +22,8 @@ Event = tuple[str, dict[str, Any]]
 class Writer(ABC):
     """Turns the chunks of a chat's stream into events of another API."""
 
-    def opening(self) -> Sequence[Event]:
-        """Write what comes before any token."""
+    def opening(self, prompt: int) -> Sequence[Event]:
+        """Write what comes before any token; the prompt has so many."""
         return ()
 
     @abstractmethod
@@ -30,12 +31,12 @@ class Writer(ABC):
         """Write what a piece of the message adds."""
 
     @abstractmethod
-    def closing(self, reason: str, usage: Mapping[str, int]) -> Sequence[Event]:
-        """Write what comes once the message is whole."""
+    def closing(self, reason: str, usage: Mapping[str, Any], stop: str) -> Sequence[Event]:
+        """Write what comes once the message is whole; `stop` is the stop string that ended it, "" for none."""
 
     def failing(self, error: Mapping[str, Any]) -> Sequence[Event]:
         """Write what ends a stream that broke off."""
-        return [("error", {"type": "error", "error": error})]
+        return [("error", {"type": "error", "error": {**error, "type": "api_error"}})]
 
 
 def chat_tool(tool: Mapping[str, Any], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -55,24 +56,29 @@ async def answered(
     whole: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     writer: Callable[[], Writer],
     wanted: Mapping[str, Any] | None = None,
+    begun: str = "",
 ) -> Response:
-    """Answer `body`, a chat request, as `whole` or a `writer` writes it; `wanted` is a response_format."""
+    """Answer `body`, a chat request, as `whole` or a `writer` writes it, and go on from what is `begun`.
+
+    `wanted` is a response_format.
+    """
     try:
         sent = chat.CreateChatCompletion.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidArgument(f"{'.'.join(map(str, first['loc']))[:120]}: {first['msg']}") from None
+    sent._names_stop, sent._begun = True, begun
     found = await chat.answer(request, sent, body, wanted)
-    headers = {name: value for name, value in found.headers.items() if name not in ("content-length", "content-type")}
+    told = {name: value for name, value in found.headers.items() if name not in ("content-length", "content-type")}
     if isinstance(found, EventStream):
-        found.body_iterator = _written(found.body_iterator, writer())
+        found.body_iterator = _written(found.body_iterator, writer(), int(found.headers[_PROMPT]))
         return found
-    return Reply(whole(orjson.loads(found.body)), headers=headers)
+    return Reply(whole(orjson.loads(found.body)), headers=told)
 
 
-async def _written(chunks: Any, writer: Writer) -> AsyncIterator[bytes]:
-    yield _bytes(writer.opening())
-    reason = "stop"
+async def _written(chunks: Any, writer: Writer, prompt: int) -> AsyncIterator[bytes]:
+    yield _bytes(writer.opening(prompt))
+    reason, stop = "stop", ""
     async for piece in chunks:
         for event in bytes(piece).split(b"\n\n"):
             name, _, data = event.rpartition(b"data: ")
@@ -85,9 +91,9 @@ async def _written(chunks: Any, writer: Writer) -> AsyncIterator[bytes]:
             events: list[Event] = []
             for choice in chunk["choices"]:
                 events += writer.delta(choice["delta"])
-                reason = choice["finish_reason"] or reason
+                reason, stop = choice["finish_reason"] or reason, choice.get("stop_sequence", stop)
             if (usage := chunk.get("usage")) is not None:
-                events += writer.closing(reason, usage)
+                events += writer.closing(reason, usage, stop)
             yield _bytes(events)
 
 

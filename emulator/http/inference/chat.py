@@ -1,9 +1,10 @@
 """/inference/v1/chat/completions and /v1/chat/completions, through the model's own chat template (WIRE 3.1)."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +20,7 @@ from emulator.http.inference import conversation
 from emulator.http.inference.events import Choice, stream
 from emulator.http.inference.formats import response_format, tool_call
 from emulator.http.inference.live import ChoiceFinished, TokensAdded
+from emulator.http.inference.measured import perf_metrics, usage
 from emulator.http.inference.message import Marks, Message, marks_of
 from emulator.http.inference.requests import (
     EVENTS,
@@ -26,11 +28,9 @@ from emulator.http.inference.requests import (
     answered_name,
     begin,
     finished,
-    perf_metrics,
     reply,
     target,
     tell_unread,
-    usage,
 )
 from emulator.http.inference.rows import Rows
 from emulator.http.web import platform_of
@@ -56,6 +56,10 @@ class CreateChatCompletion(Sampling):
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     reasoning_effort: str | bool | int | None = None
     thinking: Thinking | None = None
+    _names_stop: bool = PrivateAttr(False)
+    """Whether a choice says which stop string ended it, for an API that asks."""
+    _begun: str = PrivateAttr("")
+    """What the answer begins with, which is told no more: Anthropic's API goes on from it."""
 
     ignored: ClassVar[Ignored] = {
         **Sampling.ignored,
@@ -99,8 +103,8 @@ async def answer(
     messages, tools, settings = _read(sent)
     tell_unread(request, sent, conversation.unread(messages))
     on = await target(request, sent)
-    prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings)
     marks = marks_of(on.replica.chat_template)
+    prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings, sent._begun, marks)
     form = response_format(wanted)
     if form is None:  # an answer in a format begins with it, and calls nothing
         marks = marks.calling(on.replica.chat_template, tools).after(on.replica.decode(prompt[-8:]))
@@ -112,16 +116,20 @@ async def answer(
         return await stream(request, on, sent, live, writer, head, len(prompt))
     results = await finished(request, live)
     metrics = perf_metrics(on, results)
-    head, ids = _head(request, sent.model, "chat.completion"), [_call_id(request) for _ in results]
+    head = _head(request, sent.model, "chat.completion")
+    said = [Message(_call_id(request), marks) for _ in results]
     content = {
         **head,
         "model": answered_name(request, on, sent.model),
         "choices": await run_in_threadpool(  # rows of many tokens take long to write
-            lambda: [
-                _choice(at, one, prompt, sent, on.replica, Message(ids[at], marks)) for at, one in enumerate(results)
-            ]
+            lambda: [_choice(at, one, prompt, sent, on.replica, said[at]) for at, one in enumerate(results)]
         ),
-        "usage": usage(len(prompt), results),
+        "usage": usage(
+            len(prompt),
+            results,
+            sent.n,
+            sum(_pondered(*one, on.replica) for one in zip(said, results, strict=True)),
+        ),
     }
     if sent.return_token_ids:
         content["prompt_token_ids"] = prompt
@@ -175,9 +183,18 @@ def _render(
     messages: Sequence[conversation.Message],
     tools: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
+    begun: str,
+    marks: Marks,
 ) -> list[int]:
+    shown = [one.for_template(replica.chat_template) for one in messages]
     try:
-        return replica.render_chat([one.for_template(replica.chat_template) for one in messages], tools, settings)
+        prompt = replica.render_chat(shown, tools, settings)
+        if begun and marks.after(replica.decode(prompt[-8:])).opened:
+            raise InvalidArgument(
+                "the model's template opens a thought, and the last message is an answer that is begun: disable "
+                "thinking, or end with the user's message"
+            )
+        return replica.render_chat(shown, tools, settings, begun) if begun else prompt
     except BackendError as error:
         raise InvalidArgument(error.message) from error
 
@@ -204,7 +221,19 @@ def _choice(
         said["raw_output"] = _raw(result, prompt)
     if sent.return_token_ids:
         said["token_ids"] = [token.token_id for token in result.tokens]
-    return said
+    return said | _stop(sent, result)
+
+
+def _stop(sent: CreateChatCompletion, result: Generation) -> dict[str, Any]:
+    return {"stop_sequence": result.stopped_by} if sent._names_stop else {}
+
+
+def _pondered(message: Message, result: Generation, replica: Replica) -> int:
+    """Count the first tokens of a result whose text is a thought, its marks among them."""
+    if not message.pondered:
+        return 0
+    ids = [token.token_id for token in result.tokens]
+    return bisect_left(range(len(ids)), message.pondered, key=lambda count: len(replica.decode(ids[:count])))
 
 
 def _reason(message: Message, result: Generation) -> str:
@@ -231,8 +260,10 @@ class _ChunkWriter:
         call_ids: Sequence[str],
         marks: Marks,
     ) -> None:
+        self.pondered = 0
         self._sent = sent
         self._prompt = prompt
+        self._replica = replica
         self._messages = [Message(call_id, marks) for call_id in call_ids]
         self._rows = [Rows(replica.decode, legacy=sent.legacy, told=sent._told) for _ in call_ids]
         self._said = [0] * len(call_ids)
@@ -263,7 +294,9 @@ class _ChunkWriter:
             "delta": rest,
             "finish_reason": _reason(message, news.result),
             "logprobs": None,
+            **_stop(self._sent, news.result),
         }
+        self.pondered += _pondered(message, news.result, self._replica)
         return said | ({"raw_output": _raw(news.result, self._prompt)} if self._sent.raw_output else {})
 
 

@@ -18,16 +18,15 @@ from emulator.http.declare import Endpoints
 from emulator.http.inference.events import Choice, stream
 from emulator.http.inference.formats import response_format
 from emulator.http.inference.live import ChoiceFinished, TokensAdded
+from emulator.http.inference.measured import perf_metrics, usage
 from emulator.http.inference.requests import (
     EVENTS,
     Sampling,
     answered_name,
     begin,
     finished,
-    perf_metrics,
     reply,
     target,
-    usage,
 )
 from emulator.http.inference.rows import Rows
 from emulator.http.web import platform_of
@@ -95,7 +94,7 @@ async def create(request: Request) -> Response:
     content = {
         **_head(request, answered_name(request, on, sent.model)),
         "choices": choices,
-        "usage": usage(tokens, results),
+        "usage": usage(tokens, results, sent.n),
     }
     if sent.perf_metrics_in_response:
         content["perf_metrics"] = metrics
@@ -143,6 +142,10 @@ class _ChunkWriter:
         self._rows = [_rows(sent, replica) for _ in prompts for _ in range(sent.n)]
         self._said: dict[int, int] = {}
         """Characters that each choice has got."""
+
+    @property
+    def pondered(self) -> None:
+        return None
 
     def opening(self) -> list[Choice]:
         return []

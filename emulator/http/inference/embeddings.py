@@ -19,7 +19,8 @@ from emulator.http import schemas
 from emulator.http.bodies import Refusal, Refused, SnakeBody, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference.completions import prompts_of
-from emulator.http.inference.requests import Sampling, answered_name, named, reply, target, tell_unread
+from emulator.http.inference.measured import named
+from emulator.http.inference.requests import Sampling, answered_name, reply, target, tell_unread
 from emulator.http.web import platform_of
 from emulator.platform.deployments.completions import Target, failure
 

@@ -12,15 +12,8 @@ from emulator.backend import Generation
 from emulator.core.clock import Clock
 from emulator.core.errors import PlatformError
 from emulator.http.inference.live import ChoiceFinished, Live, TokensAdded
-from emulator.http.inference.requests import (
-    Sampling,
-    attended,
-    correlated,
-    named,
-    perf_metrics,
-    streamed_name,
-    usage,
-)
+from emulator.http.inference.measured import named, perf_metrics, usage
+from emulator.http.inference.requests import Sampling, attended, correlated, streamed_name
 from emulator.http.web import platform_of
 from emulator.platform.deployments.completions import Target
 from emulator.quirks import deployments
@@ -31,6 +24,10 @@ DONE = b"data: [DONE]\n\n"
 
 class ChunkWriter(Protocol):
     """Writes the choices of one endpoint's chunks."""
+
+    @property
+    def pondered(self) -> int | None:
+        """Tokens of the thoughts of all choices that are finished, None where nothing is read as one."""
 
     def opening(self) -> Sequence[Choice]:
         """Write what stands in a chunk of its own before any token, maybe nothing."""
@@ -98,7 +95,7 @@ async def _body(
         model = streamed_name(request, on, sent.model)
         return b"data: " + orjson.dumps({**head, "model": model, "choices": choices, **more}) + b"\n\n"
 
-    results: list[Generation] = []
+    results: dict[int, Generation] = {}
     opening = writer.opening()
     ready = [event(opening)] if opening else []
     while True:
@@ -110,14 +107,16 @@ async def _body(
             if cut:
                 yield b"".join(ready)
                 return
-            results.append(one.result)
+            results[one.index] = one.result
+            last = writer.finished(one)
             more: dict[str, Any] = {}
             if not live.open and one is news[-1]:
-                more["usage"] = usage(prompts, results)
+                found = [results[index] for index in sorted(results)]
+                more["usage"] = usage(prompts, found, sent.n, writer.pondered)
                 if sent.perf_metrics_in_response:
-                    more["perf_metrics"] = perf_metrics(on, results)
+                    more["perf_metrics"] = perf_metrics(on, found)
                 await live.release()  # before the client can know: what it asks next is no sibling
-            ready.append(event([writer.finished(one)], **more))
+            ready.append(event([last], **more))
         if not live.open:
             break
         if ready:

@@ -66,6 +66,9 @@ class Message:
         """The text that began the call which is read."""
         self._gap = ""
         """White space behind what was said: it counts only if something follows."""
+        self._taken = 0
+        self.pondered = 0
+        """Characters of the text that are a thought, its marks among them."""
         self.thought = ""
         self.content = ""
         self.calls: list[dict[str, Any]] = []
@@ -74,6 +77,7 @@ class Message:
         """The parts that `text` adds: `reasoning_content`, `content`, `tool_calls`, or nothing yet."""
         before = len(self.thought), len(self.content), len(self.calls)
         self._text += text
+        self._taken += len(text)
         while self._part():
             pass
         return self._since(*before)
@@ -83,6 +87,7 @@ class Message:
         before = len(self.thought), len(self.content), len(self.calls)
         if self._part == self._think:
             self._ponder(self._text.rstrip())
+            self.pondered = self._taken
         elif self._part != self._skip:
             while self._part == self._call and self._take(self._read(ended=True)):
                 while self._part():
@@ -139,6 +144,7 @@ class Message:
         inside, closed, behind = self._text.partition(self._marks.thought)
         if closed:
             self._ponder(inside.rstrip())
+            self.pondered = self._taken - len(behind)
             self._part, self._text = self._skip, behind
             return True
         kept = len(inside[: len(inside) - _overlap(inside, self._marks.thought)].rstrip())

@@ -1,7 +1,7 @@
 """/inference/v1/messages: Anthropic's API over the model's own chat template."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
-from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, read_body
+from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, body, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference.adapters import Event, Writer, answered, chat_choice, chat_tool
 from emulator.http.inference.chat import DEFAULT_MAX_TOKENS
-from emulator.http.inference.requests import EVENTS
+from emulator.http.inference.requests import EVENTS, tell_unread
 from emulator.http.web import platform_of
 
 router = Endpoints()
@@ -23,7 +23,24 @@ MESSAGE = schemas.obj(
     {"model": schemas.STRING, "stop_reason": schemas.STRING, "usage": schemas.EMPTY},
 )
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+_READ: Mapping[str, Sequence[str]] = {
+    "message": ("role", "content"),
+    "text": ("text",),
+    "thinking": ("thinking",),
+    "tool_use": ("id", "name", "input"),
+    "tool_result": ("tool_use_id", "content"),
+    "tool": ("name", "description", "input_schema"),
+    "tool_choice": ("name",),
+}
+_HARMLESS = ("type", "cache_control", "citations", "signature", "caller", "eager_input_streaming")
 _CHOICES: Mapping[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
+
+
+class OutputConfig(SnakeBody):
+    """The answer that is wanted: its effort and its format."""
+
+    effort: str | None = None
+    format: dict[str, Any] | None = None
 
 
 class CreateMessage(SnakeBody):
@@ -41,13 +58,17 @@ class CreateMessage(SnakeBody):
     tools: list[dict[str, Any]] = Field(default_factory=list)
     tool_choice: dict[str, Any] = Field(default_factory=dict)
     thinking: dict[str, Any] = Field(default_factory=dict)
+    output_config: OutputConfig = Field(default_factory=OutputConfig)
 
     ignored: ClassVar[Ignored] = {
-        **dict.fromkeys(("metadata", "service_tier"), "there is one kind of service, and nobody is told apart"),
+        **dict.fromkeys(
+            ("metadata", "service_tier", "speed", "inference_geo", "user_profile_id"),
+            "there is one kind of service, and nobody is told apart",
+        ),
         "cache_control": "what is computed once is kept by itself",
     }
     refused: ClassVar[Refused] = {
-        "output_config": Refusal("ask for a format with response_format of chat completions"),
+        "diagnostics": Refusal("no message is kept that this one could be compared with"),
         "raw_output": Refusal("chat completions tell it"),
         "mcp_servers": Refusal("tools are called by the program"),
         "container": Refusal("there are no containers here"),
@@ -57,9 +78,12 @@ class CreateMessage(SnakeBody):
 async def create(request: Request) -> Response:
     """Answer messages in Anthropic's form, whole or as a stream."""
     sent, _ = await read_body(request, CreateMessage)
-    body = {
+    turns = _messages(sent)
+    tell_unread(request, sent, _unread(sent))
+    begun = _begun(turns)
+    asked = {
         "model": sent.model,
-        "messages": _messages(sent),
+        "messages": turns,
         "max_tokens": sent.max_tokens,
         "stop": sent.stop_sequences,
         "stream": sent.stream,
@@ -69,12 +93,50 @@ async def create(request: Request) -> Response:
         "tools": [_tool(one) for one in sent.tools],
         "tool_choice": _choice(sent.tool_choice),
     }
-    if sent.thinking:
-        if (kind := sent.thinking.get("type")) not in ("enabled", "disabled"):
-            raise InvalidArgument(f"thinking.type is {str(kind)[:40]!r}: use enabled or disabled")
-        body["thinking"] = {"type": kind}
+    if sent.output_config.effort is not None:
+        asked["reasoning_effort"] = sent.output_config.effort
+    if (kind := _thinking(sent.thinking)) != "adaptive":  # which is what a template does by itself
+        asked["thinking"] = {"type": kind}
+    given = (await body(request)).get("output_config") or {}  # as sent: in a schema null is a value
+    wanted = _format(given.get("format"))
+    if wanted and begun:
+        raise InvalidArgument("output_config.format and an answer that is begun: send one of them")
     name = f"msg_{platform_of(request).world.ids.hex(24)}"
-    return await answered(request, body, lambda said: _whole(name, said), lambda: _Events(name, sent.model))
+    return await answered(
+        request, asked, lambda said: _whole(name, said), lambda: _Events(name, sent.model), wanted, begun
+    )
+
+
+def _thinking(given: Mapping[str, Any]) -> str:
+    kind = given.get("type", "adaptive")
+    if kind not in ("enabled", "disabled", "adaptive"):
+        raise InvalidArgument(f"thinking.type is {str(kind)[:40]!r}: use enabled, disabled or adaptive")
+    if (shown := given.get("display")) not in (None, "summarized"):
+        raise InvalidArgument(f"thinking.display is {str(shown)[:40]!r}: a thought is told as it is, leave it out")
+    return str(kind)
+
+
+def _format(given: Any) -> Mapping[str, Any] | None:
+    """The response_format of a chat; raises InvalidArgument."""
+    if given is None:
+        return None
+    kind = given.get("type") if isinstance(given, Mapping) else None
+    if kind != "json_schema":
+        raise InvalidArgument(f"output_config.format.type is {str(kind)[:40]!r}: use json_schema")
+    return {"type": kind, "json_schema": given}
+
+
+def _begun(turns: list[dict[str, Any]]) -> str:
+    """Take what an assistant's last turn says, which the answer goes on from; raises InvalidArgument for more."""
+    if turns[-1]["role"] != "assistant":
+        return ""
+    last = turns.pop()
+    if set(last) != {"role", "content"} or not turns:
+        raise InvalidArgument(
+            "the last message is the assistant's: an answer goes on from text alone, behind a message of the user's; "
+            "send the results of its tools"
+        )
+    return str(last["content"])
 
 
 def _messages(sent: CreateMessage) -> list[dict[str, Any]]:
@@ -121,6 +183,20 @@ def _result(block: Mapping[str, Any], where: str) -> str:
     return content if isinstance(content, str) else "".join(_text(one, where) for one in content)
 
 
+def _unread(sent: CreateMessage) -> Iterator[str]:
+    """Names of fields within messages and tools that say something and that nothing reads."""
+    said = [block for one in sent.messages if isinstance(one["content"], list) for block in one["content"]]
+    parts = [part for block in said if isinstance(block.get("content"), list) for part in block["content"]]
+    system = sent.system if isinstance(sent.system, list) else []
+    for kind, one in (
+        *(("message", message) for message in sent.messages),
+        *((str(block["type"]), block) for block in (*said, *parts, *system)),
+        *(("tool", tool) for tool in sent.tools),
+        ("tool_choice", sent.tool_choice),
+    ):
+        yield from (name for name, value in one.items() if value and name not in (*_READ[kind], *_HARMLESS))
+
+
 def _text(block: Any, where: str) -> str:
     kind = block.get("type") if isinstance(block, Mapping) else block
     if kind != "text" or not isinstance(block.get("text"), str):
@@ -156,9 +232,16 @@ def _whole(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **_head(name, said["model"]),
         "content": blocks,
-        "stop_reason": _REASONS[choice["finish_reason"]],
+        **_ended(choice["finish_reason"], choice["stop_sequence"]),
         "usage": _usage(said["usage"]),
     }
+
+
+def _ended(reason: str, stop: str) -> dict[str, Any]:
+    """Say why a message ended; one that calls tools asks for their results, whatever stopped it behind them."""
+    if stop and reason == "stop":
+        return {"stop_reason": "stop_sequence", "stop_sequence": stop}
+    return {"stop_reason": _REASONS[reason], "stop_sequence": None}
 
 
 def _use(call: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,11 +249,20 @@ def _use(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _head(name: str, model: str) -> dict[str, Any]:
-    return {"id": name, "type": "message", "role": "assistant", "model": model, "stop_sequence": None}
+    return {"id": name, "type": "message", "role": "assistant", "model": model}
 
 
-def _usage(usage: Mapping[str, int]) -> dict[str, int]:
-    return {"input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"]}
+def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """The counters as Anthropic's API has them: input that was read from a cache is not counted a second time."""
+    told: dict[str, Any] = {
+        "input_tokens": usage["prompt_tokens"],
+        "output_tokens": usage["completion_tokens"],
+        "output_tokens_details": {"thinking_tokens": usage["completion_tokens_details"]["reasoning_tokens"]},
+    }
+    if (details := usage.get("prompt_tokens_details")) is not None:
+        told["cache_read_input_tokens"] = details["cached_tokens"]
+        told["input_tokens"] -= details["cached_tokens"]
+    return told
 
 
 class _Events(Writer):
@@ -181,8 +273,10 @@ class _Events(Writer):
         self._at = -1
         self._kind = ""
 
-    def opening(self) -> Sequence[Event]:
-        message = {**self._head, "content": [], "stop_reason": None, "usage": {"input_tokens": 0, "output_tokens": 0}}
+    def opening(self, prompt: int) -> Sequence[Event]:
+        counted = {"input_tokens": prompt, "output_tokens": 0}  # what of it a cache had is told at the end
+        ended = {"stop_reason": None, "stop_sequence": None}
+        message = {**self._head, "content": [], **ended, "usage": counted}
         return [("message_start", {"type": "message_start", "message": message})]
 
     def delta(self, delta: Mapping[str, Any]) -> Sequence[Event]:
@@ -198,8 +292,8 @@ class _Events(Writer):
             events.append(self._piece({"type": "input_json_delta", "partial_json": call["function"]["arguments"]}))
         return events
 
-    def closing(self, reason: str, usage: Mapping[str, int]) -> Sequence[Event]:
-        ended = {"stop_reason": _REASONS[reason], "stop_sequence": None}
+    def closing(self, reason: str, usage: Mapping[str, Any], stop: str) -> Sequence[Event]:
+        ended = _ended(reason, stop)
         return [
             *self._close(),
             ("message_delta", {"type": "message_delta", "delta": ended, "usage": _usage(usage)}),

@@ -31,7 +31,6 @@ Stop = Annotated[str, Field(max_length=limits.STOP_LENGTH.value)]
 Stops = Annotated[list[Stop | int], Field(max_length=limits.STOPS.value, fail_fast=True)]
 EVENTS = ("text/event-stream",)
 DRAIN_HEADER, DRAIN_S, LONGEST_DRAIN_S = "x-fireworks-hot-load-drain-timeout", 90.0, 3600.0
-_QUEUES = ("num-concurrent-requests", "prefill-queue-duration", "generation-queue-duration")
 _SAMPLED = "it would change what is sampled"
 
 
@@ -164,6 +163,8 @@ def tell_unread(request: Request, sent: SnakeBody, more: Iterable[str] = ()) -> 
     """Name in a header and in the journal what nothing reads: a misspelt setting changes nothing, unnoticed."""
     known = {spelling for name in (*sent.ignored, *sent.refused) for spelling in spellings(name)}
     names = [*(name for name in sent.model_extra or {} if name not in known), *more]
+    names = request.scope.setdefault("unread", []) + names
+    request.scope["unread"] = names
     if names:
         said = ", ".join(dict.fromkeys(names))[:400]
         request.state.unread = {"debug-unread-fields": said.encode("ascii", "backslashreplace").decode()}
@@ -295,36 +296,6 @@ async def attended(request: Request, live: Live) -> AsyncIterator[None]:
         yield
     finally:
         watching.cancel()
-
-
-def perf_metrics(on: Target, results: Sequence[Generation]) -> dict[str, str]:
-    """Give measured seconds and counts of the slowest choice, and who answered (WIRE 3.1).
-
-    Without a deployment nothing is said of queues: clients then go by refusals alone (FAILURES G8).
-    """
-    slowest = max(results, key=lambda result: result.metrics.get("server-processing-time", 0.0))
-    measured = {
-        key: f"{value:.6f}" if "-duration" in key or "-time" in key else str(int(value))
-        for key, value in slowest.metrics.items()
-        if on.deployment is not None or key not in _QUEUES
-    }
-    return {**measured, **named(on)}
-
-
-def named(on: Target) -> dict[str, str]:
-    """Name who answers: a deployment and its replica, nothing for a model of its own."""
-    if on.deployment is None or on.pod is None:
-        return {}
-    return {"deployment": on.deployment.name, "backend-host": on.pod.identity}
-
-
-def usage(prompt_tokens: int, results: Sequence[Generation]) -> dict[str, int]:
-    completion = sum(len(result.tokens) for result in results)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion,
-        "total_tokens": prompt_tokens + completion,
-    }
 
 
 def reply(request: Request, content: Mapping[str, Any], headers: Mapping[str, str]) -> Response:

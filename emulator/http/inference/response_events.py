@@ -20,7 +20,7 @@ class ResponseWriter(Writer):
         self._item: dict[str, Any] = {}
         """The item that is open, empty when none is."""
 
-    def opening(self) -> Sequence[Event]:
+    def opening(self, prompt: int) -> Sequence[Event]:
         return [self._told("created"), self._told("in_progress")]
 
     def delta(self, delta: Mapping[str, Any]) -> Sequence[Event]:
@@ -32,7 +32,7 @@ class ResponseWriter(Writer):
             events += self._call(call)
         return events
 
-    def closing(self, reason: str, usage: Mapping[str, int]) -> Sequence[Event]:
+    def closing(self, reason: str, usage: Mapping[str, Any], stop: str) -> Sequence[Event]:
         cut = reason == "length"
         status = "incomplete" if cut else "completed"
         events = self._close(status)
@@ -40,9 +40,9 @@ class ResponseWriter(Writer):
         self.response["incomplete_details"] = {"reason": "max_output_tokens"} if cut else None
         self.response["usage"] = {
             "input_tokens": usage["prompt_tokens"],
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": usage.get("prompt_tokens_details", {}),
             "output_tokens": usage["completion_tokens"],
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": usage["completion_tokens_details"],
             "total_tokens": usage["total_tokens"],
         }
         return [*events, self._told(status)]

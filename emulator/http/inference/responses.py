@@ -114,7 +114,7 @@ def _whole(head: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any
     (choice,) = said["choices"]
     writer = ResponseWriter({**head, "model": said["model"]})
     writer.delta(choice["message"])
-    writer.closing(choice["finish_reason"], said["usage"])
+    writer.closing(choice["finish_reason"], said["usage"], choice["stop_sequence"])
     return writer.response
 
 

@@ -127,6 +127,7 @@ class TorchReplica:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] = (),
         settings: Mapping[str, Any] | None = None,
+        begun: str = "",
     ) -> list[int]:
         """Prompt tokens of a conversation through the model's chat template; raises `BackendError` when it refuses.
 
@@ -138,7 +139,7 @@ class TorchReplica:
                 "the model's chat template leaves out the tools of a request: send none, or promote a model whose "
                 "tokenizer has a template with tools"
             )
-        return self._tokens(text, add_special_tokens=False)
+        return self._tokens(text + begun, add_special_tokens=False)
 
     def _tokens(self, text: str, **settings: bool) -> list[int]:
         """Token ids of a text that the context may hold; raises `BackendError` for one that it cannot."""

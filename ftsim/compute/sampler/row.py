@@ -5,12 +5,13 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell
+from emulator.core.answer_format import cut
 from ftsim.compute.models.routing import Routers
 from ftsim.compute.sampler.forward import Batch, Forward
 from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
@@ -206,10 +207,9 @@ def generation(row: Row, reason: str, decoder: TokenDecoder, ends: Collection[in
     """Give what a finished row answers; its text ends before what stopped it."""
     ids = [token.token_id for token in row.tokens]
     spoken = ids[:-1] if ids and (ids[-1] in ends or ids[-1] in row.request.stop_tokens) else ids
-    text = decoder.text(spoken)
-    for stop in row.request.stop:
-        text = text.partition(stop)[0]
-    return Generation(row.tokens, text, "stop" if reason == "stop" else "length", row.prompt_rows, row.metrics())
+    text, stop = cut(decoder.text(spoken), row.request.stop)
+    why: Literal["stop", "length"] = "stop" if reason == "stop" else "length"
+    return Generation(row.tokens, text, why, row.prompt_rows, row.metrics(), stop)
 
 
 def settings_of(rows: Sequence[Row]) -> Settings:

@@ -86,7 +86,8 @@ def test_a_stream_is_whole_and_ends_with_done(http: httpx.Client) -> None:
     assert len(ids) == 5
     assert choice["raw_output"]["prompt_token_ids"] == PROMPT
     assert choice["finish_reason"] == "length"
-    assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    counted = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    assert last["usage"] == {**counted, "prompt_tokens_details": {"cached_tokens": 0}}
     assert float(last["perf_metrics"]["server-processing-time"]) > float(last["perf_metrics"]["prefill-duration"]) > 0
 
 

@@ -61,7 +61,13 @@ def test_a_message_is_what_a_chat_completion_says(client: Fireworks, http: httpx
     assert text == said["content"] or any(block.type == "thinking" for block in message.content)
     assert (message.type, message.role, message.stop_reason) == ("message", "assistant", "max_tokens")
     counted: Any = message.usage
-    assert counted == {"input_tokens": chat["usage"]["prompt_tokens"], "output_tokens": 12}
+    details = chat["usage"]["completion_tokens_details"]
+    assert counted == {
+        "input_tokens": chat["usage"]["prompt_tokens"],
+        "cache_read_input_tokens": 0,
+        "output_tokens": 12,
+        "output_tokens_details": {"thinking_tokens": details["reasoning_tokens"]},
+    }
 
 
 def test_a_stream_adds_up_to_the_whole(http: httpx.Client) -> None:
@@ -89,6 +95,20 @@ def test_a_tool_is_called_and_its_result_goes_back(http: httpx.Client) -> None:
     assert (after.status_code, after.json()["usage"]["input_tokens"] > whole["usage"]["input_tokens"]) == (200, True)
 
 
+def test_fields_that_nothing_reads_are_named(http: httpx.Client) -> None:
+    block = {"type": "text", "text": "Who?", "cache_control": {"type": "ephemeral"}, "colour": "red", "size": None}
+    body = {
+        **ASKED,
+        "messages": [{"role": "user", "content": [block], "weight": 2}],
+        "tools": [{**TOOL, "strict": True, "defer_loading": False}],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+        "metadata": {"user_id": "a"},
+        "sead": 1,
+    }
+    told = http.post(PATH, json=body).headers["fireworks-debug-unread-fields"]
+    assert set(told.split(", ")) == {"sead", "weight", "colour", "strict", "disable_parallel_tool_use"}
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -98,8 +118,14 @@ def test_a_tool_is_called_and_its_result_goes_back(http: httpx.Client) -> None:
         ({"messages": [{"role": "user", "content": 5}]}, "give a text, or a list of blocks"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "runs on the vendor's side"),
         ({"tool_choice": {"type": "some"}}, "use auto, any, tool or none"),
-        ({"thinking": {"type": "adaptive"}}, "use enabled or disabled"),
-        ({"output_config": {"format": {"type": "json"}}}, "output_config is not supported"),
+        ({"thinking": {"type": "between_tools"}}, "use enabled, disabled or adaptive"),
+        ({"thinking": {"type": "enabled", "display": "omitted"}}, "a thought is told as it is"),
+        ({"output_config": {"format": {"type": "json"}}}, "use json_schema"),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, "behind a message of the user's"),
+        (
+            {"messages": [*USER, {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "b"}]}]},
+            "an answer goes on from text alone",
+        ),
         ({"mcp_servers": [{"url": "u"}]}, "mcp_servers is not supported"),
         ({"stop_sequences": ["a"] * 99}, "stop"),
         ({"max_tokens": 0}, "max_tokens"),
