@@ -283,8 +283,8 @@ class Replica(Protocol):
         `tell` hears of every token as it is drawn. A future that is cancelled leaves the batch.
         """
 
-    def embed(self, prompt: Sequence[int]) -> "Future[Sequence[float]]":
-        """Queue a prompt for its vector, of length 1; raises `BackendError` for one that does not fit."""
+    def embed(self, prompt: Sequence[int], size: int = 0) -> "Future[Sequence[float]]":
+        """Queue a prompt for the first `size` (0: all) numbers of its vector, of length 1; raises `BackendError`."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; raises `BackendError`, before it is looked at, where the context could not hold it."""

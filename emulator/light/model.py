@@ -23,10 +23,13 @@ def softmax(logits: Sequence[float]) -> list[float]:
     return [value / total for value in grown]
 
 
-def vector(tokens: Sequence[int], weights: Sequence[float]) -> list[float]:
-    """The direction of the weights and of how often each remainder by SIZE stands among the tokens, of length 1."""
+def vector(tokens: Sequence[int], weights: Sequence[float], size: int = 0) -> list[float]:
+    """The direction of how often each remainder by SIZE stands among the tokens, and of the weights, of length 1.
+
+    With a `size` its first numbers, as long again.
+    """
     counts = [1 + sum(token % SIZE == k for token in tokens) for k in range(SIZE)]
-    told = [*counts, *(weight * len(tokens) for weight in weights)]
+    told = [*counts, *(weight * len(tokens) for weight in weights)][: size or None]
     length = math.sqrt(math.fsum(value * value for value in told))
     return [value / length for value in told]
 

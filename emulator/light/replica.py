@@ -57,11 +57,13 @@ class LightReplica:
         future.set_result(result)
         return future
 
-    def embed(self, prompt: Sequence[int]) -> "Future[Sequence[float]]":
+    def embed(self, prompt: Sequence[int], size: int = 0) -> "Future[Sequence[float]]":
         """Give a vector that follows from the weights and the prompt; raises BackendError for one that does not fit."""
         self._limit(GenerateRequest(prompt))
+        if size > (most := len(vector((), self._weights))):
+            raise BackendError(f"dimensions is {size}: vectors here have {most}, ask for fewer")
         future: Future[Sequence[float]] = Future()
-        future.set_result(vector(prompt, self._weights))
+        future.set_result(vector(prompt, self._weights, size))
         return future
 
     def answer(self, request: GenerateRequest) -> Generation:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import math
 import struct
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,7 +13,6 @@ from starlette.responses import Response
 
 from emulator.backend import BackendError
 from emulator.core import limits
-from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
 from emulator.http.bodies import Refusal, Refused, SnakeBody, read_body
 from emulator.http.declare import Endpoints
@@ -65,7 +63,7 @@ async def create(request: Request) -> Response:
     tell_unread(request, sent)
     on = await target(request, Sampling.model_validate({"model": sent.model, "user": sent.user}), embeds=True)
     prompts = await run_in_threadpool(prompts_of, on.replica, sent.input, MOST_INPUTS)
-    vectors = await _vectors(request, on, prompts)
+    vectors = await _vectors(request, on, prompts, sent.dimensions or 0)
     content = {
         "object": "list",
         "data": [
@@ -77,12 +75,12 @@ async def create(request: Request) -> Response:
     return reply(request, content, named(on))
 
 
-async def _vectors(request: Request, on: Target, prompts: Sequence[Sequence[int]]) -> list[Sequence[float]]:
+async def _vectors(request: Request, on: Target, prompts: Sequence[Sequence[int]], size: int) -> list[Sequence[float]]:
     """The vectors, in order; when one fails the others are cancelled. Raises InvalidArgument, Internal."""
     completions, futures = platform_of(request).completions, []
     try:
         for prompt in prompts:
-            futures.append(completions.embed(on, prompt))
+            futures.append(completions.embed(on, prompt, size))
         return await asyncio.gather(*map(asyncio.wrap_future, futures))
     except BackendError as error:
         raise failure(error) from error
@@ -92,11 +90,8 @@ async def _vectors(request: Request, on: Target, prompts: Sequence[Sequence[int]
 
 
 def _written(vector: Sequence[float], sent: CreateEmbedding) -> list[float] | str:
-    """A vector as it is asked for, in float32 both ways; raises InvalidArgument for more numbers than it has."""
-    if (size := sent.dimensions or len(vector)) > len(vector):
-        raise InvalidArgument(f"dimensions is {size}: the vectors of this model have {len(vector)}, ask for fewer")
-    length = math.sqrt(math.fsum(value * value for value in vector[:size])) or 1.0
-    packed = struct.pack(f"<{size}f", *(value / length for value in vector[:size]))
+    """A vector as it is asked for, in float32 both ways."""
+    packed = struct.pack(f"<{len(vector)}f", *vector)
     return base64.b64encode(packed).decode() if sent.encoding_format == "base64" else _floats(packed)
 
 

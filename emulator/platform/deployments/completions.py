@@ -240,10 +240,10 @@ class Completions:
         except BackendError as error:
             raise _refused(error) from error
 
-    def embed(self, target: Target, prompt: Sequence[int]) -> "Future[Sequence[float]]":
-        """Ask for the vector of one prompt, of length 1; raises InvalidArgument for one that does not fit."""
+    def embed(self, target: Target, prompt: Sequence[int], size: int) -> "Future[Sequence[float]]":
+        """Ask for the vector of a prompt, or its first `size` numbers; raises InvalidArgument for what does not fit."""
         try:
-            future = target.replica.embed(prompt)
+            future = target.replica.embed(prompt, size)
         except BackendError as error:
             raise _refused(error) from error
         future.add_done_callback(lambda done: self._count(target, len(prompt), done))

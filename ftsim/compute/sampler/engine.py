@@ -19,7 +19,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GenerateRequest, Generation, ReplicaClosed, Tell, Transition
 from emulator.core import own_warnings
-from ftsim.compute.sampler.embedding import Embeddings
+from ftsim.compute.sampler.embedding import Embeddings, check_size
 from ftsim.compute.sampler.forward import Batch, Forward
 from ftsim.compute.sampler.pieces import Begun, apart
 from ftsim.compute.sampler.prefixes import KeptPrefixes
@@ -96,14 +96,15 @@ class Sampler:
             self._changed.notify()
         return future
 
-    def embed(self, prompt: Sequence[int]) -> "Future[Sequence[float]]":
-        """Queue a prompt for its vector (`embedding`); raises `BackendError` for one that does not fit the model."""
+    def embed(self, prompt: Sequence[int], size: int = 0) -> "Future[Sequence[float]]":
+        """Queue a prompt for its vector (`embedding`); raises `BackendError` for what does not fit the model."""
         check(GenerateRequest(prompt), self._context, self._forward.vocabulary, routers=False)
+        check_size(size, self._forward.width)
         with self._changed:
             if self._closed:
                 raise ReplicaClosed()
             self._changed.notify()
-            return self._embeddings.ask(prompt)
+            return self._embeddings.ask(prompt, size)
 
     def swap(self, model: "PreTrainedModel", transition: Transition) -> None:
         """Serve `model` from now on; returns when it does.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ftsim.compute.models.body import body_of
 from ftsim.compute.models.routing import Routers
 from ftsim.compute.sampler import caches
 from ftsim.compute.sampler.precision import Precision
@@ -86,6 +87,8 @@ class Forward:
         self.model = model
         self._device = model.device  # the property walks over the parameters
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
+        self.width = int(model.config.get_text_config().hidden_size)
+        """Numbers of a hidden state."""
         self._precision = Precision(model)
         self.routers = Routers(model)
         self.noting = False
@@ -177,9 +180,7 @@ class Forward:
 
     def states(self, prompt: Sequence[int]) -> Tensor:
         """Hidden states (T, D) behind the last norm: what the output layer is given of a prompt."""
-        body: Any = self.model.base_model
-        if body is self.model:  # a family whose class names its body as it stands inside another one (Llama 4)
-            body = self.model.model
+        body = body_of(self.model)
         with self._precision.everywhere():
             made = body(input_ids=torch.tensor([list(prompt)], device=self._device), use_cache=False)
         states: Tensor = made.last_hidden_state[0]

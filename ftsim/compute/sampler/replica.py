@@ -109,8 +109,8 @@ class TorchReplica:
         """Queue a request; concurrent requests are batched."""
         return self._sampler.generate(request, tell)
 
-    def embed(self, prompt: Sequence[int]) -> "Future[Sequence[float]]":
-        return self._sampler.embed(prompt)
+    def embed(self, prompt: Sequence[int], size: int = 0) -> "Future[Sequence[float]]":
+        return self._sampler.embed(prompt, size)
 
     def encode(self, text: str) -> list[int]:
         return self._tokens(text)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from emulator.backend import BackendError
+from ftsim.compute.models.body import body_of
 from ftsim.compute.trainer.batching import Datum, MicroBatch, array_record
 from ftsim.compute.trainer.head import push
 from ftsim.compute.trainer.live import LiveModel
@@ -67,7 +68,7 @@ def run(
 
 def _hidden(model: LiveModel, micro: MicroBatch) -> Tensor:
     """Last hidden states of the real positions, (N, D) in float32."""
-    body = model.bare.base_model
+    body = body_of(model.bare)
     states = body(input_ids=micro.input_ids, use_cache=False).last_hidden_state
     return micro.pick(states.flatten(0, 1)).float()
 

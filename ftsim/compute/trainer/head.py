@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from emulator.backend import BackendError
+from ftsim.compute.models.body import body_of
 from ftsim.compute.trainer.batching import MicroBatch
 from ftsim.compute.trainer.live import LiveModel
 from ftsim.compute.trainer.losses import Loss
@@ -269,7 +270,7 @@ def _blocks_of(model: LiveModel, call: Call, micro: MicroBatch) -> _Blocks | Non
     vocabulary = model.bare.get_input_embeddings().num_embeddings
     if micro.input_ids.numel() * vocabulary * 4 <= WHOLE_BYTES or "logits_to_keep" not in _parameters(model.bare):
         return None
-    body = model.bare.base_model
+    body = body_of(model.bare)
     kept: list[Any] = []
     hook = body.register_forward_hook(lambda module, args, output: kept.append(output))
     try:

@@ -85,13 +85,17 @@ def datum(tokens: list[int], targets: Any, **tensors: Any) -> dict[str, Any]:
 
 
 def batch(
-    loss_fn: str = "cross_entropy", lengths: tuple[int, ...] = (5, 9, 3), seed: int = 0, **config: Any
+    loss_fn: str = "cross_entropy",
+    lengths: tuple[int, ...] = (5, 9, 3),
+    seed: int = 0,
+    vocabulary: int = VOCABULARY,
+    **config: Any,
 ) -> dict[str, Any]:
     """Random datums for any loss: advantages of both signs and some zeros, old log-probabilities near the real ones."""
     random = np.random.default_rng(seed)
     data = []
     for length in lengths:
-        tokens = random.integers(0, VOCABULARY, length + 1)
+        tokens = random.integers(0, vocabulary, length + 1)
         tensors = {
             "weights": random.normal(size=length),
             "logprobs": -7 + random.normal(size=length),

@@ -1,15 +1,24 @@
 """Embeddings, projections, similarities and the contrastive loss, against plain autograd."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
+from transformers import AutoModelForCausalLM
 
-from emulator.backend import BackendError
+from emulator.backend import BackendError, BaseModel, LoraSpec, ModelSpec
+from ftsim.compute.models.catalogue import base_folder
+from ftsim.compute.quiet import quiet
 from ftsim.compute.trainer.trainer import TorchTrainer
 from tests.compute.trainer.conftest import ADAM, Start, datum, gradients, same, tensor
+from tests.zoo import folders
 
+MODELS = "accounts/fireworks/models/"
+
+SHIPPED = ("qwen3-8b", "qwen3-30b-a3b", "kimi-k2-instruct", "glm-5")
+OTHERS = ("bamba", "cohere2", "gemma3", "gpt_oss", "granite", "llama4", "minimax", "mistral", "qwen3_5", "qwen3_next")
 TEXTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9], [10]]
 
 
@@ -43,6 +52,26 @@ def _reference_gradients(trainer: TorchTrainer, loss: torch.Tensor) -> dict[str,
 def _agree(mine: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
     for name, grad in wanted.items():
         torch.testing.assert_close(mine[name], grad, rtol=1e-4, atol=1e-3 * float(grad.abs().max()))
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("name", [*SHIPPED, *OTHERS])
+def test_every_family_embeds_what_its_head_is_given(name: str, rank: int, tmp_path: Path) -> None:
+    folder = folders.write(name, tmp_path / name) if name in OTHERS else base_folder(MODELS + name, tmp_path)
+    trainer = TorchTrainer(lambda base: folder, lora_rank=rank)
+    lora = LoraSpec(rank, seed=0) if rank else None
+    trainer.create_model(ModelSpec("m", BaseModel(MODELS + name), lora))
+    with quiet(), torch.no_grad():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        given: list[torch.Tensor] = []
+        model.get_output_embeddings().register_forward_pre_hook(lambda _, args: given.append(args[0]))
+        for text in TEXTS:
+            model(input_ids=torch.tensor([text]), use_cache=False)
+    found = _values(trainer.forward("m", _request("embedding")))
+    for one, states in zip(found, given, strict=True):
+        torch.testing.assert_close(one, states[0].mean(0), rtol=1e-4, atol=1e-5)
+    trainer.forward_backward("m", _request("contrastive_loss", **GOOD))
+    assert any(float(grad.abs().max()) > 0 for grad in gradients(trainer).values())
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from emulator.backend import BackendError
+from emulator.backend import BackendError, ModelSpec
 from ftsim.compute.trainer import head, losses
 from ftsim.compute.trainer.trainer import TorchTrainer
-from tests.compute.trainer.conftest import Start, batch, datum, gradients
+from tests.compute.trainer.conftest import BASE, Start, batch, datum, gradients
+from tests.zoo import folders
 
 LENGTHS = (5, 31, 17, 9)
 
@@ -80,6 +82,21 @@ def test_every_way_to_train_has_the_gradient_of_the_whole(
                     value.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
     whole, parts, sizes = both(trainer, batch(lengths=LENGTHS), in_blocks)
     assert max(sizes) == 7
+    assert close(whole["gradients"], parts["gradients"])
+
+
+@pytest.mark.parametrize("name", ["llama4", "gemma3", "granite", "gpt_oss", "cohere2", "mistral"])
+def test_a_family_of_transformers_has_the_gradient_of_the_whole(
+    name: str, tmp_path: Path, in_blocks: Callable[[], list[int]]
+) -> None:
+    folder = folders.write(name, tmp_path / name)
+    trainer = TorchTrainer(lambda base: folder)
+    trainer.create_model(ModelSpec("m", BASE))
+    vocabulary = trainer._model("m").bare.get_input_embeddings().num_embeddings
+    asked = batch(lengths=LENGTHS, vocabulary=int(vocabulary))
+    whole, parts, sizes = both(trainer, asked, in_blocks)
+    assert sum(sizes) == sum(LENGTHS)
+    assert len(sizes) > 1
     assert close(whole["gradients"], parts["gradients"])
 
 

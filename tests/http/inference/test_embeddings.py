@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 from emulator import Emulator
 from emulator.light import LightBackend
 from ftsim.compute.backend import TorchBackend
+from ftsim.compute.sampler.forward import Forward
 from tests.http.inference.conftest import BASE, Deploy
 
 PATH = "/inference/v1/embeddings"
@@ -80,6 +81,25 @@ def test_fewer_dimensions_are_the_first_ones_of_length_1(folder_of: FolderOf, ht
     assert len(cut) == 8
     assert off(cut, right(folder_of(), [5, 6, 7], 8)) < 1e-5
     assert embed(http, [5, 6, 7], dimensions=len(whole)) == [whole]
+
+
+def test_dimensions_are_checked_before_anything_is_computed(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+    states = Forward.states
+
+    def counted(forward: Forward, prompt: Sequence[int]) -> torch.Tensor:
+        computed.append(len(prompt))
+        return states(forward, prompt)
+
+    monkeypatch.setattr(Forward, "states", counted)
+    (whole,) = embed(http, [5, 6])
+    assert computed == [2]
+    refused = http.post(PATH, json={"model": BASE, "input": [[5], [6]], "dimensions": len(whole) + 1})
+    assert (refused.status_code, f"have {len(whole)}, ask for fewer" in refused.text) == (400, True)
+    assert len(embed(http, [5, 6, 7], dimensions=len(whole))[0]) == len(whole)
+    assert computed == [2, 3]
 
 
 def test_base64_holds_the_same_numbers(http: httpx.Client) -> None:
