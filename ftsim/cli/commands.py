@@ -12,6 +12,7 @@ from ftsim.cli.program import SETTINGS, ProgramCommand
 
 COMMANDS = {
     "serve": "serve:serve",
+    "trainer-node": "trainer_node:trainer_node",
     "open": "open:open_console",
     "run": "run:run",
     "train": "train:train",

@@ -41,6 +41,20 @@ def serve(
     compute: Compute = None,
     trainer_workers: TrainerWorkers = None,
     trainer_nproc: TrainerNproc = None,
+    trainer_nnodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Machines that a trainer is spread over, this one among them (FTSIM_TRAINER_NNODES); 1 by default.",
+            show_default=False,
+        ),
+    ] = None,
+    trainer_rdzv_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Where they meet: an address of this machine (FTSIM_TRAINER_RDZV_ENDPOINT).", metavar="HOST:PORT"
+        ),
+    ] = None,
     warm: Annotated[bool, typer.Option("--warm", help="Import torch at once, not with the first trainer.")] = False,
     quirk: QuirkOptions = None,
     platform: Platform = None,
@@ -99,6 +113,8 @@ def serve(
             compute=compute or [],
             trainer_workers=trainer_workers,
             trainer_nproc=trainer_nproc,
+            trainer_nnodes=trainer_nnodes,
+            trainer_rdzv_endpoint=trainer_rdzv_endpoint,
             warm=warm,
             until_deserted=until_deserted,
             discard=discard,

@@ -17,6 +17,7 @@ from ftsim.compute.models import catalogue as models
 
 if TYPE_CHECKING:
     from ftsim.compute.trainer.trainer import TorchTrainer
+    from ftsim.compute.workers.nodes import Nodes
     from ftsim.compute.workers.pool import Workers
 
 DEVICE = "FTSIM_DEVICE"
@@ -36,7 +37,8 @@ class TorchBackend:
     decides the last bits of a sum; 0 leaves torch as it is. `compute` says how models are computed, in texts of
     `Executions`; FTSIM_COMPUTE is such a text for all of them. `workers` are the processes that trainers compute in, at
     most (FTSIM_TRAINER_WORKERS, else 0: this process). With `nproc` (FTSIM_TRAINER_NPROC) each worker is a group of so
-    many ranks, and `grouped` says that this process is one of them.
+    many ranks, and `grouped` says that this process is one of them. With `nodes` there is one group, of so many ranks
+    here and those of the machines that join.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class TorchBackend:
         workers: int | None = None,
         nproc: int | None = None,
         grouped: bool = False,
+        nodes: "Nodes | None" = None,
     ) -> None:
         self._given_cache = cache
         self._device = device or os.environ.get(DEVICE)
@@ -61,12 +64,15 @@ class TorchBackend:
         self._executions = Executions(self._compute, self._dtype)
         self._nproc = int(os.environ.get(NPROC, "1")) if nproc is None else nproc
         wanted = int(os.environ.get(WORKERS, "0")) if workers is None else workers
-        self._most_workers = max(wanted, 1) if self._nproc > 1 else wanted
+        self._most_workers = max(wanted, 1) if self._nproc > 1 or nodes else wanted
         self._grouped = grouped
+        self._nodes = nodes
         if wanted < 0 or self._nproc < 1:
             asked = f"{wanted} trainer workers of {self._nproc} ranks"
             raise ValueError(f"{asked}: there are 0 or more ({WORKERS}), of 1 or more ({NPROC})")
-        if self._nproc > 1 or grouped:
+        if nodes is not None and wanted > 1:
+            raise ValueError(f"{wanted} trainer workers: a group on several nodes is one, and its jobs take turns")
+        if self._nproc > 1 or grouped or nodes:
             self._executions.refuse_in_groups()
         self._warm = False
         self._warming = threading.Lock()
@@ -137,9 +143,14 @@ class TorchBackend:
         from ftsim.compute.workers.pool import Workers, room
         from ftsim.compute.workers.worker import Worker
 
-        ranks = self._nproc
+        ranks, nodes = self._nproc, self._nodes
         settings = Settings(self._cache, self._device, self._dtype, self._threads, self._compute)
-        workers = Workers(lambda: Worker(settings, ranks), room(self._most_workers, ranks=ranks))
+        if nodes is not None:
+            from ftsim.compute.workers.spread import SpreadWorker
+
+            workers = Workers(lambda: SpreadWorker(settings, ranks, nodes), 1)
+        else:
+            workers = Workers(lambda: Worker(settings, ranks), room(self._most_workers, ranks=ranks))
         weakref.finalize(self, workers.close)
         return workers
 
@@ -147,6 +158,8 @@ class TorchBackend:
         """End the workers, if there are any; they are started anew when they are needed."""
         if "_workers" in self.__dict__:
             self.workers.close()
+        if self._nodes is not None:
+            self._nodes.close()
 
     def open_trainer(self, base_model: BaseModel, *, lora_rank: int, max_context_length: int) -> Trainer:
         self.folder(base_model)

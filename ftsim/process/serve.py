@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from emulator.backend import Backend
+from emulator.backend import Backend, BackendError
 from emulator.core import threads
 from emulator.core.errors import PlatformError, StorageFailed
 from emulator.core.ids import secret
@@ -23,6 +24,10 @@ from ftsim import local
 from ftsim.extras import MissingExtraError, require
 from ftsim.process.attendance import Attendance, default_state_dir
 from ftsim.process.environment import Format, added, lines
+from ftsim.process.nodes import invitation, nodes_of
+
+if TYPE_CHECKING:
+    from ftsim.compute.workers.nodes import Nodes
 
 SWITCH_S = 0.0005
 """Seconds for which a trainer may keep the event loop from answering: a tenth of Python's default."""
@@ -45,6 +50,8 @@ def serve(
     compute: Sequence[str] = (),
     trainer_workers: int | None = None,
     trainer_nproc: int | None = None,
+    trainer_nnodes: int | None = None,
+    trainer_rdzv_endpoint: str | None = None,
     warm: bool = False,
     until_deserted: bool = False,
     discard: bool = False,
@@ -63,7 +70,7 @@ def serve(
 
     `memory` keeps nothing; `light` computes without torch and without a model; `compute` says how models are computed,
     `trainer_workers` in how many processes of their own trainers compute, `trainer_nproc` how many ranks each of these
-    has (None: as the environment says);
+    has (None: as the environment says), and with `trainer_nnodes` machines they meet at the endpoint;
     `platform` is a date; `profile` and then `quirks`, written `name=value@job=j1,times=1`, are on from the start;
     `database` and `blobs` keep the state on servers, under leases of `lease_s` seconds, and a state folder then is only
     for what need not outlive the process; with `share` others use them, too, and reach this one at `address`; `keys`
@@ -71,7 +78,9 @@ def serve(
     end.
     """
     ranks = trainer_nproc if trainer_nproc != 1 else None
-    for name, given in (("compute", compute), ("trainer-workers", trainer_workers), ("trainer-nproc", ranks)):
+    spread = trainer_nnodes if trainer_nnodes != 1 else None
+    groups = {"trainer-workers": trainer_workers, "trainer-nproc": ranks, "trainer-nnodes": spread}
+    for name, given in ({"compute": compute} | groups).items():
         if light and given:
             print(f"ftsim: --{name} is about models, and --light has none: leave one of them out", file=sys.stderr)
             return 1
@@ -90,8 +99,11 @@ def serve(
     with _stopped_by_signals(stop):
         try:
             with contextlib.ExitStack() as stack:
+                kept_here = None if database else root
+                nodes = None if light else nodes_of(kept_here, trainer_nnodes, trainer_rdzv_endpoint)
+                workers = (trainer_workers, trainer_nproc, nodes)
                 emulator = local.Emulator(
-                    "light" if light else stack.enter_context(_backend(root, compute, trainer_workers, trainer_nproc)),
+                    "light" if light else stack.enter_context(_backend(root, compute, *workers)),
                     state_dir=root,
                     host=host,
                     port=port,
@@ -108,6 +120,9 @@ def serve(
                 )
                 emulator.on_lost = leave
                 stack.enter_context(emulator)
+                if nodes is not None:
+                    nodes.listen()  # the folders that nodes must see are there now
+                    print(invitation(nodes, emulator.platform.blobs.home), file=sys.stderr)
                 (announce or say)(emulator)
                 if warm:
                     threads.start(lambda: _warm(emulator.platform.backend, torch=not light), "warm")
@@ -119,7 +134,7 @@ def serve(
                     raise StorageFailed(emulator.platform.world.store.trouble)
             if discard and root is not None:  # where it did not start, whoever started it reads why in server.log
                 shutil.rmtree(root, ignore_errors=True)
-        except (PlatformError, MissingExtraError, _ComputeError) as refusal:
+        except (PlatformError, BackendError, MissingExtraError, _ComputeError) as refusal:
             print(f"ftsim: {str(refusal).removeprefix('ftsim: ')}", file=sys.stderr)
             return 1
         except OSError as error:
@@ -142,14 +157,16 @@ class _ComputeError(Exception):
 
 
 @contextlib.contextmanager
-def _backend(root: Path | None, compute: Sequence[str], workers: int | None, nproc: int | None) -> Iterator[Backend]:
+def _backend(
+    root: Path | None, compute: Sequence[str], workers: int | None, nproc: int | None, nodes: "Nodes | None"
+) -> Iterator[Backend]:
     """Real models, computed in the ways that these texts say; raises _ComputeError, MissingExtraError."""
     require("train", "real models")
     from ftsim.compute.backend import TorchBackend
 
     try:
         folder = None if root is None else root / "base-models"
-        backend = TorchBackend(folder, compute=compute, workers=workers, nproc=nproc)
+        backend = TorchBackend(folder, compute=compute, workers=workers, nproc=nproc, nodes=nodes)
     except ValueError as error:
         raise _ComputeError(f"--compute, --trainer-workers, --trainer-nproc, or their variables: {error}") from None
     with contextlib.closing(backend):

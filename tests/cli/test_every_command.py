@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "fixtures/rows/two_sessions.json"
 DATA = ROOT / "fixtures/datasets/forty-rows.jsonl"
 DEAD = ["--url", "http://127.0.0.1:9", "--api-key", "k"]
-WITHOUT_JSON = {"serve", "record", "run", "demo"}
+WITHOUT_JSON = {"serve", "trainer-node", "record", "run", "demo"}
 """What these print is another program's, an environment's (`--print-env` has its forms), or a show for people."""
 
 

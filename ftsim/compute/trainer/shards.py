@@ -45,7 +45,7 @@ def total_norm(values: Sequence[Tensor]) -> Tensor:
         return get_total_norm(values)
     parts = [part for value in values if (part := local(value)).numel()]
     squares = (
-        torch.stack(torch._foreach_norm(parts)).double().square().sum()
+        torch.stack(torch._foreach_norm(parts)).double().square().sum().cpu()
         if parts
         else torch.zeros((), dtype=torch.double)
     )

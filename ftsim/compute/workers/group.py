@@ -28,7 +28,7 @@ from ftsim.compute.trainer.compute import Done
 from ftsim.compute.trainer.live import LiveModel
 from ftsim.compute.trainer.masters import Masters
 from ftsim.compute.trainer.trainer import TorchTrainer
-from ftsim.compute.workers.ranks import Ranks, share
+from ftsim.compute.workers.ranks import Ranks, place, share
 
 _ALONE = "serve it without --trainer-nproc"
 _ZERO = np.zeros(1, dtype=np.float32)
@@ -42,13 +42,14 @@ _NOTHING = Datum(
 class GroupTrainer(TorchTrainer):
     """`emulator.backend.Trainer` on the ranks of a group; the first one's answers are the group's."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        if self._device.type != "cpu":
-            raise BackendError(f"a trainer group computes on CPUs, not on {self._device}: {_ALONE}", "server")
+    def __init__(self, *arguments: Any, device: str = "cpu", **settings: Any) -> None:
+        own = place(device, int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count())
+        super().__init__(*arguments, device=own, **settings)
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
         if not hasattr(FSDPModule, "set_reduce_scatter_unused_params"):
             raise BackendError(f"a trainer group needs torch 2.13 or newer: {_ALONE}", "server")
-        self._ranks = Ranks()
+        self._ranks = Ranks(self._device)
         self._touched: dict[str, set[str]] = {}
 
     def create_model(self, spec: ModelSpec) -> Mapping[str, Any]:
@@ -167,7 +168,8 @@ def _abandon() -> NoReturn:
 
 def _spread(model: LiveModel) -> set[str]:
     """Shard a model over all ranks: its layers one by one, and the rest. Returns where names of used weights arrive."""
-    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    device = next(iter(model.trained.values())).device
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     root = cast(nn.Module, model.model)
     policy = _policy(model)
     for module in (*layers.layers_of(root), root):
@@ -175,7 +177,7 @@ def _spread(model: LiveModel) -> set[str]:
     modules = [module for module in root.modules() if isinstance(module, FSDPModule)]
     for module in modules:
         module.set_gradient_divide_factor(1.0)  # losses are sums
-        module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+        module.set_force_sum_reduction_for_comms(True)  # gloo knows no other, and a sum is meant
         module.set_reduce_scatter_unused_params(True)  # an expert that no token of this rank has chosen
     model.sharded = True
     model.masters = Masters({name: value for name, value in root.named_parameters() if value.requires_grad})
@@ -216,5 +218,5 @@ def _gathered(model: LiveModel, *, keep: bool) -> dict[str, Tensor] | None:
     for name, value in cast(nn.Module, model.model).state_dict().items():
         whole = value.full_tensor().to(model.how.dtype) if shards.is_sharded(value) else value
         if keep:
-            state[name] = whole
+            state[name] = whole.cpu()
     return state if keep else None

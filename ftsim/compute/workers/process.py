@@ -1,7 +1,7 @@
 """The process that computes: a rank of a worker. It answers the emulator, one message at a time, until that goes.
 
-The emulator names a socket in FTSIM_WORKER. A worker of one rank is this process alone; torchrun tells the ranks of a
-group who they are.
+The emulator names a socket in FTSIM_WORKER. A worker of one rank is this process alone; torchrun, or the node that has
+started it, tells a rank of a group who it is.
 """
 
 import contextlib
@@ -9,13 +9,16 @@ import gc
 import os
 import signal
 import socket
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from typing import Any
 
 from emulator.backend import SavedState, Trainer
 from emulator.core import own_warnings
 from ftsim.compute import libraries
+from ftsim.compute.workers import rendezvous, sealed
 from ftsim.compute.workers.messages import ACKNOWLEDGE, Call, Failure, Open, Saved, Settings
+from ftsim.compute.workers.sealed import Sealed
 
 ADDRESS = "FTSIM_WORKER"
 RANKS = int(os.environ.get("WORLD_SIZE", "1")) if ADDRESS in os.environ else 1
@@ -68,13 +71,13 @@ class Trainers:
 def main() -> None:
     """Meet the emulator, then answer it until it closes the connection or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the emulator, which lets what runs finish
-    gone = (EOFError, ConnectionError, FileNotFoundError)
+    gone = (EOFError, OSError)
     with own_warnings.ignored(), contextlib.suppress(*gone), met(os.environ[ADDRESS]) as emulator:
         serve(emulator)
 
 
-def serve(emulator: "Connection[Any, Any]") -> None:
-    """Get ready, and answer the emulator; raises EOFError and ConnectionError once it is gone."""
+def serve(emulator: "Connection[Any, Any] | Sealed") -> None:
+    """Get ready, and answer the emulator; raises EOFError and OSError once it is gone."""
     settings = emulator.recv()
     gc.disable()
     if RANKS == 1:  # a group computes with parts of torch that need all of it
@@ -96,8 +99,13 @@ def serve(emulator: "Connection[Any, Any]") -> None:
         emulator.send(answer)
 
 
-def met(address: str) -> "Connection[Any, Any]":
-    """The connection to the emulator, which is told who has come."""
+def met(address: str) -> "AbstractContextManager[Connection[Any, Any] | Sealed]":
+    """The connection to the emulator, which is told who has come: over a socket here, or LIFE@HOST:PORT elsewhere."""
+    life, elsewhere, place = address.partition("@")
+    if elsewhere:
+        far = sealed.connected(rendezvous.endpoint(place), os.environ[rendezvous.SECRET])
+        far.send(rendezvous.Rank(life, int(os.environ["RANK"]), os.getpid()))
+        return contextlib.closing(far)
     meeting = socket.socket(socket.AF_UNIX)
     meeting.connect(address)
     emulator: Connection[Any, Any] = Connection(meeting.detach())

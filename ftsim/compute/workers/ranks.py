@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """A process group over gloo, of which this process is `rank`, from 0 to `size` - 1. Every method is collective."""
+    """A process group, of which this process is `rank`, from 0 to `size` - 1. Every method is collective."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         if not dist.is_initialized():
-            dist.init_process_group("gloo")
+            dist.init_process_group(backend_for(device.type, nccl=dist.is_nccl_available()))
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
 
@@ -63,6 +63,33 @@ class Ranks:
         sums = [float(value.detach().double().sum()) for value in tensors]
         if any(other != sums for other in self.all(sums)):
             raise BackendError(f"the ranks of the group hold different {what}", "server")
+
+
+def backend_for(device_type: str, *, nccl: bool) -> str:
+    """The backend of torch.distributed for tensors on a device; what ranks tell each other is on CPUs, over gloo."""
+    if device_type == "cpu":
+        return "gloo"
+    if device_type != "cuda" or not nccl:
+        raise BackendError(
+            f"ranks on {device_type} devices would need a backend that this torch lacks: compute on CPUs", "server"
+        )
+    return "cpu:gloo,cuda:nccl"
+
+
+def place(device: str, local_rank: int, devices: int) -> str:
+    """The device of a rank, of so many that its machine has of this type: each rank has one to itself."""
+    if device == "cpu":
+        return device
+    if ":" in device:
+        raise BackendError(
+            f"the ranks of a trainer group would all compute on {device}: leave out its number", "server"
+        )
+    if local_rank >= devices:
+        raise BackendError(
+            f"this machine has {devices} devices for ranks: give a trainer group no more ranks than that on it",
+            "server",
+        )
+    return f"{device}:{local_rank}"
 
 
 def share(datums: Sequence[Datum], ranks: int) -> list[list[int]]:

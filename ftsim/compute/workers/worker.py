@@ -4,7 +4,7 @@ Nothing of the emulator's memory goes along (it is no fork), and neither ends wi
 emulator goes, by whatever signal, its workers read the end of their connections; when a process of a worker goes, the
 call under way, or the next one, raises `TrainerLost`, and the next trainer starts all of the worker anew. A group is
 started by torchrun, which ends all ranks when one of them has died. (It would start them again, too: they would meet at
-the store of those before, and gloo may connect to addresses of the dead.)
+the store of those before, and gloo may connect to addresses of the dead.) Ranks on several machines: `spread.py`.
 """
 
 import contextlib
@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from emulator.core.errors import TrainerLost
 from ftsim.compute.workers.messages import Call, Failure, Open, Settings
@@ -33,6 +34,15 @@ _APART_S = 30.0
 """Seconds that ranks may go on once one has failed: what all find wrong, all tell at once."""
 
 
+class Channel(Protocol):
+    """A connection to a rank."""
+
+    def send(self, message: Any, /) -> None: ...
+    def recv(self) -> Any: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
 class Worker:
     """One process, or `ranks` of them, with any number of trainers, which take turns."""
 
@@ -42,7 +52,7 @@ class Worker:
         self._lock = threading.Lock()
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._connections: list[Connection[Any, Any]] = []
+        self._connections: Sequence[Channel] = []
         self._life = 0
         self.trainers: set[int] = set()
         self.pids: list[int] = []
@@ -94,7 +104,7 @@ class Worker:
         """The answers of all ranks; raises EOFError as soon as one is gone, whatever the others wait for."""
         answers: dict[int, Any] = {}
         while len(answers) < len(self._connections):
-            missing = [one for rank, one in enumerate(self._connections) if rank not in answers]
+            missing: list[Any] = [one for rank, one in enumerate(self._connections) if rank not in answers]
             ready = wait(missing, _APART_S if any(isinstance(one, Failure) for one in answers.values()) else None)
             if not ready:
                 raise ConnectionError("one rank failed, and the others wait for it")
@@ -108,14 +118,8 @@ class Worker:
             return
         self._life += 1
         self.trainers.clear()
-        self._folder = Path(tempfile.mkdtemp(prefix="ftsim-worker-"))  # 0700: nobody else connects
         try:
-            with socket.socket(socket.AF_UNIX) as meeting:
-                meeting.bind(str(self._folder / "socket"))
-                meeting.listen(self._ranks)
-                meeting.settimeout(_LOOK_S)
-                self._process = _started(self._ranks, self._folder / "socket")
-                self._connections = self._met(self._process, meeting)
+            self._connections = self._launched()
             for connection in self._connections:
                 connection.send(self._settings)
             ready = self._answers()
@@ -126,6 +130,16 @@ class Worker:
         if failed is not None:
             self._lose()
             raise failed.error()
+
+    def _launched(self) -> Sequence[Channel]:
+        """Start the processes; returns a connection to each rank. Raises OSError, EOFError."""
+        self._folder = Path(tempfile.mkdtemp(prefix="ftsim-worker-"))  # 0700: nobody else connects
+        with socket.socket(socket.AF_UNIX) as meeting:
+            meeting.bind(str(self._folder / "socket"))
+            meeting.listen(self._ranks)
+            meeting.settimeout(_LOOK_S)
+            self._process = _started(self._ranks, self._folder / "socket")
+            return self._met(self._process, meeting)
 
     def _met(self, process: "subprocess.Popen[bytes]", meeting: socket.socket) -> "list[Connection[Any, Any]]":
         """A connection to each rank."""
@@ -147,8 +161,12 @@ class Worker:
         for connection in self._connections:
             connection.close()
         self._connections = []
+        self._end()
+
+    def _end(self) -> None:
+        """Wait until the processes have ended, and force those that do not."""
         if self._process is not None:
-            _end(self._process)
+            ended([self._process], told=True)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -185,11 +203,15 @@ def environment(address: Path) -> Mapping[str, str]:
     return {"OMP_NUM_THREADS": "1", **os.environ, ADDRESS: str(address)}
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for a process that has been told to end; one that does not is ended."""
-    for force in (None, signal.SIGTERM, signal.SIGKILL):
-        if force is not None and process.poll() is None:
-            process.send_signal(force)
+def ended(processes: "Sequence[subprocess.Popen[bytes]]", *, told: bool = False) -> None:
+    """Wait for processes that are to end, `told` if they know already; those that do not are ended."""
+    signals = (None, signal.SIGTERM, signal.SIGKILL) if told else (signal.SIGTERM, signal.SIGKILL)
+    for force in signals:
+        for process in processes:
+            if force is not None and process.poll() is None:
+                process.send_signal(force)
+        until = time.monotonic() + _ENDING_S
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_ENDING_S)
+            for process in processes:
+                process.wait(max(0.0, until - time.monotonic()))
             return
