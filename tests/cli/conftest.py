@@ -1,5 +1,6 @@
 """An emulator without torch, rows on it, and the command as a person calls it."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.jobs.spec import JobSpec
 from emulator.server import Emulator
 from emulator.state.entities import Checkpoint, Job, Session
+from ftsim.cli import main as cli
+from tests.conftest import Ftsim
 from tests.doubles import BASE, DictBackend, write_adapter, write_base, write_delta, write_training
 
 
@@ -24,6 +27,22 @@ def emu(tmp_path: Path) -> Iterator[Emulator]:
 def on(emu: Emulator) -> list[str]:
     """The options that name the emulator."""
     return ["--url", emu.url, "--api-key", emu.api_key]
+
+
+@pytest.fixture
+def refused(ftsim: Ftsim, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run the command as the console does; the one line it leaves with."""
+
+    def call(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["ftsim", *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert left.value.code not in (0, None)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("ftsim: ")
+        return line
+
+    return call
 
 
 @pytest.fixture

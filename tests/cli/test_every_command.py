@@ -95,22 +95,6 @@ def test_all_of_them_print_data_and_lines_that_are_neither_wrapped_nor_padded(
             assert "…" not in done.stdout, words
 
 
-@pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run the command as the console does; the one line it leaves with."""
-
-    def call(*words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["ftsim", *words])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        assert left.value.code not in (0, None)
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("ftsim: ")
-        return line
-
-    return call
-
-
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_an_option_that_there_is_none_of_is_one_line(refused: Callable[..., str], words: tuple[str, ...]) -> None:
     assert "--no-such-option" in refused(*words, "--no-such-option")

@@ -1,6 +1,5 @@
 """Whatever the person at the keyboard can mend is said in one line, by the entry point for every command."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,22 +13,6 @@ from tests.doubles import BASE
 
 Refused = Callable[..., str]
 DEAD = "http://127.0.0.1:1"
-
-
-@pytest.fixture
-def refused(ftsim: Ftsim, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Run the command as the console does; the one line it leaves with."""
-
-    def call(*words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["ftsim", *words])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        assert left.value.code not in (0, None)
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("ftsim: ")
-        return line
-
-    return call
 
 
 @pytest.mark.parametrize(

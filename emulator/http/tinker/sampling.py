@@ -6,7 +6,7 @@ from typing import Any
 
 from emulator.backend import GenerateRequest, Generation
 from emulator.core import limits
-from emulator.core.errors import InvalidArgument
+from emulator.core.errors import InvalidArgument, ResourceExhausted
 from emulator.http.tinker import bodies
 from emulator.http.tinker.target import NativeTarget
 from emulator.platform.trainers import native
@@ -45,7 +45,10 @@ def weights(
 
 
 def submit(target: NativeTarget, asked: bodies.Sample) -> Promise:
-    """Accept a sample; what is wrong with its prompt fails its future. Raises InvalidArgument, NotFound."""
+    """Accept a sample; what is wrong with its prompt fails its future.
+
+    Raises InvalidArgument, NotFound, and ResourceExhausted for one too many at a time, which the client sends again.
+    """
     platform = target.platform
     session = _session(target, asked)
     owner = platform.sessions.running(target.account, session.session)
@@ -54,6 +57,8 @@ def submit(target: NativeTarget, asked: bodies.Sample) -> Promise:
         _start(target, asked, session, promise)
     except Exception as error:
         platform.futures.fail(promise, error)
+        if isinstance(error, ResourceExhausted):
+            raise
     return promise
 
 
@@ -88,8 +93,9 @@ def _start(target: NativeTarget, asked: bodies.Sample, session: SamplingSession,
     key = promise.request_id.encode()
     flight = contextlib.ExitStack()
     flight.callback(on.release)
-    flight.enter_context(platform.completions.in_flight(key))
     try:
+        flight.callback(platform.completions.admit(on, session.model))
+        flight.enter_context(platform.completions.in_flight(key))
         futures = [platform.completions.submit(on, one, key) for _ in range(asked.num_samples)]
     except BaseException:
         flight.close()

@@ -1,15 +1,18 @@
 """The service of tinker's own client: what the story of fixtures/wire does not tell."""
 
+import threading
 from array import array
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import zstandard
 
+from emulator import Emulator
 from emulator.http.tinker.messages import INT64, message
-from tests.doubles import BASE
+from tests.doubles import BASE, DictBackend
 from tests.http import exchanges
 from tests.http.gateway.conftest import plain
 
@@ -216,3 +219,35 @@ def test_a_model_that_is_unloaded_frees_its_place_where_that_is_so(client: Clien
         assert "error" not in another(2)
     finally:
         client.http.delete("/_ftsim/quirks").raise_for_status()
+
+
+def test_one_sample_too_many_at_a_time_is_refused_until_another_is_over(tmp_path: Path) -> None:
+    backend, go_on = DictBackend(tmp_path / "base"), threading.Event()
+
+    def held(_at: int) -> None:
+        assert go_on.wait(30)
+
+    backend.before_token = held
+    with (
+        Emulator(backend) as emulator,
+        httpx.Client(base_url=emulator.url, headers={"X-Api-Key": emulator.api_key}, timeout=60) as http,
+    ):
+        emulator.quirks.set("inference.capacity", 2)
+        client = Client(http)
+        numbered = {"session_id": client.session, "sampling_session_seq_id": 1}
+        opened = client.post("create_sampling_session", **numbered, base_model=BASE)
+        asked: dict[str, Any] = {
+            "sampling_session_id": opened["sampling_session_id"],
+            "prompt": {"chunks": [{"type": "encoded_text", "tokens": [1, 2, 3]}]},
+            "num_samples": 3,
+            "sampling_params": {"max_tokens": 2},
+        }
+        begun = [client.post("asample", **asked)["request_id"] for _ in range(2)]
+        status, said = refused(http, "asample", **asked)
+        assert (status, "answers 2 requests at a time" in said) == (429, True)
+        beside = http.post("/v1/completions", json={"model": BASE, "prompt": [1]})
+        assert beside.status_code == 429  # both count the same requests
+        go_on.set()
+        for request_id in begun:
+            assert len(client.post("retrieve_future", request_id=request_id)["sequences"]) == 3
+        assert len(client.done("asample", **asked)["sequences"]) == 3
