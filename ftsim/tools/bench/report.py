@@ -33,6 +33,7 @@ GROUPS = {
     "runs": ("rl_step", "sft_run"),
     "waiting": ("fast_forward",),
     "jobs": ("two_jobs",),
+    "groups": ("group_step", "group_save", "group_memory"),
     "sizes": ("loss_head", "loss_head_memory", "save_memory"),
 }
 """Modules of ftsim.tools.bench, and the measurements in each: functions of the same name."""

@@ -163,6 +163,19 @@ def scores_in_blocks() -> None:
                 assert one["top_k_indices"] == other["top_k_indices"]
 
 
+def blocks_on_one_rank_alone() -> None:
+    """A rank that computes at once and one that does so in blocks go through the same forwards and backwards."""
+    for loss in ("cross_entropy", "gspo"):
+        with in_blocks() as sizes, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(head, "WHOLE_BYTES", 10 * VOCABULARY * 4)
+            ours = made("untied")
+            ours.forward_backward("m", batch(loss, lengths=(30, 8)))
+        assert max(sizes) == (7, 8)[dist.get_rank()]
+        theirs = made("untied", cls=TorchTrainer)
+        theirs.forward_backward("m", batch(loss, lengths=(30, 8)))
+        check_close(gradients(ours), gradients(theirs))
+
+
 def a_block_that_fails() -> None:
     """Gradients of the blocks before it, which wait on a rank, are in no later gradient."""
     ours, theirs = pair("untied")
@@ -395,6 +408,40 @@ def adapters_stay_alike() -> None:
     assert found[0] == found[1]
 
 
+def an_adapter_that_is_loaded() -> None:
+    """Numbers that come into an adapter later are on all ranks, and its gradients are summed as before."""
+    source = made("dense", 4, TorchTrainer)
+    step(source)
+    box = [tempfile.mkdtemp(dir=ROOT)]
+    dist.broadcast_object_list(box)
+    if dist.get_rank() == 0:
+        source.save_sampler("m", Path(box[0]), identity="x")
+    dist.barrier()
+    ours, theirs = pair("dense", 4)
+    for one in (ours, theirs):
+        one.load_adapter("m", Path(box[0]))
+        one.forward_backward("m", batch(lengths=LENGTHS, seed=1))
+    assert same(weights(ours), weights(source))
+    assert not any(shards.is_sharded(value) for value in ours._model("m").trained.values())
+    check_close(gradients(ours), gradients(theirs))
+
+
+def a_merge_after_steps() -> None:
+    """Base and adapter merged on the group are those merged in one process from the same state."""
+    ours, theirs = pair("dense", 4)
+    step(ours)
+    theirs.load_state("m", saved(ours), optimizer=True)
+    box = [tempfile.mkdtemp(dir=ROOT)]
+    dist.broadcast_object_list(box)
+    merged, alone = Path(box[0]), Path(tempfile.mkdtemp(dir=ROOT))
+    ours.save_sampler("m", merged, identity="x", checkpoint_type="merged_base")
+    theirs.save_sampler("m", alone, identity="x", checkpoint_type="merged_base")
+    dist.barrier()
+    assert same(*(load_file(one / "model.safetensors") for one in (merged, alone)))
+    assert same(weights(ours), weights(theirs))  # merging has not changed what is trained
+    check_close(dict(weights(ours)), dict(weights(theirs)))
+
+
 def frozen_weights_stay_frozen() -> None:
     for kind in ("dense", "moe"):
         trainer = made(kind, 4)
@@ -443,6 +490,7 @@ CASES: dict[str, Callable[[], None]] = {
         a_rank_without_tokens,
         an_expert_without_tokens,
         scores_in_blocks,
+        blocks_on_one_rank_alone,
         a_block_that_fails,
         layers_that_keep_nothing,
         half_precision,
@@ -457,6 +505,8 @@ CASES: dict[str, Callable[[], None]] = {
         an_adapter_that_changes_nothing,
         ranks_with_other_seeds,
         adapters_stay_alike,
+        an_adapter_that_is_loaded,
+        a_merge_after_steps,
         frozen_weights_stay_frozen,
         a_frozen_reference,
         moments_by_name,

@@ -1,0 +1,110 @@
+"""A trainer on two ranks against one in a single process: time and memory of steps and saves of 58 million weights."""
+
+import contextlib
+import functools
+import itertools
+import re
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from emulator.backend import BaseModel, ModelSpec
+from ftsim.tools.bench.measure import Result, milliseconds
+from ftsim.tools.bench.sizes import batch
+from ftsim.tools.bench.stand import Stand
+from ftsim.tools.bench.workload import ADAM
+
+ROUNDS = 4
+VOCABULARY = 32_000
+_NAMES = {1: "one", 2: "two"}
+
+
+def group_step(stand: Stand) -> Iterator[Result]:
+    """A full-parameter step of 8 x 64 tokens in one process over that on two ranks."""
+    yield _ratio("group_step", "step_ms", more_is_better=True)
+
+
+def group_save(stand: Stand) -> Iterator[Result]:
+    """The save of a training state in one process over that on two ranks."""
+    yield _ratio("group_save", "save_ms", more_is_better=True)
+
+
+def group_memory(stand: Stand) -> Iterator[Result]:
+    """Peak of memory of the larger of two ranks, in a step or a save, over that of one process."""
+    yield _ratio("group_memory", "peak_mb", more_is_better=False)
+
+
+def _ratio(name: str, what: str, *, more_is_better: bool) -> Result:
+    one, two = _measured(1), _measured(2)
+    value = one[what] / two[what] if more_is_better else two[what] / one[what]
+    shown = [key for key in one if key == what or (what == "peak_mb" and key.endswith("_mb"))]
+    parts = {f"{_NAMES[ranks]}_{key}": found[key] for key in shown for ranks, found in ((1, one), (2, two))}
+    return Result(name, value, "x", None, more_is_better, parts=parts)
+
+
+@functools.cache
+def _measured(ranks: int) -> dict[str, float]:
+    """Median milliseconds of a step and of a save, and the largest peak of memory that a rank has in each, in MB."""
+    from ftsim.compute.backend import TorchBackend
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, numbers = Path(name), itertools.count()
+        _make_model(folder / "model")
+        with contextlib.closing(TorchBackend(folder / "bases", workers=1, nproc=ranks)) as backend:
+            base = BaseModel("accounts/fireworks/models/group", folder / "model")
+            trainer = backend.open_trainer(base, lora_rank=0, max_context_length=0)
+            trainer.create_model(ModelSpec("m", base, None))
+            asked = batch(8, 64, vocabulary=VOCABULARY)
+
+            def step() -> None:
+                trainer.forward_backward("m", asked)
+                trainer.optim_step("m", ADAM, None)
+
+            def save() -> None:
+                (place := folder / f"state-{next(numbers)}").mkdir()
+                trainer.save_state("m", place)
+
+            step()
+            held = max(map(_resident, backend.workers.pids()))
+            found = {"held_mb": held}
+            for what, work in (("step", step), ("save", save)):
+                times, peak = _watched(work, backend.workers.pids())
+                found |= {f"{what}_ms": statistics.median(times), f"{what}_peak_mb": peak}
+    return found | {"peak_mb": max(found["step_peak_mb"], found["save_peak_mb"])}
+
+
+def _watched(work: Callable[[], object], pids: list[int]) -> tuple[list[float], float]:
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+    times = [milliseconds(work) for _ in range(ROUNDS)]
+    return times, max(_resident(pid, "VmHWM") for pid in pids)
+
+
+def _resident(pid: int, field: str = "VmRSS") -> float:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def _make_model(folder: Path) -> None:
+    """A folder of eight layers of hidden 512 under a vocabulary of 32,000, weights drawn at random."""
+    import torch
+    from transformers import AutoModelForCausalLM, Qwen3Config
+
+    from ftsim.compute.quiet import quiet
+
+    config: Any = Qwen3Config(
+        hidden_size=512,
+        num_hidden_layers=8,
+        vocab_size=VOCABULARY,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=64,
+        intermediate_size=1536,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    with quiet():
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
