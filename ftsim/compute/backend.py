@@ -156,6 +156,8 @@ class TorchBackend:
 
     def close(self) -> None:
         """End the workers, if there are any; they are started anew when they are needed."""
+        if self._nodes is not None:
+            self._nodes.leave()
         if "_workers" in self.__dict__:
             self.workers.close()
         if self._nodes is not None:

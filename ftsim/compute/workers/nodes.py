@@ -22,7 +22,6 @@ from ftsim.compute.workers.sealed import Sealed
 
 PATIENCE_S = 60.0
 """Seconds that an operation waits for nodes that have not joined yet."""
-_LOOKING_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -64,6 +63,7 @@ class Nodes:
         self._nodes: list[Node] = []
         self._life = _Life()
         self._socket: socket.socket | None = None
+        self._leaving = False
 
     @property
     def address(self) -> tuple[str, int]:
@@ -75,6 +75,7 @@ class Nodes:
     def listen(self) -> None:
         """Let nodes join from now on; safe to call twice. Raises BackendError where the address cannot be used."""
         with self._changed:
+            self._leaving = False
             if self._socket is not None:
                 return
             where = (self.meeting.host, self.meeting.port)
@@ -99,7 +100,10 @@ class Nodes:
         """The nodes of a group, once there are as many as it needs; raises BackendError when they do not come."""
         wanted = self.meeting.nnodes - 1
         with self._changed:
-            if not self._changed.wait_for(lambda: len(self._nodes) >= wanted, self.patience_s):
+            self._changed.wait_for(lambda: self._leaving or len(self._nodes) >= wanted, self.patience_s)
+            if self._leaving:
+                raise BackendError("the emulator ends, and waits for no more nodes", "server")
+            if len(self._nodes) < wanted:
                 host, port = self.address
                 raise BackendError(
                     f"{len(self._nodes) + 1} of {self.meeting.nnodes} nodes are here after {self.patience_s:g} s: run "
@@ -124,6 +128,12 @@ class Nodes:
                     raise ConnectionError(f"{len(self._life.ranks)} of {world} ranks came within {seconds:g} s")
                 self._changed.wait(1.0)
             return [self._life.ranks[rank] for rank in range(world)]
+
+    def leave(self) -> None:
+        """Let nobody wait for nodes any more: the emulator ends."""
+        with self._changed:
+            self._leaving = True
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let go of all nodes, which end their ranks and themselves; a later `listen` begins anew."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,6 +175,21 @@ def test_nodes_that_do_not_come_are_waited_for_and_named(tmp_path: Path) -> None
             BackendError, match=r"1 of 2 nodes are here after 0\.1 s: run `ftsim trainer-node --rdzv-en"
         ):
             opened(backend)
+
+
+def test_who_waits_for_nodes_is_told_when_the_emulator_ends(tmp_path: Path) -> None:
+    with ending(cluster_at(tmp_path, "127.0.0.1")) as cluster:
+        backend = TorchBackend(tmp_path / "bases", workers=0, nodes=cluster.nodes)
+        assert backend.workers
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(opened, backend)
+            with pytest.raises(TimeoutError):
+                waiting.result(1)
+            before = time.monotonic()
+            backend.close()
+            with pytest.raises(BackendError, match="the emulator ends"):
+                waiting.result()
+        assert time.monotonic() - before < 30
 
 
 def test_who_does_not_know_the_secret_is_not_let_in(cluster: Cluster) -> None:
