@@ -123,6 +123,6 @@ class Platform:
         self.futures.interrupt()
         self.trainers.stop_all("the emulator stopped", wait_s=10)
         self.curves.flush()
-        self.usages.flush()
         self.replicas.close_all()
+        self.usages.close()
         self.world.store.close()

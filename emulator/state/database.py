@@ -43,6 +43,7 @@ class Database(Store):
         one on a disk that is too full to open it, and then `read_only` says so.
         """
         super().__init__()
+        self.folder = path.parent
         self.read_only = read_only
         self._guarded: dict[Path, tuple[int, int]] = {}
         self._old = False

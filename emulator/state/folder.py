@@ -25,7 +25,7 @@ _MARK_TEXT = "This folder is the state of an ftsim emulator. What is in it, and 
 _OURS = {
     MARK, METADATA, f"{METADATA}-wal", f"{METADATA}-shm", BLOBS, LOCK, LOST, SERVER_FILE, "server.lock", "serving.lock",
     "server.log", "clients", "fast-forward", "journals", "snapshots", "hub", "base-models", "light-models", KEY,
-    "trainer-secret",
+    "trainer-secret", "usage.log",
 }  # fmt: skip
 _WRITE_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

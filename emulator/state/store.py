@@ -1,6 +1,7 @@
 """The store keeps the entities that a world writes through: here in memory, `emulator.state.database` in a file."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,6 +28,8 @@ class Store:
     """
 
     def __init__(self) -> None:
+        self.folder: Path | None = None
+        """Where files may stand that belong to these rows alone; None in memory and on a server."""
         self.read_only = ""
         self.trouble = ""
         self.unread = ""
