@@ -5,6 +5,7 @@ import os
 import random
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import httpx
@@ -58,9 +59,9 @@ class Told:
         lost += [name for name in self.models if name not in world.models]
         names = {model.name: model.display_name for model in world.models}
         lost += [f"the name of {name}" for name, said in self.named.items() if names.get(name) != said]
-        for name in self.rows:
-            if (row := world.checkpoints.get(name)) is not None:
-                assert platform.checkpoints.folder(row).is_dir()
+        there = [row for name in self.rows if (row := world.checkpoints.get(name)) is not None]
+        with ThreadPoolExecutor(8) as several:
+            assert all(folder.is_dir() for folder in several.map(platform.checkpoints.folder, there))
         return lost
 
 

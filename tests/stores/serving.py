@@ -1,10 +1,13 @@
-"""An emulator on servers as a process: `python -m tests.stores.serving DATABASE BLOBS PORT alone|shared`."""
+"""An emulator on servers as a process, forked from one that has imported everything: a start is most of a kill."""
 
-import subprocess
-import sys
+import multiprocessing
+import os
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 import httpx
@@ -13,20 +16,29 @@ from emulator.server import Emulator
 from emulator.state.homes import Servers
 from tests.doubles import DictBackend
 
+CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        "tests.stores.serving",
+        "emulator.http.app",
+        "emulator.state.server_database",
+        "alembic.command",
+        "psycopg",
+        "s3fs",
+    ]
+)
 KEY = "fw-ftsim-local"
 FURTHER = {f"fw-{account}": account for account in ("one", "two", "three")}
 """Keys of further accounts."""
 LEASE_S = 1.0
-ROOT = Path(__file__).parents[2]
 
 
 class Process:
     """An emulator that is started, killed and started again, at one address."""
 
     def __init__(self, database: str, blobs: str, how: str = "alone") -> None:
-        self._words = [database, blobs]
-        self._how = how
-        self._process: subprocess.Popen[str] | None = None
+        self._words = (database, blobs, how)
+        self._process: ForkServerProcess | None = None
         self.url = ""
         self.back = threading.Event()
         """Set while it takes connections."""
@@ -34,36 +46,33 @@ class Process:
 
     def start(self) -> None:
         """Start it, where it was before if it was, and wait until it answers."""
-        port = self.url.rpartition(":")[2] or "0"
-        command = [sys.executable, "-m", "tests.stores.serving", *self._words, port, self._how]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().strip()
-        assert self.url
+        port = int(self.url.rpartition(":")[2] or "0")
+        here, there = CONTEXT.Pipe(duplex=False)
+        self._process = CONTEXT.Process(target=_serve, args=(there, dict(os.environ), port, *self._words))
+        self._process.start()
+        there.close()
+        with here:
+            self.url = here.recv()
         self.back.set()
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
         assert self._process is not None
-        self._process.send_signal(number)
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
 
     def ended(self, within_s: float = 20.0) -> bool:
         """Say whether it ends by itself."""
         assert self._process is not None
-        try:
-            self._process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        self._process.join(within_s)
+        return not self._process.is_alive()
 
     def kill(self) -> None:
         """End it without a word."""
         assert self._process is not None
         self.back.clear()
         self._process.kill()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._process.join()
 
     def client(self, key: str = KEY) -> httpx.Client:
         """A client with a key."""
@@ -87,14 +96,17 @@ def emulator(database: str, blobs: str, scratch: Path, port: int = 0, *, shared:
     return Emulator(backend, servers=servers, api_key=KEY, port=port, keys=FURTHER)
 
 
-if __name__ == "__main__":
-    import tempfile
-
+def _serve(
+    told: "Connection[str, str]", environment: Mapping[str, str], port: int, database: str, blobs: str, how: str
+) -> None:
+    """Serve until a signal, or until another has taken over; the address is told once it answers."""
+    os.environ.clear()
+    os.environ.update(environment)
     with (
         tempfile.TemporaryDirectory() as folder,
-        emulator(sys.argv[1], sys.argv[2], Path(folder), int(sys.argv[3]), shared=sys.argv[4] == "shared") as made,
+        emulator(database, blobs, Path(folder), port, shared=how == "shared") as made,
     ):
-        print(made.url, flush=True)
+        told.send(made.url)
         ended = threading.Event()
         made.on_lost = ended.set
         ended.wait()
