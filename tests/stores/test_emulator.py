@@ -5,6 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument
@@ -47,6 +48,8 @@ def test_a_server_that_dies_refuses_and_loses_nothing(
         work.join(30)
         postgres_server.start()
         assert work.failure, "nothing was asked while the server was dead"
+        while httpx.get(f"{emulator.url}/healthz").status_code == 503:  # until the lease has been renewed
+            pass
         again = Work(emulator.url)
         again.first = 1000
         again.start()

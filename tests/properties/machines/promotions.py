@@ -50,9 +50,13 @@ class Promotions(Machine):
         folder = self.stage.blob(self.stage.row(job, name))
         # The record beside them is for recovery: a row knows its files without it.
         files = sorted(path for path in folder.iterdir() if path.name != RECORD)
-        with truncated(files[which % len(files)], left):
+        with self.truncated(files[which % len(files)], left):
             self.try_to_promote(row, blob="truncated")
         self.try_to_promote(row)
+
+    def truncated(self, path: Path, left: float) -> contextlib.AbstractContextManager[None]:
+        """A file of a blob with only this share of it left inside the block, where it counts."""
+        return truncated(path, left)
 
     @some_rows()
     @rule(row=rows(), output=model_ids())
