@@ -1,10 +1,9 @@
 """The protocol of a backend: all that the pretend platform may ask of whatever really computes.
 
-The emulator never imports torch. It talks to a `Backend`, and everything that crosses this line is plain data: strings,
-numbers, lists, mappings and folders on disk. `ftsim.compute.backend` implements it with real models, tests with dicts.
+What crosses this line is plain data and folders. `ftsim.compute.backend` implements it with models, tests with dicts.
 
 Threading: calls to one `Trainer` come from one thread at a time, in `seq_id` order; to a `Replica` from many.
-Errors: raise `BackendError`; the gateway turns it into a failed future (WIRE 2.6), never into a broken connection.
+Errors: raise `BackendError`; the gateway turns it into a failed future (WIRE 2.6).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -87,15 +86,16 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class SavedState:
-    """Describes a finished save: the optimizer step then, and for a delta the snapshot it must be applied to.
+    """Describes a save: the optimizer step then, and for a delta the snapshot it must be applied to.
 
-    `acknowledged` is called once nothing can go wrong with it any more, and before the model takes another step: only
-    then does a trainer take the save for the base of the next delta.
+    `write` brings the files there from a copy, on another thread, beside steps; None where they are. `acknowledged` is
+    called once all is safe, without `write` before the next step: only then is the save the base of the next delta.
     """
 
     step: int
     previous_snapshot: str | None = None
     acknowledged: Callable[[], None] = lambda: None
+    write: Callable[[], None] | None = None
 
 
 class Live(Protocol):

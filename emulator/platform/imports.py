@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from emulator.backend import Backend, BackendError, CheckpointType, LoraSpec, ModelSpec, Trainer
+from emulator.backend import Backend, BackendError, CheckpointType, LoraSpec, ModelSpec, SavedState, Trainer
 from emulator.core.clock import FURTHEST, SECOND, Clock, parse_rfc3339
 from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from emulator.core.kinds import CheckpointKind, resumable
@@ -69,7 +69,7 @@ class _Maker:
         """Write what a save of this kind writes; the snapshot that a delta is to be applied to, if it is one."""
         self._go_to(min(row.step, MOST_STEPS))
         if resumable(row.kind):
-            self.backend.save_state(self.spec.model_id, folder)
+            _written(self.backend.save_state(self.spec.model_id, folder))
             return None
         how: CheckpointType = "base"
         if row.kind is CheckpointKind.INFERENCE_ARC_V2:
@@ -85,12 +85,12 @@ class _Maker:
         """Write what merging leaves; an untouched adapter cannot be merged, and would change nothing."""
         whole = replace(self.spec, model_id="merged", lora=None)
         self.backend.create_model(whole)
-        self.backend.save_sampler(whole.model_id, folder, identity=identity)
+        _written(self.backend.save_sampler(whole.model_id, folder, identity=identity))
         self.backend.unload_model(whole.model_id)
 
     def _sample(self, folder: Path, identity: str, how: CheckpointType) -> str | None:
         state = self.backend.save_sampler(self.spec.model_id, folder, identity=identity, checkpoint_type=how)
-        state.acknowledged()
+        _written(state).acknowledged()
         self.snapshots.append(identity)
         return state.previous_snapshot
 
@@ -103,6 +103,12 @@ class _Maker:
         while self.step < step:
             self.backend.optim_step(self.spec.model_id, still, None)
             self.step += 1
+
+
+def _written(state: SavedState) -> SavedState:
+    if state.write is not None:
+        state.write()
+    return state
 
 
 class Imports:

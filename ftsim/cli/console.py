@@ -63,7 +63,7 @@ Compute = Annotated[
     list[str] | None,
     typer.Option(
         help="[NAME=]WORDS: how models are computed, all or one: float32 or bfloat16, checkpointing, compile, "
-        "batch-variant.",
+        "batch-variant, async-save.",
         metavar="TEXT",
     ),
 ]

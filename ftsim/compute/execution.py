@@ -4,7 +4,7 @@ Importing this module imports no torch.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-CHECKPOINTING, COMPILE, BATCH_VARIANT = "checkpointing", "compile", "batch-variant"
-SWITCHES = (CHECKPOINTING, COMPILE, BATCH_VARIANT)
+CHECKPOINTING, COMPILE, BATCH_VARIANT, ASYNC_SAVE = "checkpointing", "compile", "batch-variant", "async-save"
+SWITCHES = (CHECKPOINTING, COMPILE, BATCH_VARIANT, ASYNC_SAVE)
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Execution:
     """Layers are compiled by torch for each shape: other last bits than uncompiled ones, the same in each run."""
     batch_variant: bool = False
     """Sampling stays in float32 where it would go over float64: last bits depend on which rows share a step."""
+    async_save: bool = False
+    """A save copies what it is of, and is written while the steps go on: the same files, and no numbers change."""
 
     @classmethod
     def parse(cls, text: str, precision: str = "float32") -> "Execution":
@@ -51,8 +53,12 @@ class Execution:
 
     def words(self) -> str:
         """The text that `parse` reads."""
-        on = (self.checkpointing, self.compiled, self.batch_variant)
+        on = (self.checkpointing, self.compiled, self.batch_variant, self.async_save)
         return ",".join([self.precision, *(word for word, is_on in zip(SWITCHES, on, strict=True) if is_on)])
+
+    def noted(self) -> dict[str, Any]:
+        """Return what a checkpoint says of it: nothing of the way in which that was written."""
+        return {name: value for name, value in asdict(self).items() if name != "async_save"}
 
     def why_other(self, saved: Mapping[str, Any]) -> str:
         """Say what of a checkpoint's execution this one would falsify, "" for none: names the old and the new."""
@@ -91,6 +97,11 @@ class Executions:
     def refuse_in_groups(self) -> None:
         """Raise ValueError for what a group of ranks does not compute."""
         for how in (self._usual, *self._own.values()):
+            if how.async_save:
+                raise ValueError(
+                    f"the ranks of a trainer group write a save together, and at once: leave {ASYNC_SAVE} out, or "
+                    "serve with one rank"
+                )
             if how.compiled:
                 raise ValueError(
                     f"a trainer group does not compile layers, which its ranks gather meanwhile: leave {COMPILE!r} out "

@@ -30,7 +30,7 @@ class ServerStage(KeptStage):
 
 
 class ServerMachine(PlatformMachine):
-    """What is broken is broken on the store: a copy that is broken here is fetched again."""
+    """A platform whose blobs are broken on the store: a copy that is broken here is fetched again."""
 
     @contextmanager
     def truncated(self, path: Path, left: float) -> Iterator[None]:

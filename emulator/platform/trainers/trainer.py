@@ -14,13 +14,16 @@ from typing import Any
 
 from emulator.backend import ModelInfo, ModelSpec, Trainer as BackendTrainer
 from emulator.core import own_warnings, threads
+from emulator.core.clock import Clock
 from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, PlatformError, TrainerLost, Unavailable
 from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.trainers.futures import Futures, Promise
+from emulator.platform.trainers.later import Beside, Later
 from emulator.platform.trainers.owners import Owner, Owners
 from emulator.platform.trainers.sequencer import Sequencer
 from emulator.quirks import trainers
+from emulator.quirks.engine import Quirk
 from emulator.state.entities import Checkpoint
 from emulator.state.world import World
 
@@ -29,7 +32,9 @@ _log = logging.getLogger("emulator.trainer")
 PARTS = ("train_unembed", "train_mlp", "train_attn")
 
 Answer = Mapping[str, Any]
-Work = Callable[[], Answer]
+Work = Callable[[], Answer | Later]
+BESIDE = frozenset({"forward", "forward_backward", "optim_step", "create_model"})
+"""Operations that go on beside a save that is being written; every other one waits until that has its answer."""
 
 
 class ClientSessions:
@@ -107,6 +112,7 @@ class Trainer:
         self._owners = owners
         self._open_backend = open_backend
         self._created: dict[tuple[str, int], tuple[bytes, Promise]] = {}
+        self._beside = Beside()
         self._sequencer = Sequencer(owner.id, world.clock)
         self._sequencer.start()
 
@@ -187,27 +193,46 @@ class Trainer:
         threads.start(self._close_backend, f"close-{self.owner.id}")
 
     def join(self, timeout: float) -> None:
+        until = Clock.elapsed() + timeout
         self._sequencer.join(timeout)
+        self._beside.wait(max(0.0, until - Clock.elapsed()))
+
+    def pause(self, quirk: Quirk[float]) -> None:
+        """Real seconds of a slow operation; raises Unavailable when the trainer stops meanwhile."""
+        if self.stopping.wait(self._world.quirks.value(quirk, self.owner.subject)):
+            raise Unavailable(f"the trainer of {self.owner.name} stopped")
 
     def _close_backend(self) -> None:
-        self._sequencer.join(600)
+        self.join(600)
         self.models.clear()
         if (opened := self.__dict__.pop("backend", None)) is not None:
             opened.close()
 
     def _running(self, promise: Promise, work: Work) -> Callable[[], None]:
-        def run() -> None:
-            try:
-                self._futures.resolve(promise, work())
-            except TrainerLost as lost:
-                self._futures.fail(promise, self._preempted(lost))
-            except BaseException as error:  # whoever waits is told, and the next operation has its turn
-                if not hasattr(error, "message"):
-                    _log.exception("%s failed on %s", promise.verb, self.owner.name)
-                self._futures.fail(promise, error)
+        def turn() -> Answer | Later:
+            if promise.verb not in BESIDE:
+                self._beside.wait()
+                if self.stopping.is_set():
+                    raise Unavailable(f"the trainer of {self.owner.name} stopped")
+            return work()
 
         context = contextvars.copy_context()  # what it changes is the submitting request's doing
-        return partial(context.run, own_warnings.apart(run))
+        return partial(context.run, own_warnings.apart(partial(self._carry_out, promise, turn)))
+
+    def _carry_out(self, promise: Promise, work: Work) -> None:
+        try:
+            done = work()
+            if isinstance(done, Later):
+                finish = partial(contextvars.copy_context().run, self._carry_out, promise, done.finish)
+                self._beside.begin(finish, f"save-{self.owner.id}")
+            else:
+                self._futures.resolve(promise, done)
+        except TrainerLost as lost:
+            self._futures.fail(promise, self._preempted(lost))
+        except BaseException as error:  # whoever waits is told, and the next operation has its turn
+            if not hasattr(error, "message"):
+                _log.exception("%s failed on %s", promise.verb, self.owner.name)
+            self._futures.fail(promise, error)
 
     def _preempted(self, lost: TrainerLost) -> Unavailable:
         """The failure of what runs once the owner is preempted: whoever reads it finds no trainer that runs."""

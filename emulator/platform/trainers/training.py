@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from emulator.backend import SavedState
 from emulator.core.adam import ADAM, NORMALIZATIONS
-from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope
 from emulator.platform import route_files
@@ -18,13 +17,14 @@ from emulator.platform.route_files import RouteFiles
 from emulator.platform.trainers.curves import Curves
 from emulator.platform.trainers.external import EXTERNAL, sealer
 from emulator.platform.trainers.futures import Promise
+from emulator.platform.trainers.later import Later
 from emulator.platform.trainers.native import SUFFIXES
 from emulator.platform.trainers.owners import Owners
 from emulator.platform.trainers.requests import Request, batch_of, named, pooled
+from emulator.platform.trainers.saving import Saving, Wanted, then
 from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, check_fits
 from emulator.platform.usage import Usages
 from emulator.quirks import inference, loads, saves, trainers
-from emulator.quirks.engine import Quirk
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint
 from emulator.state.world import World
@@ -51,14 +51,14 @@ class Training:
         usages: Usages,
     ) -> None:
         self._world = world
-        self._blobs = blobs
+        self._saving = Saving(blobs, checkpoints, curves)
         self._checkpoints = checkpoints
         self._owners = owners
         self._models = models
         self._curves = curves
         self._routes = routes
         self._usages = usages
-        self._verbs: Mapping[str, Callable[[Trainer, LiveModel, Request], Answer]] = {
+        self._verbs: Mapping[str, Callable[[Trainer, LiveModel, Request], Answer | Later]] = {
             "forward": self._forward,
             "forward_backward": self._forward_backward,
             "optim_step": self._optim_step,
@@ -88,7 +88,7 @@ class Training:
             raise InvalidArgument(f"{verb}: seq_id must be a number, got {str(seq)[:40]!r}")
         act = self._verbs[verb]
 
-        def work() -> Answer:
+        def work() -> Answer | Later:
             check()
             return act(trainer, trainer.model(model_id, verb if verb in TRAINING else ""), request)
 
@@ -132,13 +132,13 @@ class Training:
                 f"optim_step: unknown grad_accumulation_normalization {str(normalization)[:40]!r}: "
                 "use num_loss_tokens, num_sequences or none"
             )
-        self._wait(trainer, trainers.OPTIM_SLOW_S)
+        trainer.pause(trainers.OPTIM_SLOW_S)
         chosen = {**ADAM, **{key: value for key, value in params.items() if value is not None}}
         metrics = trainer.backend.optim_step(model.id, chosen, None if normalization == "none" else normalization)
         self._curves.optim_step(model, metrics, float(chosen["learning_rate"]))
         return {"metrics": dict(metrics)}
 
-    def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+    def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer | Later:
         name = named(request, "save_weights", "path")
         ttl_s = self._ttl(trainer, model, request)
         self._checkpoints.check_name(trainer.owner.subject, name, serverless=pooled(model))
@@ -148,7 +148,10 @@ class Training:
             self._checkpoints.check_free(model.scope, name, state.step)
             return state
 
-        self._save(trainer, model, name, "save_weights", write, ttl_s)
+        wanted = Wanted(name, "save_weights", lambda row: self._state_answer(trainer, model, name), ttl_s)
+        return self._saving.save(trainer, model, wanted, write)
+
+    def _state_answer(self, trainer: Trainer, model: LiveModel, name: str) -> Answer:
         if model.native:
             return {"path": f"tinker://{model.id}/weights/{name}", "type": "save_weights"}
         job = trainer.owner.id
@@ -156,7 +159,7 @@ class Training:
         style = self._world.quirks.value(saves.PATH_STYLE, trainer.owner.subject)
         return {"path": styles.get(style) or model.scope.path(name), "type": "save_weights"}
 
-    def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+    def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer | Later:
         asked = named(request, "save_weights_for_sampler", "path")
         stem = _SESSION_SUFFIX.sub("", asked)  # the client adds its session's digits before it asks
         self._checkpoints.check_name(trainer.owner.subject, stem, serverless=pooled(model), sampler=not model.native)
@@ -173,17 +176,19 @@ class Training:
             state = trainer.backend.save_sampler(
                 model.id, folder, identity=name, checkpoint_type=how, export_precision=precision
             )
-            exports.change(folder, self._world.quirks.spend(saves.EXPORT_ADAPTER_KEYS, trainer.owner.subject))
-            return state
+            keys = self._world.quirks.spend(saves.EXPORT_ADAPTER_KEYS, trainer.owner.subject)
+            return then(state, lambda: exports.change(folder, keys))
 
-        self._save(trainer, model, name, how, write, ttl_s)
-        model.snapshots.append(name)
-        if model.native:
-            return self._native_answer(model, asked, request.get("sampling_session_seq_id"))
-        null = self._world.quirks.spend(saves.SAMPLER_RETURN_NULL_PATH, trainer.owner.subject)
-        return {"path": None if null else model.scope.path(name), "type": "save_weights_for_sampler"}
+        def answer(row: Checkpoint) -> Answer:
+            model.snapshots.append(name)
+            if model.native:
+                return self._native_answer(model, asked, request.get("sampling_session_seq_id"))
+            null = self._world.quirks.spend(saves.SAMPLER_RETURN_NULL_PATH, trainer.owner.subject)
+            return {"path": None if null else model.scope.path(name), "type": "save_weights_for_sampler"}
 
-    def _save_external(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
+        return self._saving.save(trainer, model, Wanted(name, how, answer, ttl_s), write)
+
+    def _save_external(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer | Later:
         asked = named(request, "save_weights_external", "path")
         seal = sealer(request.get("age_encryption_recipients"))
         name = asked + SUFFIXES["external_weights"]
@@ -196,9 +201,12 @@ class Training:
                 model.id, folder, identity=name, checkpoint_type="base", export_precision=None
             )
 
-        row = self._save(trainer, model, name, EXTERNAL, write, ttl_s, seal)
         path = f"tinker://{model.id}/external_weights/{asked}"
-        return {"path": path, "size_bytes": row.size, "type": "save_weights_external"}
+
+        def answer(row: Checkpoint) -> Answer:
+            return {"path": path, "size_bytes": row.size, "type": "save_weights_external"}
+
+        return self._saving.save(trainer, model, Wanted(name, EXTERNAL, answer, ttl_s, seal), write)
 
     def _load_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         path = named(request, "load_weights", "path")
@@ -240,31 +248,6 @@ class Training:
         trainer.backend.load_adapter(model.id, self._models.folder(adapter))
         self._curves.loaded(model, adapter.name)
         return {"model_id": model.id, "adapter_path": path, "type": "load_adapter"}
-
-    def _save(
-        self,
-        trainer: Trainer,
-        model: LiveModel,
-        name: str,
-        how: str,
-        write: Callable[[Any], SavedState],
-        ttl_s: float = 0.0,
-        seal: Callable[[Path], None] | None = None,
-    ) -> Checkpoint:
-        """Write aside, then list; whatever goes wrong leaves neither a row nor files."""
-        staged = self._blobs.stage()
-        try:
-            state = write(staged)
-            self._curves.flush(model.id)
-            self._wait(trainer, saves.DURATION_S)
-            row = self._checkpoints.save(model.origin(how, ttl_s), name, staged, state, seal)
-            state.acknowledged()
-            return row
-        except BaseException as error:
-            self._blobs.discard(staged)
-            if isinstance(error, OSError):
-                raise self._blobs.failure(error) from error
-            raise
 
     def _native_answer(self, model: LiveModel, name: str, number: object) -> Answer:
         """Name a sampler save by its path, or one without a name by the sampling session that was asked for with it."""
@@ -342,8 +325,3 @@ class Training:
         lag = self._world.quirks.value(saves.DCP_DURABLE_AFTER_S, row.subject)
         if lag > 0 and not self._world.clock.has_lasted(row.created, lag):
             raise NotFound(f"checkpoint {row.id!r} not found on {row.owner}")
-
-    def _wait(self, trainer: Trainer, quirk: Quirk[float]) -> None:
-        """Real seconds of a slow operation; raises Unavailable when the trainer stops meanwhile."""
-        if trainer.stopping.wait(self._world.quirks.value(quirk, trainer.owner.subject)):
-            raise Unavailable(f"the trainer of {trainer.owner.name} stopped")

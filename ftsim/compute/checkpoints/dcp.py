@@ -8,7 +8,7 @@ Nothing read from a folder is unpickled freely: a checkpoint may come from anoth
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -37,11 +37,43 @@ def save(model: LiveModel, folder: Path) -> None:
     describe(model, folder)
 
 
+def staged(model: LiveModel) -> Callable[[Path], None]:
+    """Copy the state of `model`; returns what writes it into an empty folder, byte by byte as `save` does now.
+
+    The copy is on the CPU, beside the state, and goes with what is returned.
+    """
+    own = {shards.local(value).untyped_storage().data_ptr() for value in _changing(model)}
+    state = {name: copied(value, own) for name, value in state_of(model).items()}
+    description = _description(model)
+
+    def write(folder: Path) -> None:
+        write_state(state, folder)
+        _describe_as(description, folder)
+
+    return write
+
+
+def copied(value: Tensor, own: Collection[int]) -> Tensor:
+    """The numbers of a tensor on the CPU, in memory that is none of a model's `own`."""
+    there = value.detach().cpu()
+    return there.clone() if there.untyped_storage().data_ptr() in own else there
+
+
+def _changing(model: LiveModel) -> Iterator[Tensor]:
+    """Yield what steps change in its place."""
+    for value in model.trained.values():
+        yield value
+        yield from (model.optimizer.state[value][moment] for moment in _MOMENTS if value in model.optimizer.state)
+
+
 def describe(model: LiveModel, folder: Path) -> None:
     """Write, beside the files of a state, what makes them a whole one."""
+    _describe_as(_description(model), folder)
+
+
+def _describe_as(description: Mapping[str, Any], folder: Path) -> None:
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    description = _identity(model) | {"step": model.step, "files": files}
-    (folder / STATE_FILE).write_text(json.dumps(description, indent=1) + "\n")
+    (folder / STATE_FILE).write_text(json.dumps({**description, "files": files}, indent=1) + "\n")
 
 
 def load(
@@ -59,7 +91,7 @@ def load(
     """
     description = _describe(folder)
     _check_identity(model, description)
-    if optimizer and (other := model.how.why_other(description.get("computed") or asdict(model.how))):
+    if optimizer and (other := model.how.why_other(description.get("computed") or model.how.noted())):
         raise BackendError(other)
     metadata = _read_metadata(folder, description["files"])
     if read is None:
@@ -125,13 +157,14 @@ def _restore_optimizer(model: LiveModel, state: Mapping[str, Tensor]) -> None:
             model.optimizer.state[value] = {"step": step.clone(), **moments}
 
 
-def _identity(model: LiveModel) -> dict[str, Any]:
+def _description(model: LiveModel) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "base_model": model.spec.base_model.name,
         "lora": asdict(model.spec.lora) if model.spec.lora else None,
         "projection_head_dim": model.spec.projection_head_dim,
-        "computed": asdict(model.how),
+        "computed": model.how.noted(),
+        "step": model.step,
     }
 
 

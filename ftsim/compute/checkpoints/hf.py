@@ -31,18 +31,25 @@ def full_tensors(live: LiveModel) -> dict[str, Tensor]:
     return {name: value.cpu() for name, value in tensors.items()} | dict(live.source.carried)
 
 
-def save_merged(live: LiveModel, folder: Path, precision: str | None) -> None:
-    """Base and adapter as one set of weights; refused for an adapter that changes nothing (FAILURES B10)."""
+def merged_tensors(live: LiveModel, precision: str | None) -> dict[str, Tensor]:
+    """Base and adapter as one set of weights, which no step changes; refused for an adapter that changes nothing.
+
+    (FAILURES B10.)
+    """
     if lora.changes_nothing(live.model):
         raise BackendError("merged_base needs a trained or loaded adapter; this one is untouched")
     _check(precision, live.source)
     merged = _merged(live)
     tensors = {name: value.cpu().to(_stored(live, name, precision)) for name, value in tensors_of(merged).items()}
-    tensors |= live.source.carried
+    return tensors | dict(live.source.carried)
+
+
+def save_merged(folder: Path, source: Source, tensors: Mapping[str, Tensor], precision: str | None) -> None:
+    """Write merged weights."""
     if precision in quantised.FORMATS:
-        quantised.save(folder, live.source, tensors, precision)
+        quantised.save(folder, source, tensors, precision)
     else:
-        save(folder, live.source, tensors)
+        save(folder, source, tensors)
 
 
 def _merged(live: LiveModel) -> Any:

@@ -37,10 +37,16 @@ _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 _UNTRAINABLE = ("use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "layer_replication")
 
 
-def save(live: LiveModel, folder: Path) -> None:
-    """Write the adapter of `live`; peft opens the folder over the base model, names are those of the base's folder."""
+def tensors_of(live: LiveModel) -> dict[str, Tensor]:
+    """The adapter of `live` under the names of its folder, which are those of the base's folder."""
     inside, stored = folder_prefix(live.bare)
-    tensors = {_renamed(name, inside, stored): value.contiguous() for name, value in _tensors(live.model).items()}
+    return {_renamed(name, inside, stored): value.contiguous() for name, value in _tensors(live.model).items()}
+
+
+def save(live: LiveModel, folder: Path, tensors: Mapping[str, Tensor] | None = None) -> None:
+    """Write the adapter of `live`, as `tensors_of` gives it or gave it; peft opens the folder over the base model."""
+    inside, stored = folder_prefix(live.bare)
+    tensors = tensors_of(live) if tensors is None else tensors
     write(folder / WEIGHTS, tensors)
     settings = _settings(live.model)
     settings |= {"inference_mode": True, "base_model_name_or_path": live.spec.base_model.name}

@@ -1,12 +1,14 @@
 """The files that a save for sampling writes: the one place that knows `checkpoint_type` (WIRE 5.3)."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from emulator.backend import BackendError, CheckpointType, SavedState
-from ftsim.compute.checkpoints import delta, hf, peft
+from ftsim.compute.checkpoints import dcp, delta, hf, peft
 from ftsim.compute.trainer import shards
 from ftsim.compute.trainer.live import LiveModel, Snapshot
 
@@ -14,7 +16,7 @@ from ftsim.compute.trainer.live import LiveModel, Snapshot
 def save(
     live: LiveModel, folder: Path, identity: str, checkpoint_type: CheckpointType, precision: str | None
 ) -> SavedState:
-    """Write weights into the empty `folder`."""
+    """Write weights into the empty `folder`, or stage them for that."""
     if checkpoint_type not in ("base", "delta", "merged_base"):
         raise BackendError(f"unknown checkpoint_type {checkpoint_type!r}; expected base, delta or merged_base")
     if live.projection is not None:
@@ -24,36 +26,52 @@ def save(
     if checkpoint_type == "merged_base":
         if live.spec.lora is None:
             raise BackendError("merged_base needs a LoRA model; save a full-parameter model as 'base'")
-        hf.save_merged(live, folder, precision)
-    elif live.spec.lora is not None:
-        peft.save(live, folder)  # FAILURES B12: the whole adapter, whatever type was asked for
-    elif checkpoint_type == "delta":
-        return _delta(live, folder, identity)
+        merged = hf.merged_tensors(live, precision)
+        return _written(live, lambda: hf.save_merged(folder, live.source, merged, precision))
+    if live.spec.lora is not None:  # FAILURES B12: the whole adapter, whatever type was asked for
+        adapter = _staged(live, peft.tensors_of(live))
+        return _written(live, lambda: peft.save(live, folder, adapter))
+    if checkpoint_type == "delta":
+        settle(live)
+        if live.snapshot is None:  # nothing to take the difference from (FAILURES B11)
+            raise BackendError("a delta needs an earlier snapshot of this model; save checkpoint_type 'base' first")
+    previous = live.snapshot if checkpoint_type == "delta" else None
+    tensors = _staged(live, hf.full_tensors(live))
+
+    def write() -> None:
+        if previous is None:
+            hf.save(folder, live.source, tensors)
+        else:
+            kind = hf.usual_type(live.source, tensors)
+            delta.write_delta(previous.tensors, tensors, folder, live.source.files, dtype=kind)
+
+    remember = partial(_remember, live, Snapshot(identity, tensors))
+    return _written(live, write, SavedState(live.step, previous.identity if previous else None, remember))
+
+
+def _written(live: LiveModel, write: Callable[[], None], saved: SavedState | None = None) -> SavedState:
+    """A save whose files are written now, or left to be written where the model's saves are (`async-save`)."""
+    saved = saved or SavedState(live.step)
+    if live.how.async_save:
+        return replace(saved, write=write)
+    write()
+    return saved
+
+
+def _staged(live: LiveModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return what is to be written: where that is done later, copies of what the next step changes."""
+    if not live.how.async_save:
+        return tensors
+    changing = _changing(live)
+    return {name: dcp.copied(value, changing) for name, value in tensors.items()}
+
+
+def _remember(live: LiveModel, saved: Snapshot) -> None:
+    """Take what was written for the base of the next delta: at once what was copied, else once the weights change."""
+    if live.how.async_save:
+        live.snapshot = saved
     else:
-        tensors = hf.full_tensors(live)
-        hf.save(folder, live.source, tensors)
-        return SavedState(live.step, acknowledged=_remembering(live, identity, tensors))
-    return SavedState(live.step)
-
-
-def _delta(live: LiveModel, folder: Path, identity: str) -> SavedState:
-    settle(live)
-    previous = live.snapshot
-    if previous is None:  # nothing to take the difference from (FAILURES B11)
-        raise BackendError("a delta needs an earlier snapshot of this model; save checkpoint_type 'base' first")
-    tensors = hf.full_tensors(live)
-    kind = hf.usual_type(live.source, tensors)
-    delta.write_delta(previous.tensors, tensors, folder, live.source.files, dtype=kind)
-    return SavedState(live.step, previous.identity, _remembering(live, identity, tensors))
-
-
-def _remembering(live: LiveModel, identity: str, tensors: dict[str, Tensor]) -> Callable[[], None]:
-    """Take what was written for the base of the next delta, once that is called."""
-
-    def remember() -> None:
-        live.acknowledged = Snapshot(identity, tensors)
-
-    return remember
+        live.acknowledged = saved
 
 
 def settle(live: LiveModel) -> None:
@@ -67,12 +85,17 @@ def _kept(live: LiveModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Memory that is new to the process can cost more than all of the writing, where the machine is a virtual one.
     """
-    changing = {shards.local(value).untyped_storage().data_ptr() for value in live.masters.computed.values()}
+    changing = _changing(live)
     earlier = live.snapshot.tensors if live.snapshot else {}
     return {
         name: _copied(value, earlier.get(name), changing) if value.untyped_storage().data_ptr() in changing else value
         for name, value in tensors.items()
     }
+
+
+def _changing(live: LiveModel) -> set[int]:
+    """The memory that a step changes."""
+    return {shards.local(value).untyped_storage().data_ptr() for value in live.masters.computed.values()}
 
 
 def _copied(value: Tensor, earlier: Tensor | None, changing: set[int]) -> Tensor:

@@ -5,6 +5,7 @@ runs of the same program on the same CPU give the same bytes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,8 @@ class TorchTrainer(LiveModels[LiveModel]):
 
     def save_state(self, model_id: str, folder: Path) -> SavedState:
         model = self._trainable(model_id)
+        if model.how.async_save:
+            return SavedState(model.step, write=partial(dcp.staged(model), folder))
         dcp.save(model, folder)
         return SavedState(model.step)
 

@@ -14,6 +14,8 @@ from emulator.backend import BaseModel
 
 ACKNOWLEDGE = "acknowledge"
 """The method that stands for the callback of the save made last of a model."""
+WRITE = "write"
+"""The method that stands for writing what the save made last of a model has staged; an `address` is told of its end."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Saved:
-    """A finished save without its callback."""
+    """A save without its callbacks; `staged` where it is still to be written."""
 
     step: int
     previous_snapshot: str | None
+    staged: bool = False
 
 
 @dataclass(frozen=True)

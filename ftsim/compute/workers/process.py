@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket
+import threading
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from typing import Any
@@ -17,7 +18,7 @@ from emulator.backend import SavedState, Trainer
 from emulator.core import own_warnings
 from ftsim.compute import libraries
 from ftsim.compute.workers import rendezvous, sealed
-from ftsim.compute.workers.messages import ACKNOWLEDGE, Call, Failure, Open, Saved, Settings
+from ftsim.compute.workers.messages import ACKNOWLEDGE, WRITE, Call, Failure, Open, Saved, Settings
 from ftsim.compute.workers.sealed import Sealed
 
 ADDRESS = "FTSIM_WORKER"
@@ -57,15 +58,35 @@ class Trainers:
             return None
         if message.method == ACKNOWLEDGE:
             return self._saves.pop((number, message.arguments[0])).acknowledged()
+        if message.method == WRITE:
+            return _write(self._saves[number, message.arguments[0]], message.named["address"])
         answer = getattr(self._trainers[number], message.method)(*message.arguments, **message.named)
         if isinstance(answer, SavedState):
             self._saves[number, message.arguments[0]] = answer
-            return Saved(answer.step, answer.previous_snapshot)
+            return Saved(answer.step, answer.previous_snapshot, answer.write is not None)
         if message.method == "close":
             del self._trainers[number]
             self._saves = {key: saved for key, saved in self._saves.items() if key[0] != number}
             gc.collect()
         return answer
+
+
+def _write(saved: SavedState, address: str) -> None:
+    """Write what was staged on a thread of its own, which tells how it went at an address."""
+    meeting = socket.socket(socket.AF_UNIX)
+    meeting.connect(address)
+
+    def run() -> None:
+        failed: Failure | None = None
+        with Connection(meeting.detach()) as told, contextlib.suppress(OSError):
+            try:
+                assert saved.write is not None
+                saved.write()
+            except Exception as error:  # as of every other call
+                failed = Failure.of(error)
+            told.send(failed)
+
+    threading.Thread(target=own_warnings.apart(run), name="save", daemon=True).start()  # it goes with the emulator
 
 
 def main() -> None:

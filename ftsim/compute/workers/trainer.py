@@ -8,7 +8,7 @@ from typing import Any
 
 from emulator.backend import CheckpointType, ModelInfo, ModelSpec, SavedState
 from emulator.core.errors import TrainerLost
-from ftsim.compute.workers.messages import ACKNOWLEDGE, Call, Saved
+from ftsim.compute.workers.messages import ACKNOWLEDGE, WRITE, Call, Failure, Saved
 from ftsim.compute.workers.worker import Worker
 
 
@@ -78,7 +78,18 @@ class WorkerTrainer:
         return self._worker.call(self._life, Call(self._number, method, arguments, named))
 
     def _saved(self, model_id: str, saved: Saved) -> SavedState:
-        return SavedState(saved.step, saved.previous_snapshot, partial(self._acknowledge, model_id))
+        write = partial(self._write, model_id) if saved.staged else None
+        return SavedState(saved.step, saved.previous_snapshot, partial(self._acknowledge, model_id), write)
+
+    def _write(self, model_id: str) -> None:
+        """Have it written beside the calls that follow, and wait for that."""
+        with self._worker.beside(self._life, Call(self._number, WRITE, (model_id,))) as told:
+            try:
+                failed: Failure | None = told.recv()
+            except (EOFError, OSError) as error:
+                raise TrainerLost("its process ended in a save") from error
+        if failed is not None:
+            raise failed.error()
 
     def _acknowledge(self, model_id: str) -> None:
         """Nothing can go wrong with the save any more, not even by a worker that is gone: the next call tells."""

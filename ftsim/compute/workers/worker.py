@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +78,20 @@ class Worker:
             if life != self._life or not self._connections:
                 raise TrainerLost("its process is gone")
             return self._ask(message)
+
+    def beside(self, life: int, message: Call) -> "Connection[Any, Any]":
+        """Ask for what the process does beside its next calls; how it went is told on the connection, once."""
+        with self._lock, socket.socket(socket.AF_UNIX) as meeting:
+            if life != self._life or self._folder is None:
+                raise TrainerLost("its process is gone")
+            address = self._folder / "beside"
+            meeting.bind(str(address))
+            try:
+                meeting.listen(1)
+                self._ask(replace(message, named={"address": str(address)}))
+                return Connection(meeting.accept()[0].detach())  # it has come before it answered
+            finally:
+                address.unlink(missing_ok=True)
 
     def close(self) -> None:
         """End the processes, once what they are at is done; safe to call twice."""

@@ -35,6 +35,7 @@ GROUPS = {
     "jobs": ("two_jobs",),
     "groups": ("group_step", "group_save", "group_memory"),
     "sizes": ("loss_head", "loss_head_memory", "save_memory"),
+    "beside": ("save_beside",),
 }
 """Modules of ftsim.tools.bench, and the measurements in each: functions of the same name."""
 

@@ -37,18 +37,19 @@ def loss_head(stand: Stand) -> Iterator[Result]:
 
 def loss_head_memory(stand: Stand) -> Iterator[Result]:
     """Peak of 8,192 tokens in one request over weights, gradients and moments, in a process of its own."""
-    found = _in_a_process("head")
+    found = in_a_process(__name__, "head")
     yield Result("loss_head_memory", found["peak_mb"] - found["state_mb"], "MB", 1500, parts=found)
 
 
 def save_memory(stand: Stand) -> Iterator[Result]:
     """Peak of memory in a save of a training state and in one for sampling, over what the process held before."""
-    found = _in_a_process("saves")
+    found = in_a_process(__name__, "saves")
     yield Result("save_memory", max(found["state"], found["base"]), "x", 1.1, parts=found)
 
 
-def _in_a_process(what: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "ftsim.tools.bench.sizes", what]
+def in_a_process(module: str, *words: str) -> dict[str, float]:
+    """The figures that a module prints as JSON, last of all, when it is run with these words."""
+    command = [sys.executable, "-m", module, *words]
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
     )
@@ -57,14 +58,24 @@ def _in_a_process(what: str) -> dict[str, float]:
 
 def wide_trainer(vocabulary: int = VOCABULARY) -> Any:
     """A trainer with one model "m": two layers of hidden 64 under a vocabulary, output layer untied."""
+    from ftsim.compute.trainer.trainer import TorchTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        wide_folder(Path(folder), HIDDEN, vocabulary)
+        trainer = TorchTrainer(lambda base: Path(folder))
+        trainer.create_model(ModelSpec("m", BaseModel("accounts/fireworks/models/wide"), None))
+    return trainer
+
+
+def wide_folder(folder: Path, hidden: int, vocabulary: int = VOCABULARY) -> None:
+    """Write two layers of this width under a vocabulary, weights drawn at random."""
     import torch
     from transformers import AutoModelForCausalLM, Qwen3Config
 
     from ftsim.compute.quiet import quiet
-    from ftsim.compute.trainer.trainer import TorchTrainer
 
     config = Qwen3Config(
-        hidden_size=HIDDEN,
+        hidden_size=hidden,
         num_hidden_layers=2,
         vocab_size=vocabulary,
         num_attention_heads=4,
@@ -74,13 +85,9 @@ def wide_trainer(vocabulary: int = VOCABULARY) -> Any:
         max_position_embeddings=4096,
         tie_word_embeddings=False,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        torch.manual_seed(0)
-        with quiet():
-            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-        trainer = TorchTrainer(lambda base: Path(folder))
-        trainer.create_model(ModelSpec("m", BaseModel("accounts/fireworks/models/wide"), None))
-    return trainer
+    torch.manual_seed(0)
+    with quiet():
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
 def batch(rows: int, length: int, vocabulary: int = VOCABULARY) -> dict[str, Any]:
@@ -101,7 +108,7 @@ def _measured() -> dict[str, float]:
     import torch  # noqa: F401
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     trainer = wide_trainer()
     adam = {"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8}
     trainer.forward_backward("m", batch(1, 4))
@@ -111,7 +118,7 @@ def _measured() -> dict[str, float]:
     seconds = time.perf_counter() - began
     weights = sum(value.numel() * value.element_size() for value in trainer._model("m").trained.values()) / _MB
     # Not getrusage: its peak is that of the process that started this one, where that was the larger one.
-    peak = _resident("VmHWM") - before
+    peak = resident("VmHWM") - before
     return {"peak_mb": peak, "state_mb": 4 * weights, "seconds": seconds}
 
 
@@ -129,18 +136,19 @@ def _saves() -> dict[str, float]:
             "state": _growth(lambda: trainer.save_state("m", state)),
             "base": _growth(lambda: trainer.save_sampler("m", second, identity="second").acknowledged()),
             "load": _growth(lambda: trainer.load_state("m", state, optimizer=True)),
-            "resident_mb": _resident("VmRSS"),
+            "resident_mb": resident("VmRSS"),
         }
 
 
 def _growth(work: Callable[[], object]) -> float:
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     work()
-    return _resident("VmHWM") / before
+    return resident("VmHWM") / before
 
 
-def _resident(field: str) -> float:
+def resident(field: str) -> float:
+    """A field of /proc/self/status in MB."""
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
 

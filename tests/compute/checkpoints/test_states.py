@@ -43,7 +43,7 @@ def described(folder: Path, trainer: TorchTrainer) -> Path:
     """The folder with the description that tells a whole training state."""
     live = trainer._model("m")
     files = {path.name: path.stat().st_size for path in folder.iterdir()}
-    (folder / dcp.STATE_FILE).write_text(json.dumps(dcp._identity(live) | {"step": live.step, "files": files}))
+    (folder / dcp.STATE_FILE).write_text(json.dumps(dcp._description(live) | {"files": files}))
     return folder
 
 
