@@ -7,7 +7,7 @@ pass through the driver below it, in a fifth of the time. Each is checked when i
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Database(Store):
         self.folder = path.parent
         self.read_only = read_only
         self._guarded: dict[Path, tuple[int, int]] = {}
+        self._opened = contextlib.ExitStack()
         self._old = False
         self._known: Sums | None = None
         """The sums of all rows, None when they are to be read first."""
@@ -61,13 +62,17 @@ class Database(Store):
             if self.read_only:
                 self._open_copy(path)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            self.close()
             raise _told(error) from error
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self, path: Path) -> None:
         if last := wal.last_commit(path):
             self._play_back(path, last)
-        self._engine: Engine = _engine(path, "NORMAL")
-        self._synced = _engine(path, "FULL")
+        self._engine = self._kept(_engine(path, "NORMAL"))
+        self._synced = self._kept(_engine(path, "FULL"))
         self._find_tables(path)
         self.guard(path)
 
@@ -83,10 +88,14 @@ class Database(Store):
             )
 
     def _open_copy(self, path: Path) -> None:
-        self._engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
-        self._synced = self._engine
+        in_memory = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        self._engine = self._synced = self._kept(in_memory)
         self._copy(path)
         self._find_tables(path)
+
+    def _kept(self, engine: Engine) -> Engine:
+        self._opened.callback(engine.dispose)
+        return engine
 
     def _find_tables(self, path: Path) -> None:
         with self._engine.begin() as connection:
@@ -134,7 +143,7 @@ class Database(Store):
     def of(self, kind: str, parent: str) -> list[tuple[str, dict[str, Any]]]:
         return [(key, orjson.loads(body)) for key, body, _ in self._siblings(kind, parent)]
 
-    def all(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def all(self, kind: str) -> Generator[tuple[str, dict[str, Any]]]:
         with _reading(), self._engine.connect() as connection:
             driver = _driver(connection)
             if self._old:
@@ -177,8 +186,7 @@ class Database(Store):
             target.close()
 
     def close(self) -> None:
-        self._engine.dispose()
-        self._synced.dispose()
+        self._opened.close()
 
     def _sums(self, driver: sqlite3.Connection) -> Sums:
         if self._known is None:

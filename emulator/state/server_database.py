@@ -7,7 +7,7 @@ leases and waiting for its disk are said in its words.
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -141,7 +141,7 @@ class ServerDatabase(Store):
             found = [row for row in self._siblings(kind, parent_of(key)) if row[0] == key]
         return dict(orjson.loads(found[0][1])) if found else None
 
-    def all(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def all(self, kind: str) -> Generator[tuple[str, dict[str, Any]]]:
         return iter(self._complete(kind, _rows(kind), self.families(kind)))
 
     def of_account(self, kind: str, account: str) -> list[tuple[str, dict[str, Any]]]:

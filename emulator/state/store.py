@@ -1,6 +1,6 @@
 """The store keeps the entities that a world writes through: here in memory, `emulator.state.database` in a file."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ class Store:
         body = self._kinds.get(kind, {}).get(key)
         return None if body is None else dict(orjson.loads(body))
 
-    def all(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def all(self, kind: str) -> Generator[tuple[str, dict[str, Any]]]:
         """Every entity of a kind, in the order they were first written.
 
         Raises StorageFailed for what cannot be read, or is not what was stored; at the end for one that has gone.

@@ -1,5 +1,6 @@
 """Tables of a world: entities of one kind, by name and by what they belong to."""
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
@@ -93,7 +94,9 @@ class Table(Generic[E]):
     def _load(self, store: Store) -> int:
         """Read what is stored; returns its latest moment, in microseconds."""
         self.clear()
-        for entity in sorted((self._stored(name, body) for name, body in store.all(self._kind)), key=birth):
+        with contextlib.closing(store.all(self._kind)) as rows:  # a row that is refused would keep its connection
+            found = sorted((self._stored(name, body) for name, body in rows), key=birth)
+        for entity in found:
             self._keep(entity)
         return max((latest(vars(entity)) for entity in self), default=0)
 

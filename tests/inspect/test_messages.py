@@ -98,6 +98,7 @@ def unrelated() -> list[Callable[[], object]]:
     """Fifty things that go wrong in any program."""
     import asyncio
     import configparser
+    import contextlib
     import csv
     import decimal
     import importlib
@@ -110,6 +111,10 @@ def unrelated() -> list[Callable[[], object]]:
 
     import torch
 
+    def unknown_table() -> None:
+        with contextlib.closing(sqlite3.connect(":memory:")) as database:
+            database.execute("select * from runs")
+
     return [
         lambda: 1 / 0, lambda: [][1], lambda: dict(a=1)["b"], lambda: int("x"), lambda: float("a"), lambda: None.step,  # type: ignore[attr-defined]
         lambda: "a" + 1, lambda: open("/nowhere/data.jsonl"), lambda: json.loads("{"), lambda: json.loads("[1,]"),  # type: ignore[operator]
@@ -119,7 +124,7 @@ def unrelated() -> list[Callable[[], object]]:
         lambda: torch.nn.Linear(2, 3)(torch.zeros(1, 5)), lambda: torch.tensor([1, 2]).reshape(3, 3),
         lambda: torch.tensor(["a"]), lambda: torch.nn.Embedding(3, 2)(torch.tensor([7])),
         lambda: b"\xff".decode("utf-8"), lambda: "\xe9".encode("ascii"), lambda: struct.unpack("<Q", b"1"),
-        lambda: sqlite3.connect(":memory:").execute("select * from runs"), lambda: sqlite3.connect("/nowhere/a.db"),
+        unknown_table, lambda: sqlite3.connect("/nowhere/a.db"),
         lambda: zipfile.ZipFile("/etc/hostname"), lambda: socket.create_connection(("127.0.0.1", 9), 0.2),
         lambda: subprocess.run(["no-such-program"]), lambda: subprocess.run(["false"], check=True),
         lambda: asyncio.run(asyncio.wait_for(asyncio.sleep(1), 0.01)), lambda: next(iter([])),

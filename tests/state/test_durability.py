@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -274,18 +275,16 @@ def test_prune_takes_what_was_deleted_long_ago(backend: DictBackend, trained: Pa
 @pytest.mark.parametrize(("form", "row"), [(3, "s-1-0a1b2c3d"), (6, "final")])
 def test_a_state_of_an_older_format_is_brought_here(backend: DictBackend, tmp_path: Path, form: int, row: str) -> None:
     root = shutil.copytree(FORMATS / str(form), tmp_path / "old")
-    with sqlite3.connect(root / "metadata.sqlite") as database:
+    with closing(sqlite3.connect(root / "metadata.sqlite")) as database:
         database.executescript((root / "metadata.sql").read_text())
         stored = {key: json.loads(body) for key, body in database.execute("select key, body from entities")}
-    database.close()
     with pytest.raises(FailedPrecondition, match=f"format {form}, this emulator reads {FORMAT}: `ftsim state migrate`"):
         Emulator(backend, state_dir=root).start()
     result = CliRunner().invoke(app, ["state", "migrate", "--state-dir", str(root)])
     assert result.stdout == f"format {FORMAT}, from {form}\n", result.output
-    with sqlite3.connect(root / f"metadata.sqlite.format-{form}") as old:
+    with closing(sqlite3.connect(root / f"metadata.sqlite.format-{form}")) as old:
         (body,) = old.execute("select body from entities where kind = 'meta'").fetchone()
         assert json.loads(body)["format"] == form
-    old.close()
     with Emulator(backend, state_dir=root) as emulator, talking(emulator) as http:
         assert rows(http) == ["step-2", row]
         assert all(row.digests for row in emulator.world.checkpoints)

@@ -3,6 +3,7 @@
 import random
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def killed(tmp_path: Path) -> Path:
     """A database as a killed process leaves it: `COMMITS` of them in its log, some of several pages."""
     live, left = tmp_path / "live.sqlite", tmp_path / "left"
     left.mkdir()
-    with sqlite3.connect(live, isolation_level=None) as writer:
+    with closing(sqlite3.connect(live, isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode=WAL")
         writer.execute("CREATE TABLE rows (body)")
         writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -28,16 +29,14 @@ def killed(tmp_path: Path) -> Path:
             writer.execute("INSERT INTO rows VALUES (?)", (f"{number}" * 3000,))
         for end in ("", "-wal"):
             shutil.copy(f"{live}{end}", left / f"db.sqlite{end}")
-    writer.close()
     return left / "db.sqlite"
 
 
 def read(database: Path) -> tuple[int, int]:
     """The rows that SQLite finds, and the frames of the log that it takes."""
-    with sqlite3.connect(database) as reader:
+    with closing(sqlite3.connect(database)) as reader:
         frames = reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
         found = reader.execute("SELECT count(*) FROM rows").fetchone()[0]
-    reader.close()
     return found, frames
 
 
