@@ -142,7 +142,7 @@ class ServerDatabase(Store):
         return dict(orjson.loads(found[0][1])) if found else None
 
     def all(self, kind: str) -> Generator[tuple[str, dict[str, Any]]]:
-        return iter(self._complete(kind, _rows(kind), self.families(kind)))
+        yield from self._complete(kind, _rows(kind), self.families(kind))
 
     def of_account(self, kind: str, account: str) -> list[tuple[str, dict[str, Any]]]:
         mine = _rows(kind).where(ROWS.c.account == account)
