@@ -26,8 +26,6 @@ from emulator.state.sums import Siblings, Sums, checksum, damaged, parent_of
 
 _UNREADABLE = (SQLAlchemyError, sqlite3.Error, ValueError, TypeError, AttributeError)
 """The errors of a damaged database: SQLite finds it malformed, or a value is none of its type."""
-_TRIES = 20
-"""Times that a database is copied until nobody wrote to it meanwhile."""
 
 
 class Database(Store):
@@ -226,7 +224,6 @@ class Database(Store):
 
     def _copy(self, path: Path) -> None:
         """Read a database whose folder nobody may write to; raises OSError when its log can be played back nowhere."""
-        import shutil
         import tempfile
 
         log = path.with_name(f"{path.name}-wal")
@@ -234,12 +231,7 @@ class Database(Store):
             self._read(f"file:{quote(str(path))}?mode=ro&immutable=1")
             return
         with tempfile.TemporaryDirectory(prefix="ftsim-") as folder:
-            for _ in range(_TRIES):
-                before = [_state(source) for source in (path, log)]
-                for source in (path, log):
-                    shutil.copyfile(source, Path(folder) / source.name)
-                if [_state(source) for source in (path, log)] == before:
-                    break
+            wal.copy(path, Path(folder))
             self._read(f"file:{quote(folder)}/{path.name}")
 
     def _read(self, address: str) -> None:
@@ -323,11 +315,6 @@ def _told(error: Exception) -> StorageFailed:
     if isinstance(error, OSError) or _refused(error) or _code(error) == sqlite3.SQLITE_BUSY:
         return StorageFailed(f"the state folder cannot be written: {cause}")
     return damaged(str(cause))
-
-
-def _state(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _identity(path: Path) -> tuple[int, int]:

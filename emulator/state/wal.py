@@ -5,6 +5,7 @@ that a disk has changed may lie commits that were acknowledged. How many there a
 many were read by SQLite itself. Source: the file format of SQLite, section "The Write-Ahead Log".
 """
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -13,6 +14,19 @@ _HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
 """Page number, pages of the database after a commit (else 0), two salts, two checksums."""
 _BIG_ENDIAN = 0x377F0683
+_TRIES = 20
+"""Times that a database is copied until nobody wrote to it meanwhile."""
+
+
+def copy(database: Path, folder: Path) -> None:
+    """Copy a database and its log into a folder, as they were at one moment if they rest at all; raises OSError."""
+    sources = (database, database.with_name(f"{database.name}-wal"))
+    for _ in range(_TRIES):
+        before = [_state(source) for source in sources]
+        for source in sources:
+            shutil.copyfile(source, folder / source.name)
+        if [_state(source) for source in sources] == before:
+            return
 
 
 def last_commit(database: Path) -> int:
@@ -47,3 +61,8 @@ def _is_sound(begin: bytes, magic: int) -> bool:
         first = (first + one + second) & 0xFFFFFFFF
         second = (second + other + first) & 0xFFFFFFFF
     return (first, second) == struct.unpack(">2I", begin[24:32])
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
