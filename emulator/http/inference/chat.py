@@ -66,10 +66,14 @@ class CreateChatCompletion(Sampling):
         "parallel_tool_calls": "a model calls the tools that it calls",
         "prompt_truncate_len": "a prompt is never cut",
         "prompt": "messages are what is said",
+        "verbosity": "a model says what it says",
     }
     refused: ClassVar[Refused] = {
         **Sampling.refused,
         **dict.fromkeys(("echo", "echo_last"), Refusal("a chat is not echoed")),
+        "modalities": Refusal("models write text here", (["text"],)),
+        "audio": Refusal("models write text here"),
+        "web_search_options": Refusal("nothing is searched here"),
         "routing_matrix_format": Refusal("a chat gives routes inline", ("base64_inline",), unknown=True),
         "function_call": Refusal("tools are called, not functions", ("auto", "none")),
         "reasoning_history": Refusal("the template decides which thoughts of earlier turns are shown"),
@@ -101,6 +105,8 @@ async def answer(
 ) -> Response:
     """Answer a chat that is read already, in the format `wanted`."""
     messages, tools, settings = _read(sent)
+    if sent.top_logprobs and not sent.rows:
+        raise InvalidArgument("top_logprobs stand in the rows of logprobs: send logprobs true too")
     tell_unread(request, sent, conversation.unread(messages))
     on = await target(request, sent)
     marks = marks_of(on.replica.chat_template)

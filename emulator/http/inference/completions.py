@@ -27,6 +27,7 @@ from emulator.http.inference.requests import (
     finished,
     reply,
     target,
+    tell_unread,
 )
 from emulator.http.inference.rows import Rows
 from emulator.http.web import platform_of
@@ -58,6 +59,8 @@ class CreateCompletion(Sampling):
     }
     refused: ClassVar[Refused] = {
         **Sampling.refused,
+        "suffix": Refusal("a prompt is continued, and nothing is put behind what is written"),
+        "best_of": Refusal("ask for n answers, and choose", (1,)),
         "tool_choice": Refusal("a prompt is continued as it stands, tools belong to a chat", ("auto", "none")),
     }
 
@@ -74,6 +77,7 @@ class CreateCompletion(Sampling):
 async def create(request: Request) -> Response:
     """Complete text or token ids, whole or as a stream."""
     sent, raw = await read_body(request, CreateCompletion)
+    tell_unread(request, sent)
     on = await target(request, sent)
     keep = _keeper(request, on, sent)
     prompts = await run_in_threadpool(prompts_of, on.replica, sent.prompt)

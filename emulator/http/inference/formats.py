@@ -43,6 +43,11 @@ def tool_call(
     functions = {tool["function"]["name"]: tool["function"] for tool in tools}
     if choice in ("required", "any"):
         chosen = list(functions)
+    elif isinstance(choice, Mapping) and choice.get("type", "function") != "function":
+        raise InvalidArgument(
+            f"tool_choice of type {str(choice['type'])[:40]!r} is not supported: send the tools that may be called, "
+            'and "auto", "required", or the name of a function'
+        )
     elif isinstance(choice, Mapping):
         function = choice.get("function", choice)
         chosen = [str(function.get("name"))] if isinstance(function, Mapping) else []

@@ -148,10 +148,22 @@ def _messages(sent: CreateMessage) -> list[dict[str, Any]]:
         if role not in ("user", "assistant"):
             raise InvalidArgument(f"messages[{at}].role is {str(role)[:40]!r}: use user or assistant")
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if not isinstance(blocks, list) or not all(isinstance(one, dict) for one in blocks):
+        if not isinstance(blocks, list) or not blocks or not all(isinstance(one, dict) for one in blocks):
             raise InvalidArgument(f"messages[{at}].content: give a text, or a list of blocks")
-        found += _turn(role, blocks, f"messages[{at}].content")
+        turn = _turn(role, blocks, f"messages[{at}].content")
+        _check_results(turn, found)
+        found += turn
     return found
+
+
+def _check_results(turn: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> None:
+    """Raises InvalidArgument for the result of a tool that was not called right before."""
+    called = [call["id"] for call in before[-1].get("tool_calls", ())] if before else []
+    for one in turn:
+        if one["role"] == "tool" and one["tool_call_id"] not in called:
+            raise InvalidArgument(
+                f"a tool_result is for {str(one['tool_call_id'])[:40]!r}, which the message before does not call"
+            )
 
 
 def _turn(role: str, blocks: Sequence[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:

@@ -404,6 +404,7 @@ def test_a_forced_call_is_a_call_of_a_tool_by_its_schema(http: httpx.Client, cho
         ({"tool_choice": "required"}, "there are no tools"),
         ({"tool_choice": {"type": "function", "function": {"name": "fly"}}, "tools": [SAY]}, "the tools are say"),
         ({"tool_choice": "sometimes", "tools": [SAY]}, "tool_choice is 'sometimes'"),
+        ({"tool_choice": {"type": "allowed_tools"}, "tools": [SAY]}, "send the tools that may be called"),
         ({"tool_choice": "required", "tools": [SAY], "response_format": {"type": "json_object"}}, "send one of them"),
         ({"tool_choice": "required", "tools": [_tool("x", type="array", uniqueItems=True)]}, "followed exactly"),
     ],
@@ -412,6 +413,27 @@ def test_a_call_that_cannot_be_forced_is_refused(http: httpx.Client, more: dict[
     answer = http.post("/v1/chat/completions", json={"model": BASE, "messages": CHAT, **more})
     assert answer.status_code == 400
     assert says in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "says"),
+    [
+        ("/v1/chat/completions", {"modalities": ["text", "audio"]}, "models write text here"),
+        ("/v1/chat/completions", {"web_search_options": {"search_context_size": "low"}}, "nothing is searched here"),
+        ("/v1/chat/completions", {"top_logprobs": 3}, "send logprobs true too"),
+        ("/v1/completions", {"suffix": "end"}, "nothing is put behind"),
+        ("/v1/completions", {"best_of": 3}, "ask for n answers"),
+    ],
+)
+def test_what_would_change_an_answer_unseen_is_refused(
+    http: httpx.Client, path: str, more: dict[str, Any], says: str
+) -> None:
+    body = {"model": BASE, "messages": CHAT} if "chat" in path else {"model": BASE, "prompt": PROMPT}
+    answer = http.post(path, json={**body, **more})
+    assert (answer.status_code, says in answer.text) == (400, True), answer.text
+    neutral: dict[str, Any] = {"modalities": ["text"], "best_of": 1}
+    fine = http.post(path, json={**body, "max_tokens": 1, "sead": 1, **{k: v for k, v in neutral.items() if k in more}})
+    assert (fine.status_code, fine.headers["fireworks-debug-unread-fields"]) == (200, "sead")
 
 
 def test_a_stop_may_be_a_string_a_list_or_token_ids(http: httpx.Client) -> None:

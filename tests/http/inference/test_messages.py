@@ -116,6 +116,11 @@ def test_fields_that_nothing_reads_are_named(http: httpx.Client) -> None:
         ({"messages": [{"role": "system", "content": "a"}]}, "use user or assistant"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "'image' is not read here"),
         ({"messages": [{"role": "user", "content": 5}]}, "give a text, or a list of blocks"),
+        ({"messages": [{"role": "user", "content": []}]}, "give a text, or a list of blocks"),
+        (
+            {"messages": [*USER, {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a"}]}]},
+            "a tool_result is for 'a'",
+        ),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "runs on the vendor's side"),
         ({"tool_choice": {"type": "some"}}, "use auto, any, tool or none"),
         ({"thinking": {"type": "between_tools"}}, "use enabled, disabled or adaptive"),
