@@ -185,7 +185,7 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """One prompt to continue (WIRE 3.1). `seed` fixes the sample; `echo_last` implies echo.
+    """One prompt to continue (WIRE 3.1). `seed` fixes the sample; `echo_last` implies echo; `images` are files.
 
     `stop` strings and `stop_tokens` end it. With `ignore_eos` an end-of-turn token is a token like any other.
     `max_tokens` is lowered to what the context leaves, unless the answer is wanted `whole`. Penalties of frequency and
@@ -216,6 +216,7 @@ class GenerateRequest:
     """Tell with each token which experts the position chose that it follows from."""
     prefix: str = ""
     """The scope under which computed positions are kept, for prompts that begin with them; "" keeps none."""
+    images: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True)
@@ -269,25 +270,22 @@ class Replica(Protocol):
         compression_format: str = "arc_v2",
         in_place: bool = False,
     ) -> None:
-        """Apply an arc delta to the weights served now; checksums are verified before anything is replaced.
-
-        With `in_place` a failure spoils the weights, as in an engine that works on its only copy (FAILURES E11).
-        """
+        """Apply an arc delta, verified first; with `in_place` a failure spoils the weights (FAILURES E11)."""
 
     def load_adapter(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the base weights with this PEFT adapter from now on."""
 
     def generate(self, request: GenerateRequest, tell: Tell | None = None) -> "Future[Generation]":
-        """Queue a request; concurrent requests are batched.
-
-        `tell` hears of every token as it is drawn. A future that is cancelled leaves the batch.
-        """
+        """Queue a request, to be batched; `tell` hears of every token, a cancelled future leaves the batch."""
 
     def embed(self, prompt: Sequence[int], size: int = 0) -> "Future[Sequence[float]]":
         """Queue a prompt for the first `size` (0: all) numbers of its vector, of length 1; raises `BackendError`."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; raises `BackendError`, before it is looked at, where the context could not hold it."""
+
+    def expand(self, prompt: Sequence[int], images: Sequence[bytes]) -> list[int]:
+        """The prompt with a place for every token of its images, given one for each; raises `BackendError`."""
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 

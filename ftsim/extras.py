@@ -15,6 +15,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "tokenizers",
         "peft",
         "safetensors",
+        "PIL",
         "huggingface_hub",
         "fireworks",
         "fireworks_delta_compression",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 EMULATOR = sorted((ROOT / "emulator").rglob("*.py"))
 FTSIM = sorted((ROOT / "ftsim").rglob("*.py"))
 WEB = ("fastapi", "starlette", "uvicorn", "httpx", "pydantic")
-COMPUTING = ("errors", "kinds", "limits", "catalogue", "own_warnings", "adam", "answer_format")
+COMPUTING = ("errors", "kinds", "limits", "catalogue", "own_warnings", "adam", "answer_format", "images")
 # The rooms, each with the rooms it may import from: an arrow that is not here points up.
 ROOMS = {
     "emulator.core": set(),

@@ -76,9 +76,9 @@ class Family:
     """Whether names that the table lacks are served; older families are complete in it."""
 
 
-_QWEN3, _QWEN_MOE, _DEEPSEEK, _GLM = "qwen3", "qwen3_moe", "deepseek_v3", "glm4_moe"
+_QWEN3, _QWEN_MOE, _DEEPSEEK, _GLM, _SEES = "qwen3", "qwen3_moe", "deepseek_v3", "glm4_moe", "qwen3_vl"
 FAMILIES = (
-    Family("qwen3-vl", ("qwen3_vl", _QWEN3), ("qwen3_vl_moe", _QWEN_MOE), "Qwen"),
+    Family("qwen3-vl", ("qwen3_vl", _SEES), ("qwen3_vl_moe", _QWEN_MOE), "Qwen"),
     Family("qwen3-", ("qwen3", _QWEN3), ("qwen3_moe", _QWEN_MOE), "Qwen"),
     Family("qwen3", ("qwen3_5", _QWEN3), ("qwen3_5_moe", _QWEN_MOE), "Qwen"),
     Family("kimi-k2p", ("kimi_k25", _DEEPSEEK), ("kimi_k25", _DEEPSEEK), "moonshotai", moe=True),

@@ -11,6 +11,7 @@ from emulator.light.files import SIZE
 from emulator.light.losses import Loss, Position, Settings
 
 LARGEST = 3.4e38
+NO_IMAGES = "the light backend sees no images: use the one with real models (pip install '.[train]')"
 _TENSORS = ("target_tokens", "weights", "logprobs", "advantages")
 _MASKS = ("mask", "loss_mask")
 
@@ -52,6 +53,7 @@ class Datum:
         inputs = raw.get("loss_fn_inputs") if isinstance(raw, Mapping) else None
         if not isinstance(inputs, Mapping) or "target_tokens" not in inputs:
             raise BackendError("missing required field 'target_tokens'")
+        _refuse_images(raw.get("model_input"))
         targets = _numbers(inputs, "target_tokens")
         if not all(value == int(value) >= 0 for value in targets):
             raise BackendError("target_tokens holds what is no token id")
@@ -77,6 +79,13 @@ class Datum:
         )
         shape = inputs["target_tokens"].get("shape") or [len(targets)]
         return cls([int(value) % SIZE for value in targets], shape, list(map(Position, *columns)))
+
+
+def _refuse_images(model_input: Any) -> None:
+    chunks = model_input.get("chunks") if isinstance(model_input, Mapping) else None
+    for chunk in chunks if isinstance(chunks, list) else ():
+        if isinstance(chunk, Mapping) and str(chunk.get("type")).startswith("image"):
+            raise BackendError(NO_IMAGES)
 
 
 @dataclass

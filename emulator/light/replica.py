@@ -11,7 +11,7 @@ from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Gene
 from emulator.core.answer_format import cut
 from emulator.core.clock import Clock
 from emulator.light import files
-from emulator.light.model import softmax, vector
+from emulator.light.model import NO_IMAGES, softmax, vector
 
 FIRST_TOKEN = 96
 """The tokens that are drawn are the letters from this one on; a multiple of SIZE, so that they train themselves."""
@@ -106,6 +106,9 @@ class LightReplica:
                 f"a text of {len(text)} characters is longer than the context, {self._context} tokens: send less"
             )
         return [ord(letter) for letter in text]
+
+    def expand(self, prompt: Sequence[int], images: Sequence[bytes]) -> list[int]:
+        raise BackendError(NO_IMAGES)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(map(_letter, tokens))

@@ -147,12 +147,20 @@ def tokens_of(batch: Mapping[str, Any]) -> int:
     return sum(map(_length, data)) if isinstance(data, Sequence) and not isinstance(data, str) else 0
 
 
+def _tokens(chunk: Any) -> int:
+    """Count the tokens of a chunk; those of an image are what its client expects, which the trainer has checked."""
+    if not isinstance(chunk, Mapping):
+        return 0
+    expected = chunk.get("expected_tokens")
+    return len(chunk["tokens"]) if chunk.get("tokens") else expected if type(expected) is int else 0
+
+
 def _length(datum: Any) -> int:
     if not isinstance(datum, Mapping):
         return 0
     model_input, inputs = datum.get("model_input"), datum.get("loss_fn_inputs")
     chunks = model_input.get("chunks") if isinstance(model_input, Mapping) else None
     if isinstance(chunks, Sequence) and chunks:
-        return sum(len(chunk["tokens"]) for chunk in chunks if isinstance(chunk, Mapping) and chunk.get("tokens"))
+        return sum(map(_tokens, chunks))
     targets = inputs.get("target_tokens") if isinstance(inputs, Mapping) else None
     return len(targets.get("data") or ()) if isinstance(targets, Mapping) else 0

@@ -17,7 +17,7 @@ def load() -> None:
     import_meta()
     with _one_at_a_time:
         import peft  # noqa: F401
-        from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache  # noqa: F401
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, DynamicCache  # noqa: F401
 
 
 def import_meta() -> None:

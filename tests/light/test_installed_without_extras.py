@@ -123,6 +123,6 @@ def test_what_pyproject_puts_into_an_extra_is_what_the_table_names() -> None:
     for extra, modules in EXTRAS.items():
         wanted = declared["optional-dependencies"][extra]
         names = {re.split(r"[\[><=]", line)[0].replace("-", "_") for line in wanted}
-        assert {{"fireworks": "fireworks_ai"}.get(module, module) for module in modules} == names
+        assert {{"fireworks": "fireworks_ai", "PIL": "pillow"}.get(module, module) for module in modules} == names
     base = {re.split(r"[\[><=]", line)[0] for line in declared["dependencies"]}
     assert not base & {"torch", "numpy", "transformers", "fireworks-ai", "pytest", "hypothesis", "matplotlib"}

@@ -16,7 +16,7 @@ from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, body, read_body
 from emulator.http.declare import Endpoints
-from emulator.http.inference import conversation
+from emulator.http.inference import conversation, pictures
 from emulator.http.inference.events import Choice, stream
 from emulator.http.inference.formats import response_format, tool_call
 from emulator.http.inference.live import ChoiceFinished, TokensAdded
@@ -74,6 +74,7 @@ class CreateChatCompletion(Sampling):
         "modalities": Refusal("models write text here", (["text"],)),
         "audio": Refusal("models write text here"),
         "web_search_options": Refusal("nothing is searched here"),
+        "images": Refusal("images of a chat stand in its messages, as parts of type image_url"),
         "routing_matrix_format": Refusal("a chat gives routes inline", ("base64_inline",), unknown=True),
         "function_call": Refusal("tools are called, not functions", ("auto", "none")),
         "reasoning_history": Refusal("the template decides which thoughts of earlier turns are shown"),
@@ -104,18 +105,19 @@ async def answer(
     request: Request, sent: CreateChatCompletion, raw: Mapping[str, Any], wanted: Mapping[str, Any] | None
 ) -> Response:
     """Answer a chat that is read already, in the format `wanted`."""
-    messages, tools, settings = _read(sent)
+    told, seen = pictures.of_messages(sent.messages)
+    messages, tools, settings = _read(sent, told)
     if sent.top_logprobs and not sent.rows:
         raise InvalidArgument("top_logprobs stand in the rows of logprobs: send logprobs true too")
     tell_unread(request, sent, conversation.unread(messages))
     on = await target(request, sent)
     marks = marks_of(on.replica.chat_template)
-    prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings, sent._begun, marks)
+    prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings, seen, sent._begun, marks)
     form = response_format(wanted)
     if form is None:  # an answer in a format begins with it, and calls nothing
         marks = marks.calling(on.replica.chat_template, tools).after(on.replica.decode(prompt[-8:]))
     form = _form(sent, form, tools, on.replica.chat_template, marks, sum(len(one.tool_calls) for one in messages))
-    live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS, form)], sent, raw)
+    live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS, form, images=seen)], sent, raw)
     if sent.stream:
         head = _head(request, sent.model, "chat.completion.chunk")
         writer = _ChunkWriter(sent, prompt, on.replica, [_call_id(request) for _ in range(sent.n)], marks)
@@ -158,10 +160,12 @@ def _call_id(request: Request) -> str:
     return platform_of(request).world.ids.hex(12)
 
 
-def _read(sent: CreateChatCompletion) -> tuple[list[conversation.Message], list[dict[str, Any]], dict[str, Any]]:
+def _read(
+    sent: CreateChatCompletion, told: Sequence[Any]
+) -> tuple[list[conversation.Message], list[dict[str, Any]], dict[str, Any]]:
     """The messages, the tools unless none may be called, and the template's variables; raises InvalidArgument."""
     try:
-        messages, tools = conversation.read_messages(sent.messages), conversation.read_tools(sent.tools)
+        messages, tools = conversation.read_messages(told), conversation.read_tools(sent.tools)
         settings = conversation.read_settings(sent.variables)
     except conversation.ConversationError as error:
         raise InvalidArgument(str(error)) from error
@@ -189,6 +193,7 @@ def _render(
     messages: Sequence[conversation.Message],
     tools: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
+    seen: Sequence[bytes],
     begun: str,
     marks: Marks,
 ) -> list[int]:
@@ -200,7 +205,8 @@ def _render(
                 "the model's template opens a thought, and the last message is an answer that is begun: disable "
                 "thinking, or end with the user's message"
             )
-        return replica.render_chat(shown, tools, settings, begun) if begun else prompt
+        prompt = replica.render_chat(shown, tools, settings, begun) if begun else prompt
+        return pictures.expanded(replica, prompt, seen)
     except BackendError as error:
         raise InvalidArgument(error.message) from error
 

@@ -1,6 +1,7 @@
 """/inference/v1/completions and /v1/completions: token-in, token-out (WIRE 3.1)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from emulator.core.errors import InvalidArgument, UnknownField
 from emulator.http import schemas
 from emulator.http.bodies import Ignored, Refusal, Refused, body, read_body
 from emulator.http.declare import Endpoints
+from emulator.http.inference import pictures
 from emulator.http.inference.events import Choice, stream
 from emulator.http.inference.formats import response_format
 from emulator.http.inference.live import ChoiceFinished, TokensAdded
@@ -51,6 +53,7 @@ class CreateCompletion(Sampling):
     )
     echo: bool = False
     echo_last: int | None = Field(None, ge=0)
+    images: list[str | list[str]] = Field(default_factory=list)
     routing_matrix_format: Literal["base64_inline", "parquet_v1"] | None = None
 
     ignored: ClassVar[Ignored] = {
@@ -81,10 +84,13 @@ async def create(request: Request) -> Response:
     on = await target(request, sent)
     keep = _keeper(request, on, sent)
     prompts = await run_in_threadpool(prompts_of, on.replica, sent.prompt)
+    seen = pictures.of_prompts(sent.images, len(prompts))
+    if sent.images:
+        prompts = await run_in_threadpool(lambda: list(map(pictures.expanded, repeat(on.replica), prompts, seen)))
     form = response_format((await body(request)).get("response_format"))  # as sent: in a schema null is a value
     asked = [
-        sent.generation(prompt, DEFAULT_MAX_TOKENS, form, echo=sent.echo, echo_last=sent.echo_last)
-        for prompt in prompts
+        sent.generation(prompt, DEFAULT_MAX_TOKENS, form, echo=sent.echo, echo_last=sent.echo_last, images=its)
+        for prompt, its in zip(prompts, seen, strict=True)
     ]
     live, tokens = begin(request, on, asked, sent, raw), sum(len(prompt) for prompt in prompts)
     if sent.stream:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emulator.core.errors import InvalidArgument
+from emulator.http.inference import pictures
 
 _ROLES = ("user", "assistant", "system", "developer")
 _TEXTS = ("input_text", "output_text", "reasoning_text", "summary_text", "text")
@@ -32,7 +33,7 @@ def _add(found: list[dict[str, Any]], item: Mapping[str, Any], where: str) -> No
         case "message":
             if (role := item.get("role")) not in _ROLES:
                 raise InvalidArgument(f"{where}.role is {str(role)[:40]!r}: use one of {', '.join(_ROLES)}")
-            found.append({"role": role, "content": _text(item.get("content"), where)})
+            found.append({"role": role, "content": _content(item.get("content"), where)})
         case "reasoning":
             thought = _text(item.get("content") or item.get("summary") or "", where)
             _turn(found, ("reasoning_content", "content", "tool_calls"))["reasoning_content"] = thought
@@ -55,6 +56,23 @@ def _turn(found: list[dict[str, Any]], before: Sequence[str]) -> dict[str, Any]:
     if last.get("role") != "assistant" or any(last.get(key) for key in before):
         found.append({"role": "assistant", "content": ""})
     return found[-1]
+
+
+def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
+    """A text, or parts of which some are images."""
+    images = [part for part in content if _is_image(part)] if isinstance(content, list) else []
+    if not images:
+        return _text(content, where)
+    if any(part.get("image_url") is None for part in images):
+        raise InvalidArgument(f"{where}: no files are kept here: send an image as image_url, a data URL")
+    return [
+        pictures.part(one["image_url"]) if _is_image(one) else {"type": "text", "text": _text([one], where)}
+        for one in content
+    ]
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "input_image"
 
 
 def _text(content: Any, where: str) -> str:

@@ -12,6 +12,7 @@ from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
 from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, body, read_body
 from emulator.http.declare import Endpoints
+from emulator.http.inference import pictures
 from emulator.http.inference.adapters import Event, Writer, answered, chat_choice, chat_tool
 from emulator.http.inference.chat import DEFAULT_MAX_TOKENS
 from emulator.http.inference.requests import EVENTS, tell_unread
@@ -169,7 +170,8 @@ def _check_results(turn: Sequence[Mapping[str, Any]], before: Sequence[Mapping[s
 def _turn(role: str, blocks: Sequence[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
     """A turn: results of tools first, each a message of its own, then what is said."""
     told: list[dict[str, Any]] = []
-    texts, thoughts, calls = [], [], []
+    parts: list[dict[str, Any]] = []
+    thoughts, calls = [], []
     for block in blocks:
         match block.get("type"):
             case "tool_result" if role == "user":
@@ -180,14 +182,27 @@ def _turn(role: str, blocks: Sequence[Mapping[str, Any]], where: str) -> list[di
                 calls.append({"id": block.get("id"), "type": "function", "function": function})
             case "thinking" if role == "assistant":
                 thoughts.append(str(block.get("thinking", "")))
+            case "image" if role == "user":
+                parts.append(pictures.part(_url(block.get("source"), where)))
             case _:
-                texts.append(_text(block, where))
-    if texts or calls or thoughts:
-        said: dict[str, Any] = {"role": role, "content": "".join(texts)}
+                parts.append({"type": "text", "text": _text(block, where)})
+    if parts or calls or thoughts:
+        seen = any(part["type"] == pictures.PART for part in parts)
+        said: dict[str, Any] = {"role": role, "content": parts if seen else "".join(part["text"] for part in parts)}
         said |= {"tool_calls": calls} if calls else {}
         said |= {"reasoning_content": "".join(thoughts)} if thoughts else {}
         told.append(said)
     return told
+
+
+def _url(source: Any, where: str) -> Any:
+    """The source of an image as a URL; raises InvalidArgument."""
+    match source:
+        case {"type": "base64", "media_type": kind, "data": data}:
+            return f"data:{kind};base64,{data}"
+        case {"type": "url", "url": url}:
+            return url
+    raise InvalidArgument(f"{where}: give the source of an image as base64, with its media_type and data")
 
 
 def _result(block: Mapping[str, Any], where: str) -> str:

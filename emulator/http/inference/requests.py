@@ -93,7 +93,6 @@ class Sampling(SnakeBody):
             ("top_sampling_logprobs", "top_sampling_format", "sampling_mask"),
             Refusal("there are no sampling references here"),
         ),
-        "images": Refusal("models read text here"),
         "mirostat_target": Refusal(_SAMPLED, (0,)),
         "functions": Refusal(_SAMPLED, ([],)),
     }

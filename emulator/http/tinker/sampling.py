@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from emulator.backend import GenerateRequest, Generation
-from emulator.core import limits
+from emulator.backend import BackendError, GenerateRequest, Generation, Replica
+from emulator.core import images, limits
 from emulator.core.errors import InvalidArgument, ResourceExhausted
 from emulator.http.tinker import bodies
 from emulator.http.tinker.target import NativeTarget
@@ -87,8 +87,7 @@ def _unnamed(target: NativeTarget, named: str) -> SamplingSession | None:
 
 def _start(target: NativeTarget, asked: bodies.Sample, session: SamplingSession, promise: Promise) -> None:
     platform, account = target.platform, target.account
-    prompt = _tokens(asked.prompt.chunks)
-    one = _request(asked, prompt)
+    pieces = _pieces(asked.prompt.chunks)
     on = platform.completions.resolve(account, session.model)
     key = promise.request_id.encode()
     flight = contextlib.ExitStack()
@@ -96,6 +95,8 @@ def _start(target: NativeTarget, asked: bodies.Sample, session: SamplingSession,
     try:
         flight.callback(platform.completions.admit(on, session.model))
         flight.enter_context(platform.completions.in_flight(key))
+        prompt, seen = _prompt(on.replica, pieces)
+        one = _request(asked, prompt, seen)
         futures = [platform.completions.submit(on, one, key) for _ in range(asked.num_samples)]
     except BaseException:
         flight.close()
@@ -111,28 +112,61 @@ def _start(target: NativeTarget, asked: bodies.Sample, session: SamplingSession,
     platform.sampling.run(promise.request_id, futures, end)
 
 
-def _tokens(chunks: Sequence[dict[str, Any]]) -> list[int]:
-    """The token ids of a prompt; raises InvalidArgument for a piece that holds none, or for no token at all."""
-    tokens: list[int] = []
+Piece = list[int] | tuple[bytes, int | None]
+"""Tokens, or an image and the number of tokens that its client expects."""
+
+
+def _pieces(chunks: Sequence[dict[str, Any]]) -> list[Piece]:
+    """The pieces of a prompt; raises InvalidArgument for one that is none, or for nothing at all."""
+    pieces: list[Piece] = []
     for chunk in chunks:
-        found = chunk.get("tokens")
-        if chunk.get("type", "encoded_text") != "encoded_text" or not isinstance(found, list):
-            raise InvalidArgument(f"a piece of the prompt is {str(chunk.get('type'))[:40]!r}: models read tokens here")
+        found, kind = chunk.get("tokens"), chunk.get("type", "encoded_text")
+        if kind == "image":
+            try:
+                pieces.append((images.of_base64(chunk.get("data"), chunk.get("format")), chunk.get("expected_tokens")))
+            except images.ImageError as error:
+                raise InvalidArgument(str(error)) from None
+            continue
+        if kind != "encoded_text" or not isinstance(found, list):
+            raise InvalidArgument(f"a piece of the prompt is {str(kind)[:40]!r}: send tokens, or an image itself")
         if not all(type(token) is int for token in found):
             raise InvalidArgument("a token of the prompt is no whole number")
-        tokens += found
-    if not tokens:
+        pieces.append(found)
+    if not any(pieces):
         raise InvalidArgument("the prompt is empty: give at least one token")
-    return tokens
+    if sum(isinstance(one, tuple) for one in pieces) > (most := limits.IMAGES.value):
+        raise InvalidArgument(f"more than {most} images in a request: send fewer at a time")
+    return pieces
 
 
-def _request(asked: bodies.Sample, prompt: list[int]) -> GenerateRequest:
+def _prompt(replica: Replica, pieces: Sequence[Piece]) -> tuple[list[int], list[bytes]]:
+    """The tokens of a prompt, those of its images among them, and the images; raises InvalidArgument."""
+    tokens: list[int] = []
+    seen: list[bytes] = []
+    for piece in pieces:
+        if isinstance(piece, list):
+            tokens += piece
+            continue
+        image, expected = piece
+        try:
+            own = replica.expand(replica.encode(images.PAD), [image])
+        except BackendError as error:
+            raise InvalidArgument(error.message) from error
+        if expected is not None and expected != len(own):
+            raise InvalidArgument(f"an image has {len(own)} tokens here, and expected_tokens is {expected!r}")
+        tokens += own
+        seen.append(image)
+    return tokens, seen
+
+
+def _request(asked: bodies.Sample, prompt: list[int], seen: Sequence[bytes]) -> GenerateRequest:
     settings = asked.sampling_params or bodies.Settings.model_validate({})
     given = settings.stop if isinstance(settings.stop, list) else [settings.stop] if settings.stop else []
     if len(given) > limits.STOPS.value:
         raise InvalidArgument(f"{len(given)} stop sequences: at most {limits.STOPS.value}")
     return GenerateRequest(
         prompt=prompt,
+        images=seen,
         max_tokens=_WHOLE if settings.max_tokens is None else settings.max_tokens,
         temperature=settings.temperature,
         top_p=settings.top_p,

@@ -1,5 +1,6 @@
 """Steps and results between protobuf, as tinker speaks it, and the mappings that a trainer takes and gives."""
 
+import base64
 import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,6 +69,14 @@ def _chunk(sent: Any) -> dict[str, Any]:
     kind = sent.WhichOneof("chunk")
     if kind == "encoded_text":
         return {"type": "encoded_text", "tokens": _numbers("i", sent.encoded_text.tokens, "tokens")}
+    if kind == "image":
+        image, made = sent.image, {"data": base64.b64encode(sent.image.data).decode(), "format": sent.image.format}
+        if image.HasField("expected_tokens"):
+            made["expected_tokens"] = image.expected_tokens
+        if image.HasField("override_dimensions"):
+            size = image.override_dimensions
+            made["override_dimensions"] = {"width": size.width, "height": size.height}
+        return {"type": kind, **made}
     return {"type": str(kind)}  # refused where the datum is read, by its own name
 
 

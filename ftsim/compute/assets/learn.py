@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.core import catalogue as table
 from ftsim.compute.assets import FOLDER, MARKERS
-from ftsim.compute.models import corpus, families, tokenizer
+from ftsim.compute.models import corpus, families, tokenizer, vision
 from ftsim.compute.models.families import FAMILIES, PLACES, Family
 
 if TYPE_CHECKING:
@@ -30,10 +30,14 @@ def pairs() -> list[tuple[str, str]]:
     found = set()
     for rule in table.FAMILIES:
         for _, stand_in in (rule.dense, rule.sparse):
-            found.add((stand_in, families.family_of(rule.start).rows))
+            found.add((_weights(stand_in), families.family_of(rule.start).rows))
     for facts in table.table().models.values():
-        found.add((facts.stand_in, families.family_of(facts.name).rows))
+        found.add((_weights(facts.stand_in), families.family_of(facts.name).rows))
     return sorted(pair for pair in found if pair[1] != "qwen3")
+
+
+def _weights(stand_in: str) -> str:
+    return vision.TEXT if stand_in == vision.ARCHITECTURE else stand_in
 
 
 def rows(members: Sequence[Family], seed: int) -> Iterator[tuple[list[int], int]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError
 from ftsim.compute import libraries
+from ftsim.compute.images.sight import sees
 from ftsim.compute.quiet import quiet
 from ftsim.compute.standins.model import open_stand_in
 
@@ -139,7 +140,7 @@ def open_model(folder: Path, dtype: torch.dtype, *, through_library: bool = Fals
     if not through_library and (stand_in := open_stand_in(folder, files, dtype)) is not None:
         return cast("PreTrainedModel", stand_in)
     libraries.load()
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -147,7 +148,8 @@ def open_model(folder: Path, dtype: torch.dtype, *, through_library: bool = Fals
     more = _dequantised(folder, method) if method else {}
     try:
         with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **more)
+            auto = AutoModelForImageTextToText if _sees(folder) else AutoModelForCausalLM
+            model, report = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True, **more)
     except Exception as error:  # whatever is wrong with the files, it is the files
         raise BackendError(f"{folder.name} does not open as a model: {error}") from error
     wrong = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in report[kind])
@@ -159,6 +161,13 @@ def open_model(folder: Path, dtype: torch.dtype, *, through_library: bool = Fals
     if method:
         _settle(model, dtype)
     return cast("PreTrainedModel", model.eval())
+
+
+def _sees(folder: Path) -> bool:
+    try:
+        return sees(json.loads((folder / "config.json").read_bytes()))
+    except (OSError, ValueError):
+        return False
 
 
 def stays_in_float32(model: Any, name: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from emulator.core import catalogue as table
 from ftsim.compute.assets import FOLDER, MARKERS
+from ftsim.compute.models import vision
 from ftsim.compute.models.families import PLACES, Family, family_of
 from ftsim.compute.models.once import write_once
 
@@ -32,7 +33,7 @@ class Facts:
     name: str
     """Full resource name."""
     architecture: str
-    """Folder of the shipped weights, e.g. `qwen3_moe`."""
+    """The model type in config.json, e.g. `qwen3_moe`."""
     tokenizer_id: str
     """Hugging Face name of its tokenizer, e.g. `Qwen/Qwen3-8B`; its own name where none is known."""
     context_length: int
@@ -40,16 +41,26 @@ class Facts:
 
     @property
     def moe(self) -> bool:
-        return self.architecture != "qwen3"
+        return self.weights != "qwen3"
+
+    @property
+    def sees(self) -> bool:
+        """True where the model takes images."""
+        return self.architecture == vision.ARCHITECTURE
+
+    @property
+    def weights(self) -> str:
+        """Folder of the shipped weights that read text, e.g. `qwen3_moe`."""
+        return vision.TEXT if self.sees else self.architecture
 
     @property
     def model_type(self) -> str:
-        return str(shipped_config(self.architecture)["model_type"])
+        return self.architecture
 
     @property
     def parameter_count(self) -> int:
-        """Number of weights in the shipped file."""
-        return _parameter_count(self.architecture)
+        """Number of weights that were shipped."""
+        return _parameter_count(self.weights)
 
 
 def names() -> tuple[str, ...]:
@@ -87,9 +98,7 @@ def base_folder(name: str, cache: Path) -> Path:
     """
     about = facts(name)
     short = name.removeprefix(PREFIX).replace("/", "_")
-    target = (
-        Path(cache) / f"{short}-{about.context_length}-{_assets_digest(about.architecture, _learned_markers(about))}"
-    )
+    target = Path(cache) / f"{short}-{about.context_length}-{_assets_digest(about.weights, _learned_markers(about))}"
     return write_once(target, lambda folder: _write(about, folder))
 
 
@@ -99,11 +108,14 @@ def _write(about: Facts, folder: Path) -> None:
 
     from ftsim.compute.models import tokenizer
 
-    shipped = load_file(FOLDER / about.architecture / "model.safetensors")
+    shipped = load_file(FOLDER / about.weights / "model.safetensors")
     tensors = {key: value.astype(np.float32) for key, value in shipped.items()}
     if (learned := _learned_markers(about)).exists():
         for part, place in (("embedding", "model.embed_tokens.weight"), ("output", "lm_head.weight")):
             tensors[place][-PLACES:] = load_file(learned)[part]
+    if about.sees:
+        tensors = vision.tensors(tensors)
+        _write_json(folder / "preprocessor_config.json", vision.processor_config())
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     _write_json(folder / "config.json", model_config(about))
@@ -113,7 +125,7 @@ def _write(about: Facts, folder: Path) -> None:
 
 def _learned_markers(about: Facts) -> Path:
     """Rows of the family's markers, for the weights that stand in; there are none where they are Qwen3's."""
-    return MARKERS / f"{about.architecture}-{family_of(about.name).rows}.safetensors"
+    return MARKERS / f"{about.weights}-{family_of(about.name).rows}.safetensors"
 
 
 def model_config(about: Facts) -> dict[str, Any]:
@@ -123,7 +135,10 @@ def model_config(about: Facts) -> dict[str, Any]:
     family = family_of(about.name)
     marked = {"bos_token_id": family.bos, "eos_token_id": family.end}
     ids = {key: None if token is None else tokenizer.special_id(token, family) for key, token in marked.items()}
-    return {**shipped_config(about.architecture), **ids, "max_position_embeddings": about.context_length}
+    settings = {**shipped_config(about.weights), **ids, "max_position_embeddings": about.context_length}
+    if not about.sees:
+        return settings
+    return vision.config(settings, {token: tokenizer.special_id(token, family) for token in family.special})
 
 
 def generation_config(family: Family) -> dict[str, Any]:
@@ -173,6 +188,6 @@ def _assets_digest(architecture: str, learned: Path) -> str:
 
     digest = hashlib.sha256()
     shipped = [FOLDER / architecture / file for file in SHIPPED_FILES] + ([learned] if learned.exists() else [])
-    for path in (*shipped, *tokenizer.sources(), Path(__file__)):
+    for path in (*shipped, *tokenizer.sources(), Path(__file__), Path(vision.__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -10,9 +10,8 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ftsim.compute.models import catalogue as models, families, hub_names, tokenizer
+from ftsim.compute.models import catalogue as models, families, hub_names, tokenizer, vision
 from ftsim.compute.models.once import write_once
 
 _WITHOUT_IMAGES = re.compile(r"Qwen/Qwen(2\.5-(?!VL)|3-(?!VL)|Q)|nvidia/(?!.*-VL-)")
@@ -98,28 +97,11 @@ def _write_files(folder: Path, name: str, facts: models.Facts) -> None:
         "generation_config.json": models.generation_config(family),
     }
     if family.image and not _WITHOUT_IMAGES.match(name):
-        files["preprocessor_config.json"] = image_processor_config()
+        files["preprocessor_config.json"] = vision.processor_config()
     for file, content in files.items():
         (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if name.startswith("moonshotai/"):
         (folder / "tokenization_kimi.py").write_text(_KIMI_CLASS, encoding="utf-8")
-
-
-def image_processor_config() -> dict[str, Any]:
-    """The content of `preprocessor_config.json`: patches of 16 pixels, 2 × 2 of them merged into one token."""
-    return {
-        "image_processor_type": "Qwen2VLImageProcessorFast",
-        "patch_size": 16,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "size": {"shortest_edge": 65536, "longest_edge": 16777216},
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-        "do_convert_rgb": True,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-    }
 
 
 def _revision(folder: Path) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 from emulator.backend import BackendError, GenerateRequest, Generation, ReplicaClosed, Tell, Transition
 from emulator.core import own_warnings
 from ftsim.compute.sampler.embedding import Embeddings, check_size
+from ftsim.compute.sampler.eyes import BLIND, Eyes
 from ftsim.compute.sampler.forward import Batch, Forward
 from ftsim.compute.sampler.pieces import Begun, apart
 from ftsim.compute.sampler.prefixes import KeptPrefixes
@@ -33,7 +34,6 @@ from ftsim.compute.sampler.row import (
     generation,
     prompt_groups,
     routed,
-    settings_of,
     why_ended,
 )
 from ftsim.compute.sampler.shaping import Formats, shaper
@@ -51,10 +51,17 @@ class Sampler:
     """Serves `generate` on a model until `close`; `swap` replaces the model while requests are in flight."""
 
     def __init__(
-        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, ends: Sequence[int], context: int
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        ends: Sequence[int],
+        context: int,
+        eyes: Eyes = BLIND,
     ) -> None:
         """`ends` are the token ids that finish a turn; `context` is the longest prompt plus completion, in tokens."""
         self._forward = Forward(model)
+        self._eyes = eyes
         self._decoder = TokenDecoder(tokenizer)
         self._ends = frozenset(ends)
         self._formats = Formats(tokenizer, self._forward.vocabulary, ends)
@@ -80,6 +87,7 @@ class Sampler:
         `tell` is called from the engine's thread, between two decoding steps.
         """
         check(request, self._context, self._forward.vocabulary, routers=self._forward.routers.shape is not None)
+        request, pictures = self._eyes.look(request)
         shaping = shaper(request, self._formats)
         ends = self._ends.union(request.stop_tokens)
         text = None if tell is None else IncrementalText(self._decoder.text, request.stop, ends)
@@ -91,7 +99,7 @@ class Sampler:
             self._served += 1
             limit = min(request.max_tokens, self._context - len(request.prompt))
             place = self._count + len(self._waiting) + 1
-            row = Row(request, future, Random(seed), limit, time.perf_counter(), place, tell, text, shaping)
+            row = Row(request, future, Random(seed), limit, time.perf_counter(), place, tell, text, shaping, pictures)
             self._waiting.append(row)
             self._changed.notify()
         return future
@@ -227,7 +235,7 @@ class Sampler:
         told = max(row.echoed for rows in group for row in rows)
         keep = min(told + 1, max(1, self._forward.positions_at_once // len(prompts)))
         self._forward.noting = any(row.request.routing for rows in group for row in rows)
-        batch, logits = self._forward.prefill(prompts, keep)  # (B, K, V)
+        batch, logits = self._forward.prefill(prompts, keep, self._eyes.seen(group[0][0], self._forward.device))
         routes = self._forward.routes if self._forward.noting else None  # (B, T, layers, chosen)
         joined: list[Row] = []
         places: list[int] = []
@@ -276,9 +284,9 @@ class Sampler:
         if not row.echoed:
             return
         start = max(0, len(row.request.prompt) - row.echoed - 1)
-        needed = len(row.request.prompt) - 1 - start
+        needed, seen = len(row.request.prompt) - 1 - start, self._eyes.seen(row, self._forward.device)
         enough = needed < len(logits)
-        blocks = [logits[-needed - 1 : -1]] if enough else self._forward.prompt_logits(row.request.prompt, start)
+        blocks = [logits[-needed - 1 : -1]] if enough else self._forward.prompt_logits(row.request.prompt, start, seen)
         told = echo(row, blocks)
         if routes is not None and row.request.routing:
             told = routed(told, [None, *routes[-len(row.request.prompt) : -1]][-len(told) :], self._forward.routers)
@@ -288,15 +296,12 @@ class Sampler:
 
     def _start(self, batch: Batch, rows: list[Row], logits: Tensor, routes: Tensor | None) -> None:
         """Draw the first tokens of `rows`, and let those that go on take steps."""
-        running = Running(batch, rows, settings_of(rows))
+        running = Running(batch, rows)
         self._running.append(running)
         self._accept(running, logits, routes)
         if running in self._running[1:] and self._forward.together:
             self._running.remove(running)
-            first = self._running[0]
-            first.batch.join(running.batch)
-            first.rows += running.rows
-            first.settings = settings_of(first.rows)
+            self._running[0].join(running)
 
     def _step(self) -> None:
         """One token for every row."""
@@ -338,10 +343,7 @@ class Sampler:
         if len(finished) == len(rows):
             self._running.remove(running)
         elif finished:
-            kept = [index for index in range(len(rows)) if index not in finished]
-            running.batch.select(kept)
-            running.rows = [rows[index] for index in kept]
-            running.settings = settings_of(running.rows)
+            running.select([index for index in range(len(rows)) if index not in finished])
 
     def _finish(self, row: Row, reason: str) -> None:
         if row.future.set_running_or_notify_cancel():

@@ -9,8 +9,8 @@ hides the padding.
 import copy
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +31,8 @@ _STEPS = 8
 """Decoding steps by which a cache is measured: what a recurrent state loses may show from the third on only."""
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-3}
 _log = logging.getLogger(__name__)
+Seen = Mapping[str, Tensor]
+"""Further inputs of a forward over a prompt with images."""
 
 
 @dataclass
@@ -46,14 +48,20 @@ class Batch:
     """Positions of the longest row."""
     padded: bool = False
     """True when some row is shorter than another."""
+    shift: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    """What is added to the positions of each row (B,): images take fewer of them than they have tokens."""
+    shifted: bool = False
 
     def __post_init__(self) -> None:
+        if not len(self.shift):
+            self.shift = torch.zeros_like(self.lengths)
         self._measure()
 
     def _measure(self) -> None:
         """Note what the steps to come would otherwise ask the tensor for, each time."""
         self.columns = int(self.lengths.max())
         self.padded = int(self.lengths.min()) < self.columns
+        self.shifted = bool(self.shift.any())
 
     def grow(self, by: int = 1) -> None:
         """Count more positions for every row."""
@@ -65,7 +73,7 @@ class Batch:
         if list(rows) == list(range(len(self.lengths))):
             return  # the usual case, and the only one without a cache
         index = torch.tensor(rows, dtype=torch.long)
-        self.lengths = self.lengths[index]
+        self.lengths, self.shift = self.lengths[index], self.shift[index]
         self._measure()
         for layer in self.cache.layers:
             layer.reorder_cache(index)
@@ -77,6 +85,7 @@ class Batch:
         for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
             _merge(mine, theirs, columns)
         self.lengths = torch.cat([self.lengths, other.lengths])
+        self.shift = torch.cat([self.shift, other.shift])
         self._measure()
 
 
@@ -85,7 +94,7 @@ class Forward:
 
     def __init__(self, model: "PreTrainedModel") -> None:
         self.model = model
-        self._device = model.device  # the property walks over the parameters
+        self.device = model.device  # the property walks over the parameters
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self.width = int(model.config.get_text_config().hidden_size)
         """Numbers of a hidden state."""
@@ -118,8 +127,15 @@ class Forward:
         if type(other.model) is type(self.model) and other.model.config == self.model.config:
             self._together, self._cache_is_right = other._together, other._cache_is_right
 
-    def prefill(self, prompts: Sequence[Sequence[int]], keep: int = 1) -> tuple[Batch, Tensor]:
-        """Compute prompts; gives their batch and the logits (B, K, V) of the last `keep` positions or fewer."""
+    def prefill(
+        self, prompts: Sequence[Sequence[int]], keep: int = 1, seen: Seen | None = None
+    ) -> tuple[Batch, Tensor]:
+        """Compute prompts; gives their batch and the logits (B, K, V) of the last `keep` positions or fewer.
+
+        `seen` is what the forward takes beside the tokens of a single prompt with images; its cache is trusted.
+        """
+        if seen:
+            return self._prefill_seen(prompts[0], seen, keep)
         batch = Batch(None, torch.tensor([len(prompt) for prompt in prompts]), [])
         if self._cache_is_right is False and len(prompts) == 1:
             return self._without_cache(batch, prompts[0], keep)
@@ -139,6 +155,15 @@ class Forward:
         if not caches.is_usual(batch.cache) and not self._trusted():
             batch.cache, batch.tokens = None, list(prompts[0])
         self.routes = routes  # the measuring ran the model too
+        return batch, output.logits[:, -keep:]
+
+    def _prefill_seen(self, prompt: Sequence[int], seen: Seen, keep: int) -> tuple[Batch, Tensor]:
+        length = len(prompt)
+        shift = int(seen["position_ids"].max()) + 1 - length
+        batch = Batch(None, torch.tensor([length]), [], shift=torch.tensor([shift]))
+        with self._precision.everywhere():
+            output = self._run(torch.tensor([list(prompt)]), batch, min(keep, length), seen)
+        batch.cache = getattr(output, self._cache)
         return batch, output.logits[:, -keep:]
 
     def _without_cache(self, batch: Batch, prompt: Sequence[int], keep: int) -> tuple[Batch, Tensor]:
@@ -169,12 +194,12 @@ class Forward:
         logits: Tensor = output.logits[:, -1]
         return logits
 
-    def _anew(self, tokens: Sequence[int], keep: "int | Tensor" = 1) -> Tensor:
+    def _anew(self, tokens: Sequence[int], keep: "int | Tensor" = 1, seen: Seen | None = None) -> Tensor:
         """Logits (1, K, V) of a row without any cache."""
         more: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
         with self._precision.everywhere():
             logits: Tensor = self._noted(
-                input_ids=torch.tensor([list(tokens)], device=self._device), use_cache=False, **more
+                input_ids=torch.tensor([list(tokens)], device=self.device), use_cache=False, **more, **(seen or {})
             ).logits
         return logits
 
@@ -182,7 +207,7 @@ class Forward:
         """Hidden states (T, D) behind the last norm: what the output layer is given of a prompt."""
         body = body_of(self.model)
         with self._precision.everywhere():
-            made = body(input_ids=torch.tensor([list(prompt)], device=self._device), use_cache=False)
+            made = body(input_ids=torch.tensor([list(prompt)], device=self.device), use_cache=False)
         states: Tensor = made.last_hidden_state[0]
         return states
 
@@ -206,7 +231,7 @@ class Forward:
         name = self.model.config.model_type
         _log.warning("%s is computed anew for every token: its cache does not give the logits of its forward", name)
 
-    def prompt_logits(self, prompt: Sequence[int], start: int) -> Iterator[Tensor]:
+    def prompt_logits(self, prompt: Sequence[int], start: int, seen: Seen | None = None) -> Iterator[Tensor]:
         """Logits (T, V) after the positions from `start` to the last but one, in blocks that fit into memory.
 
         Each block is a forward of its own over the whole prompt: going on from a cache with several tokens at once is
@@ -214,8 +239,8 @@ class Forward:
         """
         for begin in range(start, len(prompt) - 1, self.positions_at_once):
             end = min(begin + self.positions_at_once, len(prompt) - 1)
-            wanted = torch.arange(begin, end, device=self._device)
-            logits = self._anew(prompt, wanted)[0]
+            wanted = torch.arange(begin, end, device=self.device)
+            logits = self._anew(prompt, wanted, seen)[0]
             yield logits if self._keeps else logits[begin:end]
 
     @property
@@ -223,9 +248,9 @@ class Forward:
         """The number of positions whose logits are in memory at a time."""
         return max(1, _LOGITS_BYTES // (8 * self.vocabulary))
 
-    def _run(self, tokens: Tensor, batch: Batch, keep: int) -> Any:
+    def _run(self, tokens: Tensor, batch: Batch, keep: int, seen: Seen | None = None) -> Any:
         """Compute `tokens` (B, T), the last positions of the rows of `batch`, and let its cache grow."""
-        device, width, columns = self._device, tokens.shape[1], batch.columns
+        device, width, columns = self.device, tokens.shape[1], batch.columns
         more: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
         if batch.cache is not None:
             more[self._cache] = batch.cache
@@ -233,11 +258,11 @@ class Forward:
             padding = columns - batch.lengths[:, None]  # (B, 1)
             more["attention_mask"] = (torch.arange(columns)[None] >= padding).long().to(device)
             positions = torch.arange(columns - width, columns)[None] - padding
-            more["position_ids"] = positions.clamp(min=0).to(device)
+            more["position_ids"] = (positions.clamp(min=0) + batch.shift[:, None]).to(device)
         elif batch.cache is not None and self._positions:  # some families (Bamba) begin at 0 again where none is given
-            positions = torch.arange(columns - width, columns, device=device)
-            more["position_ids"] = positions.expand(tokens.shape)
-        return self._noted(input_ids=tokens.to(device), use_cache=True, **more)
+            positions = torch.arange(columns - width, columns, device=device).expand(tokens.shape)
+            more["position_ids"] = positions + batch.shift[:, None].to(device) if batch.shifted else positions
+        return self._noted(input_ids=tokens.to(device), use_cache=True, **more, **(seen or {}))
 
     def _noted(self, *, input_ids: Tensor, **more: Any) -> Any:
         if not self.noting:

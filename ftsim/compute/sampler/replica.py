@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica, ReplicaClosed, Tell, Transition
+from emulator.core.images import TEXT_ALONE
 from ftsim.compute import libraries
 from ftsim.compute.checkpoints import peft
-from ftsim.compute.checkpoints.source import open_model
+from ftsim.compute.checkpoints.source import open_model, small_files
 from ftsim.compute.execution import FLOAT32, Execution
+from ftsim.compute.images.sight import Sight
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler import precision
 from ftsim.compute.sampler.engine import Sampler
+from ftsim.compute.sampler.eyes import Eyes
 from ftsim.compute.sampler.templates import ChatTemplates
 from ftsim.compute.sampler.text import longest_token
 from ftsim.compute.sampler.weights import ServedWeights, fingerprint, link_files
@@ -62,10 +65,13 @@ class TorchReplica:
         self._adapter: Path | None = None
         self._model = model = self._open(place)
         self._tokenizer = _tokenizer(place)
+        self._sight = Sight.of(small_files(place))
         context = _context(model, max_context_length)
         self._most_characters = context * longest_token(self._tokenizer)
         self._templates = ChatTemplates(self._tokenizer, self._most_characters)
-        self._sampler = Sampler(model, self._tokenizer, ends=_ends(place, self._tokenizer), context=context)
+        self._sampler = Sampler(
+            model, self._tokenizer, ends=_ends(place, self._tokenizer), context=context, eyes=Eyes(self._sight)
+        )
 
     def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights in `folder` (Hugging Face layout) from now on; raises `BackendError`."""
@@ -114,6 +120,12 @@ class TorchReplica:
 
     def encode(self, text: str) -> list[int]:
         return self._tokens(text)
+
+    def expand(self, prompt: Sequence[int], images: Sequence[bytes]) -> list[int]:
+        """The prompt with the place of each image repeated for its tokens; raises `BackendError`."""
+        if self._sight is None:
+            raise BackendError(TEXT_ALONE)
+        return self._sight.expand(prompt, [self._sight.picture(one) for one in images])
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))

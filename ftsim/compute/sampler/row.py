@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell
 from emulator.core.answer_format import cut
+from ftsim.compute.images.pixels import Picture
 from ftsim.compute.models.routing import Routers
 from ftsim.compute.sampler.forward import Batch, Forward
 from ftsim.compute.sampler.sampling import Settings, choose, likeliest, wide
@@ -39,6 +40,7 @@ class Row:
     tell: Tell | None = None
     text: IncrementalText | None = None
     shaper: Shaper | None = None
+    pictures: Sequence[Picture] = ()
     tokens: list[GeneratedToken] = field(default_factory=list)
     prompt_rows: list[GeneratedToken] = field(default_factory=list)
     shared: bool = False
@@ -110,22 +112,40 @@ class Running:
 
     batch: Batch
     rows: list[Row]
-    settings: Settings
+    settings: Settings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.settings = settings_of(self.rows)
+
+    def select(self, kept: Sequence[int]) -> None:
+        """Keep these rows, in this order."""
+        self.batch.select(kept)
+        self.rows = [self.rows[index] for index in kept]
+        self.settings = settings_of(self.rows)
+
+    def join(self, other: "Running") -> None:
+        """Take the rows of `other` in, behind those that are there."""
+        self.batch.join(other.batch)
+        self.rows += other.rows
+        self.settings = settings_of(self.rows)
 
 
 def prompt_groups(rows: Sequence[Row], *, together: bool) -> list[list[list[Row]]]:
     """Rows of equal prompts stand together, shortest prompt first, in groups that are computed at once.
 
-    A group has at most `MAX_PREFILL` padded positions, and a single prompt unless rows may be computed `together`.
+    A group has at most `MAX_PREFILL` padded positions, and a single prompt unless rows may be computed `together`. A
+    prompt with images is a group of its own.
     """
-    alike: dict[tuple[int, ...], list[Row]] = {}
+    alike: dict[tuple[tuple[int, ...], tuple[bytes, ...]], list[Row]] = {}
     for row in rows:
-        alike.setdefault(tuple(row.request.prompt), []).append(row)
+        alike.setdefault((tuple(row.request.prompt), tuple(row.request.images)), []).append(row)
     found: list[list[list[Row]]] = []
-    for prompt in sorted(alike, key=len):
-        if not found or not together or (len(found[-1]) + 1) * len(prompt) > MAX_PREFILL:
+    seeing = False
+    for prompt, images in sorted(alike, key=lambda one: (bool(one[1]), len(one[0]))):
+        seeing = seeing or bool(images)
+        if not found or not together or seeing or (len(found[-1]) + 1) * len(prompt) > MAX_PREFILL:
             found.append([])
-        found[-1].append(alike[prompt])
+        found[-1].append(alike[prompt, images])
     return found
 
 

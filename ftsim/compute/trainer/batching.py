@@ -6,7 +6,7 @@ by a token budget. Right padding needs no attention mask: a causal model never l
 
 from binascii import a2b_base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,11 @@ import numpy.typing as npt
 import torch
 
 from emulator.backend import BackendError
+from ftsim.compute.images.pixels import Picture
+from ftsim.compute.images.sight import Sight
 from ftsim.compute.models.routing import RouteShape
+from ftsim.compute.trainer import inputs
+from ftsim.compute.trainer.inputs import Read, numbers
 
 Array = npt.NDArray[Any]
 
@@ -34,6 +38,8 @@ class Limits:
     context: int
     routes: RouteShape | None = None
     """None for a model whose experts cannot be chosen for it."""
+    sight: Sight | None = None
+    """None for a model that reads text alone."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,9 @@ class Datum:
     tensors: Mapping[str, Array]
     routes: Array | None = None
     """Experts to use (T, layers, chosen), -1 where the model chooses for itself."""
+    pictures: Sequence[Picture] = ()
+    told: Array | None = None
+    """True at the positions that are answered (T,), where its tensors came without the places of images."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -61,6 +70,10 @@ class MicroBatch:
     row: torch.Tensor  # (N,) which row each real position belongs to
     tensors: Mapping[str, torch.Tensor]  # (N,) or (N, K) each; absent when a datum of the batch lacks it
     routes: torch.Tensor | None = None  # (B * L, layers, chosen), -1 where the model chooses
+    seen: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What the forward takes beside token ids where there are images."""
+    told: Sequence[torch.Tensor | None] = ()
+    """For each row the positions that are answered (T,), None for all; nothing at all where no row leaves any out."""
 
     def pick(self, padded: torch.Tensor) -> torch.Tensor:
         """The real positions of a tensor (B * L, ...)."""
@@ -85,17 +98,19 @@ def parse(batch: Mapping[str, Any], limits: Limits, *, trains: bool, acting: str
     return datums
 
 
-def micro_batches(datums: Sequence[Datum], budget: int, device: torch.device) -> Iterator[MicroBatch]:
+def micro_batches(
+    datums: Sequence[Datum], budget: int, device: torch.device, sight: Sight | None = None
+) -> Iterator[MicroBatch]:
     """Length-sorted micro-batches of at most `budget` padded tokens (one datum at least)."""
     group: list[int] = []
     for index in sorted(range(len(datums)), key=lambda i: (_signature(datums[i]), len(datums[i]))):
         alike = not group or _signature(datums[index]) == _signature(datums[group[0]])
         if group and (not alike or (len(group) + 1) * len(datums[index]) > budget):
-            yield _pad(datums, group, device)
+            yield _pad(datums, group, device, sight)
             group = []
         group.append(index)
     if group:
-        yield _pad(datums, group, device)
+        yield _pad(datums, group, device, sight)
 
 
 def array_record(tensor: torch.Tensor, dtype: str = "float32") -> dict[str, Any]:
@@ -105,10 +120,11 @@ def array_record(tensor: torch.Tensor, dtype: str = "float32") -> dict[str, Any]
 
 def _signature(datum: Datum) -> tuple[tuple[str, tuple[int, ...]], ...]:
     replayed = () if datum.routes is None else (("routes", datum.routes.shape[1:]),)
-    return (*sorted((name, array.shape[1:]) for name, array in datum.tensors.items()), *replayed)
+    seen = (("images", ()),) if datum.pictures else ()
+    return (*sorted((name, array.shape[1:]) for name, array in datum.tensors.items()), *replayed, *seen)
 
 
-def _pad(datums: Sequence[Datum], group: Sequence[int], device: torch.device) -> MicroBatch:
+def _pad(datums: Sequence[Datum], group: Sequence[int], device: torch.device, sight: Sight | None) -> MicroBatch:
     rows = [datums[index] for index in group]
     lengths = [len(row) for row in rows]
     width = max(lengths)
@@ -120,6 +136,10 @@ def _pad(datums: Sequence[Datum], group: Sequence[int], device: torch.device) ->
         for name in rows[0].tensors
         if name not in _UNALIGNED
     }
+    seen: Mapping[str, torch.Tensor] = {}
+    if sight is not None and rows[0].pictures:  # all of a micro-batch have them, or none
+        seen = sight.inputs([(row.tokens, row.pictures) for row in rows], width, device)
+    told = [None if row.told is None else torch.from_numpy(row.told) for row in rows]
     return MicroBatch(
         order=list(group),
         lengths=lengths,
@@ -128,6 +148,8 @@ def _pad(datums: Sequence[Datum], group: Sequence[int], device: torch.device) ->
         row=torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)).to(device),
         tensors=tensors,
         routes=_padded_routes(rows, present, device),
+        seen=seen,
+        told=told if any(one is not None for one in told) else (),
     )
 
 
@@ -143,22 +165,51 @@ def _padded_routes(rows: Sequence[Datum], present: Array, device: torch.device) 
 def _datum(raw: Any, limits: Limits, *, trains: bool, acting: str) -> Datum:
     if not isinstance(raw, Mapping) or not isinstance(raw.get("model_input"), Mapping):
         raise BackendError("a datum needs a 'model_input' with chunks")
-    tokens = _tokens(raw["model_input"].get("chunks"), limits)
+    found = _read(raw["model_input"].get("chunks"), limits)
+    given = raw.get("loss_fn_inputs") or {}
+    length = _length(given, found)
     tensors: dict[str, Array] = {}
     others: dict[str, Array] = {}
-    for name, value in (raw.get("loss_fn_inputs") or {}).items():
+    for name, value in given.items():
         known = name in INTEGER_TENSORS + FLOAT_TENSORS
         if trains and not known and name not in MASKS:
             names = ", ".join((*INTEGER_TENSORS, *FLOAT_TENSORS))
             raise BackendError(f"unknown loss input {name!r}; known ones are {names}")
-        (tensors if known else others)[name] = _tensor(name, value, len(tokens), limits)
+        (tensors if known else others)[name] = _tensor(name, value, length, limits)
     if trains:
         for name, mask in others.items():
             _check_mask(name, mask, tensors.get(acting), acting)
-    return Datum(tokens, tensors, _routes(raw["model_input"], len(tokens), limits.routes))
+    return _placed(
+        found, tensors, length, trains=trains, acting=acting, routes=_routes(raw["model_input"], found, limits)
+    )
 
 
-def _routes(model_input: Mapping[str, Any], length: int, shape: RouteShape | None) -> Array | None:
+def _length(given: Mapping[str, Any], found: Read) -> int:
+    """Numbers that the tensors of a datum have: one for each token, or those of images left out, as its targets are."""
+    targets = given.get("target_tokens")
+    if not found.pictures or not isinstance(targets, Mapping):
+        return len(found.tokens)
+    shape, data = targets.get("shape"), targets.get("data")
+    first = shape[0] if isinstance(shape, list) and shape else len(data) if isinstance(data, list) else None
+    return found.text if first == found.text else len(found.tokens)
+
+
+def _placed(
+    found: Read, tensors: dict[str, Array], length: int, *, trains: bool, acting: str, routes: Array | None
+) -> Datum:
+    """The datum with its tensors over all tokens; those of images are told of only where the client has sent them."""
+    if not found.pictures:
+        return Datum(found.tokens, tensors, routes)
+    left_out = length != len(found.tokens)
+    if left_out and "target_tokens" in tensors and "weights" not in tensors:
+        tensors["weights"] = np.ones(tensors["target_tokens"].shape, dtype=np.float32)
+    tensors = {name: value if name in _UNALIGNED else found.spread(value) for name, value in tensors.items()}
+    if trains and "target_tokens" in tensors:
+        inputs.check_places(found, tensors.get(acting), acting)
+    return Datum(found.tokens, tensors, routes, found.pictures, ~found.seen if left_out else None)
+
+
+def _routes(model_input: Mapping[str, Any], found: Read, limits: Limits) -> Array | None:
     """Experts to replay (T, layers, chosen) of a datum, None if it names none; an empty string names none."""
     if model_input.get("routing_matrix_format") not in (None, "base64_inline") or model_input.get("routing_references"):
         raise BackendError("routes kept as files are not read here: send routing_matrices as base64_inline")
@@ -167,6 +218,7 @@ def _routes(model_input: Mapping[str, Any], length: int, shape: RouteShape | Non
         raise BackendError("'routing_matrices' must be a list of strings, one for each token")
     if not given or not any(given):
         return None
+    length, shape = len(found.tokens), limits.routes
     if shape is None:
         raise BackendError("'routing_matrices' needs a model with routers of one shape; this one has none")
     if len(given) != length:
@@ -201,28 +253,21 @@ def _check_mask(name: str, mask: Array, factors: Array | None, acting: str) -> N
         )
 
 
-def _tokens(chunks: Any, limits: Limits) -> Array:
-    if not isinstance(chunks, list) or not chunks:
-        raise BackendError("'model_input' needs at least one chunk")
-    parts = []
-    for chunk in chunks:
-        if not isinstance(chunk, Mapping) or "tokens" not in chunk:
-            kind = chunk.get("type") if isinstance(chunk, Mapping) else None
-            raise BackendError(f"a {kind!r} chunk was given to a text model; use 'encoded_text' chunks with 'tokens'")
-        parts.append(_numbers(chunk["tokens"], "tokens", integer=True))
-    tokens = np.concatenate(parts)
+def _read(chunks: Any, limits: Limits) -> Read:
+    found = inputs.read(chunks, limits.sight)
+    tokens = found.tokens
     if not len(tokens):
         raise BackendError("the model input is empty")
     if len(tokens) > limits.context:
         raise BackendError(f"{len(tokens)} tokens are longer than the context of {limits.context}")
     _in_vocabulary("token", tokens, limits)
-    return tokens
+    return found
 
 
 def _tensor(name: str, value: Any, length: int, limits: Limits) -> Array:
     if not isinstance(value, Mapping) or "data" not in value:
         raise BackendError(f"{name!r} must be a tensor with 'data'")
-    flat = _numbers(value["data"], name, integer=name in INTEGER_TENSORS)
+    flat = numbers(value["data"], name, integer=name in INTEGER_TENSORS)
     shape = value.get("shape")
     if shape is not None and not (
         isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape) and 1 <= len(shape) <= 2
@@ -241,27 +286,6 @@ def _tensor(name: str, value: Any, length: int, limits: Limits) -> Array:
     return flat
 
 
-def _numbers(values: Any, name: str, *, integer: bool) -> Array:
-    try:
-        array = np.asarray(values if isinstance(values, list) else None)
-    except (ValueError, OverflowError):
-        array = np.asarray(None)
-    if isinstance(values, list) and not values:
-        array = np.zeros(0, dtype=np.int64)
-    if array.dtype.kind not in "iuf" or array.ndim != 1:
-        raise BackendError(f"{name!r} must be a flat list of numbers")
-    if integer:
-        whole = array.dtype.kind != "f" or bool((array == np.floor(array)).all() and (abs(array) < 2**53).all())
-        if not whole or array.dtype.kind == "u":
-            raise BackendError(f"{name!r} must hold whole numbers")
-        return array.astype(np.int64, copy=False)
-    with np.errstate(over="ignore"):
-        single = array.astype(np.float32)
-    if not np.isfinite(single).all():
-        raise BackendError(f"{name!r} holds NaN or infinity")
-    return single
-
-
 def _in_vocabulary(what: str, ids: Array, limits: Limits) -> None:
     if ids.size and not (ids.min() >= 0 and ids.max() < limits.vocabulary):
         wrong = ids[(ids < 0) | (ids >= limits.vocabulary)][0]
@@ -272,8 +296,8 @@ def _densify(name: str, value: Mapping[str, Any], data: Array, shape: list[int] 
     """CSR to dense; what is missing is 0."""
     if shape is None or len(shape) != 2 or shape[0] * shape[1] > _LARGEST_TENSOR:
         raise BackendError(f"sparse {name!r} needs a two-dimensional shape of at most {_LARGEST_TENSOR} elements")
-    crow = _numbers(value["sparse_crow_indices"], f"{name}.sparse_crow_indices", integer=True)
-    columns = _numbers(value.get("sparse_col_indices"), f"{name}.sparse_col_indices", integer=True)
+    crow = numbers(value["sparse_crow_indices"], f"{name}.sparse_crow_indices", integer=True)
+    columns = numbers(value.get("sparse_col_indices"), f"{name}.sparse_col_indices", integer=True)
     steps = np.diff(crow)
     if len(crow) != shape[0] + 1 or crow[0] != 0 or crow[-1] != data.size or (steps < 0).any():
         raise BackendError(f"{name!r} has row pointers that do not fit its shape and data")

@@ -50,8 +50,9 @@ def fill(outputs: list[dict[str, Any]], micro: MicroBatch, **tensors: Tensor) ->
         if host.is_floating_point():
             host = host.clamp(min=LOWEST_LOGPROB)
         dtype = "float32" if host.is_floating_point() else "int64"
-        for index, part in zip(micro.order, torch.split(host, list(micro.lengths)), strict=True):
-            outputs[index][name] = array_record(part, dtype)
+        told = micro.told or [None] * len(micro.lengths)
+        for index, part, kept in zip(micro.order, torch.split(host, list(micro.lengths)), told, strict=True):
+            outputs[index][name] = array_record(part if kept is None else part[kept], dtype)
 
 
 def result(outputs: list[dict[str, Any]], metrics: Mapping[str, float]) -> Mapping[str, Any]:

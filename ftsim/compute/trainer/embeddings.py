@@ -69,7 +69,7 @@ def run(
 def _hidden(model: LiveModel, micro: MicroBatch) -> Tensor:
     """Last hidden states of the real positions, (N, D) in float32."""
     body = body_of(model.bare)
-    states = body(input_ids=micro.input_ids, use_cache=False).last_hidden_state
+    states = body(input_ids=micro.input_ids, use_cache=False, **micro.seen).last_hidden_state
     return micro.pick(states.flatten(0, 1)).float()
 
 

@@ -248,7 +248,7 @@ def _routed(model: LiveModel, micro: MicroBatch) -> AbstractContextManager[None]
 
 def _whole(call: Call, micro: MicroBatch) -> Tensor:
     """Scores of every position, padding included, (B * L, V) in float32."""
-    logits: Tensor = call(input_ids=micro.input_ids, use_cache=False).logits  # (B, L, V)
+    logits: Tensor = call(input_ids=micro.input_ids, use_cache=False, **micro.seen).logits  # (B, L, V)
     return logits.flatten(0, 1).float()
 
 
@@ -274,7 +274,7 @@ def _blocks_of(model: LiveModel, call: Call, micro: MicroBatch) -> _Blocks | Non
     kept: list[Any] = []
     hook = body.register_forward_hook(lambda module, args, output: kept.append(output))
     try:
-        last = call(input_ids=micro.input_ids, use_cache=False, logits_to_keep=1).logits  # (B, 1, V)
+        last = call(input_ids=micro.input_ids, use_cache=False, logits_to_keep=1, **micro.seen).logits  # (B, 1, V)
     finally:
         hook.remove()
     if len(kept) != 1 or not isinstance(getattr(kept[0], "last_hidden_state", None), Tensor):

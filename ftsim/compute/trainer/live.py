@@ -12,6 +12,7 @@ from emulator.backend import BackendError, ModelSpec
 from ftsim.compute.checkpoints.names import tensors_of
 from ftsim.compute.checkpoints.source import Source, open_model
 from ftsim.compute.execution import Execution
+from ftsim.compute.images.sight import Sight
 from ftsim.compute.models.routing import Routers
 from ftsim.compute.quiet import quiet
 from ftsim.compute.standins.adapters import TRAINED
@@ -52,6 +53,8 @@ class LiveModel:
     loss_tokens: int = 0
     """Positions whose log-probability had a non-zero gradient since the last step."""
     loss_sequences: int = 0
+    sight: Sight | None = None
+    """None for a model that reads text alone."""
     sharded: bool = False
     """True where each rank of a group holds a part of the weights."""
     gathered: Mapping[str, Tensor] | None = None
@@ -110,7 +113,8 @@ def build(spec: ModelSpec, folder: Path, device: torch.device, how: Execution) -
         trained["projection.weight"] = projection.weight
     masters = Masters(trained)
     parameters = list(masters.trained.values()) or [torch.zeros(1)]
-    return LiveModel(spec, source, model, projection, masters, how, optimizer.create(parameters), routers)
+    made = optimizer.create(parameters)
+    return LiveModel(spec, source, model, projection, masters, how, made, routers, sight=Sight.of(source.files))
 
 
 def _prepared(

@@ -9,6 +9,7 @@ from torch import nn
 
 from emulator.backend import BackendError, LoraSpec
 from ftsim.compute import libraries
+from ftsim.compute.images.sight import sees
 from ftsim.compute.quiet import quiet
 from ftsim.compute.standins.adapters import AdaptedStandIn
 from ftsim.compute.standins.model import StandIn
@@ -87,6 +88,7 @@ def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[s
             "%s ties its output layer to its embeddings: the adapter leaves it out, since merging one would move both",
             model.config.model_type,
         )
+    sighted = sees({"model_type": model.config.model_type})  # its tower stays as it is: adapters are on what reads
     left_out = _MIXERS.get(model.config.get_text_config().model_type, "")
     chosen = {
         name
@@ -94,6 +96,7 @@ def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[s
         if isinstance(module, nn.Linear)
         and type(module).forward is nn.Linear.forward  # a router that returns more than a product takes no adapter
         and name.rpartition(".")[2] != left_out
+        and not (sighted and ".visual." in name)
         and (
             spec.train_unembed and not tied
             if module is unembed

@@ -182,10 +182,10 @@ class TorchTrainer(LiveModels[LiveModel]):
         config = model.bare.config.get_text_config()
         lengths = [n for n in (self._max_context_length, config.max_position_embeddings) if n]
         vocabulary = model.bare.get_input_embeddings().num_embeddings
-        return Limits(vocabulary=vocabulary, context=min(lengths), routes=model.routers.shape)
+        return Limits(vocabulary, min(lengths), model.routers.shape, model.sight)
 
     def _split(self, model: LiveModel, datums: Sequence[Datum]) -> Sequence[MicroBatch]:
-        return list(micro_batches(datums, self._budget, self._device))
+        return list(micro_batches(datums, self._budget, self._device, model.sight))
 
     def _embed(self, model: LiveModel, batch: Mapping[str, Any], *, backward: bool) -> Mapping[str, Any]:
         datums = parse(batch, self._limits(model), trains=backward)

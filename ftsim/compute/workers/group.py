@@ -120,6 +120,8 @@ class GroupTrainer(TorchTrainer):
 
         The ranks of a sharded model go through it together, so each runs it equally often, and to the end.
         """
+        if any(datum.pictures for datum in datums):  # a rank without any would not go through the tower's layers
+            raise BackendError(f"a trainer group trains on text alone: {_ALONE}, and images are taken")
         shares = share(datums, self._ranks.size)
         own = [datums[index] for index in shares[self._ranks.rank]]
         micros = self._split(model, own)

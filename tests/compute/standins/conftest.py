@@ -11,7 +11,9 @@ from ftsim.compute.checkpoints.source import open_model
 from ftsim.compute.models import catalogue
 from ftsim.compute.standins.config import ARCHITECTURES
 
-BY_ARCHITECTURE = {catalogue.facts(name).architecture: name for name in catalogue.names()}
+BY_ARCHITECTURE = {
+    facts.architecture: facts.name for facts in map(catalogue.facts, catalogue.names()) if not facts.sees
+}
 Opened = Callable[..., Any]
 
 

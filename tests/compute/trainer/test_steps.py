@@ -280,7 +280,7 @@ IMAGE = {"type": "image", "data": "aGk=", "format": "png"}
         (_with(GOOD, rewards=tensor([1.0, 1.0, 1.0])), "known ones are"),
         (datum(list(range(300)), list(range(300))), "longer than the context of 256"),
         (datum([], []), "empty"),
-        (GOOD | {"model_input": {"chunks": [IMAGE]}}, "'image' chunk was given to a text model"),
+        (GOOD | {"model_input": {"chunks": [IMAGE]}}, "this model reads text alone"),
         (GOOD | {"model_input": {"chunks": []}}, "at least one chunk"),
         (GOOD | {"model_input": None}, "needs a 'model_input'"),
         (7, "needs a 'model_input'"),
