@@ -32,6 +32,7 @@ _READ: Mapping[str, Sequence[str]] = {
     "tool_result": ("tool_use_id", "content"),
     "tool": ("name", "description", "input_schema"),
     "tool_choice": ("name",),
+    "image": ("source",),
 }
 _HARMLESS = ("type", "cache_control", "citations", "signature", "caller", "eager_input_streaming")
 _CHOICES: Mapping[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
