@@ -184,7 +184,7 @@ def _turn(role: str, blocks: Sequence[Mapping[str, Any]], where: str) -> list[di
             case "thinking" if role == "assistant":
                 thoughts.append(str(block.get("thinking", "")))
             case "image" if role == "user":
-                parts.append(pictures.part(_url(block.get("source"), where)))
+                parts.append(pictures.of_source(block.get("source"), where))
             case _:
                 parts.append({"type": "text", "text": _text(block, where)})
     if parts or calls or thoughts:
@@ -194,16 +194,6 @@ def _turn(role: str, blocks: Sequence[Mapping[str, Any]], where: str) -> list[di
         said |= {"reasoning_content": "".join(thoughts)} if thoughts else {}
         told.append(said)
     return told
-
-
-def _url(source: Any, where: str) -> Any:
-    """The source of an image as a URL; raises InvalidArgument."""
-    match source:
-        case {"type": "base64", "media_type": kind, "data": data}:
-            return f"data:{kind};base64,{data}"
-        case {"type": "url", "url": url}:
-            return url
-    raise InvalidArgument(f"{where}: give the source of an image as base64, with its media_type and data")
 
 
 def _result(block: Mapping[str, Any], where: str) -> str:

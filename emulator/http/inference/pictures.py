@@ -16,6 +16,16 @@ def part(url: Any) -> dict[str, Any]:
     return {"type": PART, PART: {"url": url}}
 
 
+def of_source(source: Any, where: str) -> dict[str, Any]:
+    """An image as Anthropic's messages have it, as a chat message has it; raises InvalidArgument."""
+    match source:
+        case {"type": "base64", "media_type": kind, "data": data}:
+            return part(f"data:{kind};base64,{data}")
+        case {"type": "url", "url": url}:
+            return part(url)
+    raise InvalidArgument(f"{where}: give the source of an image as base64, with its media_type and data")
+
+
 def of_messages(messages: Sequence[Any]) -> tuple[list[Any], list[bytes]]:
     """The messages with a place in the text for each image, and the images, in order; raises InvalidArgument."""
     found: list[bytes] = []
