@@ -22,6 +22,8 @@ from ftsim.compute.workers.sealed import Sealed
 
 PATIENCE_S = 60.0
 """Seconds that an operation waits for nodes that have not joined yet."""
+_GREETINGS = 64
+"""Connections that have not proved themselves yet, at a time: each has a thread for at most ten seconds."""
 _log = logging.getLogger(__name__)
 
 
@@ -64,6 +66,7 @@ class Nodes:
         self._life = _Life()
         self._socket: socket.socket | None = None
         self._leaving = False
+        self._greetings = threading.BoundedSemaphore(_GREETINGS)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -153,15 +156,22 @@ class Nodes:
                 opened, _ = listening.accept()
             except OSError:  # it was closed
                 return
+            self._greetings.acquire()
             threading.Thread(target=self._greet, args=(opened,), name="rendezvous-greets", daemon=True).start()
 
     def _greet(self, opened: socket.socket) -> None:
         try:
             connection = sealed.accepted(opened, self.meeting.secret)
-            first = connection.recv()
         except (OSError, EOFError) as error:
             _log.warning("ftsim: somebody was turned away at the rendezvous: %s", error or type(error).__name__)
             opened.close()
+            return
+        finally:
+            self._greetings.release()
+        try:
+            first = connection.recv()
+        except (OSError, EOFError):
+            connection.close()
             return
         if isinstance(first, Rank):
             self._take_rank(first, connection)
@@ -186,8 +196,8 @@ class Nodes:
             connection.send(Refused(why))
             return
         node = Node(told.nproc, connection)
-        connection.send(Welcome(self.meeting.nnodes))
-        with self._changed:
+        with self._changed:  # from here on it is asked for ranks, by another thread
+            connection.send(Welcome(self.meeting.nnodes))
             self._nodes.append(node)
             self._changed.notify_all()
         try:

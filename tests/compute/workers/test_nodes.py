@@ -200,6 +200,20 @@ def test_who_does_not_know_the_secret_is_not_let_in(cluster: Cluster) -> None:
     assert not cluster.nodes.complete
 
 
+def test_strangers_keep_nobody_out(cluster: Cluster) -> None:
+    """Connections that say nothing, or something else, are let go; a node joins beside and after them."""
+    cluster.nodes.listen()
+    with contextlib.ExitStack() as stack:
+        for number in range(100):
+            stranger = stack.enter_context(socket.create_connection(cluster.nodes.address))
+            if number % 2:
+                stranger.sendall(b"GET / HTTP/1.1\r\n" + bytes(200))
+        node = cluster.node()
+        assert node.stdout is not None
+        assert "joined 127.0.0.2" in node.stdout.readline()
+    assert cluster.nodes.complete
+
+
 def test_a_node_of_other_versions_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     made(tmp_path / "other" / "transformers-0.0.1.dist-info").joinpath("METADATA").write_text(
         "Metadata-Version: 2.1\nName: transformers\nVersion: 0.0.1\n"
