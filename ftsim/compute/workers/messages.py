@@ -18,6 +18,14 @@ WRITE = "write"
 """The method that stands for writing what the save made last of a model has staged; an `address` is told of its end."""
 
 
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)}
+"""The environment of a rank of a group, for glibc: memory of a gathered layer goes back to the system when it is freed.
+
+Left alone, glibc takes ever larger tensors from a heap that shrinks at its end alone, and a rank with half of the
+weights holds more than a process with all of them.
+"""
+
+
 @dataclass(frozen=True)
 class Settings:
     """All that a process needs to make a backend like the emulator's."""

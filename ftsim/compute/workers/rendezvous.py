@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from ftsim.compute.workers.messages import GIVES_BACK
+
 SECRET = "FTSIM_TRAINER_SECRET"
 SECRET_FILE = "trainer-secret"
 _SIOCGIFADDR = 0x8915
@@ -136,7 +138,7 @@ def started(
             SECRET: secret,
             worker: f"{start.life}@{meeting[0]}:{meeting[1]}",
         }
-        environment = {**os.environ, **told}
+        environment = {**GIVES_BACK, **os.environ, **told}
         if usual is not None:
             environment.setdefault("GLOO_SOCKET_IFNAME", usual)  # else by the name of the host, whatever that leads to
         found.append(

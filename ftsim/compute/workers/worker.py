@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emulator.core.errors import TrainerLost
-from ftsim.compute.workers.messages import Call, Failure, Open, Settings
+from ftsim.compute.workers.messages import GIVES_BACK, Call, Failure, Open, Settings
 from ftsim.compute.workers.process import ADDRESS
 
 PATIENCE_S = 180.0
@@ -196,7 +196,7 @@ class Worker:
 def _started(ranks: int, address: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         command(ranks),
-        env=environment(address),
+        env=environment(address, ranks),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # signals of a terminal are for the emulator
@@ -213,9 +213,10 @@ def command(ranks: int = 1) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *group, "--no-python", *rank]
 
 
-def environment(address: Path) -> Mapping[str, str]:
+def environment(address: Path, ranks: int = 1) -> Mapping[str, str]:
     """The variables of a worker; without a number of threads, torchrun has a word to say on it."""
-    return {"OMP_NUM_THREADS": "1", **os.environ, ADDRESS: str(address)}
+    usual = {"OMP_NUM_THREADS": "1", **(GIVES_BACK if ranks > 1 else {})}
+    return {**usual, **os.environ, ADDRESS: str(address)}
 
 
 def ended(processes: "Sequence[subprocess.Popen[bytes]]", *, told: bool = False) -> None:
