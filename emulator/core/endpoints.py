@@ -222,6 +222,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         POST   /inference/v1/messages                                   messages
         POST   /v1/messages                                             messages_bare              messages
         POST   /inference/v1/responses                                  responses
+        POST   /inference/v1/messages/count_tokens                      count_tokens
+        POST   /v1/messages/count_tokens                                count_tokens_bare          count_tokens
+        POST   /inference/v1/responses/input_tokens                     input_tokens
         POST   /inference/v1/embeddings                                 embeddings
         GET    /inference/v1/models                                     list_served_models
         GET    /inference/v1/models/accounts/{account}/models/{model}    get_served_model

@@ -104,7 +104,9 @@ def tell(http: httpx.Client) -> dict[str, dict[str, Any]]:
     said = {"model": BASE, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2, "temperature": 0.0}
     for bare in ("", "_bare"):
         story.call(f"messages{bare}", said)
+        story.call(f"count_tokens{bare}", said)
     story.call("embeddings", {"model": BASE, "input": "hello", "dimensions": 4})
+    story.call("input_tokens", {"model": BASE, "input": "hello"})
     story.call("responses", {"model": BASE, "input": "hello", "max_output_tokens": 2, "temperature": 0.0})
     _end(story)
     return story.told

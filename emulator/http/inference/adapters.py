@@ -62,18 +62,28 @@ async def answered(
 
     `wanted` is a response_format.
     """
-    try:
-        sent = chat.CreateChatCompletion.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidArgument(f"{'.'.join(map(str, first['loc']))[:120]}: {first['msg']}") from None
-    sent._names_stop, sent._begun = True, begun
+    sent = _chat(body, begun)
     found = await chat.answer(request, sent, body, wanted)
     told = {name: value for name, value in found.headers.items() if name not in ("content-length", "content-type")}
     if isinstance(found, EventStream):
         found.body_iterator = _written(found.body_iterator, writer(), int(found.headers[_PROMPT]))
         return found
     return Reply(whole(orjson.loads(found.body)), headers=told)
+
+
+async def counted(request: Request, body: Mapping[str, Any], begun: str = "") -> int:
+    """Count the tokens of the prompt that a chat request makes, without answering it."""
+    return len((await chat.prompted(request, _chat(body, begun))).prompt)
+
+
+def _chat(body: Mapping[str, Any], begun: str) -> chat.CreateChatCompletion:
+    try:
+        sent = chat.CreateChatCompletion.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidArgument(f"{'.'.join(map(str, first['loc']))[:120]}: {first['msg']}") from None
+    sent._names_stop, sent._begun = True, begun
+    return sent
 
 
 async def _written(chunks: Any, writer: Writer, prompt: int) -> AsyncIterator[bytes]:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr
 from starlette.concurrency import run_in_threadpool
@@ -34,6 +34,7 @@ from emulator.http.inference.requests import (
 )
 from emulator.http.inference.rows import Rows
 from emulator.http.web import platform_of
+from emulator.platform.deployments.completions import Target
 
 router = Endpoints()
 DEFAULT_MAX_TOKENS = 2048
@@ -105,18 +106,11 @@ async def answer(
     request: Request, sent: CreateChatCompletion, raw: Mapping[str, Any], wanted: Mapping[str, Any] | None
 ) -> Response:
     """Answer a chat that is read already, in the format `wanted`."""
-    told, seen = pictures.of_messages(sent.messages)
-    messages, tools, settings = _read(sent, told)
-    if sent.top_logprobs and not sent.rows:
-        raise InvalidArgument("top_logprobs stand in the rows of logprobs: send logprobs true too")
-    tell_unread(request, sent, conversation.unread(messages))
-    on = await target(request, sent)
-    marks = marks_of(on.replica.chat_template)
-    prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings, seen, sent._begun, marks)
+    on, prompt, marks, tools, made, seen = await prompted(request, sent)
     form = response_format(wanted)
     if form is None:  # an answer in a format begins with it, and calls nothing
         marks = marks.calling(on.replica.chat_template, tools).after(on.replica.decode(prompt[-8:]))
-    form = _form(sent, form, tools, on.replica.chat_template, marks, sum(len(one.tool_calls) for one in messages))
+    form = _form(sent, form, tools, on.replica.chat_template, marks, made)
     live = begin(request, on, [sent.generation(prompt, DEFAULT_MAX_TOKENS, form, images=seen)], sent, raw)
     if sent.stream:
         head = _head(request, sent.model, "chat.completion.chunk")
@@ -144,6 +138,30 @@ async def answer(
     if sent.perf_metrics_in_response:
         content["perf_metrics"] = metrics
     return reply(request, content, metrics)
+
+
+class Prompted(NamedTuple):
+    """A chat as its model is given it: who answers, tokens and pictures, marks of its family, tools, calls so far."""
+
+    on: Target
+    prompt: list[int]
+    marks: Marks
+    tools: list[dict[str, Any]]
+    made: int
+    seen: list[bytes]
+
+
+async def prompted(request: Request, sent: CreateChatCompletion) -> Prompted:
+    """Find who answers a chat, and write its prompt."""
+    told, seen = pictures.of_messages(sent.messages)
+    messages, tools, settings = _read(sent, told)
+    if sent.top_logprobs and not sent.rows:
+        raise InvalidArgument("top_logprobs stand in the rows of logprobs: send logprobs true too")
+    tell_unread(request, sent, conversation.unread(messages))
+    on = await target(request, sent)
+    marks = marks_of(on.replica.chat_template)
+    prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings, seen, sent._begun, marks)
+    return Prompted(on, prompt, marks, tools, sum(len(one.tool_calls) for one in messages), seen)
 
 
 def _head(request: Request, model: str, kind: str) -> dict[str, Any]:

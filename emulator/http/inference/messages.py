@@ -80,6 +80,15 @@ class CreateMessage(SnakeBody):
 async def create(request: Request) -> Response:
     """Answer messages in Anthropic's form, whole or as a stream."""
     sent, _ = await read_body(request, CreateMessage)
+    asked, wanted, begun = await chat_of(request, sent)
+    name = f"msg_{platform_of(request).world.ids.hex(24)}"
+    return await answered(
+        request, asked, lambda said: _whole(name, said), lambda: _Events(name, sent.model), wanted, begun
+    )
+
+
+async def chat_of(request: Request, sent: CreateMessage) -> tuple[dict[str, Any], Mapping[str, Any] | None, str]:
+    """The chat that answers, its response_format, and the answer so far; raises InvalidArgument."""
     turns = _messages(sent)
     tell_unread(request, sent, _unread(sent))
     begun = _begun(turns)
@@ -103,10 +112,7 @@ async def create(request: Request) -> Response:
     wanted = _format(given.get("format"))
     if wanted and begun:
         raise InvalidArgument("output_config.format and an answer that is begun: send one of them")
-    name = f"msg_{platform_of(request).world.ids.hex(24)}"
-    return await answered(
-        request, asked, lambda said: _whole(name, said), lambda: _Events(name, sent.model), wanted, begun
-    )
+    return asked, wanted, begun
 
 
 def _thinking(given: Mapping[str, Any]) -> str:

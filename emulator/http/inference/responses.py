@@ -90,6 +90,13 @@ class CreateResponse(SnakeBody):
 async def create(request: Request) -> Response:
     """Answer in the form of OpenAI's Responses, whole or as a stream; nothing is kept."""
     sent, _ = await read_body(request, CreateResponse)
+    chat, wanted = await chat_of(request, sent)
+    head = _head(request, sent)
+    return await answered(request, chat, lambda said: _whole(head, said), lambda: ResponseWriter(head), wanted)
+
+
+async def chat_of(request: Request, sent: CreateResponse) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """The chat that answers, and its response_format; raises InvalidArgument."""
     tell_unread(request, sent)
     chat: dict[str, Any] = {
         "model": sent.model,
@@ -104,9 +111,7 @@ async def create(request: Request) -> Response:
     if sent.reasoning is not None and sent.reasoning.effort is not None:
         chat["reasoning_effort"] = sent.reasoning.effort
     asked = (await body(request)).get("text") or {}  # as sent: in a schema null is a value
-    wanted = _format(asked.get("format"))
-    head = _head(request, sent)
-    return await answered(request, chat, lambda said: _whole(head, said), lambda: ResponseWriter(head), wanted)
+    return chat, _format(asked.get("format"))
 
 
 def _whole(head: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any]:

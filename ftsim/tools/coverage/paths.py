@@ -22,6 +22,7 @@ LIBRARIES: tuple[tuple[str, str, str, dict[str, Any] | None], ...] = (
     ("audio.transcriptions.create", "POST", "/inference/v1/audio/transcriptions", {"model": BASE}),
     ("messages.create (Anthropic)", "POST", "/inference/v1/messages", _CHAT),
     ("messages.count_tokens (Anthropic)", "POST", "/inference/v1/messages/count_tokens", _CHAT),
+    ("responses.input_tokens.count", "POST", "/inference/v1/responses/input_tokens", {"model": BASE, "input": "Hi"}),
 )
 
 

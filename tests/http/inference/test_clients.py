@@ -159,6 +159,22 @@ def test_an_answer_goes_on_from_what_is_begun_and_has_the_format_that_is_asked_f
         )
 
 
+def test_tokens_are_counted_without_an_answer(
+    claude: anthropic.Anthropic, gpt: openai.OpenAI, emulator: Emulator
+) -> None:
+    for more in ({}, {"system": "Be short."}, {"tools": [TOOL]}, {"thinking": {"type": "disabled"}}):
+        asked: dict[str, Any] = {"model": BASE, "messages": [*USER, {"role": "assistant", "content": "It"}], **more}
+        counted = claude.messages.count_tokens(**asked).input_tokens
+        assert counted == claude.messages.create(**asked, max_tokens=1).usage.input_tokens
+    answered = sum(row.requests for row in emulator.platform.usages.rows(emulator.account))
+    assert answered == 4
+    tools: Any = [{"type": "function", **FUNCTION}]
+    given: dict[str, Any] = {"model": BASE, "input": USER, "instructions": "Be short.", "tools": tools}
+    response = gpt.responses.create(**given, max_output_tokens=1)
+    assert response.usage is not None
+    assert gpt.responses.input_tokens.count(**given).input_tokens == response.usage.input_tokens
+
+
 def test_thinking_is_left_to_the_template_or_told(claude: anthropic.Anthropic) -> None:
     left = claude.messages.create(**ASKED, thinking={"type": "adaptive"})
     assert left.usage.input_tokens == claude.messages.create(**ASKED).usage.input_tokens
