@@ -39,8 +39,10 @@ class Writer(ABC):
         return [("error", {"type": "error", "error": {**error, "type": "api_error"}})]
 
 
-def chat_tool(tool: Mapping[str, Any], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A tool of another API as a chat declares it."""
+def chat_tool(tool: Mapping[str, Any], parameters: Any) -> dict[str, Any]:
+    """A tool of another API as a chat declares it; raises InvalidArgument."""
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise InvalidArgument(f"the schema of the tool {str(tool.get('name'))[:60]!r} must be an object")
     about = {"name": tool.get("name"), "parameters": parameters or {"type": "object"}}
     return {"type": "function", "function": {**about, "description": tool.get("description") or ""}}
 

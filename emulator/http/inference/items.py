@@ -43,6 +43,9 @@ def _add(found: list[dict[str, Any]], item: Mapping[str, Any], where: str) -> No
             _turn(found, ()).setdefault("tool_calls", []).append(call)
         case "function_call_output":
             told = _text(item.get("output"), where)
+            calls = [call["id"] for one in found for call in one.get("tool_calls", ())]
+            if item.get("call_id") not in calls:
+                raise InvalidArgument(f"{where}: no call before has the call_id {str(item.get('call_id'))[:40]!r}")
             found.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": told})
         case "item_reference":
             raise InvalidArgument(f"{where}: no item is kept that could be referred to: send the item itself")

@@ -204,7 +204,8 @@ def _turn(role: str, blocks: Sequence[Mapping[str, Any]], where: str) -> list[di
 
 def _result(block: Mapping[str, Any], where: str) -> str:
     content = block.get("content") or ""
-    return content if isinstance(content, str) else "".join(_text(one, where) for one in content)
+    parts = content if isinstance(content, list) else [content]
+    return content if isinstance(content, str) else "".join(_text(one, where) for one in parts)
 
 
 def _unread(sent: CreateMessage) -> Iterator[str]:
@@ -218,7 +219,7 @@ def _unread(sent: CreateMessage) -> Iterator[str]:
         *(("tool", tool) for tool in sent.tools),
         ("tool_choice", sent.tool_choice),
     ):
-        yield from (name for name, value in one.items() if value and name not in (*_READ[kind], *_HARMLESS))
+        yield from (name for name, value in one.items() if value and name not in (*_READ.get(kind, one), *_HARMLESS))
 
 
 def _text(block: Any, where: str) -> str:
@@ -238,7 +239,7 @@ def _choice(choice: Mapping[str, Any]) -> Any:
     kind = choice.get("type", "auto")
     if kind == "tool":
         return chat_choice(choice.get("name"))
-    if kind not in _CHOICES:
+    if not isinstance(kind, str) or kind not in _CHOICES:
         raise InvalidArgument(f"tool_choice.type is {str(kind)[:40]!r}: use auto, any, tool or none")
     return _CHOICES[kind]
 

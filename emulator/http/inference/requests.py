@@ -166,7 +166,7 @@ def tell_unread(request: Request, sent: SnakeBody, more: Iterable[str] = ()) -> 
     request.scope["unread"] = names
     if names:
         said = ", ".join(dict.fromkeys(names))[:400]
-        request.state.unread = {"debug-unread-fields": said.encode("ascii", "backslashreplace").decode()}
+        request.state.unread = {"debug-unread-fields": said.encode("unicode_escape").decode()}
         if (exchange := CURRENT.get()) is not None:
             exchange.unread = said.encode("utf-8", "backslashreplace").decode()
 

@@ -104,9 +104,10 @@ def test_fields_that_nothing_reads_are_named(http: httpx.Client) -> None:
         "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
         "metadata": {"user_id": "a"},
         "sead": 1,
+        "é\n\r": 1,
     }
     told = http.post(PATH, json=body).headers["fireworks-debug-unread-fields"]
-    assert set(told.split(", ")) == {"sead", "weight", "colour", "strict", "disable_parallel_tool_use"}
+    assert set(told.split(", ")) == {"sead", "\\xe9\\n\\r", "weight", "colour", "strict", "disable_parallel_tool_use"}
 
 
 @pytest.mark.parametrize(
@@ -114,9 +115,15 @@ def test_fields_that_nothing_reads_are_named(http: httpx.Client) -> None:
     [
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "a"}]}, "use user or assistant"),
-        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "'image' is not read here"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "give the source of an image"),
         ({"messages": [{"role": "user", "content": 5}]}, "give a text, or a list of blocks"),
         ({"messages": [{"role": "user", "content": []}]}, "give a text, or a list of blocks"),
+        ({"tool_choice": {"type": ["auto"]}}, "use auto, any, tool or none"),
+        ({"tools": [{"name": "a", "input_schema": [1]}]}, "must be an object"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": 5}]}]},
+            "a block of type '5' is not read here",
+        ),
         (
             {"messages": [*USER, {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a"}]}]},
             "a tool_result is for 'a'",

@@ -194,6 +194,10 @@ def test_a_field_that_nothing_reads_is_named_and_nothing_is_kept(http: httpx.Cli
         ({"input": [{"type": "web_search_call"}]}, "'web_search_call' is not read here"),
         ({"tools": [{"type": "web_search"}]}, "declare a function of yours"),
         ({"tool_choice": {"type": "allowed_tools"}}, "name a function"),
+        (
+            {"input": [{"type": "function_call_output", "call_id": "a", "output": "b"}]},
+            "no call before has the call_id 'a'",
+        ),
         ({"tool_choice": "some"}, "tool_choice is 'some'"),
         ({"text": {"format": {"type": "grammar"}}}, "use text, json_object, json_schema"),
         ({"previous_response_id": "resp_1"}, "no response is kept: send the turns before as input"),
