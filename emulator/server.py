@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from emulator.backend import Backend
 from emulator.core import own_warnings
@@ -65,9 +65,9 @@ class Emulator:
     `keys` adds API keys of further accounts, which may not ask for what concerns all; `clock` is for replays; `prepare`
     is called when the platform is there and nobody has been served; `patience_s` is how long to wait for another
     emulator that is just leaving the state folder; trainers compute in `trainer_workers` processes of `trainer_nproc`
-    ranks. What was asked is left in the folder's `journals` at the end. With `servers` the state is on a database
-    and in a place for blobs; the folder then keeps what need not outlive this emulator, and `api_key` should be given.
-    Raises InvalidArgument for a date that is none, FailedPrecondition when another emulator uses the state folder.
+    ranks, and `sampler` draws tokens (torch or vllm). What was asked is left in the folder's `journals` at the end.
+    With `servers` the state is on a database and in a place for blobs, and `api_key` should be given. Raises
+    InvalidArgument for a date that is none, FailedPrecondition when another emulator uses the state folder.
     """
 
     DEFAULT_BACKEND: ClassVar[BackendName] = "light"
@@ -93,6 +93,7 @@ class Emulator:
         patience_s: float = 0.0,
         trainer_workers: int | None = None,
         trainer_nproc: int | None = None,
+        sampler: str | None = None,
         servers: Servers | None = None,
     ) -> None:
         self._servers = servers
@@ -104,13 +105,12 @@ class Emulator:
         self._has_key = api_key is not None or state_dir is None
         self._allow_hosts = allow_hosts
         self._state_dir = Path(state_dir).expanduser().resolve() if state_dir is not None else None
+        how = {"workers": trainer_workers, "nproc": trainer_nproc, "sampler": sampler}
         self._owns_backend = backend is None or isinstance(backend, str)
         if backend is None or isinstance(backend, str):
-            backend = self.named_backend(
-                backend or self.DEFAULT_BACKEND, self._state_dir, trainer_workers, trainer_nproc
-            )
-        elif (trainer_workers, trainer_nproc) != (None, None):
-            raise ValueError("processes for trainers go with a backend by name: give them to the one that you made")
+            backend = self.named_backend(backend or self.DEFAULT_BACKEND, self._state_dir, **how)
+        elif any(value is not None for value in how.values()):
+            raise ValueError("processes for trainers, and a sampler, go with a backend by name: give yours its own")
         self._backend = backend
         self._seed = seed
         self._host = host
@@ -129,14 +129,14 @@ class Emulator:
         self.url = ""
 
     @classmethod
-    def named_backend(
-        cls, name: BackendName, state_dir: Path | None, workers: int | None = None, nproc: int | None = None
-    ) -> Backend:
-        """The backend behind a name; `state_dir`, where there is one, may keep files of its own. Raises ValueError."""
+    def named_backend(cls, name: BackendName, state_dir: Path | None, **how: Any) -> Backend:
+        """The backend behind a name, computing as `how` says; `state_dir` may keep files of it. Raises ValueError."""
         if name != "light":
             raise ValueError(f"the backend here is 'light' or an object, not {name!r}; ftsim.Emulator has 'torch' too")
-        if workers or (nproc or 1) > 1:
+        if how.get("workers") or (how.get("nproc") or 1) > 1:
             raise ValueError("the light backend has no processes for trainers: it computes next to nothing")
+        if how.get("sampler") not in (None, "torch"):
+            raise ValueError(f"the light backend has no model for {how['sampler']} to sample from")
         return LightBackend(None if state_dir is None else state_dir / "light-models")
 
     def __enter__(self) -> Self:

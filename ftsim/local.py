@@ -1,7 +1,7 @@
 """The pleasant default: an emulator that computes with torch."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from emulator.backend import Backend
 from emulator.server import BackendName, Emulator as Server
@@ -26,14 +26,12 @@ class Emulator(Server):
             close()
 
     @classmethod
-    def named_backend(
-        cls, name: BackendName, state_dir: Path | None, workers: int | None = None, nproc: int | None = None
-    ) -> Backend:
+    def named_backend(cls, name: BackendName, state_dir: Path | None, **how: Any) -> Backend:
         """The backend behind a name; a state folder also keeps the files of the base models."""
         if name != "torch":
-            return super().named_backend(name, state_dir, workers, nproc)
+            return super().named_backend(name, state_dir, **how)
         require("train", "real models")
         from ftsim.compute.backend import TorchBackend
 
         folder = None if state_dir is None else state_dir / "base-models"
-        return TorchBackend(folder, workers=workers, nproc=nproc)
+        return TorchBackend(folder, **how)

@@ -27,7 +27,8 @@ async def readyz(request: Request) -> Response:
     """Answer 200 once trainers open without a long first import; asking begins that import."""
     backend = platform_of(request).backend
     if backend.ready():
-        return Reply({"status": "ready"})
+        sampler = getattr(backend, "sampler", "torch")  # said where it is another than usual
+        return Reply({"status": "ready"} | ({"sampler": sampler} if sampler != "torch" else {}))
     if not getattr(request.app.state, "warming", False):
         request.app.state.warming = True
         threads.start(backend.warm, "warm")

@@ -173,7 +173,7 @@ PROMOTED: Schema = {
 }
 ACCEPTED = obj({"request_id": {"type": "string", "minLength": 1}}, {"model_id": STRING})
 HOT_LOAD = obj({"identity": STRING, "status": {"const": "accepted"}})
-HEALTH = obj({"status": STRING})
+HEALTH = obj({"status": STRING}, {"sampler": STRING})
 SESSION = obj({"type": {"const": "create_session"}, "session_id": {"type": "string", "minLength": 1}})
 ROUTE = obj({"type": STRING, "name": STRING})
 FAILED = obj({"error": STRING, "category": one_of("", ("user", "server", "unknown"))})

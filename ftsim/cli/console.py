@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -82,6 +82,10 @@ TrainerNproc = Annotated[
         help="Ranks that a trainer is spread over, as a group that torchrun starts; 1, the default, is one process.",
         show_default=False,
     ),
+]
+SamplerOption = Annotated[
+    Literal["torch", "vllm"] | None,
+    typer.Option("--sampler", help="What draws tokens: torch, the default, or vLLM.", show_default=False),
 ]
 CatalogueFiles = Annotated[
     list[Path] | None, typer.Option(help="TOML file that declares more models and training shapes.")

@@ -58,6 +58,7 @@ def doctor(
 
 
 def _machine(program: str | None, for_service: bool, as_json: bool) -> int:
+    from ftsim.compute.vllm import installed
     from ftsim.inspect.machine import look
     from ftsim.inspect.program import Reading, UnreadableProgram, read
 
@@ -67,9 +68,11 @@ def _machine(program: str | None, for_service: bool, as_json: bool) -> int:
     except UnreadableProgram as error:
         fail(str(error), 2)
     troubles = (*found.troubles, *reading.troubles)
+    engine = installed.version()
+    versions = dict(found.versions) | ({"vllm": engine} if engine else {})
     if as_json:
         told = {
-            "versions": dict(found.versions),
+            "versions": versions,
             "client": found.client,
             "variables": dict(found.variables),
             "names": reading.names,
@@ -78,7 +81,7 @@ def _machine(program: str | None, for_service: bool, as_json: bool) -> int:
         }
         print(json.dumps(told, indent=1))
     else:
-        print(f"versions   {', '.join(f'{name} {version}' for name, version in found.versions.items())}")
+        print(f"versions   {', '.join(f'{name} {version}' for name, version in versions.items())}")
         print(f"client     {found.client}")
         print(f"variables  {', '.join(f'{name}={value}' for name, value in found.variables.items()) or 'none'}")
         for name, listed in reading.names.items():

@@ -17,6 +17,7 @@ from ftsim.cli.console import (
     Platform,
     Profile,
     QuirkOptions,
+    SamplerOption,
     StateDir,
     TrainerNproc,
     TrainerWorkers,
@@ -41,6 +42,7 @@ def run(
     compute: Compute = None,
     trainer_workers: TrainerWorkers = None,
     trainer_nproc: TrainerNproc = None,
+    sampler: SamplerOption = None,
     fast_forward: Annotated[
         bool,
         typer.Option("--fast-forward", help="When all that could run sleeps, move the clock to the next deadline."),
@@ -82,6 +84,7 @@ def run(
         fast_forward,
         trainer_workers,
         trainer_nproc,
+        sampler,
     )
     try:
         command_line(words)  # before a folder is made for it

@@ -14,6 +14,7 @@ from ftsim.cli.console import (
     Platform,
     Profile,
     QuirkOptions,
+    SamplerOption,
     StateDir,
     TrainerNproc,
     TrainerWorkers,
@@ -55,6 +56,7 @@ def serve(
             help="Where they meet: an address of this machine (FTSIM_TRAINER_RDZV_ENDPOINT).", metavar="HOST:PORT"
         ),
     ] = None,
+    sampler: SamplerOption = None,
     warm: Annotated[bool, typer.Option("--warm", help="Import torch at once, not with the first trainer.")] = False,
     quirk: QuirkOptions = None,
     platform: Platform = None,
@@ -115,6 +117,7 @@ def serve(
             trainer_nproc=trainer_nproc,
             trainer_nnodes=trainer_nnodes,
             trainer_rdzv_endpoint=trainer_rdzv_endpoint,
+            sampler=sampler,
             warm=warm,
             until_deserted=until_deserted,
             discard=discard,

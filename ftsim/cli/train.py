@@ -17,6 +17,7 @@ from ftsim.cli.console import (
     Compute,
     ModelFolders,
     Platform,
+    SamplerOption,
     StateDir,
     TrainerNproc,
     TrainerWorkers,
@@ -72,6 +73,7 @@ def train(
     compute: Compute = None,
     trainer_workers: TrainerWorkers = None,
     trainer_nproc: TrainerNproc = None,
+    sampler: SamplerOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Train with a recipe.
@@ -114,6 +116,7 @@ def train(
             compute=tuple(compute or ()),
             trainer_workers=trainer_workers,
             trainer_nproc=trainer_nproc,
+            sampler=sampler,
         )
         if dry_run and as_json:
             fail("--dry-run prints lines for people: it goes without --json", 2)

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from emulator.backend import BackendError, BaseModel, ModelDescription, Replica, Trainer
 from ftsim.compute.execution import PRECISIONS, Executions
@@ -26,6 +26,9 @@ THREADS = "FTSIM_THREADS"
 COMPUTE = "FTSIM_COMPUTE"
 WORKERS = "FTSIM_TRAINER_WORKERS"
 NPROC = "FTSIM_TRAINER_NPROC"
+SAMPLER = "FTSIM_SAMPLER"
+SamplerName = Literal["torch", "vllm"]
+SAMPLERS: tuple[str, ...] = get_args(SamplerName)
 
 
 class TorchBackend:
@@ -38,7 +41,8 @@ class TorchBackend:
     `Executions`; FTSIM_COMPUTE is such a text for all of them. `workers` are the processes that trainers compute in, at
     most (FTSIM_TRAINER_WORKERS, else 0: this process). With `nproc` (FTSIM_TRAINER_NPROC) each worker is a group of so
     many ranks, and `grouped` says that this process is one of them. With `nodes` there is one group, of so many ranks
-    here and those of the machines that join.
+    here and those of machines that join. `sampler` draws tokens: FTSIM_SAMPLER, else torch, in this process;
+    vllm, in processes of its own, raises ValueError where it is not installed.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class TorchBackend:
         nproc: int | None = None,
         grouped: bool = False,
         nodes: "Nodes | None" = None,
+        sampler: str | None = None,
     ) -> None:
         self._given_cache = cache
         self._device = device or os.environ.get(DEVICE)
@@ -74,6 +79,7 @@ class TorchBackend:
             raise ValueError(f"{wanted} trainer workers: a group on several nodes is one, and its jobs take turns")
         if self._nproc > 1 or grouped or nodes:
             self._executions.refuse_in_groups()
+        self.sampler = _sampler(sampler or os.environ.get(SAMPLER) or "torch")
         self._warm = False
         self._warming = threading.Lock()
 
@@ -188,14 +194,14 @@ class TorchBackend:
 
     def open_replica(self, base_model: BaseModel, *, max_context_length: int) -> Replica:
         self._import()
+        folder, how = self.folder(base_model), self._executions.of(base_model.name)
+        if self.sampler == "vllm":
+            from ftsim.compute.vllm import replica as engine
+
+            return engine.open_replica(folder, max_context_length=max_context_length, how=how)
         from ftsim.compute.sampler.replica import open_replica
 
-        replica: Replica = open_replica(
-            self.folder(base_model),
-            max_context_length=max_context_length,
-            device=self.device(),
-            how=self._executions.of(base_model.name),
-        )
+        replica: Replica = open_replica(folder, max_context_length=max_context_length, device=self.device(), how=how)
         return replica
 
     def tokenizer_id(self, base_model: BaseModel) -> str:
@@ -213,4 +219,17 @@ class TorchBackend:
         return wanted
 
     def computes(self, base_model: str) -> str:
-        return self._executions.of(base_model).words()
+        words = self._executions.of(base_model).words()
+        return words if self.sampler == "torch" else f"{words}; {self.sampler} samples"
+
+
+def _sampler(name: str) -> str:
+    """The name of a sampler that is there; raises ValueError."""
+    if name not in SAMPLERS:
+        raise ValueError(f"the sampler is one of {', '.join(SAMPLERS)} ({SAMPLER}), not {name[:40]!r}")
+    if name == "vllm":
+        from ftsim.compute.vllm import installed
+
+        if why := installed.why_not():
+            raise ValueError(why)
+    return name

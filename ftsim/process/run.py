@@ -58,6 +58,7 @@ class ServerOptions:
     """Put emulator and programs on one clock, which moves when all of them wait."""
     trainer_workers: int | None = None
     trainer_nproc: int | None = None
+    sampler: str | None = None
 
     def words(self) -> list[str]:
         """The options as `ftsim serve` takes them."""
@@ -69,6 +70,7 @@ class ServerOptions:
         words += [word for text in self.compute for word in ("--compute", text)]
         counts = (("--trainer-workers", self.trainer_workers), ("--trainer-nproc", self.trainer_nproc))
         words += [word for name, count in counts if count is not None for word in (name, str(count))]
+        words += ["--sampler", self.sampler] if self.sampler else []
         words += ["--seed", str(self.seed)] if self.seed is not None else []
         words += [forward.OPTION] if self.fast_forward else []
         return [*words, *(["--light"] if self.light else []), *(["--discard"] if self.discard else [])]

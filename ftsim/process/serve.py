@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emulator.backend import Backend, BackendError
 from emulator.core import threads
@@ -27,7 +27,7 @@ from ftsim.process.environment import Format, added, lines
 from ftsim.process.nodes import invitation, nodes_of
 
 if TYPE_CHECKING:
-    from ftsim.compute.workers.nodes import Nodes
+    pass
 
 SWITCH_S = 0.0005
 """Seconds for which a trainer may keep the event loop from answering: a tenth of Python's default."""
@@ -52,6 +52,7 @@ def serve(
     trainer_nproc: int | None = None,
     trainer_nnodes: int | None = None,
     trainer_rdzv_endpoint: str | None = None,
+    sampler: str | None = None,
     warm: bool = False,
     until_deserted: bool = False,
     discard: bool = False,
@@ -70,7 +71,8 @@ def serve(
 
     `memory` keeps nothing; `light` computes without torch and without a model; `compute` says how models are computed,
     `trainer_workers` in how many processes of their own trainers compute, `trainer_nproc` how many ranks each of these
-    has (None: as the environment says), and with `trainer_nnodes` machines they meet at the endpoint;
+    has, with `trainer_nnodes` machines they meet at the endpoint, and `sampler` is what draws tokens (None: as the
+    environment says);
     `platform` is a date; `profile` and then `quirks`, written `name=value@job=j1,times=1`, are on from the start;
     `database` and `blobs` keep the state on servers, under leases of `lease_s` seconds, and a state folder then is only
     for what need not outlive the process; with `share` others use them, too, and reach this one at `address`; `keys`
@@ -78,9 +80,9 @@ def serve(
     end.
     """
     ranks = trainer_nproc if trainer_nproc != 1 else None
-    spread = trainer_nnodes if trainer_nnodes != 1 else None
-    groups = {"trainer-workers": trainer_workers, "trainer-nproc": ranks, "trainer-nnodes": spread}
-    for name, given in ({"compute": compute} | groups).items():
+    spread, drawn = trainer_nnodes if trainer_nnodes != 1 else None, sampler if sampler != "torch" else None
+    about = {"compute": compute, "trainer-workers": trainer_workers, "trainer-nproc": ranks, "trainer-nnodes": spread}
+    for name, given in (about | {"sampler": drawn}).items():
         if light and given:
             print(f"ftsim: --{name} is about models, and --light has none: leave one of them out", file=sys.stderr)
             return 1
@@ -100,10 +102,10 @@ def serve(
         try:
             with contextlib.ExitStack() as stack:
                 kept_here = None if database else root
+                how = {"compute": compute, "workers": trainer_workers, "nproc": trainer_nproc, "sampler": sampler}
                 nodes = None if light else nodes_of(kept_here, trainer_nnodes, trainer_rdzv_endpoint)
-                workers = (trainer_workers, trainer_nproc, nodes)
                 emulator = local.Emulator(
-                    "light" if light else stack.enter_context(_backend(root, compute, *workers)),
+                    "light" if light else stack.enter_context(_backend(root, {**how, "nodes": nodes})),
                     state_dir=root,
                     host=host,
                     port=port,
@@ -157,18 +159,17 @@ class _ComputeError(Exception):
 
 
 @contextlib.contextmanager
-def _backend(
-    root: Path | None, compute: Sequence[str], workers: int | None, nproc: int | None, nodes: "Nodes | None"
-) -> Iterator[Backend]:
+def _backend(root: Path | None, how: Mapping[str, Any]) -> Iterator[Backend]:
     """Real models, computed in the ways that these texts say; raises _ComputeError, MissingExtraError."""
     require("train", "real models")
     from ftsim.compute.backend import TorchBackend
 
     try:
         folder = None if root is None else root / "base-models"
-        backend = TorchBackend(folder, compute=compute, workers=workers, nproc=nproc, nodes=nodes)
+        backend = TorchBackend(folder, **how)
     except ValueError as error:
-        raise _ComputeError(f"--compute, --trainer-workers, --trainer-nproc, or their variables: {error}") from None
+        options = "--compute, --trainer-workers, --trainer-nproc, --sampler"
+        raise _ComputeError(f"{options}, or their variables: {error}") from None
     with contextlib.closing(backend):
         yield backend
 

@@ -1,0 +1,150 @@
+"""What a serving copy holds, whatever samples from it: files of its own, weights in them, a tokenizer, templates."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from emulator.backend import BackendError, ReplicaClosed
+from ftsim.compute import libraries
+from ftsim.compute.checkpoints import peft
+from ftsim.compute.quiet import quiet
+from ftsim.compute.sampler.templates import ChatTemplates
+from ftsim.compute.sampler.text import longest_token
+from ftsim.compute.sampler.weights import ServedWeights, fingerprint, link_files
+from ftsim.compute.standins.tokenizer import open_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+END_TOKENS = ("<|im_end|>", "<|endoftext|>")
+ADAPTER_FILES = (peft.CONFIG, peft.WEIGHTS)
+
+
+class ServingCopy:
+    """The half of a replica that computes nothing. `_weights` are as they were saved: what a delta is applied to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._place = tempfile.TemporaryDirectory(prefix="ftsim-replica-", ignore_cleanup_errors=True)
+        self._count = 0
+        self._loading = threading.Lock()
+        self._closed = False
+        self._weights = ServedWeights(self._take(folder))
+        self._adapter: Path | None = None
+
+    def _read_texts(self, context: int) -> None:
+        """Get ready for texts of at most `context` tokens; raises `BackendError`."""
+        self._tokenizer = tokenizer_of(self._weights.folder)
+        self._most_characters = context * longest_token(self._tokenizer)
+        self._templates = ChatTemplates(self._tokenizer, self._most_characters)
+
+    def encode(self, text: str) -> list[int]:
+        return self._tokens(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    @property
+    def chat_template(self) -> str:
+        return str(self._tokenizer.chat_template or "")
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        settings: Mapping[str, Any] | None = None,
+        begun: str = "",
+    ) -> list[int]:
+        """Prompt tokens of a conversation through the model's chat template; raises `BackendError` when it refuses.
+
+        A template that writes the same with the tools and without them is refused too: the model would not know them.
+        """
+        text = self._templates.render(messages, tools, settings or {})
+        if tools and text == self._templates.render(messages, (), settings or {}):
+            raise BackendError(
+                "the model's chat template leaves out the tools of a request: send none, or promote a model whose "
+                "tokenizer has a template with tools"
+            )
+        return self._tokens(text + begun, add_special_tokens=False)
+
+    def _tokens(self, text: str, **settings: bool) -> list[int]:
+        """Token ids of a text that the context may hold; raises `BackendError` for one that it cannot."""
+        if len(text) > self._most_characters:
+            raise BackendError(
+                f"a text of {len(text)} characters is longer than the context could hold, "
+                f"{self._most_characters} characters at the longest tokens: send less"
+            )
+        return [int(token) for token in self._tokenizer.encode(text, **settings)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names, types, shapes and bytes of all served tensors, adapter included."""
+        with self._alone():
+            digest = hashlib.sha256()
+            digest.update(self._weights.fingerprint().encode())
+            if self._adapter is not None:
+                digest.update(fingerprint(self._adapter).encode())
+            return digest.hexdigest()
+
+    def _hold(self, weights: ServedWeights, adapter: Path | None) -> None:
+        """Hold these from now on, and remove the files of what was held before."""
+        gone = {path for path in (self._weights.folder, self._adapter) if path is not None} - {weights.folder, adapter}
+        self._weights, self._adapter = weights, adapter
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One load at a time, and none whose files go meanwhile; raises `BackendError` once this is closed."""
+        with self._loading:
+            if self._closed:
+                raise ReplicaClosed()
+            yield
+
+    def _fresh(self) -> Path:
+        self._count += 1
+        folder = Path(self._place.name) / str(self._count)
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise BackendError(f"the weights cannot be stored: {error.strerror or error}", "server") from error
+        return folder
+
+    def _take(self, source: Path, names: Sequence[str] = ()) -> Path:
+        """A folder of our own with the files of `source`, shared with it where the file system can."""
+        folder = self._fresh()
+        try:
+            link_files(source, folder, names)
+        except OSError as error:
+            raise BackendError(f"{source.name} cannot be read: {error.strerror or error}", "server") from error
+        return folder
+
+
+def tokenizer_of(folder: Path) -> "PreTrainedTokenizerBase":
+    if (own := open_tokenizer(folder)) is not None:
+        return cast("PreTrainedTokenizerBase", own)
+    libraries.load()
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+            return tokenizer
+    except Exception as error:
+        raise BackendError(f"{folder.name} holds no tokenizer that opens: {error}") from error
+
+
+def end_tokens(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Ids that end a turn: those of generation_config.json, the tokenizer's own, and the two ChatML ones."""
+    path = folder / "generation_config.json"
+    named = json.loads(path.read_text()).get("eos_token_id") if path.exists() else None
+    ids = set(named if isinstance(named, list) else [] if named is None else [named])
+    vocabulary = tokenizer.get_vocab()
+    ids |= {vocabulary[token] for token in END_TOKENS if token in vocabulary}
+    if tokenizer.eos_token_id is not None:
+        ids.add(tokenizer.eos_token_id)
+    return sorted(int(token) for token in ids)
