@@ -63,15 +63,12 @@ class ServerOptions:
     def words(self) -> list[str]:
         """The options as `ftsim serve` takes them."""
         words = [word for quirk in self.quirks for word in ("--quirk", quirk)]
-        words += ["--profile", self.profile] if self.profile else []
-        words += ["--platform", self.platform] if self.platform else []
         words += [word for pair in self.models for word in ("--model", pair)]
         words += [word for file in self.catalogues for word in ("--catalogue", str(file))]
         words += [word for text in self.compute for word in ("--compute", text)]
-        counts = (("--trainer-workers", self.trainer_workers), ("--trainer-nproc", self.trainer_nproc))
-        words += [word for name, count in counts if count is not None for word in (name, str(count))]
-        words += ["--sampler", self.sampler] if self.sampler else []
-        words += ["--seed", str(self.seed)] if self.seed is not None else []
+        own = {"trainer-workers": self.trainer_workers, "trainer-nproc": self.trainer_nproc, "sampler": self.sampler}
+        own |= {"profile": self.profile, "platform": self.platform, "seed": self.seed}
+        words += [word for name, value in own.items() if value not in (None, "") for word in (f"--{name}", str(value))]
         words += [forward.OPTION] if self.fast_forward else []
         return [*words, *(["--light"] if self.light else []), *(["--discard"] if self.discard else [])]
 
