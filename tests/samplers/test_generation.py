@@ -1,4 +1,4 @@
-"""What a request gets, whichever sampler draws it: the same assertions for both."""
+"""A request gets the same, whichever sampler draws it: one set of assertions for both."""
 
 import math
 from collections import Counter

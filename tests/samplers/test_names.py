@@ -1,4 +1,4 @@
-"""Which sampler serves: its name, what is said where it is missing, and what it refuses."""
+"""The sampler that serves: its name, what is said where it is missing, and what it refuses."""
 
 import json
 import sys

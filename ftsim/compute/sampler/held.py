@@ -1,4 +1,4 @@
-"""What a serving copy holds, whatever samples from it: files of its own, weights in them, a tokenizer, templates."""
+"""A serving copy's own files, the weights in them, its tokenizer and templates, whatever samples from it."""
 
 import hashlib
 import json

@@ -19,7 +19,7 @@ from emulator.backend import (
     Tell,
     Transition,
 )
-from emulator.core import threads
+from emulator.core import own_warnings
 from ftsim.compute.sampler.row import Row, check, generation, why_ended
 from ftsim.compute.sampler.text import IncrementalText, TokenDecoder
 from ftsim.compute.vllm.asked import asked, refuse
@@ -28,7 +28,7 @@ from ftsim.compute.vllm.process import EngineProcess
 
 @dataclass(frozen=True)
 class Texts:
-    """What a replica knows of its model that the engine is not asked: tokens that finish a turn, sizes in tokens.
+    """Facts of a model that the engine is not asked: what tokens say, which finish a turn, sizes in tokens.
 
     `served` numbers all requests of the replica: the seeds of those that have none.
     """
@@ -90,7 +90,8 @@ class Engine:
                 self._emptied.wait_for(lambda: not self._rows)
             self.close()
             return
-        threads.start(lambda: self.retire("SYNC"), "ftsim-vllm-retiring")
+        later = own_warnings.apart(lambda: self.retire("SYNC"))
+        threading.Thread(target=later, name="ftsim-vllm-retiring", daemon=True).start()
 
     def close(self) -> None:
         """End the process, and fail what is left."""

@@ -1,4 +1,4 @@
-"""What is looked at before the engine is given files, which takes some that do not fit without a word.
+"""Looks at files before the engine is given them, which takes some that do not fit without a word.
 
 Measured with vLLM 0.32: `add_lora` leaves out tensors of an adapter that have no place; a folder that lacks tensors is
 opened and reloaded all the same, and what it lacks is anything.
@@ -55,9 +55,8 @@ def check_whole(folder: Path) -> None:
     own = {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in tied}
     given = folder_shapes(folder) or {}
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
-        what = "has another shape" if wrong[0] in own and wrong[0] in given else (
-            "is not in the folder" if wrong[0] in own else "has no place in the model"
-        )  # fmt: skip
+        there = "is not in the folder" if wrong[0] in own else "has no place in the model"
+        what = "has another shape" if wrong[0] in own and wrong[0] in given else there
         raise BackendError(f"{folder.name} does not open as a model: {wrong[0]} {what}")
 
 

@@ -1,4 +1,4 @@
-"""Where vLLM is: in this Python, or in another one that a variable names, since it asks for versions of its own."""
+"""Finds vLLM: in this Python, or in another one that a variable names, since it asks for versions of its own."""
 
 import os
 import subprocess

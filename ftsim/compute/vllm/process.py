@@ -29,9 +29,12 @@ class EngineProcess:
     """One engine with one model. `hears` gets what it says of requests, and `lost` an error once it is gone."""
 
     def __init__(
-        self, opening: Mapping[str, Any], place: Path, hears: Callable[[Mapping[str, Any]], None],
+        self,
+        opening: Mapping[str, Any],
+        place: Path,
+        hears: Callable[[Mapping[str, Any]], None],
         lost: Callable[[BackendError], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Start it, and wait until it has computed a token; `place` is a folder for its log. Raises `BackendError`."""
         self._log = place / "engine.log"
         self._hears, self._lost = hears, lost
