@@ -205,7 +205,7 @@ CHAT = [{"role": "user", "content": "What is the opposite of hot?"}]
     [
         ({"content": "x"}, "messages.1.role is 'None': use one of system, developer, user, assistant, tool"),
         ({"role": "king", "content": "x"}, "messages.1.role is 'king'"),
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "part of type 'image_url'"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "an image"),
         ({"role": "user", "content": ["x"]}, "part of type 'None'"),
     ],
 )

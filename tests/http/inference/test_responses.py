@@ -188,7 +188,7 @@ def test_a_field_that_nothing_reads_is_named_and_nothing_is_kept(http: httpx.Cli
         ({"input": []}, "input is empty"),
         ({"input": 5}, "input"),
         ({"input": [{"role": "tool", "content": "a"}]}, "use one of user, assistant, system, developer"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "'input_image' is not read here"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "send an image as image_url"),
         ({"input": [{"role": "user", "content": 5}]}, "give a text, or a list of parts"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "send the item itself"),
         ({"input": [{"type": "web_search_call"}]}, "'web_search_call' is not read here"),
