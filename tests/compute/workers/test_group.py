@@ -20,6 +20,7 @@ from emulator.backend import BackendError, BaseModel, CheckpointType, LoraSpec, 
 from emulator.server import Emulator
 from ftsim.compute.backend import TorchBackend
 from ftsim.compute.quiet import quiet
+from ftsim.compute.workers.worker import environment
 from tests.compute.trainer.conftest import ADAM, batch, folders
 from tests.compute.workers.conftest import BASE, Connect, data, step
 from tests.conftest import Ftsim
@@ -326,6 +327,15 @@ def test_what_a_group_does_not_compute_is_refused_at_the_start(ftsim: Ftsim, wor
     assert "a trainer group does not compile layers" in done.stderr
     with pytest.raises(ValueError, match="a trainer group does not compile layers"):
         TorchBackend(nproc=2, compute=[words])
+
+
+def test_ranks_give_memory_back_unless_the_environment_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "MALLOC_MMAP_THRESHOLD_"
+    monkeypatch.delenv(name, raising=False)
+    assert name not in environment(Path("socket"))
+    assert int(environment(Path("socket"), 2)[name]) == 4 << 20
+    monkeypatch.setenv(name, "7")
+    assert environment(Path("socket"), 2)[name] == "7"
 
 
 def test_ranks_are_counted_from_one() -> None:
