@@ -116,9 +116,11 @@ class Nodes:
             return self._nodes[:wanted]
 
     def begin(self, life: str) -> None:
-        """Wait for the ranks of this life from now on, and for no others."""
+        """Wait for the ranks of this life from now on, and let go of those before; "" waits for none."""
         with self._changed:
-            self._life = _Life(life)
+            before, self._life = self._life, _Life(life)
+        for _, connection in before.ranks.values():
+            connection.close()
 
     def met(self, world: int, seconds: float, *, alive: "AliveCheck") -> list[tuple[int, Sealed]]:
         """Process id and connection of each rank of a life that has begun; raises ConnectionError."""
@@ -182,7 +184,7 @@ class Nodes:
 
     def _take_rank(self, told: Rank, connection: Sealed) -> None:
         with self._changed:
-            if told.life != self._life.name:
+            if not told.life or told.life != self._life.name:
                 connection.close()
                 return
             self._life.ranks[told.rank] = (told.pid, connection)

@@ -51,6 +51,7 @@ class SpreadWorker(Worker):
         return [connection for _, connection in found]
 
     def _end(self) -> None:
+        self._nodes.begin("")
         for node in self._lent:
             with contextlib.suppress(OSError):
                 node.connection.send(Stop())

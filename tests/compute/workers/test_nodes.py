@@ -177,6 +177,23 @@ def test_nodes_that_do_not_come_are_waited_for_and_named(tmp_path: Path) -> None
             opened(backend)
 
 
+@pytest.mark.slow
+def test_a_group_that_does_not_form_leaves_nothing_behind(cluster: Cluster, tmp_path: Path) -> None:
+    """One of two ranks finds no way to the other: that is let go, and the next attempt, with a node that can, is whole."""
+    backend = TorchBackend(tmp_path / "bases", workers=0, nodes=cluster.nodes)
+    node = cluster.node(GLOO_SOCKET_IFNAME="there-is-none")
+    with contextlib.closing(backend):
+        with pytest.raises((BackendError, TrainerLost)):
+            opened(backend)
+        pids = backend.workers.pids()
+        node.terminate()
+        assert node.wait(30) == 130
+        assert len(pids) == 2
+        assert all(map(gone, pids))
+        cluster.node()
+        assert steps(opened(backend), 0)
+
+
 def test_who_waits_for_nodes_is_told_when_the_emulator_ends(tmp_path: Path) -> None:
     with ending(cluster_at(tmp_path, "127.0.0.1")) as cluster:
         backend = TorchBackend(tmp_path / "bases", workers=0, nodes=cluster.nodes)
