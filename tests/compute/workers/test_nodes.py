@@ -179,7 +179,7 @@ def test_nodes_that_do_not_come_are_waited_for_and_named(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_group_that_does_not_form_leaves_nothing_behind(cluster: Cluster, tmp_path: Path) -> None:
-    """One of two ranks finds no way to the other: that is let go, and the next attempt, with a node that can, is whole."""
+    """One of two ranks cannot reach the other: that is let go, and the next attempt, with a node that can, is whole."""
     backend = TorchBackend(tmp_path / "bases", workers=0, nodes=cluster.nodes)
     node = cluster.node(GLOO_SOCKET_IFNAME="there-is-none")
     with contextlib.closing(backend):
