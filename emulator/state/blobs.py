@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -241,6 +241,10 @@ class Blobs:
         for file in [path] if path.is_file() else path.rglob("*"):
             if file.is_file():
                 yield file.stat().st_size, int(file.stat().st_mtime)
+
+    def unfinished(self, before: int) -> "dict[str, Callable[[], object]]":
+        """Find what was begun before a moment (seconds since the epoch), and is no file yet: by name what ends it."""
+        return {}
 
     def clear(self) -> None:
         """Remove every blob; the files themselves go in the background."""

@@ -2,8 +2,8 @@
 
 An object is there whole or not at all, and that is all that a store promises: many of them at once are not. So a blob's
 files go first, several at a time and large ones in parts, then its record `.ftsim.json`, by which it counts as a blob,
-and its row after that. A save that fails or dies leaves objects that no row points at: `ftsim state verify` finds them,
-`ftsim state gc` deletes them. A deletion goes the other way round.
+and its row after that. A save that fails or dies leaves objects that no row points at, and one that dies also parts of
+uploads: `ftsim state verify` finds them, `ftsim state gc` deletes them. A deletion goes the other way round.
 """
 
 import logging
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,6 +82,29 @@ class ObjectStore:
         if paths := [self._path(name) for name in names]:
             with suppress(FileNotFoundError):
                 self.fs.rm(paths)
+
+    def uploads(self) -> list[tuple[str, str, int]]:
+        """List uploads in parts that are not whole: name, id, and when each was begun (seconds since the epoch).
+
+        A store that has no such uploads, or ends them by itself, has none.
+        """
+        if not hasattr(self.fs, "abort_mpu"):
+            return []
+        bucket, prefix, _ = self.fs.split_path(self.root)
+        found, mark = list[tuple[str, str, int]](), dict[str, str]()
+        while True:
+            page = self.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/", **mark)
+            for one in page.get("Uploads", ()):
+                found.append((one["Key"][len(prefix) + 1 :], one["UploadId"], int(one["Initiated"].timestamp())))
+            if not page.get("IsTruncated"):
+                return found
+            mark = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def abort(self, name: str, upload: str) -> None:
+        """Delete the parts of an upload."""
+        bucket, key, _ = self.fs.split_path(self._path(name))
+        with suppress(FileNotFoundError):
+            self.fs.abort_mpu(bucket, key, upload)
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -179,6 +203,14 @@ class ObjectBlobs(Blobs):
         with self._reading(key):
             found = [(int(about["size"]), self.store.changed(name)) for name, about in self.store.names(key).items()]
         return iter(found)
+
+    def unfinished(self, before: int) -> dict[str, Callable[[], object]]:
+        with self._reading(""):
+            return {
+                f"{name} (parts of an upload, {upload[:8]})": partial(self.store.abort, name, upload)
+                for name, upload, begun in self.store.uploads()
+                if begun <= before
+            }
 
     def clear(self) -> None:
         with self._writing(""):

@@ -56,14 +56,18 @@ def verify(database: str, blobs: str) -> Findings:
             kept.let_go(key)
         if unknown:
             found.unknown = kept.strangers(digests)
+        found.unknown += kept.unfinished(_hours_ago(GRACE_H))
     return found
 
 
 def gc(database: str, blobs: str, hours: float = GRACE_H) -> tuple[list[str], int]:
-    """Delete what no row points at and nobody has written to for so many hours; returns the keys, and the bytes."""
+    """Delete what no row points at and nobody has written to for so many hours; returns the keys, and the bytes.
+
+    Parts of uploads that were begun that long ago go too; their bytes are not counted.
+    """
     with _opened(database, blobs) as (store, kept):
         kept.read_only = ""
-        before = Clock().now() // SECOND - int(hours * 3600)
+        before = _hours_ago(hours)
         there = {key for kind in _POINTING for key in store.blobs(kind)}
         gone, size = [], 0
         for key in kept.strangers(there):
@@ -75,4 +79,11 @@ def gc(database: str, blobs: str, hours: float = GRACE_H) -> tuple[list[str], in
         gone = [key for key in gone if key not in there and not any(other.startswith(f"{key}/") for other in there)]
         for key in gone:
             kept.delete(key)
-        return gone, size
+        unfinished = kept.unfinished(before)
+        for end in unfinished.values():
+            end()
+        return [*gone, *unfinished], size
+
+
+def _hours_ago(hours: float) -> int:
+    return Clock().now() // SECOND - int(hours * 3600)

@@ -1,5 +1,8 @@
 """Blobs on an S3 server: what is atomic, what a failed save leaves, what is found damaged."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ from emulator.state.object_blobs import ObjectBlobs, ObjectStore
 from emulator.state.places import place_of
 
 KEY = "acct/job/step-1~0a1b2c3d"
+ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 
 
@@ -180,3 +184,66 @@ def test_a_place_with_other_things_in_it_is_refused(bucket: str, tmp_path: Path)
 def test_a_url_that_nothing_opens_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="--blobs nonsense://x cannot be opened"):
         place_of("nonsense://x")
+
+
+UPLOADING = """
+import sys, threading
+from pathlib import Path
+from emulator.state.object_blobs import ObjectBlobs, ObjectStore
+home = Path(sys.argv[2])
+blobs = ObjectBlobs(ObjectStore(sys.argv[1]), home / "copies", home=home)
+call, sent = blobs.store.fs._call_s3, []
+async def slow(method, *words, **how):
+    answer = await call(method, *words, **how)
+    if method == "upload_part":
+        print("a part is there", flush=True)
+        threading.Event().wait()
+    return answer
+blobs.store.fs._call_s3 = slow
+folder = blobs.stage()
+(folder / "large").write_bytes(bytes(120 << 20))
+(folder / "small").write_bytes(b"w")
+blobs.commit(folder, sys.argv[3], {}, b"record")
+"""
+
+
+def test_parts_of_an_upload_that_a_kill_cut_off_are_no_blob_and_are_swept(
+    blobs: ObjectBlobs, bucket: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "killed"
+    home.mkdir()
+    words = [sys.executable, "-c", UPLOADING, bucket, str(home), KEY]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "a part is there\n"
+    process.kill()
+    process.communicate()
+    assert [name for name, _, _ in blobs.store.uploads()] == [f"{KEY}/large"]
+    assert not blobs.exists(KEY)
+    assert f"{KEY}/large" not in blobs.store.names()
+    with pytest.raises(NotFound, match="gone"):
+        blobs.checked(KEY, {}, "row", "gone")
+    assert blobs.unfinished(0) == {}
+    (found,) = blobs.unfinished(int(time.time())).items()
+    assert found[0].startswith(f"{KEY}/large (parts of an upload")
+    found[1]()
+    assert blobs.store.uploads() == []
+    found[1]()
+    digests = saved(blobs)
+    assert blobs.checked(KEY, digests, "row", "gone").is_dir()
+
+
+def test_an_upload_whose_part_is_refused_leaves_no_parts(blobs: ObjectBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = blobs.store.fs._call_s3
+
+    async def refused(method: str, *words: Any, **how: Any) -> Any:
+        if method == "upload_part" and how["PartNumber"] == 2:
+            raise OSError("no more")
+        return await call(method, *words, **how)
+
+    monkeypatch.setattr(blobs.store.fs, "_call_s3", refused)
+    folder = staged(blobs, large=bytes(120 * MIB))
+    with pytest.raises(StorageFailed, match="save again"):
+        blobs.commit(folder, KEY, blobs.digest(folder), b"record")
+    assert blobs.store.uploads() == []
+    assert blobs.store.names() == {}
