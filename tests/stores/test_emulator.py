@@ -1,18 +1,24 @@
 """An emulator on servers: what it has acknowledged is there, whatever dies."""
 
+import json
 import random
 import shutil
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from emulator.core.errors import FailedPrecondition, InvalidArgument
 from emulator.server import Emulator
+from emulator.state.blobs import RECORD
 from emulator.state.homes import Servers, servers_of
+from emulator.state.object_blobs import ObjectBlobs, ObjectStore
 from tests.state.test_power import Work, lost_on
-from tests.stores import serving
+from tests.stores import postgres, serving
 from tests.stores.postgres import Postgres
 
 
@@ -60,6 +66,46 @@ def test_a_server_that_dies_refuses_and_loses_nothing(
         assert lost_on(emulator, work.done) == lost_on(emulator, again.done) == []
     with serving.emulator(database, blobs, tmp_path) as emulator:
         assert lost_on(emulator, work.done) == lost_on(emulator, again.done) == []
+
+
+def test_another_process_sees_a_row_only_when_all_of_its_blob_is_there(
+    database: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks into the database and the store before and after each object that a save or a promotion sends."""
+    moments: list[tuple[int, bool]] = []
+    with serving.emulator(database, bucket, tmp_path) as emulator, postgres.connect(database) as reader:
+        blobs = emulator.platform.blobs
+        assert isinstance(blobs, ObjectBlobs)
+        looking = ObjectStore(blobs.store.url)
+
+        def look() -> None:
+            rows = reader.execute("SELECT blob, body FROM entities WHERE blob <> ''").fetchall()
+            there = set(looking.names())
+            for blob, body in rows:
+                wanted = {f"{blob}/{name}" for name in (RECORD, *json.loads(str(body))["digests"])}
+                assert len(wanted) > 1
+                assert wanted <= there
+            listed = {f"{blob}/" for blob, _ in rows}
+            moments.append((len(rows), all(name.startswith(tuple(listed)) for name in there)))
+
+        def watched(act: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*words: Any) -> Any:
+                with lock:
+                    look()
+                    done = act(*words)
+                    look()
+                return done
+
+            return called
+
+        lock = threading.Lock()
+        for name in ("put", "write"):
+            monkeypatch.setattr(blobs.store, name, watched(getattr(blobs.store, name)))
+        Work(emulator.url, 2).run()
+        look()
+    assert {count for count, _ in moments} >= {0, 1, 2, 3}
+    assert any(not whole for _, whole in moments)  # objects without a row, as they are in the middle of a save
+    assert moments[-1] == (6, True)
 
 
 def test_what_cannot_be_kept_is_refused_at_the_start(database: str, blobs: str, tmp_path: Path) -> None:

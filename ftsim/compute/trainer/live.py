@@ -1,7 +1,7 @@
 """A model that is being trained: its weights, its optimizer, and what was counted since the last step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -60,6 +60,8 @@ class LiveModel:
     gathered: Mapping[str, Tensor] | None = None
     """All of a sharded model's weights, on the rank that writes them, for as long as that takes."""
     snapshot: Snapshot | None = None
+    staging: Mapping[str, Tensor] = field(default_factory=dict)
+    """The memory of the last training state that was staged and is written."""
     acknowledged: Snapshot | None = None
     """A later one, of which the tensors are the model's own: they are copied before they change."""
 

@@ -86,6 +86,26 @@ def test_a_run_resumed_from_it_goes_on_to_the_bit(start: Start, tmp_path: Path, 
     assert same(moments(whole), moments(resumed))
 
 
+def test_the_memory_of_a_copy_serves_for_the_next_once_it_is_written(start: Start, tmp_path: Path) -> None:
+    trainer = start("dense", how=ASYNC)
+    live, plain = trainer._model("m"), start("dense")
+    for one in (trainer, plain):
+        run(one, 0, 1)
+    written(staged(trainer, tmp_path / "first", "state"))
+    places = {name: value.data_ptr() for name, value in live.staging.items()}
+    for one in (trainer, plain):
+        run(one, 1, 1)
+    second = staged(trainer, tmp_path / "second", "state")
+    staged(plain, tmp_path / "two", "state")
+    run(trainer, 2, 1)
+    third = staged(trainer, tmp_path / "third", "state")  # before the second is written: in memory of its own
+    for saved in (third, second):
+        written(saved)
+    assert {name: value.data_ptr() for name, value in live.staging.items()} == places
+    assert content(tmp_path / "second") == content(tmp_path / "two")
+    assert content(tmp_path / "third") != content(tmp_path / "second")
+
+
 def test_a_delta_is_over_the_save_that_was_acknowledged_last(start: Start, tmp_path: Path) -> None:
     trainer = start("dense", how=ASYNC)
     run(trainer, 0, 1)
