@@ -74,7 +74,7 @@ class Processor:
         return Picture(patches, height, width, height * width // self.merged**2)
 
     def _pixels(self, data: bytes) -> npt.NDArray[np.uint8]:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
         try:
             with quiet(), Image.open(BytesIO(data), formats=("PNG", "JPEG")) as opened:
@@ -88,6 +88,8 @@ class Processor:
                 return np.asarray(upright.convert("RGB").resize(size, Image.Resampling.BICUBIC))
         except BackendError:
             raise
+        except UnidentifiedImageError:
+            raise BackendError("an image is no PNG or JPEG that opens: its first bytes are of neither") from None
         except Exception as error:  # Pillow's decoders raise many types for bytes that are no whole image
             raise BackendError(f"an image is no PNG or JPEG that opens: {str(error)[:200]}") from None
 

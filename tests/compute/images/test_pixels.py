@@ -86,7 +86,7 @@ def test_a_large_picture_is_shrunk_where_the_settings_say_so(processor: Processo
     ("data", "said"),
     [
         (b"", "no PNG or JPEG that opens"),
-        (b"hello", "no PNG or JPEG that opens"),
+        (b"hello", r"no PNG or JPEG that opens: its first bytes are of neither$"),
         (square("red")[:-30], "no PNG or JPEG that opens"),
         (square("red", form="GIF"), "no PNG or JPEG that opens"),
         (square("red", (2000, 1049)), "make it smaller"),
