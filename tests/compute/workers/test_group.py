@@ -22,9 +22,11 @@ from ftsim.compute.backend import TorchBackend
 from ftsim.compute.quiet import quiet
 from ftsim.compute.workers.worker import environment
 from tests.compute.trainer.conftest import ADAM, batch, folders
+from tests.compute.trainer.test_images import told
 from tests.compute.workers.conftest import BASE, Connect, data, step
 from tests.conftest import Ftsim
 from tests.sdk import RequestFailedError
+from tests.squares import SEES
 
 __all__ = ["folders"]
 
@@ -318,6 +320,18 @@ def test_what_needs_all_datums_in_one_place_is_refused(group: Group, connect: Co
         with pytest.raises(RequestFailedError, match=r"rank must be between|lora"):
             connect(emulator, "job", 64)
         assert step(client, 0)
+
+
+@pytest.mark.slow
+def test_a_group_that_was_sent_an_image_refuses_it_and_trains_on(group: Group) -> None:
+    base = BaseModel(SEES)
+    trainer = opened(group(2), base, rank=4)
+    seen = told(group(2).folder(base), "red")
+    for call in (trainer.forward, trainer.forward_backward):
+        with pytest.raises(BackendError, match=r"a trainer group trains on text alone.*--trainer-nproc"):
+            call("m", {"data": [seen], "loss_fn": "cross_entropy", "loss_fn_config": None})
+    assert steps(trainer, 0)
+    trainer.close()
 
 
 @pytest.mark.parametrize("words", ["bfloat16,compile", "qwen3-8b=compile"])
