@@ -1,7 +1,6 @@
 """`ftsim record`."""
 
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +24,7 @@ def record(
     `ftsim journal FILE --replay` read what was kept."""
     from emulator.core.errors import PlatformError
     from ftsim.process import record as recorder
+    from ftsim.process.stop import Stop
 
     def up(recording: "Recording") -> None:
         print(f"ftsim: {recording.url} stands before {to}; {file} holds what passes; Ctrl-C stops it")
@@ -33,7 +33,7 @@ def record(
         sys.stdout.flush()
 
     try:
-        count = recorder.record(to, file, host=host, port=port, announce=up, stop=threading.Event())
+        count = recorder.record(to, file, host=host, port=port, announce=up, stop=Stop())
     except (ValueError, OSError, PlatformError) as error:
         fail(str(error))
     print(f"ftsim: {count} exchanges are in {file}")

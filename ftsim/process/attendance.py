@@ -16,10 +16,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from emulator.state import server_record
 from emulator.state.server_record import SERVER_FILE, ServerRecord
+from ftsim.process.stop import Stop
 
 STATE_DIR = "FTSIM_STATE_DIR"
 
@@ -66,7 +66,7 @@ class Attendance:
         """Number of clients alive; registrations of the dead are removed. Call it inside `exclusively`."""
         return sum(map(_alive, self.clients_dir.iterdir()))
 
-    def serve_until_deserted(self, pid: int, stop: Event, *, grace: float = 3.0, poll: float = 0.25) -> None:
+    def serve_until_deserted(self, pid: int, stop: Stop, *, grace: float = 3.0, poll: float = 0.25) -> None:
         """Return when no client was there for `grace` seconds (announcement withdrawn) or `stop` is set."""
         empty = 0
         while not stop.wait(poll):

@@ -8,7 +8,6 @@ thing that it changes is that the service is asked not to compress, since a jour
 import asyncio
 import contextlib
 import re
-import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Collection
@@ -26,6 +25,7 @@ from emulator.journal import file as journal_file
 from emulator.journal.journal import Exchange, Journal
 from emulator.journal.redact import Redactor
 from emulator.state.folder import private
+from ftsim.process.stop import Stop, by_signals
 
 BODY_LIMIT = 8_000_000
 """Bytes of a body that are kept; the rest passes, and the exchange is marked as not whole."""
@@ -239,24 +239,12 @@ class Recording:
         self._written = entries
 
 
-def record(
-    target: str, file: Path, *, host: str, port: int, announce: Callable[[Recording], None], stop: threading.Event
-) -> int:
+def record(target: str, file: Path, *, host: str, port: int, announce: Callable[[Recording], None], stop: Stop) -> int:
     """Record until told to stop; the number of exchanges. Raises ValueError, OSError, Unavailable."""
-
-    def leave(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    previous = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with Recording(target, file, host=host, port=port) as recording:
-            announce(recording)
-            stop.wait()
-        return len(recording.journal)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with by_signals(stop), Recording(target, file, host=host, port=port) as recording:
+        announce(recording)
+        stop.wait()
+    return len(recording.journal)
 
 
 def environment(url: str) -> dict[str, str]:

@@ -3,12 +3,10 @@
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from emulator.backend import Backend, BackendError
@@ -25,6 +23,7 @@ from ftsim.extras import MissingExtraError, require
 from ftsim.process.attendance import Attendance, default_state_dir
 from ftsim.process.environment import Format, added, lines
 from ftsim.process.nodes import invitation, nodes_of
+from ftsim.process.stop import Stop, by_signals
 
 if TYPE_CHECKING:
     pass
@@ -91,14 +90,14 @@ def serve(
         return 1
     named = state_dir or (None if database else default_state_dir())
     root = None if memory or named is None else named.expanduser().resolve()
-    stop, lost = threading.Event(), threading.Event()
+    stop, lost = Stop(), threading.Event()
 
     def leave() -> None:
         lost.set()
         stop.set()
 
     sys.setswitchinterval(SWITCH_S)
-    with _stopped_by_signals(stop):
+    with by_signals(stop):
         try:
             with contextlib.ExitStack() as stack:
                 kept_here = None if database else root
@@ -216,22 +215,3 @@ def _tokenizers(folder: Path) -> dict[str, str]:
             f"ftsim: {folder} cannot be written ({error.strerror}): the hub's names are no tokenizers", file=sys.stderr
         )
         return {}
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set `stop`; a second Ctrl-C is Python's own. Only the main thread can listen."""
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -7,11 +7,12 @@ import os
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 
 from emulator.state.folder import locked
 from emulator.state.server_record import ServerRecord, announce
 from ftsim.process.attendance import Attendance
+from ftsim.process.stop import Stop
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -34,7 +35,7 @@ def main(state_dir: Path, grace: float) -> None:
         with (state_dir / "starts").open("a") as starts:
             starts.write(f"{os.getpid()}\n")
         announce(state_dir, ServerRecord(f"http://127.0.0.1:{server.server_port}", os.getpid(), "fw_test", "local"))
-        attendance.serve_until_deserted(os.getpid(), Event(), grace=grace, poll=0.05)
+        attendance.serve_until_deserted(os.getpid(), Stop(), grace=grace, poll=0.05)
         server.shutdown()
 
 

@@ -13,6 +13,7 @@ from emulator.core.errors import FailedPrecondition
 from emulator.state.folder import locked
 from emulator.state.server_record import SERVER_FILE, ServerRecord, announce, withdraw
 from ftsim.process.attendance import Attendance, default_state_dir
+from ftsim.process.stop import Stop
 
 RECORD = ServerRecord("http://127.0.0.1:1", 42, "fw_key", "local")
 
@@ -52,7 +53,7 @@ def test_a_server_leaves_only_when_deserted(tmp_path: Path) -> None:
     announce(tmp_path, RECORD)
     client = attendance.join()
     watcher = Thread(
-        target=attendance.serve_until_deserted, args=(RECORD.pid, Event()), kwargs={"grace": 0.1, "poll": 0.02}
+        target=attendance.serve_until_deserted, args=(RECORD.pid, Stop()), kwargs={"grace": 0.1, "poll": 0.02}
     )
     watcher.start()
     watcher.join(0.4)
@@ -67,7 +68,7 @@ def test_a_server_leaves_only_when_deserted(tmp_path: Path) -> None:
 def test_stopping_a_server_keeps_its_announcement_for_itself_to_withdraw(tmp_path: Path) -> None:
     attendance = Attendance(tmp_path)
     announce(tmp_path, RECORD)
-    stop = Event()
+    stop = Stop()
     stop.set()
     attendance.serve_until_deserted(RECORD.pid, stop)
     assert attendance.server() == RECORD
