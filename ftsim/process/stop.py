@@ -15,7 +15,7 @@ _LOOK_S = 0.5
 
 
 class Stop:
-    """What `threading.Event` is for one waiter, and safe to set in a signal handler.
+    """An event for one waiter, as `threading.Event`, that a signal handler may set.
 
     A handler runs in the main thread, between two of its instructions. Where these are those of `Event.wait` it holds
     the lock that `Event.set` waits for, and the process hangs for good; `put` of a SimpleQueue may interrupt its `get`.
