@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emulator.backend import Backend, BackendError
 from emulator.core import threads
@@ -24,9 +24,6 @@ from ftsim.process.attendance import Attendance, default_state_dir
 from ftsim.process.environment import Format, added, lines
 from ftsim.process.nodes import invitation, nodes_of
 from ftsim.process.stop import Stop, by_signals
-
-if TYPE_CHECKING:
-    pass
 
 SWITCH_S = 0.0005
 """Seconds for which a trainer may keep the event loop from answering: a tenth of Python's default."""
