@@ -258,7 +258,7 @@ def test_options_that_run_has_reach_the_emulator_of_a_recipe(
     more = tmp_path / "more.toml"
     words = ["--platform", "2026-04", "--model", "own=folder", "--catalogue", str(more)]
     assert ftsim("train", "sft", f"log_path={tmp_path / 'run'}", *words).exit_code == 130
-    assert given == [["--platform", "2026-04", "--model", "own=folder", "--catalogue", str(more)]]
+    assert given == [["--model", "own=folder", "--catalogue", str(more), "--platform", "2026-04"]]
 
 
 @pytest.mark.usefixtures("joined")

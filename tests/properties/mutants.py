@@ -111,7 +111,7 @@ MUTANTS = (
     _saving("weights alone bring the moments", "_load_state", "optimizer=kept", "optimizer=True"),
     Mutant("a load forgets the step", "ftsim.compute.checkpoints.dcp", "load",
            'model.step = description["step"]', "pass", "platform"),
-    Mutant("an untouched adapter merges", "ftsim.compute.checkpoints.hf", "save_merged",
+    Mutant("an untouched adapter merges", "ftsim.compute.checkpoints.hf", "merged_tensors",
            "lora.changes_nothing(live.model)", "False", "platform"),
     # the life of jobs
     Mutant("a tombstone stays for ever", "emulator.core.lifecycle", "Life.settle",
@@ -122,10 +122,10 @@ MUTANTS = (
     Mutant("a restart turns rows round", "emulator.state.table", "birth", "int(entity.created)",
            "-int(entity.created)", "platform"),
     # the chain of deltas
-    Mutant("a delta is against the first base", "ftsim.compute.checkpoints.sampler", "_delta",
-           "_remembering(live, identity, tensors)", "lambda: None", "hot load"),
-    Mutant("a delta hides its base", "ftsim.compute.checkpoints.sampler", "_delta", "live.step, previous.identity",
-           "live.step, identity", "hot load"),
+    Mutant("a delta is against the first base", "ftsim.compute.checkpoints.sampler", "save",
+           "partial(_remember, live, Snapshot(identity, tensors))", "lambda: None", "hot load"),
+    Mutant("a delta hides its base", "ftsim.compute.checkpoints.sampler", "save",
+           "previous.identity if previous", "identity if previous", "hot load"),
     Mutant("any previous snapshot will do", "emulator.platform.deployments.plans", "plan",
            "if incremental.previous != pod.current:", "if False:", "hot load"),
     Mutant("a delta loads as a base", "emulator.platform.deployments.plans", "plan", 'if how == "delta":', "if False:",

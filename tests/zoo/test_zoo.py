@@ -12,7 +12,8 @@ NAMES = [name if name in matrix.SLICE else pytest.param(name, marks=pytest.mark.
 
 def said() -> dict[str, list[str]]:
     """The rows of the page, without folder and architecture."""
-    lines = matrix.PAGE.read_text("utf-8").splitlines()
+    _, title, rest = matrix.PAGE.read_text("utf-8").partition("| folder |")
+    lines = (title + rest).partition("\n\n")[0].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     return {row[0]: row[2:] for row in cells[1:]}
 

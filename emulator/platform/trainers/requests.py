@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.core.errors import InvalidArgument
-from emulator.platform.trainers.trainer import LiveModel
 
 Request = Mapping[str, Any]
 
@@ -23,8 +22,3 @@ def named(request: Request, verb: str, key: str) -> str:
     if not isinstance(name, str) or not name:
         raise InvalidArgument(f"{verb}: {key} is required: give the checkpoint a name")
     return name
-
-
-def pooled(model: LiveModel) -> bool:
-    """Say whether the pool's rules for names hold: there the name of the run comes before that of a save."""
-    return bool(model.scope.run) and not model.native

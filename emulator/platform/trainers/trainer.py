@@ -19,7 +19,6 @@ from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound, 
 from emulator.core.names import CheckpointScope
 from emulator.platform.checkpoints.checkpoints import Origin
 from emulator.platform.trainers.futures import Futures, Promise
-from emulator.platform.trainers.later import Beside, Later
 from emulator.platform.trainers.owners import Owner, Owners
 from emulator.platform.trainers.sequencer import Sequencer
 from emulator.quirks import trainers
@@ -32,9 +31,42 @@ _log = logging.getLogger("emulator.trainer")
 PARTS = ("train_unembed", "train_mlp", "train_attn")
 
 Answer = Mapping[str, Any]
-Work = Callable[[], Answer | Later]
 BESIDE = frozenset({"forward", "forward_backward", "optim_step", "create_model"})
 """Operations that go on beside a save that is being written; every other one waits until that has its answer."""
+
+
+@dataclass(frozen=True)
+class Later:
+    """The rest of an operation, which gives its answer; another thread does it while steps go on."""
+
+    finish: Callable[[], Answer]
+
+
+class Beside:
+    """The place for what a trainer does beside its steps: one thing at a time."""
+
+    def __init__(self) -> None:
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def begin(self, work: Callable[[], object], name: str) -> None:
+        """Start it on a thread of its own, which the interpreter waits for at its end; `wait` comes before."""
+        self._idle.clear()
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                self._idle.set()
+
+        threads.start(run, name)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return once it is done, or so many seconds are over."""
+        self._idle.wait(timeout)
+
+
+Work = Callable[[], Answer | Later]
 
 
 class ClientSessions:

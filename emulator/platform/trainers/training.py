@@ -1,39 +1,31 @@
 """The sequenced operations of a model: steps, saves, loads (WIRE 2.8 to 2.10), run on the trainer's worker thread."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from emulator.backend import SavedState
 from emulator.core.adam import ADAM, NORMALIZATIONS
-from emulator.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from emulator.core.errors import FailedPrecondition, InvalidArgument, NotFound
 from emulator.core.kinds import resumable
 from emulator.core.names import CheckpointScope
 from emulator.platform import route_files
-from emulator.platform.checkpoints import exports
 from emulator.platform.checkpoints.checkpoints import Checkpoints
 from emulator.platform.models.models import ADDON, Models
 from emulator.platform.route_files import RouteFiles
 from emulator.platform.trainers.curves import Curves
-from emulator.platform.trainers.external import EXTERNAL, sealer
 from emulator.platform.trainers.futures import Promise
-from emulator.platform.trainers.later import Later
-from emulator.platform.trainers.native import SUFFIXES
 from emulator.platform.trainers.owners import Owners
-from emulator.platform.trainers.requests import Request, batch_of, named, pooled
-from emulator.platform.trainers.saving import Saving, Wanted, then
-from emulator.platform.trainers.trainer import Answer, LiveModel, Trainer, check_fits
+from emulator.platform.trainers.requests import Request, batch_of, named
+from emulator.platform.trainers.saving import Saving
+from emulator.platform.trainers.trainer import Answer, Later, LiveModel, Trainer, check_fits
 from emulator.platform.usage import Usages
 from emulator.quirks import inference, loads, saves, trainers
 from emulator.state.blobs import Blobs
 from emulator.state.entities import Checkpoint
 from emulator.state.world import World
 
-_SESSION_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 TRAINING = frozenset({"forward_backward", "optim_step", "save_weights"})
 """Operations on a model that is trained, which a frozen reference model is not."""
 NATIVE = frozenset({"save_weights_external"})
-SAMPLER_TYPES = ("base", "delta", "merged_base")
 
 
 class Training:
@@ -51,7 +43,7 @@ class Training:
         usages: Usages,
     ) -> None:
         self._world = world
-        self._saving = Saving(blobs, checkpoints, curves)
+        self._saving = Saving(world, blobs, checkpoints, curves)
         self._checkpoints = checkpoints
         self._owners = owners
         self._models = models
@@ -62,9 +54,9 @@ class Training:
             "forward": self._forward,
             "forward_backward": self._forward_backward,
             "optim_step": self._optim_step,
-            "save_weights": self._save_state,
-            "save_weights_for_sampler": self._save_sampler,
-            "save_weights_external": self._save_external,
+            "save_weights": self._saving.state,
+            "save_weights_for_sampler": self._saving.sampler,
+            "save_weights_external": self._saving.external,
             "load_weights": self._load_state,
             "load_adapter": self._load_adapter,
         }
@@ -138,76 +130,6 @@ class Training:
         self._curves.optim_step(model, metrics, float(chosen["learning_rate"]))
         return {"metrics": dict(metrics)}
 
-    def _save_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer | Later:
-        name = named(request, "save_weights", "path")
-        ttl_s = self._ttl(trainer, model, request)
-        self._checkpoints.check_name(trainer.owner.subject, name, serverless=pooled(model))
-
-        def write(folder: Any) -> SavedState:
-            state = trainer.backend.save_state(model.id, folder)
-            self._checkpoints.check_free(model.scope, name, state.step)
-            return state
-
-        wanted = Wanted(name, "save_weights", lambda row: self._state_answer(trainer, model, name), ttl_s)
-        return self._saving.save(trainer, model, wanted, write)
-
-    def _state_answer(self, trainer: Trainer, model: LiveModel, name: str) -> Answer:
-        if model.native:
-            return {"path": f"tinker://{model.id}/weights/{name}", "type": "save_weights"}
-        job = trainer.owner.id
-        styles = {"tinker_uri": f"tinker://{job}/weights/{name}", "gs_uri": f"gs://emulator/{job}/{name}"}
-        style = self._world.quirks.value(saves.PATH_STYLE, trainer.owner.subject)
-        return {"path": styles.get(style) or model.scope.path(name), "type": "save_weights"}
-
-    def _save_sampler(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer | Later:
-        asked = named(request, "save_weights_for_sampler", "path")
-        stem = _SESSION_SUFFIX.sub("", asked)  # the client adds its session's digits before it asks
-        self._checkpoints.check_name(trainer.owner.subject, stem, serverless=pooled(model), sampler=not model.native)
-        name = asked + SUFFIXES["sampler_weights"] if model.native else self._suffixed(trainer, asked)
-        self._checkpoints.check_name(trainer.owner.subject, name)
-        self._check_free_of_samplers(trainer, model.scope, name)
-        ttl_s = self._sampler_ttl(trainer, model, request)
-        how = self._sampler_type(trainer, model, request)
-        precision = request.get("export_precision")
-        if precision is not None and how != "merged_base":
-            raise InvalidArgument("save_weights_for_sampler: export_precision goes with merged_base only")
-
-        def write(folder: Any) -> SavedState:
-            state = trainer.backend.save_sampler(
-                model.id, folder, identity=name, checkpoint_type=how, export_precision=precision
-            )
-            keys = self._world.quirks.spend(saves.EXPORT_ADAPTER_KEYS, trainer.owner.subject)
-            return then(state, lambda: exports.change(folder, keys))
-
-        def answer(row: Checkpoint) -> Answer:
-            model.snapshots.append(name)
-            if model.native:
-                return self._native_answer(model, asked, request.get("sampling_session_seq_id"))
-            null = self._world.quirks.spend(saves.SAMPLER_RETURN_NULL_PATH, trainer.owner.subject)
-            return {"path": None if null else model.scope.path(name), "type": "save_weights_for_sampler"}
-
-        return self._saving.save(trainer, model, Wanted(name, how, answer, ttl_s), write)
-
-    def _save_external(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer | Later:
-        asked = named(request, "save_weights_external", "path")
-        seal = sealer(request.get("age_encryption_recipients"))
-        name = asked + SUFFIXES["external_weights"]
-        self._checkpoints.check_name(trainer.owner.subject, name)
-        self._check_free_of_samplers(trainer, model.scope, name)
-        ttl_s = self._ttl(trainer, model, request)
-
-        def write(folder: Any) -> SavedState:
-            return trainer.backend.save_sampler(
-                model.id, folder, identity=name, checkpoint_type="base", export_precision=None
-            )
-
-        path = f"tinker://{model.id}/external_weights/{asked}"
-
-        def answer(row: Checkpoint) -> Answer:
-            return {"path": path, "size_bytes": row.size, "type": "save_weights_external"}
-
-        return self._saving.save(trainer, model, Wanted(name, EXTERNAL, answer, ttl_s, seal), write)
-
     def _load_state(self, trainer: Trainer, model: LiveModel, request: Request) -> Answer:
         path = named(request, "load_weights", "path")
         quirks, subject = self._world.quirks, trainer.owner.subject
@@ -248,63 +170,6 @@ class Training:
         trainer.backend.load_adapter(model.id, self._models.folder(adapter))
         self._curves.loaded(model, adapter.name)
         return {"model_id": model.id, "adapter_path": path, "type": "load_adapter"}
-
-    def _native_answer(self, model: LiveModel, name: str, number: object) -> Answer:
-        """Name a sampler save by its path, or one without a name by the sampling session that was asked for with it."""
-        if number is None:
-            return {"path": f"tinker://{model.id}/sampler_weights/{name}", "type": "save_weights_for_sampler"}
-        session = f"{model.session_id}:sample:{number}"
-        return {"path": None, "sampling_session_id": session, "type": "save_weights_for_sampler"}
-
-    def _sampler_type(self, trainer: Trainer, model: LiveModel, request: Request) -> Any:
-        how = request.get("checkpoint_type") or "base"
-        if how not in SAMPLER_TYPES:
-            raise InvalidArgument(
-                f"save_weights_for_sampler: unknown checkpoint_type {str(how)[:40]!r}: use {', '.join(SAMPLER_TYPES)}"
-            )
-        if how == "merged_base" and not model.lora_rank:
-            raise InvalidArgument("save_weights_for_sampler: merged_base needs a LoRA model; use base")
-        if how == "delta" and not model.lora_rank and not model.snapshots:
-            if self._world.quirks.value(saves.SAMPLER_DELTA_WITHOUT_BASE, trainer.owner.subject) == "reject":
-                raise FailedPrecondition(
-                    "save_weights_for_sampler: a delta needs a snapshot that this model saved before: save base first"
-                )
-            return "base"
-        return how
-
-    def _suffixed(self, trainer: Trainer, name: str) -> str:
-        """A sampler row's name: it comes with the session's suffix, which the server may change (FAILURES A10)."""
-        rule = self._world.quirks.value(saves.SAMPLER_SUFFIX, trainer.owner.subject)
-        stem = _SESSION_SUFFIX.sub("", name)
-        return {"session": name, "none": stem}.get(rule) or f"{stem}-{self._world.ids.hex(8)}"
-
-    def _check_free_of_samplers(self, trainer: Trainer, scope: CheckpointScope, name: str) -> None:
-        """Sampler weights never take the place of a training state; of others of their name they do (FAILURES B14)."""
-        row = self._checkpoints.at(scope, name)
-        if row is None:
-            return
-        if resumable(row.kind):
-            raise AlreadyExists(f"checkpoint {name!r} already exists and holds a training state: choose another name")
-        if self._world.quirks.value(saves.SAMPLER_ON_DUPLICATE, trainer.owner.subject) == "conflict":
-            raise AlreadyExists(f"checkpoint {name!r} already exists (step {row.step}): choose another name")
-
-    def _sampler_ttl(self, trainer: Trainer, model: LiveModel, request: Request) -> float:
-        """Seconds until a sampler save expires, 0 where the service keeps it with its job (FAILURES B16)."""
-        kept = not model.native and self._world.quirks.value(saves.TTL, trainer.owner.subject) == "reject"
-        return 0.0 if kept else self._ttl(trainer, model, request)
-
-    def _ttl(self, trainer: Trainer, model: LiveModel, request: Request) -> float:
-        """Seconds until the row to be saved expires, 0 never (FAILURES B5); raises InvalidArgument."""
-        ttl = request.get("ttl_seconds")
-        if ttl is None:
-            return 0.0
-        rule = "min_3600" if model.native else self._world.quirks.value(saves.TTL, trainer.owner.subject)
-        if rule == "reject":
-            raise InvalidArgument("save_weights: ttl_seconds is not supported; checkpoints are kept with their job")
-        least = 3600 if rule == "min_3600" else 1
-        if type(ttl) not in (int, float) or ttl < least:
-            raise InvalidArgument(f"ttl_seconds is {str(ttl)[:40]!r}, use at least {least}")
-        return float(ttl)
 
     def _resolve(self, trainer: Trainer, scope: CheckpointScope, path: str) -> Checkpoint:
         """The row to load; sampler weights used to take the trainer down with them (FAILURES C1)."""

@@ -259,7 +259,7 @@ def test_what_cannot_have_workers_is_refused(ftsim: Ftsim) -> None:
     assert "--fast-forward does not see who waits in the processes of trainers" in done.stderr
     with pytest.raises(ValueError, match="the light backend has no processes for trainers"):
         Emulator("light", trainer_workers=1)
-    with pytest.raises(ValueError, match="give them to the one that you made"):
+    with pytest.raises(ValueError, match="go with a backend by name: give yours its own"):
         Emulator(TorchBackend(), trainer_workers=1)
     with pytest.raises(ValueError, match="FTSIM_TRAINER_WORKERS"):
         TorchBackend(workers=-1)
