@@ -29,7 +29,7 @@ class Mark(NamedTuple):
 
 MARKS = (
     Mark("The server should accept the key from either header", ("bearer alone",)),
-    Mark("With images, tensors have a number", (), "no check sends an image, and what a client sends of both forms is taken"),
+    Mark("With images, tensors have a number", (), "no check sends an image, and both forms are taken"),
     Mark("Emit gRPC-gateway style", ("unknown key", "unknown job")),
     Mark("| `restoreReference` of a row |", ("restore reference",), PAST),
     Mark("| creating managed jobs |", ("retired creates",), PAST),
