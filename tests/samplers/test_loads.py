@@ -221,7 +221,6 @@ def test_a_load_comes_between_two_steps_of_a_running_request_or_after_it(
         for seed in range(32)
     ]
     replica.load_base(flat, "flat", transition)
-    assert transition == "ASYNC" or all(future.done() for future in futures)
     ended = [future.result(60).tokens[-1].logprob == pytest.approx(uniform, abs=1e-4) for future in futures]
     assert transition == "ASYNC" or not any(ended)
     assert began
