@@ -19,10 +19,17 @@ _ending: "weakref.WeakSet[threading.Thread]" = weakref.WeakSet()
 
 
 def start(target: Callable[[], object], name: str) -> None:
-    """Start a daemon thread with an end in sight, which the interpreter waits for."""
-    thread = threading.Thread(target=apart(target), name=name, daemon=True)
+    """Start a daemon thread with an end in sight, which the interpreter waits for.
+
+    Where none can be started the work is done here: from Python 3.12 on that is so once the interpreter ends.
+    """
+    work = apart(target)
+    thread = threading.Thread(target=work, name=name, daemon=True)
     outlast(thread)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        work()
 
 
 def outlast(thread: threading.Thread) -> None:

@@ -69,3 +69,17 @@ def test_a_program_that_ends_while_its_trainer_computes_ends_well() -> None:
     for _ in range(5):
         done = run(program)
         assert done.returncode == 0, done.stderr
+
+
+AT_THE_END = """
+import atexit
+from emulator.core import threads
+
+atexit.register(lambda: threads.start(lambda: print("done"), "late"))
+"""
+
+
+def test_work_that_is_started_as_the_interpreter_ends_is_done() -> None:
+    """From Python 3.12 on no thread begins then."""
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("done\n", "")
