@@ -7,7 +7,7 @@ import base64
 import binascii
 import re
 
-from emulator.core.limits import IMAGE_BYTES
+from emulator.core.limits import IMAGE_BYTES, IMAGES
 
 PAD = "<|image_pad|>"
 PLACE = f"<|vision_start|>{PAD}<|vision_end|>"
@@ -20,6 +20,18 @@ _FORMATS = ("png", "jpeg", "jpg")
 
 class ImageError(ValueError):
     """An image that cannot be taken; the text says why, and what to send."""
+
+
+def check_count(count: int) -> None:
+    """Raise ImageError for more images than a request may have."""
+    if count > (most := IMAGES.value):
+        raise ImageError(f"more than {most} images in a request: send fewer at a time")
+
+
+def check_expected(tokens: int, expected: object) -> None:
+    """Raise ImageError unless an image has the number of tokens that its client expects; None expects nothing."""
+    if expected is not None and expected != tokens:
+        raise ImageError(f"an image has {tokens} tokens here, and expected_tokens is {expected!r}")
 
 
 def of_url(url: object) -> bytes:

@@ -94,7 +94,7 @@ class Usages:
 
     def _recover(self) -> None:
         """Count what a process that was killed had counted, and no row has."""
-        found = {key: counters for key, counters in self._tally.read()} if self._tally is not None else {}
+        found = dict(self._tally.read()) if self._tally is not None else {}
         for key, counters in found.items():
             account, hour, series, place, model = key
             row = Usage(str(account), 0, int(str(hour)), str(series), str(place), str(model))

@@ -19,13 +19,14 @@ from emulator.core.ids import secret
 from emulator.state.blobs import LOST, RECORD, sync
 from emulator.state.server_record import SERVER_FILE, announced
 from emulator.state.store import Store, reading_alone
+from emulator.state.tally import FILE as COUNTERS
 
 MARK, METADATA, BLOBS, LOCK, KEY = "ftsim-state", "metadata.sqlite", "blobs", "lock", "key"
 _MARK_TEXT = "This folder is the state of an ftsim emulator. What is in it, and what may go: docs/durability.md\n"
 _OURS = {
     MARK, METADATA, f"{METADATA}-wal", f"{METADATA}-shm", BLOBS, LOCK, LOST, SERVER_FILE, "server.lock", "serving.lock",
     "server.log", "clients", "fast-forward", "journals", "snapshots", "hub", "base-models", "light-models", KEY,
-    "trainer-secret", "usage.log",
+    "trainer-secret", COUNTERS,
 }  # fmt: skip
 _WRITE_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -34,6 +35,17 @@ def private(path: Path) -> BinaryIO:
     """A new file for writing that its user alone may read; one of that name is replaced. Raises OSError."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def kept_secret(file: Path) -> str:
+    """The secret in a file, made with it and readable by its user alone; raises OSError where none can be kept."""
+    with contextlib.suppress(OSError):
+        if found := file.read_text("ascii").strip():
+            return found
+    made = secret()
+    with private(file) as opened:
+        opened.write(f"{made}\n".encode())
+    return made
 
 
 @dataclass(frozen=True)
@@ -45,17 +57,10 @@ class StateFolder:
 
     def key(self) -> str:
         """The folder's own API key, made with it and readable by its user alone."""
-        file = self.root / KEY
-        with contextlib.suppress(OSError):
-            if found := file.read_text("ascii").strip():
-                return found
-        made = secret()
-        with contextlib.suppress(OSError):  # a folder for reading alone
-            file.unlink(missing_ok=True)
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as opened:
-                opened.write(f"{made}\n")
-        return made
+        try:
+            return kept_secret(self.root / KEY)
+        except OSError:  # a folder for reading alone
+            return secret()
 
     def store(self) -> Store:
         """The metadata; raises StorageFailed, and FailedPrecondition when they are empty and blobs are there."""

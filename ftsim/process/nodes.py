@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.core.errors import InvalidArgument
-from emulator.core.ids import secret
-from emulator.state.folder import BLOBS, private
+from emulator.state.folder import BLOBS, kept_secret
 
 if TYPE_CHECKING:
     from ftsim.compute.workers.nodes import Nodes
@@ -61,14 +60,5 @@ def _secret(root: Path) -> str:
 
     if given := os.environ.get(SECRET):
         return given
-    file = root / SECRET_FILE
-    try:
-        if found := file.read_text("ascii").strip():
-            return found
-    except OSError:
-        pass
-    made = secret()
     root.mkdir(parents=True, exist_ok=True)
-    with private(file) as opened:
-        opened.write(f"{made}\n".encode())
-    return made
+    return kept_secret(root / SECRET_FILE)

@@ -13,55 +13,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec, Replica
+from emulator.backend import BackendError, GenerateRequest, Replica
 from ftsim.compute.quiet import quiet
-from ftsim.compute.trainer.trainer import TorchTrainer
 from ftsim.compute.vllm.replica import VllmReplica
-from tests.samplers.conftest import CONTEXT, QWEN, Make
+from tests.compute.sampler.trained import Training, sampled_as_trained
+from tests.samplers.conftest import CONTEXT, Make
 
-ADAM = {"learning_rate": 5e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "grad_clip_norm": 0.0}
 CLOSE = 2e-4
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-class Training:
-    """A trainer with one model, trained a step at a time on the same tokens."""
-
-    def __init__(self, folder: Path, lora_rank: int = 0) -> None:
-        self.trainer = TorchTrainer(lambda base: folder, lora_rank=lora_rank)
-        self.trainer.create_model(ModelSpec("m", BaseModel(QWEN), LoraSpec(lora_rank) if lora_rank else None))
-
-    def step(self) -> None:
-        tokens = list(range(300, 320))
-        inputs = {
-            "target_tokens": {"data": tokens[1:], "dtype": "int64", "shape": [19]},
-            "weights": {"data": [1.0] * 19, "dtype": "float32", "shape": [19]},
-        }
-        datum = {"model_input": {"chunks": [{"type": "encoded_text", "tokens": tokens[:-1]}]}, "loss_fn_inputs": inputs}
-        self.trainer.forward_backward("m", {"data": [datum], "loss_fn": "cross_entropy"})
-        self.trainer.optim_step("m", ADAM, None)
-
-    def save(self, folder: Path, kind: str = "base") -> Path:
-        folder.mkdir()
-        saved = self.trainer.save_sampler("m", folder, identity=folder.name, checkpoint_type=kind)  # type: ignore[arg-type]
-        saved.acknowledged()
-        return folder
-
-    def logprobs(self, tokens: list[int]) -> list[float]:
-        """Training-forward log-probabilities of tokens[1:]."""
-        inputs = {"target_tokens": {"data": tokens[1:], "dtype": "int64", "shape": [len(tokens) - 1]}}
-        datum = {"model_input": {"chunks": [{"type": "encoded_text", "tokens": tokens[:-1]}]}, "loss_fn_inputs": inputs}
-        output = self.trainer.forward("m", {"data": [datum], "loss_fn": "cross_entropy"})
-        values: list[float] = output["loss_fn_outputs"][0]["logprobs"]["data"]
-        return values
-
-
-def sampled_as_trained(training: Training, replica: Replica) -> float:
-    """The largest difference between the sampler's log-probabilities and those of the training forward (WIRE 9.13)."""
-    prompt = replica.encode("Nora said")
-    result = replica.generate(GenerateRequest(prompt, max_tokens=24, seed=3, ignore_eos=True)).result(60)
-    expected = training.logprobs([*prompt, *(token.token_id for token in result.tokens)])[len(prompt) - 1 :]
-    return max(abs(token.logprob - value) for token, value in zip(result.tokens, expected, strict=True))
 
 
 def greedy(replica: Replica, count: int = 8) -> list[tuple[int, float]]:
@@ -100,16 +59,16 @@ def test_weights_and_deltas_that_are_loaded_answer_from_the_next_request_on(
     for index in range(1, 4):
         training.step()
         assert sampled_as_trained(training, replica) > 10 * CLOSE
-        replica.apply_delta(training.save(tmp_path / f"s{index}", "delta"), f"s{index}")
+        replica.apply_delta(training.save(tmp_path / f"s{index}", kind="delta"), f"s{index}")
         assert sampled_as_trained(training, replica) < CLOSE
     before = replica.fingerprint()
     replica.load_base(training.save(tmp_path / "whole"), "whole")
     assert replica.fingerprint() == before
     training.step()
-    training.save(tmp_path / "s4", "delta")
+    training.save(tmp_path / "s4", kind="delta")
     training.step()
     with pytest.raises(BackendError, match=r"[Cc]hecksum"):
-        replica.apply_delta(training.save(tmp_path / "s5", "delta"), "s5")
+        replica.apply_delta(training.save(tmp_path / "s5", kind="delta"), "s5")
     assert replica.fingerprint() == before
 
 

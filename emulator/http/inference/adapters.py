@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.core.errors import InvalidArgument
+from emulator.http.bodies import body
 from emulator.http.inference import chat
 from emulator.http.inference.events import EventStream
 from emulator.http.web import Reply
@@ -71,6 +72,11 @@ async def answered(
         found.body_iterator = _written(found.body_iterator, writer(), int(found.headers[_PROMPT]))
         return found
     return Reply(whole(orjson.loads(found.body)), headers=told)
+
+
+async def format_as_sent(request: Request, within: str) -> Any:
+    """The format in an object of the body, as it was sent: in a schema null is a value."""
+    return ((await body(request)).get(within) or {}).get("format")
 
 
 async def counted(request: Request, body: Mapping[str, Any], begun: str = "") -> int:

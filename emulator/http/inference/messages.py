@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
-from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, body, read_body
+from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference import pictures
-from emulator.http.inference.adapters import Event, Writer, answered, chat_choice, chat_tool
+from emulator.http.inference.adapters import Event, Writer, answered, chat_choice, chat_tool, format_as_sent
 from emulator.http.inference.chat import DEFAULT_MAX_TOKENS
 from emulator.http.inference.requests import EVENTS, tell_unread
 from emulator.http.web import platform_of
@@ -108,8 +108,7 @@ async def chat_of(request: Request, sent: CreateMessage) -> tuple[dict[str, Any]
         asked["reasoning_effort"] = sent.output_config.effort
     if (kind := _thinking(sent.thinking)) != "adaptive":  # which is what a template does by itself
         asked["thinking"] = {"type": kind}
-    given = (await body(request)).get("output_config") or {}  # as sent: in a schema null is a value
-    wanted = _format(given.get("format"))
+    wanted = _format(await format_as_sent(request, "output_config")) if sent.output_config.format is not None else None
     if wanted and begun:
         raise InvalidArgument("output_config.format and an answer that is begun: send one of them")
     return asked, wanted, begun

@@ -1,10 +1,11 @@
 """Images in requests for completions: taken out of messages or of `images`, and given places in the prompt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from emulator.backend import BackendError, Replica
-from emulator.core import images, limits
+from emulator.core import images
 from emulator.core.errors import InvalidArgument
 
 PART = "image_url"
@@ -73,12 +74,18 @@ def expanded(replica: Replica, prompt: list[int], seen: Sequence[bytes]) -> list
 
 
 def _read(url: Any, where: str) -> bytes:
-    try:
+    with _refusing(f"{where}: "):
         return images.of_url(url)
-    except images.ImageError as error:
-        raise InvalidArgument(f"{where}: {error}") from None
 
 
 def _check_count(count: int) -> None:
-    if count > (most := limits.IMAGES.value):
-        raise InvalidArgument(f"more than {most} images in a request: send fewer at a time")
+    with _refusing():
+        images.check_count(count)
+
+
+@contextmanager
+def _refusing(where: str = "") -> Iterator[None]:
+    try:
+        yield
+    except images.ImageError as error:
+        raise InvalidArgument(f"{where}{error}") from None

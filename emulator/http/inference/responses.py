@@ -10,9 +10,9 @@ from starlette.responses import Response
 from emulator.core.clock import SECOND
 from emulator.core.errors import InvalidArgument
 from emulator.http import schemas
-from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, body, read_body
+from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, read_body
 from emulator.http.declare import Endpoints
-from emulator.http.inference.adapters import answered, chat_choice, chat_tool
+from emulator.http.inference.adapters import answered, chat_choice, chat_tool, format_as_sent
 from emulator.http.inference.items import chat_messages
 from emulator.http.inference.requests import EVENTS, tell_unread
 from emulator.http.inference.response_events import ResponseWriter
@@ -110,8 +110,7 @@ async def chat_of(request: Request, sent: CreateResponse) -> tuple[dict[str, Any
     }
     if sent.reasoning is not None and sent.reasoning.effort is not None:
         chat["reasoning_effort"] = sent.reasoning.effort
-    asked = (await body(request)).get("text") or {}  # as sent: in a schema null is a value
-    return chat, _format(asked.get("format"))
+    return chat, _format(await format_as_sent(request, "text")) if "format" in sent.text.model_fields_set else None
 
 
 def _whole(head: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Sampling as tinker's own client asks for it: a session names the weights, a promise holds the sequences."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica
@@ -122,10 +122,8 @@ def _pieces(chunks: Sequence[dict[str, Any]]) -> list[Piece]:
     for chunk in chunks:
         found, kind = chunk.get("tokens"), chunk.get("type", "encoded_text")
         if kind == "image":
-            try:
+            with _refusing_images():
                 pieces.append((images.of_base64(chunk.get("data"), chunk.get("format")), chunk.get("expected_tokens")))
-            except images.ImageError as error:
-                raise InvalidArgument(str(error)) from None
             continue
         if kind != "encoded_text" or not isinstance(found, list):
             raise InvalidArgument(f"a piece of the prompt is {str(kind)[:40]!r}: send tokens, or an image itself")
@@ -134,9 +132,17 @@ def _pieces(chunks: Sequence[dict[str, Any]]) -> list[Piece]:
         pieces.append(found)
     if not any(pieces):
         raise InvalidArgument("the prompt is empty: give at least one token")
-    if sum(isinstance(one, tuple) for one in pieces) > (most := limits.IMAGES.value):
-        raise InvalidArgument(f"more than {most} images in a request: send fewer at a time")
+    with _refusing_images():
+        images.check_count(sum(isinstance(one, tuple) for one in pieces))
     return pieces
+
+
+@contextlib.contextmanager
+def _refusing_images() -> Iterator[None]:
+    try:
+        yield
+    except images.ImageError as error:
+        raise InvalidArgument(str(error)) from None
 
 
 def _prompt(replica: Replica, pieces: Sequence[Piece]) -> tuple[list[int], list[bytes]]:
@@ -152,8 +158,8 @@ def _prompt(replica: Replica, pieces: Sequence[Piece]) -> tuple[list[int], list[
             own = replica.expand(replica.encode(images.PAD), [image])
         except BackendError as error:
             raise InvalidArgument(error.message) from error
-        if expected is not None and expected != len(own):
-            raise InvalidArgument(f"an image has {len(own)} tokens here, and expected_tokens is {expected!r}")
+        with _refusing_images():
+            images.check_expected(len(own), expected)
         tokens += own
         seen.append(image)
     return tokens, seen

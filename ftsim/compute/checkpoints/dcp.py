@@ -43,7 +43,7 @@ def staged(model: LiveModel) -> Callable[[Path], None]:
     The copy is on the CPU, beside the state. Once it is written its memory waits for the next one: to copy into memory
     that is new to the process takes several times as long.
     """
-    own = {shards.local(value).untyped_storage().data_ptr() for value in _changing(model)}
+    own = set(map(shards.memory, _changing(model)))
     earlier, model.staging = model.staging, {}
     state = {name: copied(value, own, earlier.get(name)) for name, value in state_of(model).items()}
     description = _description(model)
@@ -64,7 +64,7 @@ def copied(value: Tensor, own: Collection[int], earlier: Tensor | None = None) -
     if earlier is not None and _form(earlier) == _form(value):
         return earlier.copy_(value)
     there = value.cpu()
-    return there.clone() if there.untyped_storage().data_ptr() in own else there
+    return there.clone() if shards.memory(there) in own else there
 
 
 def _form(value: Tensor) -> tuple[object, ...]:

@@ -86,22 +86,14 @@ def _kept(live: LiveModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Memory that is new to the process can cost more than all of the writing, where the machine is a virtual one.
     """
     changing = _changing(live)
-    earlier = live.snapshot.tensors if live.snapshot else {}
+    before = live.snapshot.tensors if live.snapshot else {}
+    earlier = {name: value for name, value in before.items() if shards.memory(value) not in changing}
     return {
-        name: _copied(value, earlier.get(name), changing) if value.untyped_storage().data_ptr() in changing else value
+        name: dcp.copied(value, changing, earlier.get(name)) if shards.memory(value) in changing else value
         for name, value in tensors.items()
     }
 
 
 def _changing(live: LiveModel) -> set[int]:
     """The memory that a step changes."""
-    return {shards.local(value).untyped_storage().data_ptr() for value in live.masters.computed.values()}
-
-
-def _copied(value: Tensor, earlier: Tensor | None, changing: set[int]) -> Tensor:
-    """A copy, in the place of `earlier` if that is of the same shape and type and no step changes it."""
-    if earlier is None or earlier.untyped_storage().data_ptr() in changing:
-        return value.clone()
-    if (earlier.shape, earlier.dtype, earlier.stride()) != (value.shape, value.dtype, value.stride()):
-        return value.clone()
-    return earlier.copy_(value)
+    return set(map(shards.memory, live.masters.computed.values()))

@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,22 +27,46 @@ END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 ADAPTER_FILES = (peft.CONFIG, peft.WEIGHTS)
 
 
-class ServingCopy:
+class ServingCopy(ABC):
     """The half of a replica that computes nothing. `_weights` are as they were saved: what a delta is applied to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_context_length: int) -> None:
+        """Take the files of `folder` and open them; a context of at most 0 tokens means the model's own."""
+        self._asked = max_context_length
         self._place = tempfile.TemporaryDirectory(prefix="ftsim-replica-", ignore_cleanup_errors=True)
         self._count = 0
         self._loading = threading.Lock()
         self._closed = False
-        self._weights = ServedWeights(self._take(folder))
         self._adapter: Path | None = None
+        try:
+            self._weights = ServedWeights(self._take(folder))
+            self._open_first()
+        except BaseException:
+            self._place.cleanup()
+            raise
 
-    def _read_texts(self, context: int) -> None:
-        """Get ready for texts of at most `context` tokens; raises `BackendError`."""
+    @abstractmethod
+    def _open_first(self) -> None:
+        """Open what computes with the weights; raises `BackendError`."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """End what computes; whatever it was asked fails."""
+
+    def close(self) -> None:
+        self._templates.close()
+        self._stop()  # first: a load may wait for its requests
+        with self._loading:
+            self._closed = True
+            self._place.cleanup()
+
+    def _read_texts(self, own: int) -> int:
+        """Get ready for texts of a model whose own context is given; returns what is served. Raises `BackendError`."""
+        context = min(own, self._asked) if self._asked > 0 else own
         self._tokenizer = tokenizer_of(self._weights.folder)
         self._most_characters = context * longest_token(self._tokenizer)
         self._templates = ChatTemplates(self._tokenizer, self._most_characters)
+        return context
 
     def encode(self, text: str) -> list[int]:
         return self._tokens(text)

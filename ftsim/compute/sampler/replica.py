@@ -44,14 +44,15 @@ class TorchReplica(ServingCopy):
     def __init__(
         self, folder: Path, *, max_context_length: int = 0, device: str = "cpu", how: Execution = FLOAT32
     ) -> None:
-        super().__init__(folder)
         self._device = device
         self._dtype, self._batch_variant = how.dtype, how.batch_variant
+        super().__init__(folder, max_context_length)
+
+    def _open_first(self) -> None:
         place = self._weights.folder
         self._model = model = self._open(place)
         self._sight = Sight.of(small_files(place))
-        context = _context(model, max_context_length)
-        self._read_texts(context)
+        context = self._read_texts(int(model.config.get_text_config().max_position_embeddings))
         ends = end_tokens(place, self._tokenizer)
         self._sampler = Sampler(model, self._tokenizer, ends=ends, context=context, eyes=Eyes(self._sight))
 
@@ -106,12 +107,8 @@ class TorchReplica(ServingCopy):
             raise BackendError(TEXT_ALONE)
         return self._sight.expand(prompt, [self._sight.picture(one) for one in images])
 
-    def close(self) -> None:
-        self._templates.close()
-        self._sampler.close()  # first: a load may wait for its requests
-        with self._loading:
-            self._closed = True
-            self._place.cleanup()
+    def _stop(self) -> None:
+        self._sampler.close()
 
     def _serve(
         self, weights: ServedWeights, adapter: Path | None, model: "PreTrainedModel", transition: Transition
@@ -127,7 +124,7 @@ class TorchReplica(ServingCopy):
         """
         if self._adapter is not None:
             return None
-        new = {name: value for shard in weights.shards().values() for name, value in shard.items()}
+        new = weights.tensors()
         own = self._model.state_dict(keep_vars=True)
         tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
         if set(new) != set(own) - tied or any(new[name].shape != own[name].shape for name in new):
@@ -178,8 +175,3 @@ def _merged(model: "PreTrainedModel", adapter: Path, scratch: Path) -> "PreTrain
     with quiet():
         merged: PreTrainedModel = wrapped.merge_and_unload().eval()
     return merged
-
-
-def _context(model: "PreTrainedModel", asked: int) -> int:
-    own = int(model.config.get_text_config().max_position_embeddings)
-    return min(own, asked) if asked > 0 else own

@@ -34,6 +34,10 @@ class ServedWeights:
         """The tensors as they are served, on the CPU and in the type of the files; raises `BackendError`."""
         return read_shards(self.folder) if self._shards is None else self._shards
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name, whatever file they are in; raises `BackendError`."""
+        return {name: value for shard in self.shards().values() for name, value in shard.items()}
+
     def after(self, folder: Path, format: delta.Format) -> "ServedWeights":
         """Apply the delta in `folder` to these weights; raises `BackendError`."""
         return ServedWeights(self.folder, delta.apply_delta(self.shards(), folder, format))
@@ -53,7 +57,7 @@ class ServedWeights:
 
     def fingerprint(self) -> str:
         """A digest of the tensors, as `fingerprint` of a folder that holds them."""
-        return digest({name: value for shard in self.shards().values() for name, value in shard.items()})
+        return digest(self.tensors())
 
 
 def read_shards(folder: Path) -> Shards:

@@ -28,6 +28,11 @@ def local(value: Tensor) -> Tensor:
     return own
 
 
+def memory(value: Tensor) -> int:
+    """The address of the memory in which the numbers of a tensor lie, or the rank's own part of them."""
+    return local(value).untyped_storage().data_ptr()
+
+
 def all_finite(values: Sequence[Tensor]) -> bool:
     """Tell whether every number is finite, on all ranks."""
     parts = [part for value in values if (part := local(value)).numel()]

@@ -17,7 +17,6 @@ from ftsim.compute import libraries
 from ftsim.compute.checkpoints import peft
 from ftsim.compute.checkpoints.headers import LINEAR, dense_config, folder_shapes, shapes
 from ftsim.compute.quiet import quiet
-from ftsim.compute.sampler.weights import ServedWeights
 from ftsim.compute.vllm.program import RANKS
 
 Tensors = Mapping[str, Tensor]
@@ -67,11 +66,6 @@ def same_model(one: Path, other: Path) -> bool:
         for folder in (one, other)
     ]
     return plain[0] == plain[1] and folder_shapes(one) == folder_shapes(other)
-
-
-def tensors_of(weights: ServedWeights) -> Tensors:
-    """All tensors by name."""
-    return {name: value for shard in weights.shards().values() for name, value in shard.items()}
 
 
 def rank_of(adapter: Path, weights: Tensors, *, tied: bool) -> int:

@@ -31,20 +31,17 @@ class VllmReplica(ServingCopy):
     """
 
     def __init__(self, folder: Path, *, max_context_length: int = 0, how: Execution = FLOAT32) -> None:
-        super().__init__(folder)
         self._precision, self._rank = how.precision, 0
-        try:
-            config = fitting.config_of(self._weights.folder)
-            fitting.check_whole(self._weights.folder)
-            own = int(config["max_position_embeddings"])
-            self._context = min(own, max_context_length) if max_context_length > 0 else own
-            self._read_texts(self._context)
-            ends = frozenset(end_tokens(self._weights.folder, self._tokenizer))
-            self._texts = Texts(TokenDecoder(self._tokenizer), ends, self._context, int(config["vocab_size"]))
-            self._engine = self._started(self._weights.folder)
-        except BaseException:
-            self._place.cleanup()
-            raise
+        super().__init__(folder, max_context_length)
+
+    def _open_first(self) -> None:
+        place = self._weights.folder
+        config = fitting.config_of(place)
+        fitting.check_whole(place)
+        self._context = self._read_texts(int(config["max_position_embeddings"]))
+        ends = frozenset(end_tokens(place, self._tokenizer))
+        self._texts = Texts(TokenDecoder(self._tokenizer), ends, self._context, int(config["vocab_size"]))
+        self._engine = self._started(place)
 
     def load_base(self, folder: Path, identity: str, transition: Transition = "ASYNC") -> None:
         """Serve the full weights in `folder` (Hugging Face layout) from now on; raises `BackendError`."""
@@ -78,7 +75,7 @@ class VllmReplica(ServingCopy):
         with self._alone():
             adapter = self._take(folder, ADAPTER_FILES)
             tied = bool(fitting.config_of(self._weights.folder).get("tie_word_embeddings"))
-            rank = fitting.rank_of(adapter, fitting.tensors_of(self._weights), tied=tied)
+            rank = fitting.rank_of(adapter, self._weights.tensors(), tied=tied)
             if rank <= self._rank:
                 self._engine.load("adapter", adapter, transition)
             else:
@@ -95,12 +92,8 @@ class VllmReplica(ServingCopy):
     def embed(self, prompt: Sequence[int], size: int = 0) -> "Future[Sequence[float]]":
         raise BackendError("the sampler vllm computes no embeddings beside its answers: serve with --sampler torch")
 
-    def close(self) -> None:
-        self._templates.close()
-        self._engine.close()  # first: a load may wait for its requests
-        with self._loading:
-            self._closed = True
-            self._place.cleanup()
+    def _stop(self) -> None:
+        self._engine.close()
 
     def _serve(self, weights: ServedWeights, transition: Transition) -> None:
         fitting.config_of(weights.folder)

@@ -73,12 +73,11 @@ class Trainers:
 
 def _write(saved: SavedState, address: str) -> None:
     """Write what was staged on a thread of its own, which tells how it went at an address."""
-    meeting = socket.socket(socket.AF_UNIX)
-    meeting.connect(address)
+    meeting = _reached(address)
 
     def run() -> None:
         failed: Failure | None = None
-        with Connection(meeting.detach()) as told, contextlib.suppress(OSError):
+        with meeting as told, contextlib.suppress(OSError):
             try:
                 assert saved.write is not None
                 saved.write()
@@ -127,8 +126,13 @@ def met(address: str) -> "AbstractContextManager[Connection[Any, Any] | Sealed]"
         far = sealed.connected(rendezvous.endpoint(place), os.environ[rendezvous.SECRET])
         far.send(rendezvous.Rank(life, int(os.environ["RANK"]), os.getpid()))
         return contextlib.closing(far)
-    meeting = socket.socket(socket.AF_UNIX)
-    meeting.connect(address)
-    emulator: Connection[Any, Any] = Connection(meeting.detach())
+    emulator = _reached(address)
     emulator.send((int(os.environ.get("RANK", "0")), os.getpid()))
     return emulator
+
+
+def _reached(address: str) -> "Connection[Any, Any]":
+    """A connection to who listens at a socket of this machine; raises OSError."""
+    with socket.socket(socket.AF_UNIX) as meeting:
+        meeting.connect(address)
+        return Connection(meeting.detach())

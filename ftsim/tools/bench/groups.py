@@ -3,16 +3,14 @@
 import contextlib
 import functools
 import itertools
-import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from emulator.backend import BaseModel, ModelSpec
 from ftsim.tools.bench.measure import Result, milliseconds
-from ftsim.tools.bench.sizes import batch
+from ftsim.tools.bench.sizes import batch, random_folder, resident
 from ftsim.tools.bench.stand import Stand
 from ftsim.tools.bench.workload import ADAM
 
@@ -67,7 +65,7 @@ def _measured(ranks: int) -> dict[str, float]:
                 trainer.save_state("m", place)
 
             step()
-            held = max(map(_resident, backend.workers.pids()))
+            held = max(resident(pid=pid) for pid in backend.workers.pids())
             found = {"held_mb": held}
             for what, work in (("step", step), ("save", save)):
                 times, peak = _watched(work, backend.workers.pids())
@@ -79,32 +77,10 @@ def _watched(work: Callable[[], object], pids: list[int]) -> tuple[list[float], 
     for pid in pids:
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
     times = [milliseconds(work) for _ in range(ROUNDS)]
-    return times, max(_resident(pid, "VmHWM") for pid in pids)
-
-
-def _resident(pid: int, field: str = "VmRSS") -> float:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
+    return times, max(resident("VmHWM", pid) for pid in pids)
 
 
 def _make_model(folder: Path) -> None:
     """A folder of twelve layers of hidden 768 under a vocabulary of 8,192, weights drawn at random."""
-    import torch
-    from transformers import AutoModelForCausalLM, Qwen3Config
-
-    from ftsim.compute.quiet import quiet
-
-    config: Any = Qwen3Config(
-        hidden_size=768,
-        num_hidden_layers=12,
-        vocab_size=VOCABULARY,
-        num_attention_heads=12,
-        num_key_value_heads=6,
-        head_dim=64,
-        intermediate_size=2048,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-    )
-    torch.manual_seed(0)
-    with quiet():
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    heads = {"num_attention_heads": 12, "num_key_value_heads": 6, "head_dim": 64}
+    random_folder(folder, hidden_size=768, num_hidden_layers=12, vocab_size=VOCABULARY, intermediate_size=2048, **heads)

@@ -69,22 +69,20 @@ def wide_trainer(vocabulary: int = VOCABULARY) -> Any:
 
 def wide_folder(folder: Path, hidden: int, vocabulary: int = VOCABULARY) -> None:
     """Write two layers of this width under a vocabulary, weights drawn at random."""
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    random_folder(
+        folder, hidden_size=hidden, num_hidden_layers=2, vocab_size=vocabulary, intermediate_size=128, **heads
+    )
+
+
+def random_folder(folder: Path, **sizes: Any) -> None:
+    """Write a Qwen3 of these sizes, output layer untied, weights drawn at random."""
     import torch
     from transformers import AutoModelForCausalLM, Qwen3Config
 
     from ftsim.compute.quiet import quiet
 
-    config = Qwen3Config(
-        hidden_size=hidden,
-        num_hidden_layers=2,
-        vocab_size=vocabulary,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        intermediate_size=128,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-    )
+    config = Qwen3Config(**sizes, max_position_embeddings=4096, tie_word_embeddings=False)
     torch.manual_seed(0)
     with quiet():
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
@@ -147,9 +145,9 @@ def _growth(work: Callable[[], object]) -> float:
     return resident("VmHWM") / before
 
 
-def resident(field: str) -> float:
-    """A field of /proc/self/status in MB."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+def resident(field: str = "VmRSS", pid: int | str = "self") -> float:
+    """A field of a process's /proc/PID/status in MB."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
 
 

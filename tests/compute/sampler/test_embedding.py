@@ -13,7 +13,7 @@ from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler.forward import Forward
 from ftsim.compute.sampler.replica import TorchReplica
 from tests.compute.sampler.conftest import FAMILIES, QWEN
-from tests.compute.sampler.test_replica import Training
+from tests.compute.sampler.trained import Training
 from tests.zoo import folders
 
 OTHERS = ("bamba", "cohere2", "gemma3", "gpt_oss", "granite", "llama4", "minimax", "mistral", "qwen3_5", "qwen3_next")

@@ -106,16 +106,21 @@ def test_a_group_trains_and_saves_as_one_process(group: Group, tmp_path: Path, r
         trainer.close()
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert len(list(saves[1].glob("*.distcp"))) == (1 if rank else 2)
-    resumed, exports = [], []
-    for ranks in (1, 2):
-        trainer = opened(group(ranks), rank=rank)
-        trainer.load_state("m", saves[1], optimizer=True)
-        resumed.append(made(tmp_path / f"{ranks}-resumed"))
-        trainer.save_state("m", resumed[-1])
-        exports.append(made(tmp_path / f"{ranks}-export"))
+    assert_resumed_alike(group(1), group(2), saves[1], tmp_path, rank)
+
+
+def assert_resumed_alike(one: TorchBackend, other: TorchBackend, saved: Path, place: Path, rank: int) -> None:
+    """A state that both load is saved again, and exported, alike by both."""
+    again, exports = [], []
+    for number, backend in enumerate((one, other)):
+        trainer = opened(backend, rank=rank)
+        trainer.load_state("m", saved, optimizer=True)
+        again.append(made(place / f"again-{number}"))
+        trainer.save_state("m", again[-1])
+        exports.append(made(place / f"export-{number}"))
         trainer.save_sampler("m", exports[-1], identity="x")
         trainer.close()
-    assert same_tensors(state(resumed[0]), state(resumed[1]))
+    assert same_tensors(state(again[0]), state(again[1]))
     assert same_files(*exports)
 
 

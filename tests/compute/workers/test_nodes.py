@@ -23,7 +23,13 @@ from ftsim.compute.backend import TorchBackend
 from ftsim.compute.workers.nodes import Meeting, Nodes
 from ftsim.compute.workers.rendezvous import SECRET
 from tests.compute.workers.conftest import Connect, step
-from tests.compute.workers.test_group import gone, made, opened, same_files, same_tensors, state, steps
+from tests.compute.workers.test_group import (
+    assert_resumed_alike,
+    gone,
+    made,
+    opened,
+    steps,
+)
 from tests.conftest import Ftsim
 from tests.sdk import RequestFailedError
 
@@ -95,7 +101,7 @@ def test_ranks_on_two_nodes_train_and_save_as_one_process(
     alone = TorchBackend(tmp_path / "bases", workers=0, nproc=1)
     cluster.node(nproc[1])
     with contextlib.closing(spread):
-        losses, saves, exports, again = [], [], [], []
+        losses, saves = [], []
         for name, backend in (("alone", alone), ("spread", spread)):
             trainer = opened(backend, rank=rank)
             losses.append(steps(trainer, 0, 1, 2))
@@ -105,16 +111,7 @@ def test_ranks_on_two_nodes_train_and_save_as_one_process(
         assert losses[1] == pytest.approx(losses[0], rel=1e-5)
         assert len(spread.workers.pids()) == sum(nproc)
         assert len(list(saves[1].glob("*.distcp"))) == (1 if rank else sum(nproc))
-        for name, backend in (("alone", alone), ("spread", spread)):
-            trainer = opened(backend, rank=rank)
-            trainer.load_state("m", saves[1], optimizer=True)
-            again.append(made(tmp_path / f"{name}-again"))
-            trainer.save_state("m", again[-1])
-            exports.append(made(tmp_path / f"{name}-export"))
-            trainer.save_sampler("m", exports[-1], identity="x")
-            trainer.close()
-        assert same_tensors(state(again[0]), state(again[1]))
-        assert same_files(*exports)
+        assert_resumed_alike(alone, spread, saves[1], tmp_path, rank)
 
 
 def kill(pid: int) -> None:
