@@ -110,17 +110,17 @@ def a_reattach_to_the_same_trainer(stage: Stage) -> Report:
     stage.deployments.update(
         deployments.DEPLOYMENT, body={"hotLoadTrainerJob": job.name}, update_mask="hot_load_trainer_job"
     )
-    slept = stage.time.slept
+    slept = stage.time.slept_here
     error = refusal(_wait_for_another, stage, before)
     claim(isinstance(error, TimeoutError), f"{error!r}")
-    waited = stage.time.slept - slept
+    waited = stage.time.slept_here - slept
     patches = len(stage.exchanges("patch_deployment"))
     with deployments.patient(stage):
         info = stage.deployments.reattach_trainer(
             deployments.DEPLOYMENT, base_model=BASE, trainer_job_name=job.name, timeout_s=600
         )
     claim(info.state == "READY" and len(stage.exchanges("patch_deployment")) == patches, "the SDK patched")
-    claim(stage.time.slept - slept == waited, "the SDK waited for nothing")
+    claim(stage.time.slept_here - slept == waited, "the SDK waited for nothing")
     return Report(
         sees=[f"{error}", f"the replica is {before} all the time"],
         exchanges=stage.exchanges("patch_deployment"),

@@ -64,11 +64,11 @@ def a_deployment_is_creating_for_ever(stage: Stage) -> Report:
         states.append(stage.deployments.get(deployments.DEPLOYMENT).state)
         stage.time.sleep(360)
     claim(set(states) == {"CREATING"}, f"within an hour: {states}")
-    slept = stage.time.slept
+    slept = stage.time.slept_here
     with deployments.patient(stage):
         info = stage.deployments.wait_for_ready(deployments.DEPLOYMENT, timeout_s=600)
     probe = stage.exchanges("completions")
-    claim(info.state == "READY" and stage.time.slept == slept, f"{info}")
+    claim(info.state == "READY" and stage.time.slept_here == slept, f"{info}")
     claim([exchange.status for exchange in probe] == [200], "the SDK should have probed once")
     return Report(
         sees=[f"GET deployment, an hour long: {states[0]}"],

@@ -95,9 +95,9 @@ def reconnecting_to_a_deleted_job(stage: Stage) -> Report:
     reads = stage.exchanges("get_job")
     cancelled = stage.http.post(f"/v1/accounts/{stage.account}/rlorTrainerJobs/job-1:cancel", json={})
     claim(cancelled.status_code == 400, f"the advice works: {cancelled.text}")
-    slept = stage.time.slept
+    slept = stage.time.slept_here
     ours = refusal(trainers.bring_up, stage)
-    claim("was deleted" in str(ours) and stage.time.slept == slept, f"{ours}")
+    claim("was deleted" in str(ours) and stage.time.slept_here == slept, f"{ours}")
     return Report(
         sees=[
             f"after {waited:.0f} s and {len(reads)} reads: {trainers.first_line(error)}",

@@ -15,7 +15,8 @@ class FakeTime:
     """`time` whose sleeps move this clock and call `advance` instead of waiting; `slept` is what they add up to.
 
     `meanwhile` is called in every sleep, for what must have happened before the sleeper goes on. A thread or task sees
-    its own sleeps only: a heartbeat that goes round and round must not use up the patience of a call beside it.
+    its own sleeps only, in its clocks and in `slept_here`: a heartbeat that goes round and round must not use up the
+    patience of a call beside it.
     """
 
     def __init__(self, advance: Callable[[float], None]) -> None:
@@ -24,20 +25,25 @@ class FakeTime:
         self._mine: ContextVar[float] = ContextVar("slept", default=0.0)
         self.meanwhile: Callable[[], None] = lambda: None
 
+    @property
+    def slept_here(self) -> float:
+        """What the sleeps of this thread or task add up to, in seconds."""
+        return self._mine.get()
+
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
-        self._mine.set(self._mine.get() + seconds)
+        self._mine.set(self.slept_here + seconds)
         self._advance(seconds)
         self.meanwhile()
 
     def time(self) -> float:
-        return time.time() + self._mine.get()
+        return time.time() + self.slept_here
 
     def monotonic(self) -> float:
-        return time.monotonic() + self._mine.get()
+        return time.monotonic() + self.slept_here
 
     def perf_counter(self) -> float:
-        return time.perf_counter() + self._mine.get()
+        return time.perf_counter() + self.slept_here
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
