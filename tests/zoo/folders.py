@@ -242,6 +242,11 @@ ZOO: dict[str, Animal] = {
     "mamba2": Animal("mamba2", {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8}),
     "lfm3": Animal("lfm3"),
     "qwen3_5_vision": Animal("qwen3_5", _DELTA_NET, vision=_VISION),
+    "qwen3_vl": Animal(
+        "qwen3_vl",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}},
+        vision={**_VISION, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
+    ),
 }
 
 

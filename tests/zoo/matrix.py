@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
 from ftsim.compute.checkpoints import delta
+from ftsim.compute.images.sight import SEEING
 from ftsim.compute.models.describe import describe
 from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler.replica import TorchReplica
@@ -70,8 +71,10 @@ def _opened(model: Any, tokens: list[int]) -> torch.Tensor:
 
 
 def _load(folder: Path) -> Any:
+    seeing = AutoConfig.from_pretrained(folder).model_type in SEEING
+    opened = AutoModelForImageTextToText if seeing else AutoModelForCausalLM
     with quiet():
-        model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        model, report = opened.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     if report["missing_keys"] or report["mismatched_keys"]:
         raise Unequal(f"transformers misses {report['missing_keys'] or report['mismatched_keys']}")
     return model
