@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from emulator.backend import BackendError, BaseModel, GenerateRequest, LoraSpec, ModelSpec
 from ftsim.compute.checkpoints import delta
+from ftsim.compute.execution import FLOAT32, Execution
 from ftsim.compute.images.sight import SEEING
 from ftsim.compute.models.describe import describe
 from ftsim.compute.quiet import quiet
@@ -46,8 +47,9 @@ def _batch(tokens: list[int]) -> dict[str, Any]:
     return {"data": [datum], "loss_fn": "cross_entropy"}
 
 
-def _trainer(folder: Path, rank: int = 0, steps: int = 0) -> TorchTrainer:
-    trainer = TorchTrainer(lambda _: folder, lora_rank=rank)
+def trainer_of(folder: Path, rank: int = 0, steps: int = 0, how: Execution = FLOAT32) -> TorchTrainer:
+    """A trainer of this folder, after some steps; of rank 0 it trains all weights."""
+    trainer = TorchTrainer(lambda _: folder, lora_rank=rank, how=how)
     trainer.create_model(ModelSpec("m", _BASE, LoraSpec(rank, seed=0) if rank else None))
     _train(trainer, steps)
     return trainer
@@ -113,11 +115,11 @@ def _served(folder: Path, trainer: TorchTrainer) -> None:
 
 
 def sampled(folder: Path, _: Path) -> None:
-    _served(folder, _trainer(folder))
+    _served(folder, trainer_of(folder))
 
 
 def _resumed(folder: Path, place: Path, rank: int) -> None:
-    trainer, other = _trainer(folder, rank, 2), _trainer(folder, rank)
+    trainer, other = trainer_of(folder, rank, 2), trainer_of(folder, rank)
     (place / f"state-{rank}").mkdir()
     trainer.save_state("m", place / f"state-{rank}")
     other.load_state("m", place / f"state-{rank}", optimizer=True)
@@ -137,12 +139,12 @@ def lora_resume(folder: Path, place: Path) -> None:
 
 
 def base_export(folder: Path, place: Path) -> None:
-    trainer = _trainer(folder, 0, 2)
+    trainer = trainer_of(folder, 0, 2)
     _equal(_opened(_load(_save(trainer, place / "base")), _TEXT), _said(trainer, _TEXT), 1e-5)
 
 
 def delta_chain(folder: Path, place: Path) -> None:
-    trainer = _trainer(folder, 0, 1)
+    trainer = trainer_of(folder, 0, 1)
     held = read_shards(_save(trainer, place / "s0"))
     for link in range(1, 6):
         _train(trainer, 1, link)
@@ -154,7 +156,7 @@ def delta_chain(folder: Path, place: Path) -> None:
 
 
 def adapter_export(folder: Path, place: Path) -> None:
-    trainer = _trainer(folder, 4, 2)
+    trainer = trainer_of(folder, 4, 2)
     _save(trainer, place / "adapter")
     from ftsim.compute.checkpoints import peft
     from ftsim.compute.checkpoints.source import open_model
@@ -171,7 +173,7 @@ def adapter_export(folder: Path, place: Path) -> None:
 
 def merged_base(folder: Path, place: Path) -> None:
     """In the types of the source: half precision rounds what is merged."""
-    trainer = _trainer(folder, 4, 2)
+    trainer = trainer_of(folder, 4, 2)
     written = _save(trainer, place / "merged", checkpoint_type="merged_base")
     half = any(v.dtype == torch.bfloat16 for v in load_file(written / "model.safetensors").values())
     _equal(_opened(_load(written), _TEXT), _said(trainer, _TEXT), 0.5 if half else 2e-5)
@@ -179,11 +181,11 @@ def merged_base(folder: Path, place: Path) -> None:
 
 def promoted(folder: Path, place: Path) -> None:
     """A promoted model is described, served, and trained again."""
-    trainer = _trainer(folder, 0, 2)
+    trainer = trainer_of(folder, 0, 2)
     written = _save(trainer, place / "promoted")
     describe(written)
     _served(written, trainer)
-    again = _trainer(written)
+    again = trainer_of(written)
     _equal(_said(again, _TEXT), _said(trainer, _TEXT), 1e-5)
     _train(again, 1)
 
