@@ -27,7 +27,7 @@ class FakeTime:
 
     @property
     def slept_here(self) -> float:
-        """What the sleeps of this thread or task add up to, in seconds."""
+        """The sum of the sleeps of this thread or task, in seconds."""
         return self._mine.get()
 
     def sleep(self, seconds: float) -> None:
