@@ -73,10 +73,13 @@ def set_alpha(model: "PeftModel | AdaptedStandIn", rank: int, alpha: float) -> N
         return
     from peft.tuners.lora import LoraLayer
 
-    model.peft_config[ADAPTER].lora_alpha = alpha
+    config = model.peft_config[ADAPTER]
+    factor = alpha / config.lora_alpha  # two of an expert's matrices in one have twice the rank, and twice the alpha
+    config.lora_alpha = alpha
+    config.alpha_pattern = {name: other * factor for name, other in config.alpha_pattern.items()}
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            module.lora_alpha[ADAPTER], module.scaling[ADAPTER] = alpha, alpha / rank
+            module.lora_alpha[ADAPTER], module.scaling[ADAPTER] = alpha * module.r[ADAPTER] / rank, alpha / rank
 
 
 def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[str]]:

@@ -110,6 +110,22 @@ def test_alpha_is_taken_over_from_what_is_loaded(folder_of: FolderOf, tmp_path: 
         assert furthest(other.model(input_ids=tokens(1, 9)).logits, plain) < 1e-4
 
 
+@pytest.mark.parametrize("architecture", ["glm4_moe", "deepseek_v3"])
+def test_an_alpha_that_was_taken_over_is_the_one_that_is_saved(
+    opened: Opened, folder_of: FolderOf, tmp_path: Path, architecture: str
+) -> None:
+    """Experts have a rank and an alpha of their own there, by peft's rules."""
+    mine = built(folder_of(architecture), architecture, LoraSpec(4, 8.0))
+    moved(mine, mine)
+    mine.take_alpha({"alpha": 64.0})
+    peft.save(mine, tmp_path)
+    with quiet():
+        theirs = PeftModel.from_pretrained(opened(architecture, through_library=True), str(tmp_path))
+    with torch.no_grad():
+        found, right = (model(input_ids=tokens(1, 9)).logits for model in (theirs, mine.model))
+    assert furthest(found, right) < 1e-4
+
+
 def edited(folder: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
     config = json.loads((folder / peft.CONFIG).read_bytes())
     edit(config)
