@@ -171,3 +171,8 @@ def error_info(reason: str, **metadata: str) -> dict[str, Any]:
         "domain": "training.fireworks.ai",
         "metadata": {"version": "1", "source": "lifecycle", **metadata},
     }
+
+
+def too_long(prompt: int, context: int, unit: str = "") -> str:
+    """Say that a prompt does not fit a context, in tokens, in the words by which clients know this error."""
+    return f"The prompt is too long: {prompt}{unit}, model maximum context length: {context}"

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from emulator.core import limits, unserved
+from emulator.core.endpoints import ENDPOINTS
 from emulator.core.errors import INFERENCE, SERVERLESS, Cancelled, NotFound, PlatformError, Unimplemented
 from emulator.http import admin, control, gateway, health, inference, metrics, tinker
 from emulator.http.console import gate
@@ -34,6 +35,12 @@ ROUTERS = (
     *admin.routers,
 )
 """All that is served but the console, in the order in which a path is looked for."""
+_FOR_CLIENTS = sorted(
+    (row for row in ENDPOINTS if row.path.startswith("/inference/v1/") and not row.parameters),
+    key=lambda row: len(row.path),
+    reverse=True,
+)
+"""What clients of other APIs ask for, the longest first: one ends as another does."""
 
 
 class Application(Starlette):
@@ -108,6 +115,15 @@ def error_reply(request: Request, status: int, envelope: Mapping[str, Any]) -> R
     return Reply({"detail": envelope["message"]} if style == "detail" else {"error": envelope}, status, headers)
 
 
+def _instead(method: str, path: str) -> str:
+    """Say where the endpoint of inference is that a client with another base URL asks for, "" for any other path."""
+    for row in _FOR_CLIENTS:
+        before, found, behind = path.rpartition(row.path.removeprefix("/inference/v1"))
+        if found and not behind and row.method == method and set(before.split("/")) <= {"", "inference", "v1"}:
+            return f"; this is at {row.path}: set the client's base URL so that it asks there"
+    return ""
+
+
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, PlatformError)
     # A verb that no route has reads as a part of an id: that of what is not there.
@@ -121,9 +137,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code in (404, 405) and (known := unserved.found(request.method, request.url.path)):
         return error_reply(request, Unimplemented.http, Unimplemented(known.sentence).envelope())
     if error.status_code == 404:
-        return error_reply(
-            request, 404, NotFound(f"no such path: {request.method} {request.url.path[:200]}").envelope()
-        )
+        method, path = request.method, request.url.path
+        said = f"no such path: {method} {path[:200]}{_instead(method, path)}"
+        return error_reply(request, 404, NotFound(said).envelope())
     detail = f"{error.detail}: {request.method} {request.url.path[:200]}"
     return error_reply(request, error.status_code, {"code": 12, "message": detail, "details": []})
 

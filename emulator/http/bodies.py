@@ -19,6 +19,7 @@ from emulator.core.errors import InvalidArgument, UnknownField
 from emulator.core.settings import settings
 
 M = TypeVar("M", bound="Body")
+TOO_DEEP = "the request body is nested too deeply to be read"
 
 
 class Refusal(NamedTuple):
@@ -117,7 +118,10 @@ async def read_body(request: Request, cls: type[M]) -> tuple[M, dict[str, Any]]:
 
     Raises InvalidArgument that names the first wrong field, or one that is refused.
     """
-    raw = _without_nulls(parse(await request.body()))
+    try:
+        raw = _without_nulls(parse(await request.body()))
+    except RecursionError:
+        raise InvalidArgument(TOO_DEEP) from None
     refuse(raw, cls)
     try:
         return cls.model_validate(raw), raw

@@ -10,6 +10,7 @@ from typing import Any
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell, Transition
 from emulator.core.answer_format import cut
 from emulator.core.clock import Clock
+from emulator.core.errors import too_long
 from emulator.light import files
 from emulator.light.model import NO_IMAGES, softmax, vector
 
@@ -102,9 +103,7 @@ class LightReplica:
 
     def encode(self, text: str) -> list[int]:
         if len(text) > self._context:
-            raise BackendError(
-                f"a text of {len(text)} characters is longer than the context, {self._context} tokens: send less"
-            )
+            raise BackendError(too_long(len(text), self._context, " characters"))
         return [ord(letter) for letter in text]
 
     def expand(self, prompt: Sequence[int], images: Sequence[bytes]) -> list[int]:
@@ -137,7 +136,9 @@ class LightReplica:
         length, wanted = len(request.prompt), request.max_tokens
         if not length:
             raise BackendError("the prompt is empty: give at least one token")
-        if length > self._context or (request.whole and length + wanted > self._context):
+        if length > self._context:
+            raise BackendError(too_long(length, self._context))
+        if request.whole and length + wanted > self._context:
             raise BackendError(
                 f"the prompt has {length} tokens and max_tokens is {wanted}, the context length is {self._context}: "
                 "ask for fewer"

@@ -21,7 +21,7 @@ from emulator.http.inference.events import Choice, stream
 from emulator.http.inference.formats import response_format, tool_call
 from emulator.http.inference.live import ChoiceFinished, TokensAdded
 from emulator.http.inference.measured import perf_metrics, usage
-from emulator.http.inference.message import Marks, Message, marks_of
+from emulator.http.inference.message import Marks, Message, marks_of, remembered
 from emulator.http.inference.requests import (
     EVENTS,
     Sampling,
@@ -57,6 +57,8 @@ class CreateChatCompletion(Sampling):
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     reasoning_effort: str | bool | int | None = None
     thinking: Thinking | None = None
+    reasoning_history: Literal["disabled", "interleaved"] | None = None
+    """The thoughts of earlier turns that the template is given, by default all: none, or those behind a question."""
     _names_stop: bool = PrivateAttr(False)
     """Whether a choice says which stop string ended it, for an API that asks."""
     _begun: str = PrivateAttr("")
@@ -78,7 +80,9 @@ class CreateChatCompletion(Sampling):
         "images": Refusal("images of a chat stand in its messages, as parts of type image_url"),
         "routing_matrix_format": Refusal("a chat gives routes inline", ("base64_inline",), unknown=True),
         "function_call": Refusal("tools are called, not functions", ("auto", "none")),
-        "reasoning_history": Refusal("the template decides which thoughts of earlier turns are shown"),
+        "reasoning_history": Refusal(
+            "the template decides which of the thoughts that it is given are shown", ("interleaved", "disabled")
+        ),
         "safe_tokenization": Refusal("what the template writes is tokenised as one text"),
     }
 
@@ -160,7 +164,8 @@ async def prompted(request: Request, sent: CreateChatCompletion) -> Prompted:
     tell_unread(request, sent, conversation.unread(messages))
     on = await target(request, sent)
     marks = marks_of(on.replica.chat_template)
-    prompt = await run_in_threadpool(_render, on.replica, messages, tools, settings, seen, sent._begun, marks)
+    shown = remembered([one.for_template(on.replica.chat_template) for one in messages], sent.reasoning_history)
+    prompt = await run_in_threadpool(_render, on.replica, shown, tools, settings, seen, sent._begun, marks)
     return Prompted(on, prompt, marks, tools, sum(len(one.tool_calls) for one in messages), seen)
 
 
@@ -208,14 +213,13 @@ def _form(
 
 def _render(
     replica: Replica,
-    messages: Sequence[conversation.Message],
+    shown: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
     seen: Sequence[bytes],
     begun: str,
     marks: Marks,
 ) -> list[int]:
-    shown = [one.for_template(replica.chat_template) for one in messages]
     try:
         prompt = replica.render_chat(shown, tools, settings)
         if begun and marks.after(replica.decode(prompt[-8:])).opened:

@@ -206,3 +206,16 @@ class Message:
 def _overlap(text: str, tag: str) -> int:
     """The number of last characters that may be the beginning of a tag."""
     return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-size:])), 0)
+
+
+def remembered(shown: Sequence[Mapping[str, Any]], history: str | None) -> Sequence[Mapping[str, Any]]:
+    """Messages for a template, with the thoughts that the `reasoning_history` of a request leaves in them."""
+    if history is None:
+        return shown
+    asked = max((at for at, one in enumerate(shown) if one["role"] == "user"), default=-1)
+    return [
+        {key: value for key, value in one.items() if key != "reasoning_content"}
+        if history == "disabled" or at < asked
+        else one
+        for at, one in enumerate(shown)
+    ]

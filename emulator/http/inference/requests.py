@@ -17,7 +17,7 @@ from emulator.core import limits
 from emulator.core.answer_format import Format
 from emulator.core.clock import Clock
 from emulator.core.errors import InvalidArgument, NotFound, PlatformError
-from emulator.http.bodies import Ignored, Refusal, Refused, SnakeBody, spellings
+from emulator.http.bodies import TOO_DEEP, Ignored, Refusal, Refused, SnakeBody, spellings
 from emulator.http.inference.live import ChoiceFinished, Live
 from emulator.http.listener import nobody_else
 from emulator.http.web import Reply, at_end, caller, platform_of, request_id
@@ -252,7 +252,10 @@ def begin(
             f"{choices} choices with {sent.tops} top log-probabilities at each token: at most {limits.ALL_TOPS.value} "
             "in a request, ask for fewer choices or fewer top_logprobs"
         )
-    key = hashlib.sha256(orjson.dumps([caller(request), raw], option=orjson.OPT_SORT_KEYS)).digest()
+    try:
+        key = hashlib.sha256(orjson.dumps([caller(request), raw], option=orjson.OPT_SORT_KEYS)).digest()
+    except TypeError:  # it reads what is nested more deeply than it writes
+        raise InvalidArgument(TOO_DEEP) from None
     platform = platform_of(request)
     completions = platform.completions
     if on.deployment is not None:

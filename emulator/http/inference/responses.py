@@ -80,7 +80,11 @@ class CreateResponse(SnakeBody):
         "store": _KEPT,
         "background": Refusal("nothing could fetch the response: ask for a stream"),
         "prompt": Refusal("no templates of prompts are kept: send the text as input"),
-        "include": Refusal("an answer has its output alone: chat completions tell log-probabilities"),
+        "include": Refusal(
+            "an answer has its output alone, in which thoughts are text to send back: chat completions tell "
+            "log-probabilities",
+            ([], ["reasoning.encrypted_content"]),
+        ),
         "truncation": Refusal("an input is never cut", ("disabled",)),
         "top_logprobs": Refusal("chat completions tell them"),
         "context_management": Refusal("an input is never cut"),

@@ -101,8 +101,8 @@ class ServingCopy(ABC):
         """Token ids of a text that the context may hold; raises `BackendError` for one that it cannot."""
         if len(text) > self._most_characters:
             raise BackendError(
-                f"a text of {len(text)} characters is longer than the context could hold, "
-                f"{self._most_characters} characters at the longest tokens: send less"
+                f"The prompt is too long: {len(text)} characters, and the context could hold {self._most_characters} "
+                "at the longest tokens: send less"
             )
         return [int(token) for token in self._tokenizer.encode(text, **settings)]
 

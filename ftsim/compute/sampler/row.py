@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emulator.backend import BackendError, GeneratedToken, GenerateRequest, Generation, Tell
 from emulator.core.answer_format import cut
+from emulator.core.errors import too_long
 from ftsim.compute.images.pixels import Picture
 from ftsim.compute.models.routing import Routers
 from ftsim.compute.sampler.forward import Batch, Forward
@@ -249,7 +250,7 @@ def check(request: GenerateRequest, context: int, vocabulary: int, *, routers: b
     if not prompt:
         raise BackendError("the prompt is empty: give at least one token")
     if len(prompt) > context:
-        raise BackendError(f"the prompt has {len(prompt)} tokens, the context length is {context}")
+        raise BackendError(too_long(len(prompt), context))
     if not all(0 <= token < vocabulary for token in prompt):
         raise BackendError(f"the prompt holds token ids outside [0, {vocabulary})")
     if request.whole and len(prompt) + request.max_tokens > context:

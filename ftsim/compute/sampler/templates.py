@@ -71,8 +71,8 @@ class ChatTemplates:
         )
         if "length" in answer:
             raise BackendError(
-                f"the chat template makes {answer['length']} characters of these messages, and the context could hold "
-                f"{self._longest} at the longest tokens: send less"
+                f"The prompt is too long: the chat template makes {answer['length']} characters of these messages, and "
+                f"the context could hold {self._longest} at the longest tokens: send less"
             )
         if "error" in answer:
             raise refusal(answer["error"])

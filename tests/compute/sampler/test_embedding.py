@@ -82,7 +82,11 @@ def test_a_generation_and_a_vector_leave_no_trace_on_each_other(own: TorchReplic
 def test_what_does_not_fit_is_refused_and_what_fails_is_told_alone(
     own: TorchReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for prompt, said in (([], "empty"), ([1] * 513, "context length is 512"), ([-1], "token ids outside")):
+    for prompt, said in (
+        ([], "empty"),
+        ([1] * 513, "The prompt is too long: 513, model maximum context length: 512"),
+        ([-1], "token ids outside"),
+    ):
         with pytest.raises(BackendError, match=said):
             own.embed(prompt)
     states = Forward.states

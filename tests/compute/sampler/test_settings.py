@@ -11,6 +11,7 @@ from transformers import LogitsProcessor
 
 from emulator.backend import BackendError, GenerateRequest, Generation
 from emulator.core.answer_format import Json
+from ftsim.compute.sampler.grammar import closed
 from ftsim.compute.sampler.replica import TorchReplica
 from ftsim.compute.sampler.sampling import Settings, choose
 from ftsim.compute.sampler.shaping import Shaper
@@ -166,6 +167,41 @@ def test_a_schema_is_followed(shared: TorchReplica, temperature: float) -> None:
         assert (set(said), type(said["age"]), answer.finish_reason) == ({"name", "age"}, int, "stop")
         assert len(said["name"]) <= 8
         assert all(math.isfinite(token.logprob) for token in answer.tokens)
+
+
+OPEN = {key: value for key, value in PERSON.items() if key != "additionalProperties"}
+NESTED = {"type": "object", "properties": {"who": {"$ref": "#/$defs/P"}}, "required": ["who"], "$defs": {"P": OPEN}}
+
+
+def test_what_a_schema_does_not_name_is_left_out(shared: TorchReplica) -> None:
+    listed = {"type": "array", "items": {"anyOf": [OPEN, {"type": "null"}]}, "minItems": 1, "maxItems": 1}
+    for schema, least in ((NESTED, {"who": {"name", "age"}}), (listed, None)):
+        answer = generate(shared, format=[Json(schema)], max_tokens=80, temperature=1.0)
+        said = json.loads(answer.text)
+        found = said["who"] if least else said[0]
+        assert answer.finish_reason == "stop"
+        assert found is None or set(found) == {"name", "age"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        PERSON,
+        {**OPEN, "additionalProperties": {"type": "integer"}},
+        {**OPEN, "required": ["other"]},
+        {**OPEN, "minProperties": 3},
+        {"allOf": [OPEN, {"properties": {"other": {"type": "null"}}}]},
+        {"oneOf": [OPEN, {"properties": {"other": {"type": "null"}}}]},
+        {"properties": {"other": {"type": "null"}}, "$ref": "#/$defs/P", "$defs": {"P": OPEN}},
+        {"anyOf": [{"required": ["name"]}, {"required": ["age"]}], **OPEN},
+        {"enum": [{"properties": {"a": 1}}]},
+        {"type": "object"},
+    ],
+)
+def test_a_schema_that_says_something_of_other_properties_or_needs_them_is_left_as_it_is(
+    schema: dict[str, Any],
+) -> None:
+    assert closed(schema) == schema
 
 
 def test_a_marker_around_a_format_is_its_own_token(shared: TorchReplica) -> None:
