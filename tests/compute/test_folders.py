@@ -366,6 +366,27 @@ def test_an_adapter_that_a_trainer_cannot_hold_is_refused_by_name_and_served_rig
     close(served(zoo("llama"), adapter), echoed(right), 1e-4)
 
 
+@pytest.mark.parametrize("name", ["llama", "llama_tied", "qwen3"])
+@pytest.mark.parametrize("layer", ["lm_head", "embed_tokens"])
+def test_an_adapter_that_was_saved_while_it_was_merged_is_refused(
+    zoo: Zoo, tmp_path: Path, name: str, layer: str
+) -> None:
+    """findings/peft-saves-a-merged-layer-beside-its-adapter.sh: it would count twice."""
+    adapter, model = made_elsewhere(zoo(name), tmp_path / "adapter", target_modules=["q_proj", layer])
+    close(served(zoo(name), adapter), echoed(model), 1e-4)
+    with quiet():
+        model.merge_adapter()
+        model.save_pretrained(tmp_path / "merged")
+    replica = TorchReplica(zoo(name))
+    with pytest.raises(BackendError, match=f"saved while it was merged: .*{layer} .* call unmerge_adapter"):
+        replica.load_adapter(tmp_path / "merged", "merged")
+    replica.close()
+    with quiet():
+        model.unmerge_adapter()
+        model.save_pretrained(tmp_path / "again")
+    close(served(zoo(name), tmp_path / "again"), echoed(model), 1e-4)
+
+
 def test_an_adapter_for_each_expert_is_refused_by_name(zoo: Zoo, tmp_path: Path) -> None:
     adapter = save(trainer_on(zoo("qwen3_moe"), 4), tmp_path / "adapter")
     tensors = load_file(adapter / "adapter_model.safetensors")

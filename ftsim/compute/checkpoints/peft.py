@@ -128,10 +128,11 @@ def open_over(model: "PreTrainedModel", folder: Path, scratch: Path) -> "PeftMod
         (scratch / CONFIG).write_text(json.dumps(config))
         folder = scratch
     try:
+        layers = [name.removesuffix(_LAYER) for name in given if name.endswith(_LAYER)]
+        bases = {name: model.get_submodule(name.removeprefix(_ROOT)).weight.detach().clone() for name in layers}
         with quiet():
             wrapped: PeftModel = PeftModel.from_pretrained(model, str(folder))
-            layers = any(name.endswith(_LAYER) for name in given)
-            arrived = get_peft_model_state_dict(wrapped, save_embedding_layers=layers)
+            arrived = get_peft_model_state_dict(wrapped, save_embedding_layers=bool(layers))
     except Exception as error:  # peft and safetensors raise many types for an adapter of another model
         raise BackendError(f"the adapter does not fit this model: {error}") from error
     lost = sorted(n for n, v in given.items() if n not in arrived or not _same(v, arrived[n]))
@@ -139,6 +140,13 @@ def open_over(model: "PreTrainedModel", folder: Path, scratch: Path) -> "PeftMod
     if lost or missing:
         what = f"{lost[0]} has no place in it" if lost else f"{missing[0]} is not in the adapter"
         raise BackendError(f"the adapter does not fit this model: {what}")
+    for name, base in bases.items():
+        moved, change = given[name + _LAYER].to(base) - base, wrapped.get_submodule(name).get_delta_weight(ADAPTER)
+        if (moved - change).norm() < moved.norm() / 2:  # peft saves such a layer as it lies there
+            raise BackendError(
+                f"the adapter was saved while it was merged: {name.removeprefix(_ROOT)} beside it has it already, and "
+                "would get it twice; call unmerge_adapter() before save_pretrained"
+            )
     return wrapped
 
 

@@ -14,7 +14,9 @@ from emulator.backend import BackendError, BaseModel, LoraSpec, ModelSpec
 from ftsim.compute.checkpoints import peft
 from ftsim.compute.checkpoints.source import TEMPLATES, open_model, quantisation, weight_files
 from ftsim.compute.sampler.forward import Forward
+from ftsim.compute.sampler.held import split_otherwise, tokenizer_of
 from ftsim.compute.sampler.precision import widen
+from ftsim.compute.standins.tokenizer import StandInTokenizer
 from ftsim.compute.trainer.trainer import TorchTrainer
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def _whole(folder: Path) -> Facts:
     except (OSError, ValueError) as error:
         raise BackendError(f"{folder} is no model folder: its config.json cannot be read ({error})") from None
     facts = {"architecture": ", ".join(config.get("architectures") or ["not named"])}
-    facts |= _files(folder)
+    facts |= _files(folder) | {"tokenizer": _tokenizer(folder)}
     try:
         model = open_model(folder, torch.float32)
     except BackendError as error:
@@ -69,6 +71,16 @@ def _files(folder: Path) -> Facts:
         "quantised": quantisation(folder) or "no",
         "chat templates": ", ".join([*(["default"] if default else []), *named]) or "none",
     }
+
+
+def _tokenizer(folder: Path) -> str:
+    try:
+        opened = tokenizer_of(folder)
+    except BackendError as error:
+        return f"none: {error.message}"
+    if isinstance(opened, StandInTokenizer):
+        return "that of a shipped family"
+    return split_otherwise(folder, opened) or f"{type(opened).__name__}, {len(opened)} tokens"
 
 
 def _model(model: "PreTrainedModel") -> Facts:

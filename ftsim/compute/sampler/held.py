@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 import threading
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 ADAPTER_FILES = (peft.CONFIG, peft.WEIGHTS)
+_PROBES = ("2026-11-29 12345", "It's  two\n\nWORDS\tof ", "\u65e5\u672c\u8a9e", "caf\u00e9 e\u0301")
+"""Texts at which the usual rules for splitting text part: digits, spaces, capitals, signs without spaces, accents."""
+_log = logging.getLogger(__name__)
 
 
 class ServingCopy(ABC):
@@ -158,9 +162,28 @@ def tokenizer_of(folder: Path) -> "PreTrainedTokenizerBase":
     try:
         with quiet():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-            return tokenizer
     except Exception as error:
         raise BackendError(f"{folder.name} holds no tokenizer that opens: {error}") from error
+    if other := split_otherwise(folder, tokenizer):
+        _log.warning("the tokenizer of a model that is served: %s", other)
+    return tokenizer
+
+
+def split_otherwise(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """A sentence where transformers splits text by rules of a class of its own and not by those of tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return None
+    written = Tokenizer.from_file(str(path))
+    written.no_truncation()
+    written.no_padding()
+    for text in _PROBES:
+        if tokenizer.encode(text, add_special_tokens=False) != written.encode(text, add_special_tokens=False).ids:
+            kind = type(tokenizer).__name__
+            return f"transformers opens it as {kind}, which has other tokens for {text!r} than its tokenizer.json"
+    return None
 
 
 def end_tokens(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> list[int]:

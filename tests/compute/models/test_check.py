@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from peft import LoraConfig, get_peft_model
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -12,6 +13,7 @@ from emulator.backend import BackendError
 from ftsim.cli.main import app
 from ftsim.compute.models.check import check
 from ftsim.compute.quiet import quiet
+from ftsim.compute.sampler.held import tokenizer_of
 from tests.zoo import folders
 
 
@@ -42,6 +44,38 @@ def test_a_folder_that_does_not_open_is_told_why(tmp_path: Path) -> None:
         check(tmp_path / "nowhere")
     with pytest.raises(BackendError, match="is no model folder"):
         check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_type", "told"),
+    [
+        ("PreTrainedTokenizerFast", "qwen3", "TokenizersBackend, 258 tokens"),
+        ("Qwen2Tokenizer", "qwen3", "opens it as Qwen2Tokenizer, which has other tokens for '2026-11-29"),
+        ("PreTrainedTokenizerFast", "qwen2", "opens it as Qwen2Tokenizer, which has other tokens for '2026-11-29"),
+    ],
+)
+def test_a_tokenizer_of_other_rules_than_its_file_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, model_type: str, told: str
+) -> None:
+    """findings/transformers-splits-text-by-the-tokenizers-class.sh."""
+    folder = folders.write(model_type, tmp_path / model_type)
+    bytewise = Tokenizer(models.BPE())
+    threes = pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), behavior="isolated")
+    bytewise.pre_tokenizer = pre_tokenizers.Sequence([threes, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    bytewise.train_from_iterator(["2026"] * 9, trainer)
+    bytewise.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+    assert told in check(folder)["tokenizer"]
+    tokenizer_of(folder)
+    assert ("other tokens" in caplog.text) is ("other tokens" in told)
+
+
+def test_a_tokenizer_that_is_shipped_and_one_that_is_missing_are_told(tmp_path: Path) -> None:
+    folder = folders.write("llama", tmp_path / "llama")
+    assert check(folder)["tokenizer"] == "that of a shipped family"
+    (folder / "tokenizer.json").unlink()
+    assert "holds no tokenizer that opens" in check(folder)["tokenizer"]
 
 
 def test_an_adapter_is_told_with_what_keeps_a_trainer_from_it(tmp_path: Path) -> None:
