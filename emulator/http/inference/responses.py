@@ -85,7 +85,7 @@ class CreateResponse(SnakeBody):
             "log-probabilities",
             ([], ["reasoning.encrypted_content"]),
         ),
-        "truncation": Refusal("an input is never cut", ("disabled",)),
+        "truncation": Refusal("an input is never cut: one that is too long is refused", ("disabled", "auto")),
         "top_logprobs": Refusal("chat completions tell them"),
         "context_management": Refusal("an input is never cut"),
     }

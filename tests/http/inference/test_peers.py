@@ -55,6 +55,7 @@ def test_an_answer_by_a_schema_that_allows_more_is_whole(http: httpx.Client, wan
         (COMPLETIONS, {"prompt": [1] * 100_000, "max_tokens": 1}),
         (COMPLETIONS, {"prompt": "a b " * 4_000_000, "max_tokens": 1}),
         (RESPONSES, {"input": "a b " * 40_000}),
+        (RESPONSES, {"input": "a b " * 40_000, "truncation": "auto"}),
         (MESSAGES, {"messages": [{"role": "user", "content": "a b " * 40_000}], "max_tokens": 1}),
         (EMBEDDINGS, {"input": [1] * 100_000}),
     ],
@@ -90,6 +91,7 @@ def test_thoughts_may_be_asked_for_to_be_sent_back(http: httpx.Client) -> None:
     thought = {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]}
     turns = [*USER, {**thought, "encrypted_content": None}, {"role": "assistant", "content": "Ida."}, *USER]
     asked(http, RESPONSES, **{**sent, "input": turns})
+    asked(http, RESPONSES, **{**sent, "include": [], "truncation": "auto"})
     refused = http.post(RESPONSES, json={"model": BASE, **sent, "include": ["message.output_text.logprobs"]})
     assert refused.status_code == 400
     assert "chat completions tell log-probabilities" in refused.text
