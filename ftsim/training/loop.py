@@ -19,6 +19,7 @@ from ftsim.training.clients import Manager, TrainingClient
 from ftsim.training.config import RunConfig, is_set
 from ftsim.training.data.batches import Step, build_plan, steps_done
 from ftsim.training.errors import ConfigError
+from ftsim.training.interrupts import named_interrupts
 from ftsim.training.metrics import LOSSES, RunLog
 from ftsim.training.serverless import Pool, pool_of
 from ftsim.training.steps import learning_rate, scheduled_rate
@@ -141,7 +142,11 @@ def run(config: C, recipe: Recipe[C, T], said: Sequence[str] = ()) -> Result:
     manager = connect()
     max_seq_len = context_length(manager, config)
     job_id = config.trainer_job_id or job_id_for(recipe.name, config.log_path)
-    with RunLog(config.log_path, recipe.name, config.report_to) as log, pool_of(manager, config) as pool:
+    with (
+        named_interrupts(),
+        RunLog(config.log_path, recipe.name, config.report_to) as log,
+        pool_of(manager, config) as pool,
+    ):
         checkpoints = TrainingCheckpoints(
             None,
             pool or manager,

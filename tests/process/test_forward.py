@@ -166,7 +166,8 @@ def test_a_program_ends_as_it_does_without_a_shared_clock(name: str, clock: Path
     assert steady == pytest.approx(day, abs=0.5)
     unit = 1.0 if "comput" in name else HURRY if "process" not in name else 0.05
     if "comput" not in name:
-        assert told == end_of(PROGRAMS[name], unit)[0]
+        slower = (end_of(PROGRAMS[name], unit * factor)[0] for factor in (1, 4, 16))  # the machine's time may be short
+        assert told in slower
     else:
         assert told == ["computed", "slept"], "twenty minutes did not pass while a thread computed"
 

@@ -61,7 +61,9 @@ class Kernel:
                 continue
             if message["msg_type"] in ("stream", "display_data"):  # the recipes' lines are displayed, as rich does it
                 said += content.get("text", "") + content.get("data", {}).get("text/plain", "")
-            error = content["ename"] if message["msg_type"] == "error" else error
+            if message["msg_type"] == "error":
+                error = content["ename"]
+                print(*content["traceback"], sep="\n")  # shown where the test fails
             if interrupt_at and interrupt_at in said:
                 interrupt_at = ""
                 self.manager.interrupt_kernel()

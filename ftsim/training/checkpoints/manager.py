@@ -19,6 +19,7 @@ from ftsim.training.checks import LABEL
 from ftsim.training.clients import CheckpointClient, ControlPlane
 from ftsim.training.config import RunConfig
 from ftsim.training.errors import CheckpointError, ConfigError
+from ftsim.training.interrupts import named_interrupts
 
 __all__ = ["ResumeInfo", "TrainingCheckpoints"]
 
@@ -105,7 +106,8 @@ class TrainingCheckpoints:
         before = {row.id: row.created for row in rows if row.resumable}
         self.cursors.announce(save_as, data_consumed)
         try:
-            wait(self._trainer().save_state(save_as))
+            with named_interrupts():
+                wait(self._trainer().save_state(save_as))
         except Exception as error:
             # The reply may be what got lost, not the save.
             row = self._saved_row(before, save_as)
@@ -149,7 +151,8 @@ class TrainingCheckpoints:
             return
         self._listed_before = {row.id: row.created for row in rows}
         try:
-            self._trainer().save_weights_for_sampler_ext(name, checkpoint_type="base")
+            with named_interrupts():
+                self._trainer().save_weights_for_sampler_ext(name, checkpoint_type="base")
         except Exception as error:
             if not (session and any(row.id == wanted and row.promotable for row in self._rows())):
                 raise CheckpointError(f"sampler checkpoint {name} was not saved: {error}") from error

@@ -13,6 +13,7 @@ from ftsim.training.checkpoints.rows import step_name
 from ftsim.training.clients import Account, Manager, SamplingClient, TrainingClient
 from ftsim.training.config import SamplingConfig
 from ftsim.training.errors import ConfigError, TrainerError
+from ftsim.training.interrupts import named_interrupts
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ class Policy:
         then one full snapshot is tried, and its error, if any, is raised.
         """
         try:
-            snapshot = self._syncer.save_and_hotload(name)
+            with named_interrupts():
+                snapshot = self._syncer.save_and_hotload(name)
         except Exception as error:
             logger.warning("weights %s were not loaded (%s); sending all of them", name, error)
             self._syncer.reset_delta_chain()
