@@ -1,7 +1,7 @@
 """`python -m tests.fuzz [SECONDS] [SEED]`: schemathesis over every route of an emulator that has something to lose.
 
-No route may answer 5xx but the 501 of what is refused on purpose, and every answer must be what the OpenAPI document says. Afterwards the emulator must still
-train. Loopback only; ends by itself.
+No route may answer 5xx but the 501 of what is refused on purpose, and every answer must be what the OpenAPI document
+says. Afterwards the emulator must still train. Loopback only; ends by itself.
 """
 
 import json

@@ -15,7 +15,9 @@ from tests.stores import postgres, serving
 @pytest.fixture
 def emulator(database: str, blobs: str, tmp_path: Path) -> Iterator[Emulator]:
     with serving.emulator(database, blobs, tmp_path / "scratch") as made:
-        Work(made.url, 1).run()
+        work = Work(made.url, 1)
+        work.run()
+        assert work.failure == ""
         yield made
 
 
