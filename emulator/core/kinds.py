@@ -254,14 +254,16 @@ def weight_shards(folder: Path) -> list[Shard]:
 
 def why_no_model(folder: Path) -> str:
     """Say why a folder is no model with full weights; "" when it is one."""
+    adapter = (folder / "adapter_config.json").exists()
     if not (folder / "config.json").exists():
-        adapter = (folder / "adapter_config.json").exists()
         return (
             "it is an adapter, not a base model: put its base behind the name" if adapter else "it has no config.json"
         )
     try:
         if not list(_shards(folder)):
             return "it has no safetensors files that transformers would open"
+        if adapter:
+            return "transformers puts the adapter that lies in it onto its weights: take it out, merged as it may be"
         return "" if detect(folder) is CheckpointKind.INFERENCE_BASE else "it holds no full weights"
     except (OSError, ValueError, RecursionError) as error:
         return f"its weights are not whole: {error}"

@@ -50,6 +50,8 @@ def why_no_adapter(folder: Path) -> str:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).exists():
             return f"is no PEFT folder: it has no {name}"
+    if any(folder.glob("model*.safetensors")):
+        return "is no PEFT folder: weights of a whole model lie in it, too"
     if detect(folder) is not CheckpointKind.INFERENCE_LORA:
         return "is no PEFT folder: adapter_config.json has a rank, the tensors are LoRA's, in whole pairs of A and B"
     return ""

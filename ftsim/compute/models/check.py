@@ -127,6 +127,8 @@ def _adapter(folder: Path) -> Facts:
         ),
         "tensors": f"{len(tensors)}, {sum(value.numel() for value in tensors.values()):,} weights",
     }
+    if any(folder.glob("model*.safetensors")):
+        facts["beside it"] = "a whole model, onto which transformers puts the adapter, also where it is merged already"
     return facts | {
         "serving": "over its base, through peft",
         "training on": _tried(lambda: peft.refuse_untrainable(folder.name, config)),

@@ -87,3 +87,7 @@ def test_an_adapter_is_told_with_what_keeps_a_trainer_from_it(tmp_path: Path) ->
     facts = check(tmp_path / "adapter")
     assert facts["adapter"] == "LoRA of rank 4, alpha 8"
     assert facts["training on"] == "no: adapter uses use_dora, which this trainer does not have"
+    assert "beside it" not in facts
+    with quiet():
+        AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path / "adapter")
+    assert "onto which transformers puts the adapter" in check(tmp_path / "adapter")["beside it"]

@@ -133,6 +133,8 @@ def test_a_name_is_given_once(client: Fireworks, tmp_path: Path) -> None:
         ("HF_BASE_MODEL", {"config.json": b'{"model_type": "x"}'}, "it has no safetensors files"),
         ("HF_BASE_MODEL", {"config.json": b"{", "model.safetensors": b"x"}, "its weights are not whole"),
         ("HF_BASE_MODEL", "adapter", "it is an adapter, not a base model"),
+        ("HF_BASE_MODEL", "both", "transformers puts the adapter that lies in it onto its weights"),
+        ("HF_PEFT_ADDON", "both", "weights of a whole model lie in it, too"),
         ("HF_PEFT_ADDON", "base", "is no PEFT folder: it has no adapter_config.json"),
         ("HF_PEFT_ADDON", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}, "has a rank"),
     ],
@@ -141,7 +143,9 @@ def test_a_folder_that_is_none_is_refused_with_the_reason(
     client: Fireworks, tmp_path: Path, kind: Any, files: Any, said: str
 ) -> None:
     if isinstance(files, str):
-        files = files_of((write_adapter if files == "adapter" else write_base)(tmp_path / "f"))
+        written = {"adapter": write_adapter, "base": write_base}
+        asked = written if files == "both" else [files]
+        files = {name: content for one in asked for name, content in files_of(written[one](tmp_path / one)).items()}
     more: Any = {"peft_details": PEFT} if kind == "HF_PEFT_ADDON" else {}
     client.models.create(model_id="mine", model={"kind": kind, **more})
     put(client, "mine", files)
