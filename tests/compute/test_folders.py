@@ -19,6 +19,7 @@ from emulator.platform.models.catalogue import Catalogue
 from ftsim.compute.checkpoints import delta
 from ftsim.compute.checkpoints.source import weight_files
 from ftsim.compute.models.catalogue import base_folder, names, shipped_config
+from ftsim.compute.models.check import check
 from ftsim.compute.models.describe import describe
 from ftsim.compute.models.families import PLACES
 from ftsim.compute.quiet import quiet
@@ -296,6 +297,25 @@ def test_named_chat_templates_are_used_and_kept(zoo: Zoo, tmp_path: Path) -> Non
 
 
 # K: an adapter as a base
+
+
+@pytest.mark.parametrize("how", [{}, {"checkpoint_type": "merged_base"}], ids=["full", "merged"])
+def test_a_config_that_ties_another_output_layer_is_corrected_in_what_is_saved(
+    zoo: Zoo, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    """Other programs leave out the output layer of a model that is said to be tied, transformers keeps it."""
+    folder = tmp_path / "base"
+    shutil.copytree(zoo("llama_tied"), folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].roll(1, 0)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert check(folder)["output layer"].startswith("untied, though config.json ties it")
+    saved = save(trainer_on(folder, 4 if how else 0), tmp_path / "saved", **how)
+    assert json.loads((saved / "config.json").read_bytes())["tie_word_embeddings"] is False
+    assert "lm_head.weight" in load_file(saved / "model.safetensors")
+    close(served(saved), echoed(load(saved)), 1e-4)
+    plain = save(trainer_on(zoo("llama_tied"), 4 if how else 0), tmp_path / "plain", **how)
+    assert json.loads((plain / "config.json").read_bytes())["tie_word_embeddings"] is True
 
 
 def test_an_adapter_behind_a_name_is_refused_at_the_start(zoo: Zoo, tmp_path: Path) -> None:

@@ -62,7 +62,10 @@ class Source:
                         dtypes[name] = _dtype(file.get_slice(name).get_dtype())
                     elif name not in tied and name.rpartition(".")[0] not in beside:
                         carried[name] = file.get_tensor(name)
-        return cls(small_files(folder), {} if quantised else dtypes, carried)
+        files = small_files(folder)
+        if says_tied(model) and not is_tied(model):
+            files["config.json"] = _untied(files["config.json"])
+        return cls(files, {} if quantised else dtypes, carried)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -94,6 +97,26 @@ def _edited(content: bytes, changes: Mapping[str, Any]) -> bytes:
         if "dtype" in part and "dtype" in changes:
             part["dtype"] = changes["dtype"]
     return (json.dumps(settings | changes, indent=2) + "\n").encode()
+
+
+def is_tied(model: Any) -> bool:
+    """Tell whether a model's output layer has the weights of its embeddings."""
+    output = model.get_output_embeddings()
+    return output is not None and output.weight is model.get_input_embeddings().weight
+
+
+def says_tied(model: Any) -> bool:
+    """Tell whether the config ties the two; transformers does not do so where the folder has other weights for each."""
+    return bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
+
+
+def _untied(content: bytes) -> bytes:
+    """A config that says what the weights are: other programs leave out an output layer that is said to be tied."""
+    settings = json.loads(content)
+    text = settings.get("text_config")
+    for part in (settings, text) if isinstance(text, dict) else (settings,):
+        part["tie_word_embeddings"] = False
+    return (json.dumps(settings, indent=2) + "\n").encode()
 
 
 def weight_files(folder: Path) -> list[Path]:

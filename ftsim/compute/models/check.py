@@ -12,7 +12,14 @@ from safetensors import safe_open
 
 from emulator.backend import BackendError, BaseModel, LoraSpec, ModelSpec
 from ftsim.compute.checkpoints import peft
-from ftsim.compute.checkpoints.source import TEMPLATES, open_model, quantisation, weight_files
+from ftsim.compute.checkpoints.source import (
+    TEMPLATES,
+    is_tied,
+    open_model,
+    quantisation,
+    says_tied,
+    weight_files,
+)
 from ftsim.compute.sampler.forward import Forward
 from ftsim.compute.sampler.held import split_otherwise, tokenizer_of
 from ftsim.compute.sampler.precision import widen
@@ -86,12 +93,11 @@ def _tokenizer(folder: Path) -> str:
 def _model(model: "PreTrainedModel") -> Facts:
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
-    output = model.get_output_embeddings()
-    tied = output is not None and output.weight is model.get_input_embeddings().weight
+    untied = "untied, though config.json ties it: other programs may leave it out" if says_tied(model) else "untied"
     return {
         "opened as": f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} weights",
         "context": f"{config.max_position_embeddings} tokens" + (f", windows of {window}" if window else ""),
-        "output layer": "tied to the embeddings: LoRA leaves it out" if tied else "untied",
+        "output layer": "tied to the embeddings: LoRA leaves it out" if is_tied(model) else untied,
     }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from emulator.backend import BackendError, GenerateRequest, Generation, Replica, Tell, Transition
 from emulator.core.images import TEXT_ALONE
 from ftsim.compute.checkpoints import peft
-from ftsim.compute.checkpoints.source import open_model, small_files
+from ftsim.compute.checkpoints.source import is_tied, open_model, small_files
 from ftsim.compute.execution import FLOAT32, Execution
 from ftsim.compute.images.sight import Sight
 from ftsim.compute.quiet import quiet
@@ -167,8 +167,8 @@ class TorchReplica(ServingCopy):
 
 def _merged(model: "PreTrainedModel", adapter: Path, scratch: Path) -> "PreTrainedModel":
     """The model with the adapter folded in; a tied output layer is untied first: its inputs stay."""
-    output = model.get_output_embeddings()
-    if output is not None and output.weight is model.get_input_embeddings().weight:
+    if is_tied(model):
+        output = model.get_output_embeddings()
         output.weight = torch.nn.Parameter(output.weight.detach().clone(), requires_grad=False)
         model.config.tie_word_embeddings = False
     wrapped: Any = peft.open_over(model, adapter, scratch)

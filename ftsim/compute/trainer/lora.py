@@ -9,6 +9,7 @@ from torch import nn
 
 from emulator.backend import BackendError, LoraSpec
 from ftsim.compute import libraries
+from ftsim.compute.checkpoints.source import is_tied
 from ftsim.compute.images.sight import sees
 from ftsim.compute.quiet import quiet
 from ftsim.compute.standins.adapters import AdaptedStandIn
@@ -85,7 +86,7 @@ def set_alpha(model: "PeftModel | AdaptedStandIn", rank: int, alpha: float) -> N
 def targets(model: "PreTrainedModel", spec: LoraSpec) -> tuple[list[str], list[str]]:
     """Names of the linear modules, and of the fused expert weights, that `spec` asks to train."""
     unembed = model.get_output_embeddings()
-    tied = unembed is not None and unembed.weight is model.get_input_embeddings().weight
+    tied = is_tied(model)
     if tied and spec.train_unembed:
         _log.warning(
             "%s ties its output layer to its embeddings: the adapter leaves it out, since merging one would move both",
