@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ftsim.training.data import json_array
+from ftsim.training.data import json_array, json_columns
 from ftsim.training.data.conversation import kind, without_nulls
 from ftsim.training.errors import DataError
 
@@ -239,8 +239,11 @@ def _table(path: str, stored: IO[bytes], form: str) -> Iterator[tuple[str, Row |
     number = 0
     try:
         if form == ".parquet":
-            batches = parquet.ParquetFile(stored).iter_batches(batch_size=_BATCH)
+            table = parquet.ParquetFile(stored)
+            spelt = json_columns.readers(table.schema_arrow)
+            batches = table.iter_batches(batch_size=_BATCH)
         else:
+            spelt = {}
             _check_head(path, stored.read(8))
             stored.seek(0)
             # Newlines in quotes are the rule where a cell is a text; cells stay text, an empty one is absent.
@@ -257,7 +260,17 @@ def _table(path: str, stored: IO[bytes], form: str) -> Iterator[tuple[str, Row |
         for batch in batches:
             for row in batch.to_pylist():
                 number += 1
-                yield f"{path}, row {number}", _pruned(row if form == ".parquet" else _typed(row))
+                where = f"{path}, row {number}"
+                found: Row | BadRow
+                cells = _pruned(row if form == ".parquet" else _typed(row))
+                try:
+                    # What a cell of JSON says of null is said by the row, as in JSONL, and stays.
+                    found = whole(json_columns.read(cells, spelt), where) if spelt else cells
+                except BadRow as bad:
+                    found = bad
+                except (ValueError, RecursionError) as error:
+                    found = BadRow(where, f"a column of JSON holds text that is not JSON ({error})", "json")
+                yield where, found
     except (arrow.ArrowException, UnicodeDecodeError) as error:
         reason = str(error)
         hint = ": save it as UTF-8" if "UTF8" in reason or "UTF-8" in reason else ""

@@ -59,6 +59,37 @@ def test_the_cells_of_a_csv_are_numbers_and_booleans_where_fields_are(tmp_path: 
     ]
 
 
+def test_a_column_of_json_holds_values_and_not_their_spelling(tmp_path: Path) -> None:
+    """`datasets` writes such columns where rows are of different kinds, and DuckDB for its type of that name."""
+    cells = arrow.array([json.dumps(one) for one in ("hello", [{"text": "a"}], {"x": None}, 42)], arrow.json_())
+    nested = arrow.ListArray.from_arrays(
+        arrow.array([0, 2, 4], arrow.int32()), arrow.StructArray.from_arrays([cells], names=["content"])
+    )
+    tools = arrow.ListArray.from_arrays(
+        arrow.array([0, 2, 2], arrow.int32()), arrow.array([json.dumps({"name": "tide"}), None], arrow.json_())
+    )
+    parquet.write_table(arrow.table({"messages": nested, "tools": tools, "id": ['"7"', "8"]}), tmp_path / "a.parquet")
+    assert [row for _, row in read_rows(tmp_path / "a.parquet")] == [
+        {
+            "messages": [{"content": "hello"}, {"content": [{"text": "a"}]}],
+            "tools": [{"name": "tide"}, None],
+            "id": '"7"',
+        },
+        {"messages": [{"content": {"x": None}}, {"content": 42}], "tools": [], "id": "8"},
+    ]
+
+
+def test_a_column_of_json_with_other_text_is_refused_by_its_row(tmp_path: Path) -> None:
+    cells = arrow.array(['"a"', "b", '"\\ud800"', None], arrow.json_())
+    parquet.write_table(arrow.table({"prompt": cells}), tmp_path / "a.parquet")
+    first, second, third, last = (row for _, row in read_rows(tmp_path / "a.parquet"))
+    assert (first, last) == ({"prompt": "a"}, {})
+    assert isinstance(second, BadRow)
+    assert isinstance(third, BadRow)
+    assert str(second).startswith(f"{tmp_path}/a.parquet, row 2: a column of JSON holds text that is not JSON")
+    assert third.kind == "encoding"
+
+
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     write(tmp_path, "part-1.jsonl", ROWS[1:])
     write(tmp_path, "part-0.parquet", ROWS[:1])
