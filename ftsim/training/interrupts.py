@@ -1,8 +1,8 @@
 """Ctrl-C while the vendor's client hands over a request.
 
 fireworks-ai 1.2.28 then closes a coroutine that its own thread has begun, and fails with a ValueError about a
-`ContextVar` in place of the KeyboardInterrupt, which is left in the error's chain alone. Whether it was sent is
-unknown, and calls of the same client may never return: a new client goes on, from what was saved.
+`ContextVar` in place of the KeyboardInterrupt, which is left in the error's chain alone. Whether the request went
+out is unknown, and calls of the same client may never return: a new client goes on, from what was saved.
 """
 
 from collections.abc import Iterator
