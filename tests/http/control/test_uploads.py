@@ -143,7 +143,7 @@ def test_a_folder_that_is_none_is_refused_with_the_reason(
     client: Fireworks, tmp_path: Path, kind: Any, files: Any, said: str
 ) -> None:
     if isinstance(files, str):
-        written = {"adapter": write_adapter, "base": write_base}
+        written: Any = {"adapter": write_adapter, "base": write_base}
         asked = written if files == "both" else [files]
         files = {name: content for one in asked for name, content in files_of(written[one](tmp_path / one)).items()}
     more: Any = {"peft_details": PEFT} if kind == "HF_PEFT_ADDON" else {}
