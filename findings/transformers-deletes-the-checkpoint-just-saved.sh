@@ -65,7 +65,7 @@ train(8)
 print("first run:", kept())
 print(f"second run ended at step {train(4)}; the last checkpoint is {whose(get_last_checkpoint('out'))}")
 PY
-venv/bin/python look.py 2> errors | grep "run[ :]" | grep -v "^{" | tee seen
+venv/bin/python look.py 2> errors | grep run | grep -v "^{" | tee seen
 cat > expected <<'TXT'
 first run: checkpoint-6 (first), checkpoint-8 (first)
 second run, saved at step 2: checkpoint-6 (first), checkpoint-8 (first)
