@@ -386,6 +386,16 @@ def test_an_adapter_that_a_trainer_cannot_hold_is_refused_by_name_and_served_rig
     close(served(zoo("llama"), adapter), echoed(right), 1e-4)
 
 
+def test_an_adapter_of_replicated_layers_is_refused(zoo: Zoo, tmp_path: Path) -> None:
+    """Its layers would get the adapters of all their copies, merged as peft merges them."""
+    twice = [[0, 2], [0, 2]]
+    adapter, _ = made_elsewhere(zoo("llama"), tmp_path / "a", target_modules=ATTENTION, layer_replication=twice)
+    replica = TorchReplica(zoo("llama"))
+    with pytest.raises(BackendError, match="layer_replication: copies of a layer share their weights"):
+        replica.load_adapter(adapter, "a")
+    replica.close()
+
+
 @pytest.mark.parametrize("name", ["llama", "llama_tied", "qwen3"])
 @pytest.mark.parametrize("layer", ["lm_head", "embed_tokens"])
 def test_an_adapter_that_was_saved_while_it_was_merged_is_refused(

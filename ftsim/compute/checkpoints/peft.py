@@ -118,6 +118,8 @@ def open_over(model: "PreTrainedModel", folder: Path, scratch: Path) -> "PeftMod
     from peft import PeftModel, get_peft_model_state_dict
 
     config, given = read_config(folder), read_tensors(folder)
+    if config.get("layer_replication"):
+        raise BackendError("layer_replication: copies of a layer share their weights, and no adapter can be folded in")
     inside, stored = folder_prefix(model)
     if inside != stored and any(name.startswith(_ROOT + stored) for name in given):
         given = _inside(given, model)
