@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +23,7 @@ from emulator.http.inference.live import ChoiceFinished, TokensAdded
 from emulator.http.inference.measured import perf_metrics, usage
 from emulator.http.inference.requests import (
     EVENTS,
+    Prompts,
     Sampling,
     answered_name,
     begin,
@@ -43,14 +44,9 @@ MOST_PROMPTS = limits.PROMPTS.value
 
 
 class CreateCompletion(Sampling):
-    """The body; a prompt is text or token ids, or a list of either."""
+    """The body; a prompt may be several."""
 
-    prompt: (
-        str
-        | Annotated[list[int], Field(fail_fast=True)]
-        | Annotated[list[str], Field(fail_fast=True)]
-        | Annotated[list[Annotated[list[int], Field(fail_fast=True)]], Field(fail_fast=True)]
-    )
+    prompt: Prompts
     echo: bool = False
     echo_last: int | None = Field(None, ge=0)
     images: list[str | list[str]] = Field(default_factory=list)

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import struct
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +18,7 @@ from emulator.http.bodies import Refusal, Refused, SnakeBody, read_body
 from emulator.http.declare import Endpoints
 from emulator.http.inference.completions import prompts_of
 from emulator.http.inference.measured import named
-from emulator.http.inference.requests import Sampling, answered_name, reply, target, tell_unread
+from emulator.http.inference.requests import Prompts, Sampling, answered_name, reply, target, tell_unread
 from emulator.http.web import platform_of
 from emulator.platform.deployments.completions import Target, failure
 
@@ -37,15 +37,10 @@ VECTORS = schemas.obj(
 
 
 class CreateEmbedding(SnakeBody):
-    """The body; an input is text or token ids, or a list of either."""
+    """The body; an input may be several."""
 
     model: str = ""
-    input: (
-        str
-        | Annotated[list[int], Field(fail_fast=True)]
-        | Annotated[list[str], Field(fail_fast=True)]
-        | Annotated[list[Annotated[list[int], Field(fail_fast=True)]], Field(fail_fast=True)]
-    )
+    input: Prompts
     dimensions: int | None = Field(None, ge=1)
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None

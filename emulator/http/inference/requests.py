@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, StrictInt
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,6 +29,10 @@ MOST_CHOICES = limits.CHOICES.value
 MOST_TOPS = limits.TOPS.value
 Stop = Annotated[str, Field(max_length=limits.STOP_LENGTH.value)]
 Stops = Annotated[list[Stop | int], Field(max_length=limits.STOPS.value, fail_fast=True)]
+Tokens = Annotated[list[StrictInt], Field(fail_fast=True)]
+"""Ids as numbers: true is none, nor is 1.0 or "1"."""
+Prompts = str | Tokens | Annotated[list[str], Field(fail_fast=True)] | Annotated[list[Tokens], Field(fail_fast=True)]
+"""A text or token ids, or a list of either."""
 EVENTS = ("text/event-stream",)
 DRAIN_HEADER, DRAIN_S, LONGEST_DRAIN_S = "x-fireworks-hot-load-drain-timeout", 90.0, 3600.0
 _SAMPLED = "it would change what is sampled"

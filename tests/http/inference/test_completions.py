@@ -119,6 +119,8 @@ def test_the_request_id_comes_back(http: httpx.Client) -> None:
         ({"prompt": []}, 400, "prompt"),
         ({"prompt": [99999]}, 400, "outside"),
         ({"prompt": [1.5]}, 400, "'prompt': input should be a valid string; or input should be a valid integer"),
+        ({"prompt": [5, True]}, 400, "'prompt': input should be a valid string"),
+        ({"prompt": [[5], [6.0]]}, 400, "'prompt': input should be a valid string"),
         ({"logprobs": 25}, 400, "'logprobs': input should be a valid boolean"),
         ({"logprobs": 25}, 400, "or input should be less than or equal to 20"),
         ({"temperature": -1}, 400, "temperature"),

@@ -132,6 +132,8 @@ def test_a_deployment_embeds_and_what_it_computes_is_counted(
         ({"input": [1] * 100_000}, "context length"),
         ({"input": ["a"] * 2049}, "at most 2048"),
         ({"input": 5}, "input"),
+        ({"input": [5, True]}, "input"),
+        ({"input": [[5.0]]}, "input"),
         ({"dimensions": 100_000}, "ask for fewer"),
         ({"dimensions": 0}, "dimensions"),
         ({"encoding_format": "hex"}, "encoding_format"),
