@@ -113,7 +113,10 @@ def at_exit() -> None:
 
     def noticed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         hook(kind, error, trace)
-        if issubclass(kind, KeyboardInterrupt):
+        behind: BaseException | None = error  # the vendor's client may put an error of its own before the interrupt
+        while behind is not None and not isinstance(behind, KeyboardInterrupt):
+            behind = behind.__cause__ or behind.__context__
+        if behind is not None:
             interrupted.append(True)
 
     sys.excepthook = noticed

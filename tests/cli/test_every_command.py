@@ -163,8 +163,13 @@ def test_what_is_not_there_is_one_line(
     assert said in refused(*words)
 
 
-def test_an_interrupted_program_says_how_to_go_on_before_the_shells_prompt(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("raise KeyboardInterrupt\n")
+@pytest.mark.parametrize(
+    "program",
+    ["raise KeyboardInterrupt\n", "try:\n    raise KeyboardInterrupt\nfinally:\n    raise ValueError\n"],
+    ids=["plain", "hidden"],
+)
+def test_an_interrupted_program_says_how_to_go_on_before_the_shells_prompt(tmp_path: Path, program: str) -> None:
+    (tmp_path / "mine.py").write_text(program)
     command = f"{sys.executable} -m ftsim run --light --state-dir state mine.py --epochs 2 2>&1; echo PROMPT"
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-2:] == [
