@@ -206,7 +206,9 @@ def _weights(folder: Path) -> CheckpointKind | None:
     if not isinstance(config.get("model_type"), str):
         raise ValueError("a model has a model_type")
     # Files that no index names count here too: full weights beside a delta are neither.
-    if len({delta_format(read_shard(path)) is not None for path in folder.glob("model*.safetensors")}) > 1:
+    read = {shard.path: shard for shard in shards}
+    found = (read.get(path) or read_shard(path) for path in folder.glob("model*.safetensors"))
+    if len({delta_format(shard) is not None for shard in found}) > 1:
         raise ValueError("a delta lies beside full weights")
     deltas = sum(delta_format(shard) is not None for shard in shards)
     if deltas == len(shards):

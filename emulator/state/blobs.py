@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from emulator.core.errors import Damaged, NotFound, StorageFailed
-from emulator.state.digests import LARGE, Digests, digest, mapped_digests
+from emulator.state.digests import Digests, digest, mapped_digests
 
 SYNCING = 8
 """Files that are written to the disk at a time."""
@@ -103,14 +103,14 @@ class Blobs:
         return folder
 
     def digest(self, staged: Path, expected: Mapping[str, str] | None = None, what: str = "") -> dict[str, str]:
-        """The digest of each staged file by its name; large ones go to the disk meanwhile.
+        """The digest of each staged file by its name; they go to the disk meanwhile.
 
         Raises StorageFailed, and Damaged where they are not what is `expected` of `what`.
         """
         try:
             found = files(staged)
-            large = [path for path in found.values() if self._durable and path.stat().st_size > LARGE]
-            self._begun[staged] = {path: self._syncing.submit(sync, path) for path in large}
+            if self._durable:
+                self._begun[staged] = {path: self._syncing.submit(sync, path) for path in found.values()}
             return mapped_digests(found, expected, what)  # just written: they are read from memory
         except Damaged:
             self.discard(staged)

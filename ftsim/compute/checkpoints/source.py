@@ -84,7 +84,8 @@ def small_files(folder: Path) -> dict[str, bytes]:
 def write_small(folder: Path, files: Mapping[str, bytes], **config: Any) -> None:
     """Write `files`; `config` entries replace those of config.json, and the way its weights were quantised goes."""
     for name, content in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        if "/" in name:
+            (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content if name != "config.json" else _edited(content, config))
 
 

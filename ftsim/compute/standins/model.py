@@ -162,7 +162,7 @@ class StandIn(nn.Module):
         """
         stored: dict[str, Tensor] = {}
         for name, value in (state or self.state_dict()).items():
-            stored |= _apart(name, value.detach())
+            stored |= _apart(name, value.detach() if value.requires_grad else value)
         return {name: value.contiguous() for name, value in stored.items()}
 
 
