@@ -21,18 +21,27 @@ _MB = 2**20
 
 
 def loss_head(stand: Stand) -> Iterator[Result]:
-    """A forward_backward of 512 tokens in blocks of positions, against the scores of all of them at once."""
+    """A forward_backward of 512 tokens in blocks of positions, against the scores of all of them at once.
+
+    On one thread, as a trainer computes unless it is told otherwise.
+    """
+    import torch
+
     from ftsim.compute.trainer import head
 
     trainer, asked = wide_trainer(), batch(1, 512)
-    whole, threshold = head.WHOLE_BYTES, 1 << 40
+    whole, threshold, threads = head.WHOLE_BYTES, 1 << 40, torch.get_num_threads()
 
     def at_once() -> None:
         head.WHOLE_BYTES = threshold
         trainer.forward_backward("m", asked)
         head.WHOLE_BYTES = whole
 
-    yield ratio("loss_head", lambda: trainer.forward_backward("m", asked), at_once, 1.15, rounds=5)
+    torch.set_num_threads(1)
+    try:
+        yield ratio("loss_head", lambda: trainer.forward_backward("m", asked), at_once, 1.15, rounds=5)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def loss_head_memory(stand: Stand) -> Iterator[Result]:
