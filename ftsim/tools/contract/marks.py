@@ -91,6 +91,8 @@ MARKS = (
     Mark("| row `sampling_logprob` |", ("certain token",)),
     Mark("Stop strings", (), "it takes an end of text, which only chance samples"),
     Mark("Settings of sampling act, in this order", ("what penalties count",)),
+    Mark("| `max_tokens`, `temperature` |", (), "no check sends a prompt beyond a context, which would be paid for"),
+    Mark("An object has the properties that its schema names", (), "what a small model is allowed is the emulator's"),
     Mark("Chat completions: no training-SDK code", (), OURS),
     Mark(
         "Embeddings: the vector of an input",
