@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # langchain-fireworks 1.7.1, openai 3.57.0 (seen on 2026-11-29, Python 3.11)
 #
-# A program points its three models at a server of its own, an emulator or a proxy, by base_url. The chat model and the
+# A program points its three models at a server of its own, a proxy say, by base_url. The chat model and the
 # completion model ask it. `FireworksEmbeddings` takes the argument without a word and asks the vendor's service, with the key
 # that it was given: texts leave the house, are paid for, and an index holds the vectors of another model. The variables
 # FIREWORKS_BASE_URL and FIREWORKS_API_BASE, which the chat model obeys, change nothing for it either, nor for the completion
