@@ -166,9 +166,11 @@ def test_a_worker_that_is_killed_at_work_fails_what_runs_and_what_waits(
 ) -> None:
     client = connect(emulator, "at-work")
     step(client, 0)
-    running = [client.forward_backward(data(seed) * 200, "cross_entropy") for seed in range(3)]
+    worker = backend.workers.pids()[0]
+    os.kill(worker, signal.SIGSTOP)  # so that none is done before the kill, however fast the machine is
+    running = [client.forward_backward(data(seed), "cross_entropy") for seed in range(3)]
     time.sleep(0.3)
-    os.kill(backend.workers.pids()[0], signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     for one in running:  # those that are sent a moment later find no trainer
         with pytest.raises(Exception, match=r"the trainer stopped|not running"):
             one.result()
