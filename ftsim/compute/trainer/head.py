@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from emulator.backend import BackendError
 from ftsim.compute.models.body import body_of
@@ -26,8 +27,10 @@ from ftsim.compute.trainer.losses import Loss
 
 WHOLE_BYTES = 256 << 20
 """Scores of a micro-batch up to this size (float32, padding included) are computed at once."""
-BLOCK_BYTES = 64 << 20
-"""Scores of a block; about five times this is alive while a block's gradient is taken."""
+BLOCK_BYTES = 128 << 20
+"""Scores of a block; about three times this is alive while a block's gradient is taken."""
+REUSED_BYTES = 16 << 20
+"""From this size on the gradient of scores takes the place of their log-probabilities; below it autograd is as fast."""
 _CLOSE, _CLOSE_IN_HALF = 1e-4, 2e-2
 Call = Callable[..., Any]
 """Calls the model: its class does, or, inside the forward of a sharded one, that forward."""
@@ -203,14 +206,45 @@ def _two_passes(
 
 
 def logprobs(logits: Tensor, targets: Tensor) -> Tensor:
-    """Log-probabilities of `targets` (n,) or (n, K) under `logits` (n, V)."""
-    return _of(torch.log_softmax(logits, dim=-1), targets)
+    """Log-probabilities of `targets` (n,) or (n, K) under `logits` (n, V); a backward through them can be run once."""
+    if logits.numel() * 4 < REUSED_BYTES:
+        return _of(torch.log_softmax(logits, dim=-1), targets)
+    picked: Tensor = _Picked.apply(logits, _columns(targets))  # type: ignore[no-untyped-call]
+    return _shaped(picked, targets)
+
+
+class _Picked(torch.autograd.Function):
+    """Picks log-probabilities (n, K) under scores (n, V), with one array of the scores' size.
+
+    Autograd by itself makes three: the log-probabilities, zeros around the slopes of those that were picked, and the
+    slopes of the scores. Here these take the place of the log-probabilities, which is a fifth of a large step's time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, wanted: Tensor) -> Tensor:
+        every = torch.log_softmax(logits, dim=-1)
+        ctx.save_for_backward(every, wanted)
+        return every.gather(1, wanted)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None]:
+        every, wanted = ctx.saved_tensors
+        found = every.exp_().mul_(-slopes.sum(1, keepdim=True))
+        return found.scatter_add_(1, wanted, slopes), None
 
 
 def _of(every: Tensor, targets: Tensor) -> Tensor:
     """The log-probabilities of `targets` among those of the whole vocabulary (n, V); raises BackendError for NaN."""
-    wanted = targets if targets.dim() == 2 else targets[:, None]
-    lp = every.gather(1, wanted)
+    return _shaped(every.gather(1, _columns(targets)), targets)
+
+
+def _columns(targets: Tensor) -> Tensor:
+    return targets if targets.dim() == 2 else targets[:, None]
+
+
+def _shaped(lp: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities (n, K) in the shape of the targets; raises BackendError for NaN."""
     if bool(lp.isnan().any()):
         raise BackendError("log-probabilities are NaN: the weights have diverged; load an earlier checkpoint")
     return lp if targets.dim() == 2 else lp[:, 0]

@@ -21,7 +21,7 @@ _MB = 2**20
 
 
 def loss_head(stand: Stand) -> Iterator[Result]:
-    """A forward_backward of 512 tokens in blocks of positions, against the scores of all of them at once.
+    """A forward_backward of 512 tokens in blocks of positions, against all scores at once and PyTorch's own gradient.
 
     On one thread, as a trainer computes unless it is told otherwise.
     """
@@ -30,12 +30,12 @@ def loss_head(stand: Stand) -> Iterator[Result]:
     from ftsim.compute.trainer import head
 
     trainer, asked = wide_trainer(), batch(1, 512)
-    whole, threshold, threads = head.WHOLE_BYTES, 1 << 40, torch.get_num_threads()
+    limits, threads = (head.WHOLE_BYTES, head.REUSED_BYTES), torch.get_num_threads()
 
     def at_once() -> None:
-        head.WHOLE_BYTES = threshold
+        head.WHOLE_BYTES = head.REUSED_BYTES = 1 << 40
         trainer.forward_backward("m", asked)
-        head.WHOLE_BYTES = whole
+        head.WHOLE_BYTES, head.REUSED_BYTES = limits
 
     torch.set_num_threads(1)
     try:

@@ -18,6 +18,9 @@ from ftsim.compute.sampler.replica import TorchReplica
 from tests.compute.sampler.conftest import QWEN
 from tests.compute.sampler.trained import Training, sampled_as_trained
 
+LONG = 1000
+"""Tokens of an answer that is still being made when weights have been read, on any machine."""
+
 
 def test_a_chain_of_deltas_reproduces_the_trained_weights_bit_for_bit(
     own: TorchReplica, bases: Callable[[str], Path], tmp_path: Path
@@ -143,7 +146,7 @@ def test_async_swaps_under_a_running_request_and_sync_lets_it_finish(
     uniform = -torch.tensor(2048.0).log().item()
     for transition, mixed in (("ASYNC", True), ("SYNC", False)):
         replica = TorchReplica(bases(QWEN), max_context_length=2048)
-        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=250, ignore_eos=True))
+        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=LONG, ignore_eos=True))
         while not replica._sampler._running:
             time.sleep(0.001)
         replica.load_base(flat, "flat", transition)  # type: ignore[arg-type]
@@ -163,12 +166,12 @@ def test_a_delta_comes_between_two_steps_of_a_running_request_or_after_it(
         replica.load_base(training.save(tmp_path / f"{transition}-0", "s0"), "s0")
         training.step()
         delta = training.save(tmp_path / f"{transition}-1", "s1", "delta")
-        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=250, ignore_eos=True))
+        future = replica.generate(GenerateRequest(replica.encode("The cat"), max_tokens=LONG, ignore_eos=True))
         while not replica._sampler._running:
             time.sleep(0.001)
         replica.apply_delta(delta, "s1", transition)  # type: ignore[arg-type]
         assert future.done() is not mixed
-        assert len(future.result().tokens) == 250
+        assert len(future.result().tokens) == LONG
         assert sampled_as_trained(training, replica) < 1e-4
         replica.close()
 

@@ -31,6 +31,7 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
 
         monkeypatch.setattr(head, "WHOLE_BYTES", 0)
         monkeypatch.setattr(head, "BLOCK_BYTES", 7 * 1024 * 4)
+        monkeypatch.setattr(head, "REUSED_BYTES", 0)
         monkeypatch.setattr(head, "logprobs", counted)
         return sizes
 
@@ -171,3 +172,31 @@ def test_diverged_weights_are_reported_from_a_block(start: Start, in_blocks: Cal
     with pytest.raises(BackendError, match="diverged"):
         trainer.forward_backward("m", batch(lengths=LENGTHS))
     assert not gradients(trainer)
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 1), (9, 3)])
+def test_the_gradient_that_takes_the_place_of_log_probabilities_is_that_of_autograd(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    drawn = torch.Generator().manual_seed(4)
+    scores = torch.randn(9, 50, generator=drawn, dtype=torch.float64)
+    targets = torch.randint(0, 6, shape, generator=drawn)  # a token may be asked for twice at a position
+    slopes = torch.randn(shape, generator=drawn, dtype=torch.float64)
+    found = []
+    for limit in (0, 1 << 40):
+        monkeypatch.setattr(head, "REUSED_BYTES", limit)
+        leaf = scores.clone().requires_grad_()
+        picked = head.logprobs(leaf * 2, targets)
+        head.push(picked, slopes)
+        assert leaf.grad is not None
+        found.append((picked.detach(), leaf.grad))
+    (one, own), (other, known) = found
+    assert torch.equal(one, other)
+    assert torch.allclose(own, known, rtol=1e-13, atol=1e-14)
+
+
+def test_scores_that_are_no_numbers_are_refused_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in (0, 1 << 40):
+        monkeypatch.setattr(head, "REUSED_BYTES", limit)
+        with pytest.raises(BackendError, match="log-probabilities are NaN"):
+            head.logprobs(torch.full((2, 5), torch.nan, requires_grad=True), torch.zeros(2, dtype=torch.int64))
