@@ -16,8 +16,13 @@ SFT_STEPS, SFT_BATCH, SFT_ROWS = 200, 8, 200
 
 
 def rl_step(stand: Stand) -> Iterator[Result]:
-    """8 prompts, 4 completions each of at most 64 tokens: training and sync against both bare, on the same samples."""
+    """8 prompts, 4 completions each of at most 64 tokens: training and sync against both bare, on the same samples.
+
+    The bare sync asks as often as a save and a hot-load of the vendor's client do, which is what a sync is.
+    """
     from ftsim.tools.bench.bare import BareFollower, plain
+    from ftsim.tools.bench.saves import refused_save
+    from ftsim.tools.bench.serving import two_looks
     from ftsim.training.loop import Stopwatch
     from ftsim.training.recipes import rl_loop
     from ftsim.training.reference import base_model
@@ -67,10 +72,12 @@ def rl_step(stand: Stand) -> Iterator[Result]:
             with watch("bare_sync"):
                 follower.sync()
             seconds.append(watch.seconds)
+        asked = refused_save(client) + two_looks(stand.clients.deployments, "bench-rl")
     taken = seconds[RL_WARM_UP:]
     parts = {f"{part}_ms": statistics.median(one[part] for one in taken) * 1e3 for part in taken[0]}
     ours, theirs = parts["train_ms"] + parts["sync_ms"], parts["bare_train_ms"] + parts["bare_sync_ms"]
-    yield Result("rl_step", ours / theirs, "x", 1.5, parts=parts)
+    parts |= {"emulated_ms": ours, "bare_ms": theirs}
+    yield Result("rl_step", ours / theirs, "x", 1.5, parts=parts).with_requests(asked)
 
 
 def rl_loop_plan(rows: int, prompts_per_step: int) -> Any:

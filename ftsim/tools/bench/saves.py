@@ -33,7 +33,7 @@ def save_state(stand: Stand) -> Iterator[Result]:
         lambda: stand.bare.save_state(folder / f"state-{next(_numbers)}"),
         1.3,
     )
-    yield found.with_requests(_refused_save(client))
+    yield found.with_requests(refused_save(client))
 
 
 def save_sampler(stand: Stand) -> Iterator[Result]:
@@ -60,7 +60,7 @@ def _sampler(name: str, stand: Stand, bare: Callable[[Path], object], target: fl
         lambda: bare(folder / f"sampler-{next(_numbers)}"),
         target,
     )
-    return found.with_requests(_refused_save(client))
+    return found.with_requests(refused_save(client))
 
 
 def load_state(stand: Stand) -> Iterator[Result]:
@@ -111,10 +111,10 @@ def _delta(
         theirs.append(milliseconds(partial(bare_delta, old, folder / f"d-{number}")))
     one, other = statistics.median(ours[3:]), statistics.median(theirs[3:])
     found = Result(name, one / other, "x", target, parts={"emulated_ms": one, "codec_ms": other})
-    return found.with_requests(_refused_save(client), bare="codec_ms")
+    return found.with_requests(refused_save(client), bare="codec_ms")
 
 
-def _refused_save(client: Any) -> float:
+def refused_save(client: Any) -> float:
     """Always of the sampler kind: both take two requests, but a refused `save_state` also waits for telemetry."""
     return round_trips(lambda: client.save_weights_for_sampler_ext(NO_NAME, checkpoint_type="base"))
 

@@ -56,10 +56,10 @@ def _hot_load(
     emulated = statistics.median(ours[3:])
     bare = statistics.median(one + two for one, two in zip(applied[3:], opened[3:], strict=True))
     parts = {"emulated_ms": emulated, "bare_ms": bare, "apply_alone_ms": statistics.median(applied[3:])}
-    return Result(name, emulated / bare, "x", target, parts=parts).with_requests(_two_looks(manager, job))
+    return Result(name, emulated / bare, "x", target, parts=parts).with_requests(two_looks(manager, job))
 
 
-def _two_looks(manager: Any, deployment: str) -> float:
+def two_looks(manager: Any, deployment: str) -> float:
     """Median milliseconds of as many requests as a hot-load takes, both asking only where the replicas stand."""
 
     def look() -> None:
