@@ -15,7 +15,8 @@ data_consumed)`, `resume()`, and `promote_latest(output_model_id, base_model)`. 
 """
 
 import contextlib
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
@@ -117,8 +118,19 @@ def _search(
         if findings:
             raise _Enough
 
-    with contextlib.suppress(_Enough):
+    with contextlib.suppress(_Enough), _draws_beside_clients():
         search()
+
+
+@contextlib.contextmanager
+def _draws_beside_clients() -> Iterator[None]:
+    """Let through what Hypothesis says of a strategy when another thread, a client's, uses `random` during a draw.
+
+    Where warnings are errors it would end the search as flaky, at a moment that tells nothing of the manager.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Do not use the .random. module inside strategies")
+        yield
 
 
 class _Enough(BaseException):

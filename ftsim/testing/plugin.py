@@ -55,6 +55,8 @@ _BACKEND_MARKER = (
     "(neither model nor torch)"
 )
 _FORWARD_MARKER = "fast_forward: sleeps take no time: when all that could run sleeps, time moves to the next deadline"
+_DRAWS = "ignore:Do not use the .random. module inside strategies"
+"""Lets through what Hypothesis says of an innocent strategy when a thread, a client's, uses `random` during a draw."""
 _BACKENDS = {"torch": "_fireworks_server", "light": "_fireworks_light_server"}
 _EMULATOR = "fireworks_emulator"
 _LASTING = pytest.StashKey[list["Emulator"]]()
@@ -81,6 +83,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in (_MARKER, _BACKEND_MARKER, _PLATFORM_MARKER, _FORWARD_MARKER):
         config.addinivalue_line("markers", marker)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _EMULATOR in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.filterwarnings(_DRAWS))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,14 +1,15 @@
 """Our own checkpoint manager has no hole; managers with well-known holes are found out."""
 
+import random
 import re
 import select
 from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import find
+from hypothesis import find, strategies as st
 
-from ftsim.testing import CheckpointManagerMachine, ManagerFault, check_checkpoint_manager
+from ftsim.testing import CheckpointManagerMachine, ManagerFault, check_checkpoint_manager, managers
 from ftsim.testing.search import play
 from ftsim.testing.strategies import Crash, Event, Promote, Save, Train
 from ftsim.training.checkpoints.manager import ResumeInfo, TrainingCheckpoints
@@ -195,3 +196,19 @@ def test_a_branch_that_a_crash_cut_off_is_not_to_be_promoted(rank: int, promotab
     assert found.kind == "promotes wrong"
     assert fault in found.fault
     assert play(no_wait, rank, (*before, *CUT_OFF)) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_search_beside_clients_is_not_blamed_for_their_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client's thread uses `random` while a history is drawn; here the draw does, so that it happens every time."""
+    drawn: list[float] = []
+
+    def history(number: int) -> list[Event]:
+        drawn.append(random.random() + number)
+        return []
+
+    monkeypatch.setattr(managers, "KNOWN_TO_HURT", ())
+    monkeypatch.setattr(managers, "ON_EVERY_RANK", ())
+    monkeypatch.setattr(managers, "save_histories", lambda **_: st.integers().map(history))
+    check_checkpoint_manager(no_wait, runs=3, lora_ranks=(0,))
+    assert len(drawn) == 3

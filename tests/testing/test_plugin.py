@@ -623,3 +623,26 @@ def test_sleeps_of_a_marked_test_take_no_time(run: Run) -> None:
             assert abs(time.time() - os.stat(__file__).st_mtime) < 100
     """
     run(shown + textwrap.dedent(content)).assert_outcomes(passed=3)
+
+
+def test_a_draw_beside_a_client_is_not_blamed_for_its_random(run: Run) -> None:
+    """A client's thread uses `random` while a value is drawn; here the draw does, so that it happens every time."""
+    result = run(
+        """
+        import random
+        from hypothesis import given, settings, strategies as st
+
+        @settings(database=None)
+        @given(st.data())
+        def draw(data):
+            data.draw(st.integers().map(lambda number: (random.random(), number)))
+
+        def test_with(fireworks_emulator):
+            draw()
+
+        def test_without():
+            draw()
+        """
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*FAILED*test_without*"])
