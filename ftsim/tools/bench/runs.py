@@ -72,12 +72,12 @@ def rl_step(stand: Stand) -> Iterator[Result]:
             with watch("bare_sync"):
                 follower.sync()
             seconds.append(watch.seconds)
-        asked = refused_save(client) + two_looks(stand.clients.deployments, "bench-rl")
+        requests = refused_save(client) + two_looks(stand.clients.deployments, "bench-rl")
     taken = seconds[RL_WARM_UP:]
     parts = {f"{part}_ms": statistics.median(one[part] for one in taken) * 1e3 for part in taken[0]}
     ours, theirs = parts["train_ms"] + parts["sync_ms"], parts["bare_train_ms"] + parts["bare_sync_ms"]
     parts |= {"emulated_ms": ours, "bare_ms": theirs}
-    yield Result("rl_step", ours / theirs, "x", 1.5, parts=parts).with_requests(asked)
+    yield Result("rl_step", ours / theirs, "x", 1.5, parts=parts).with_requests(requests)
 
 
 def rl_loop_plan(rows: int, prompts_per_step: int) -> Any:
