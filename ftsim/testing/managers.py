@@ -15,13 +15,13 @@ data_consumed)`, `resume()`, and `promote_latest(output_model_id, base_model)`. 
 """
 
 import contextlib
-import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from ftsim.testing.draws import beside_clients
 from ftsim.testing.faults import ManagerFault
 from ftsim.testing.histories import KNOWN_TO_HURT, ON_EVERY_RANK, OPTIONAL
 from ftsim.testing.progress import Progress
@@ -118,19 +118,8 @@ def _search(
         if findings:
             raise _Enough
 
-    with contextlib.suppress(_Enough), _draws_beside_clients():
+    with contextlib.suppress(_Enough), beside_clients():
         search()
-
-
-@contextlib.contextmanager
-def _draws_beside_clients() -> Iterator[None]:
-    """Let through what Hypothesis says of a strategy when another thread, a client's, uses `random` during a draw.
-
-    Where warnings are errors it would end the search as flaky, at a moment that tells nothing of the manager.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Do not use the .random. module inside strategies")
-        yield
 
 
 class _Enough(BaseException):

@@ -22,7 +22,7 @@ sleeps, it moves to the next deadline (docs/fast-forward.md).
 `--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one. A replay needs
 no weights, so they are left out unless `--ftsim-bundle-blobs last` (of the newest row of each job) or `all` is given.
 
-This module imports nothing but pytest; the emulator is imported by the first fixture, torch by the first trainer.
+This module imports nothing heavier than pytest; the emulator is imported by the first fixture, torch by the first trainer.
 """
 
 import re
@@ -35,6 +35,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from ftsim.testing import draws
 
 if TYPE_CHECKING:
     from emulator.journal.journal import Exchange
@@ -55,8 +57,6 @@ _BACKEND_MARKER = (
     "(neither model nor torch)"
 )
 _FORWARD_MARKER = "fast_forward: sleeps take no time: when all that could run sleeps, time moves to the next deadline"
-_DRAWS = "ignore:Do not use the .random. module inside strategies"
-"""Lets through what Hypothesis says of an innocent strategy when a thread, a client's, uses `random` during a draw."""
 _BACKENDS = {"torch": "_fireworks_server", "light": "_fireworks_light_server"}
 _EMULATOR = "fireworks_emulator"
 _LASTING = pytest.StashKey[list["Emulator"]]()
@@ -83,12 +83,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in (_MARKER, _BACKEND_MARKER, _PLATFORM_MARKER, _FORWARD_MARKER):
         config.addinivalue_line("markers", marker)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if _EMULATOR in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.filterwarnings(_DRAWS))
+    config.pluginmanager.register(draws)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
