@@ -22,7 +22,7 @@ sleeps, it moves to the next deadline (docs/fast-forward.md).
 `--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one. A replay needs
 no weights, so they are left out unless `--ftsim-bundle-blobs last` (of the newest row of each job) or `all` is given.
 
-This module imports nothing heavier than pytest; the emulator is imported by the first fixture, torch by the first trainer.
+Nothing heavier than pytest is imported here; the emulator is by the first fixture, torch by the first trainer.
 """
 
 import re
