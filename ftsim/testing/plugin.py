@@ -16,12 +16,10 @@ With either of the last two the models' Hugging Face names are small tokenizers,
 not what a model learns.
 `@pytest.mark.platform("2026-08")` is the service as it was then, its switches and its catalogue.
 The clock is held (`emulator.core.clock`): what takes time takes it when a test says `fireworks_emulator.clock.advance`,
-or while a client waits for it.
-`@pytest.mark.fast_forward` puts the test, its child processes and the emulator on one clock: when all that could run
-sleeps, it moves to the next deadline (docs/fast-forward.md).
+or while a client waits for it. `@pytest.mark.fast_forward` puts the test, its child processes and the emulator on one
+clock: when all that could run sleeps, it moves to the next deadline (docs/fast-forward.md).
 `--ftsim-bundle DIR` leaves state and journal of every failed test there; `ftsim state open` replays one. A replay needs
 no weights, so they are left out unless `--ftsim-bundle-blobs last` (of the newest row of each job) or `all` is given.
-
 Nothing heavier than pytest is imported here; the emulator is by the first fixture, torch by the first trainer.
 """
 
