@@ -23,8 +23,8 @@ WHAT: Mapping[str, str] = {
 WHY: Mapping[str, str] = {
     "lifecycle_test": "three fifths of its CPU time are the vendor's client's, which opens a session with a thread of "
     "its own and asks for every result, in both versions alike; a third is the trainer's",
-    "twenty_tests": "importing pytest, its plugins, the vendor's SDK, torch and the emulator is over three of its five "
-    "seconds of CPU time, in both versions alike",
+    "twenty_tests": "importing pytest, its plugins, the vendor's SDK, torch and the emulator is over half of its "
+    "CPU time, in both versions alike",
     "cold_run": "the vendor's SDK is most of what is left of the program, and torch's import of the emulator",
     "warm_run": "the program's imports, most of them the vendor's SDK, are most of it",
     "promote": "the copy of a checkpoint's files and the request itself are left",
