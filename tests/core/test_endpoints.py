@@ -16,7 +16,8 @@ from tests.doubles import DictBackend
 
 def test_every_verb_of_a_trainer_can_be_selected(tmp_path: Path) -> None:
     with Emulator(DictBackend(tmp_path)) as emulator:
-        described = httpx.get(f"{emulator.url}/_ftsim/openapi.json", headers={"X-Api-Key": emulator.api_key}).json()
+        answer = httpx.get(f"{emulator.url}/_ftsim/openapi.json", headers={"X-Api-Key": emulator.api_key}, timeout=60)
+        described = answer.json()
         paths = [path for path in described["paths"] if path.startswith("/training/v1/") and "/api/v1/" in path]
         verbs = {path.rpartition("/api/v1/")[2] for path in paths}
         assert emulator.platform.training.verbs < verbs
