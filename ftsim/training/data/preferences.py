@@ -68,7 +68,12 @@ def pair_reader(turns: Turns, notes: Notes) -> Callable[[Row, str], Sides | None
 
     def read(row: Row, where: str) -> Sides | None:
         sides = parse_pair(row, where, notes)
-        return sides and Sides(turns.examples(sides[0]), turns.examples(sides[1]), sides[0].weight)
+        if sides is None:
+            return None
+        weight = sides[0].weight
+        # The weight scales the loss of the pair once; in the tokens it would scale what the loss is made of as well.
+        bare = [replace(side, weight=1.0 if weight else 0.0) for side in sides]
+        return Sides(turns.examples(bare[0]), turns.examples(bare[1]), weight)
 
     return read
 

@@ -1,12 +1,15 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ftsim.compute import data
-from ftsim.training.data.preferences import load_preferences
+from ftsim.training.data.preferences import as_data, load_preferences
 from ftsim.training.errors import DataError
+from ftsim.training.losses import dpo_loss, orpo_loss
 
 USER = {"role": "user", "content": "Where is Ada?"}
 GOOD = {"role": "assistant", "content": "In the kitchen."}
@@ -120,3 +123,34 @@ def test_words_of_the_system_beside_a_pair_begin_its_prompt(tmp_path: Path, toke
     beside, expected = load(tmp_path, tokenizer, {"system": "Be kind.", **row}, whole).pairs
     tokens = [[side[0].model_input.to_ints() for side in (pair.chosen, pair.rejected)] for pair in (beside, expected)]
     assert tokens[0] == tokens[1]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": USER["content"], "chosen": GOOD["content"], "rejected": BAD["content"]},
+        {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+    ],
+)
+@pytest.mark.parametrize("weight", [0.25, 3.0, -1.0])
+@pytest.mark.parametrize("recipe", ["dpo", "orpo"])
+def test_the_weight_of_a_pair_scales_its_loss_and_gradient_once(
+    tmp_path: Path, tokenizer: Any, row: Any, weight: float, recipe: str
+) -> None:
+    found = []
+    for pair in load(tmp_path, tokenizer, row, {**row, "weight": weight}).pairs:
+        kept = [replace(pair, reference=[-9.0, -4.0])]
+        made = (
+            dpo_loss(kept, beta=0.3, label_smoothing=0.1, divisor=1)
+            if recipe == "dpo"
+            else orpo_loss(kept, odds_weight=0.4, divisor=1)
+        )
+        datums = as_data(kept)
+        chance = torch.Generator().manual_seed(5)
+        logprobs = [-torch.rand(one.model_input.length, generator=chance).requires_grad_() for one in datums]
+        loss, figures = made(datums, logprobs)
+        found.append((loss, torch.cat(torch.autograd.grad(loss, logprobs)), figures["margin"]))
+    (loss, gradient, margin), (weighted, scaled, same) = found
+    assert weighted.item() == pytest.approx(weight * loss.item(), rel=1e-5)
+    torch.testing.assert_close(scaled, weight * gradient)
+    assert same == pytest.approx(margin)
