@@ -386,14 +386,32 @@ def test_an_adapter_that_a_trainer_cannot_hold_is_refused_by_name_and_served_rig
     close(served(zoo("llama"), adapter), echoed(right), 1e-4)
 
 
-def test_an_adapter_of_replicated_layers_is_refused(zoo: Zoo, tmp_path: Path) -> None:
-    """Its layers would get the adapters of all their copies, merged as peft merges them."""
-    twice = [[0, 2], [0, 2]]
-    adapter, _ = made_elsewhere(zoo("llama"), tmp_path / "a", target_modules=ATTENTION, layer_replication=twice)
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"layer_replication": [[0, 2], [0, 2]]}, "layer_replication: copies of a layer share their weights"),
+        ({"alora_invocation_tokens": [5, 6]}, "alora_invocation_tokens: it acts from these tokens on and not before"),
+        ({"init_lora_weights": "pissa_niter_2"}, "opens to another model each time"),
+        ({"lora_bias": True}, "cannot be folded into this model: .* the base layer has no bias"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_an_adapter_that_cannot_be_folded_in_is_refused(
+    zoo: Zoo, tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    """Merged by peft, copies of a layer get the adapters of all of them; the others are errors of peft's or differ."""
+    adapter, _ = made_elsewhere(zoo("llama"), tmp_path / "a", target_modules=ATTENTION, **settings)
     replica = TorchReplica(zoo("llama"))
-    with pytest.raises(BackendError, match="layer_replication: copies of a layer share their weights"):
+    with pytest.raises(BackendError, match=reason):
         replica.load_adapter(adapter, "a")
     replica.close()
+
+
+def test_an_activated_adapter_is_not_trained_on_as_a_plain_one(zoo: Zoo, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"target_modules": ATTENTION, "alora_invocation_tokens": [5, 6]}
+    adapter, _ = made_elsewhere(zoo("llama"), tmp_path / "a", **settings)
+    with pytest.raises(BackendError, match="uses alora_invocation_tokens, which this trainer does not have"):
+        trainer_on(zoo("llama"), 4, steps=0).load_adapter("m", adapter)
 
 
 @pytest.mark.parametrize("name", ["llama", "llama_tied", "qwen3"])

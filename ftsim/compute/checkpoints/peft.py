@@ -8,7 +8,7 @@ by the name of the setting.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -34,7 +34,18 @@ _ROOT = "base_model.model."
 _LAYER = ".base_layer.weight"
 """End of the name under which peft saves the whole output layer, or the embeddings, beside an adapter on them."""
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
-_UNTRAINABLE = ("use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "layer_replication")
+_UNTRAINABLE = (
+    "use_dora",
+    "lora_bias",
+    "modules_to_save",
+    "trainable_token_indices",
+    "layer_replication",
+    "alora_invocation_tokens",
+)
+_NEVER_FOLDED = {
+    "layer_replication": "copies of a layer share their weights",
+    "alora_invocation_tokens": "it acts from these tokens on and not before them",
+}
 
 
 def tensors_of(live: LiveModel) -> dict[str, Tensor]:
@@ -118,8 +129,7 @@ def open_over(model: "PreTrainedModel", folder: Path, scratch: Path) -> "PeftMod
     from peft import PeftModel, get_peft_model_state_dict
 
     config, given = read_config(folder), read_tensors(folder)
-    if config.get("layer_replication"):
-        raise BackendError("layer_replication: copies of a layer share their weights, and no adapter can be folded in")
+    _refuse_unfoldable(config)
     inside, stored = folder_prefix(model)
     if inside != stored and any(name.startswith(_ROOT + stored) for name in given):
         given = _inside(given, model)
@@ -150,6 +160,29 @@ def open_over(model: "PreTrainedModel", folder: Path, scratch: Path) -> "PeftMod
                 "would get it twice; call unmerge_adapter() before save_pretrained"
             )
     return wrapped
+
+
+def fold(wrapped: "PeftModel") -> "PreTrainedModel":
+    """The model with its adapter folded in; raises `BackendError` for one that peft cannot fold in."""
+    try:
+        with quiet():
+            merged: PreTrainedModel = cast("Any", wrapped).merge_and_unload().eval()
+    except (NotImplementedError, RuntimeError, ValueError) as error:  # peft has no type of its own for it
+        raise BackendError(f"the adapter cannot be folded into this model: {error}") from error
+    return merged
+
+
+def _refuse_unfoldable(config: Mapping[str, Any]) -> None:
+    """Refuse an adapter that no weights can stand for, or that peft opens to another model each time."""
+    for setting, why in _NEVER_FOLDED.items():
+        if config.get(setting):
+            raise BackendError(f"{setting}: {why}, and no adapter can be folded in")
+    start = str(config.get("init_lora_weights"))
+    if start.startswith("pissa_niter"):
+        raise BackendError(
+            f"init_lora_weights {start!r} took a random part of the base's weights into the adapter, so that it opens "
+            "to another model each time: save it with peft's path_initial_model_for_weight_conversion"
+        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

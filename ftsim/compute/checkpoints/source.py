@@ -124,8 +124,8 @@ def weight_files(folder: Path) -> list[Path]:
     """The files transformers opens: one file if there is one, else those of the index; raises `BackendError`."""
     index = folder / INDEX
     if (folder / WEIGHTS).exists():
-        if index.exists():
-            _log.warning("%s holds %s and an index of shards: the single file is what is read", folder.name, WEIGHTS)
+        if twice := saved_twice(folder):
+            _log.warning("%s holds %s and an index of shards: %s", folder.name, WEIGHTS, twice)
         return [folder / WEIGHTS]
     if not index.exists():
         there = sorted(path.name for path in folder.glob("*.safetensors"))
@@ -139,6 +139,22 @@ def weight_files(folder: Path) -> list[Path]:
         if Path(name).name != name or not name.endswith(".safetensors") or not (folder / name).is_file():
             raise BackendError(f"{folder.name}: the index names {name[:120]!r}, which is not there")
     return [folder / name for name in names]
+
+
+def saved_twice(folder: Path) -> str:
+    """Says what is read of a folder with a single file and an index, as two saves leave them; "" for others.
+
+    A later save in shards leaves the single file, which transformers prefers; a later single file deletes the shards.
+    """
+    if not ((folder / WEIGHTS).exists() and (folder / INDEX).exists()):
+        return ""
+    read = "the single file is what is read"
+    try:
+        names = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
+        whole = names != {WEIGHTS} and all((folder / str(name)).is_file() for name in names)
+    except (ValueError, KeyError, AttributeError, TypeError, OSError):
+        whole = False
+    return f"{read}, and its shards are there too: if they were saved later, delete {WEIGHTS}" if whole else read
 
 
 def quantisation(folder: Path) -> str | None:

@@ -17,6 +17,7 @@ from ftsim.compute.checkpoints.source import (
     is_tied,
     open_model,
     quantisation,
+    saved_twice,
     says_tied,
     weight_files,
 )
@@ -68,12 +69,12 @@ def _files(folder: Path) -> Facts:
     for path in files:
         with safe_open(path, framework="pt") as file:
             kinds.update(file.get_slice(name).get_dtype() for name in file.keys())  # noqa: SIM118
-    stale = len(files) == 1 and (folder / "model.safetensors.index.json").exists()
+    twice = saved_twice(folder)
     named = sorted(path.stem for path in (folder / TEMPLATES).glob("*.jinja"))
     default = (folder / "chat_template.jinja").exists() or "chat_template" in _text(folder / "tokenizer_config.json")
     return {
         "weights": files[0].name if len(files) == 1 else f"{len(files)} files, {files[0].name} first",
-        **({"saved twice": "the index and its shards are left over and not read"} if stale else {}),
+        **({"saved twice": twice} if twice else {}),
         "types": ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common()),
         "quantised": quantisation(folder) or "no",
         "chat templates": ", ".join([*(["default"] if default else []), *named]) or "none",

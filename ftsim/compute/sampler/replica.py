@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from ftsim.compute.checkpoints import peft
 from ftsim.compute.checkpoints.source import is_tied, open_model, small_files
 from ftsim.compute.execution import FLOAT32, Execution
 from ftsim.compute.images.sight import Sight
-from ftsim.compute.quiet import quiet
 from ftsim.compute.sampler import precision
 from ftsim.compute.sampler.engine import Sampler
 from ftsim.compute.sampler.eyes import Eyes
@@ -171,7 +170,4 @@ def _merged(model: "PreTrainedModel", adapter: Path, scratch: Path) -> "PreTrain
         output = model.get_output_embeddings()
         output.weight = torch.nn.Parameter(output.weight.detach().clone(), requires_grad=False)
         model.config.tie_word_embeddings = False
-    wrapped: Any = peft.open_over(model, adapter, scratch)
-    with quiet():
-        merged: PreTrainedModel = wrapped.merge_and_unload().eval()
-    return merged
+    return peft.fold(peft.open_over(model, adapter, scratch))

@@ -23,10 +23,17 @@ def test_a_folder_saved_twice_is_told_with_its_abilities(tmp_path: Path) -> None
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert facts["opened as"].startswith("LlamaForCausalLM")
-    assert "not read" in facts["saved twice"]
+    assert facts["saved twice"].endswith("its shards are there too: if they were saved later, delete model.safetensors")
     assert facts["output layer"] == "untied"
     assert (facts["full training"], facts["LoRA training"]) == ("yes", "yes")
     assert facts["serving"] == "yes, rows together"
+
+
+def test_an_index_whose_shards_are_gone_is_left_over(tmp_path: Path) -> None:
+    folder = folders.write("llama_saved_twice", tmp_path / "llama")
+    for shard in folder.glob("model-*.safetensors"):
+        shard.unlink()
+    assert check(folder)["saved twice"] == "the single file is what is read"
 
 
 def test_a_window_a_tie_and_named_templates_are_told(tmp_path: Path) -> None:
