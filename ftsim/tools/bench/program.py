@@ -143,7 +143,7 @@ def lifecycle_test() -> Times:
             return result
 
     with _test_folder() as folder, contextlib.redirect_stdout(sys.stderr):
-        if pytest.main([*_PYTEST, str(folder / "test_life.py")], plugins=[Watch()]):
+        if pytest.main([*_words(folder), str(folder / "test_life.py")], plugins=[Watch()]):
             raise RuntimeError("a test failed")
     return times[1:]
 
@@ -151,7 +151,7 @@ def lifecycle_test() -> Times:
 def twenty_tests() -> Times:
     """The same twenty tests, the whole process."""
     with _test_folder() as folder:
-        return [command([sys.executable, "-m", "pytest", *_PYTEST, "test_life.py"], folder)]
+        return [command([sys.executable, "-m", "pytest", *_words(folder), "test_life.py"], folder)]
 
 
 def cold_run() -> Times:
@@ -268,7 +268,10 @@ def start_full_folder() -> float:
         return statistics.median(one for one, _ in pairs) / statistics.median(other for _, other in pairs)
 
 
-_PYTEST = ["-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-W", "ignore"]
+def _words(folder: Path) -> list[str]:
+    """The options of pytest; with a folder of its own it removes nothing that other runs have left."""
+    ignored = ["-p", "no:cacheprovider", "-p", "no:schemathesis", "-W", "ignore"]
+    return ["-q", *ignored, "--basetemp", str(folder / "temporary")]
 
 
 @contextlib.contextmanager
