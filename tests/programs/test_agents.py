@@ -15,11 +15,12 @@ from emulator.journal.journal import Exchange
 from tests.programs.test_programs import MODELS, run
 
 STEPS, EPISODES, TURNS = 3, 12, 10
+NEW = all(find_spec(f"fireworks.training.sdk.{name}") for name in ("tito", "types"))
 REFUSALS = ("--quirk", "inference.capacity=4", "--quirk", "http.fail=503@endpoint=completions,times=3")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("fireworks.training.sdk.tito") is None, reason="this release has no sidecar")
+@pytest.mark.skipif(not NEW, reason="this release has no sidecar, or no types of its own")
 def test_an_agent_learns_from_the_very_tokens_it_sampled(tmp_path: Path) -> None:
     state = tmp_path / "state"
     arguments = (MODELS + "qwen3-4b-instruct-2507", "Qwen/Qwen3-4B-Instruct-2507", str(STEPS))
