@@ -114,6 +114,7 @@ MARKS = (
     Mark("A failed hot load raises", (), CLIENT),
     Mark("Suggested emulator machine", ("cancelled and resumed", "delete")),
     Mark("scaled to zero: stays READY", ("scaled to zero",)),
+    Mark("A replica that starts later", (), "it takes a snapshot on a deployment that is scaled up behind it"),
     Mark("Names are DNS-label checked", ("names of saves",)),
     Mark("Re-saving an existing name", ("saved again", "names of saves")),
     Mark("Loading a sampler (inference) checkpoint as state", ("sampler is no state",)),
