@@ -30,6 +30,7 @@ LIST_WAIT_S = 90.0
 NAME_LIMIT = 54
 # On the pool the run, another 36 and a hyphen, stands before the name.
 POOL_NAME_LIMIT = 17
+_SECOND = 1_000_000_000
 
 
 class TrainingCheckpoints:
@@ -63,6 +64,7 @@ class TrainingCheckpoints:
         self._sleep = sleep
         self._last: LastSave | None = None
         self._snapshot: str | None = None
+        self._sampled: set[str] = set()
         self._listed_before: dict[str, int] = {}
 
     # -- saving
@@ -78,8 +80,9 @@ class TrainingCheckpoints:
         """Save the trainer's state: `resumable` writes weights and optimizer, `promotable` sampler weights.
 
         `data_consumed` counts the raw data rows the state has seen, dropped ones included; a resumable save needs
-        it. All steps submitted before must have been awaited. What this session has saved already under the
-        same name is not saved again. Returns the name that the resumable row has, which is another one where a torn row
+        it. All steps submitted before must have been awaited. A state of the same name and cursor is not
+        saved again, nor are sampler weights that this session has saved since; later ones take the place of those of
+        their name. Returns the name that the resumable row has, which is another one where a torn row
         has taken `name`, or the service has changed it.
         """
         if not (resumable or promotable):
@@ -93,7 +96,7 @@ class TrainingCheckpoints:
             raise ValueError(f"save({name!r}, resumable=True) needs data_consumed")
         saved_as = self._save_state(name, data_consumed) if resumable and data_consumed is not None else name
         if promotable:
-            self._save_sampler(name)
+            self._save_sampler(name, with_state=resumable)
         return saved_as
 
     def _save_state(self, name: str, data_consumed: int) -> str:
@@ -141,12 +144,12 @@ class TrainingCheckpoints:
             self.cursors.record({new[0].id: last.data_consumed})
             self._last = LastSave(last.names | {new[0].id}, last.data_consumed, new[0])
 
-    def _save_sampler(self, name: str) -> None:
+    def _save_sampler(self, name: str, *, with_state: bool) -> None:
         rows = self._rows()
         session = self._session()
-        wanted = f"{name}-{session}"
-        if session and any(row.id == wanted and row.promotable for row in rows):
-            # Only this session's own save counts: another's of the same name holds other weights.
+        # Only this session's own save counts: another's of the same name holds other weights.
+        found = [row for row in rows if session and row.id == f"{name}-{session}" and row.promotable]
+        if found and not self._outdated(name, found[0], with_state=with_state):
             self._snapshot = name
             return
         self._listed_before = {row.id: row.created for row in rows}
@@ -154,9 +157,25 @@ class TrainingCheckpoints:
             with named_interrupts():
                 self._trainer().save_weights_for_sampler_ext(name, checkpoint_type="base")
         except Exception as error:
-            if not (session and any(row.id == wanted and row.promotable for row in self._rows())):
+            before = found[0].created if found else -1
+            now = [row for row in self._rows() if row.id == f"{name}-{session}" and row.promotable]
+            if not (session and any(row.created > before for row in now)):
                 raise CheckpointError(f"sampler checkpoint {name} was not saved: {error}") from error
         self._snapshot = name
+        self._sampled.add(name)
+
+    def _outdated(self, name: str, row: Row, *, with_state: bool) -> bool:
+        """Returns True when the session's sampler row may hold earlier weights than the trainer's.
+
+        A state that was saved after it says so. Without a state nothing is known of steps in between: what was asked
+        for here before is saved once more.
+        """
+        if not with_state:
+            return name in self._sampled
+        last = self._last.row if self._last is not None else None
+        # A stamp in whole seconds may stand for any moment of its second.
+        latest = row.created + (_SECOND - 1 if row.created % _SECOND == 0 else 0)
+        return last is not None and latest < last.created
 
     # -- resuming
 

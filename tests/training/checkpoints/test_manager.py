@@ -151,6 +151,46 @@ def test_the_very_same_save_is_not_made_twice(plane: FakePlane, tmp_path: Path) 
     assert trainer.calls == [("save_state", "step-3"), ("save_sampler", "step-3")]
 
 
+def test_a_name_that_is_used_again_later_gets_the_later_weights(plane: FakePlane, tmp_path: Path) -> None:
+    """A loop keeps the best so far under one name; a snapshot of an earlier step must not pass for it."""
+    trainer = FakeTrainer(plane)
+    checkpoints = manager(plane, tmp_path, trainer)
+    for consumed in (8, 16):
+        checkpoints.save("best", resumable=True, promotable=True, data_consumed=consumed)
+    both = [("save_state", "best"), ("save_sampler", "best"), ("save_state", "best-r2"), ("save_sampler", "best")]
+    assert trainer.calls == both
+    for _ in range(2):
+        checkpoints.save("lowest", resumable=False, promotable=True)
+    assert trainer.calls == [*both, ("save_sampler", "lowest"), ("save_sampler", "lowest")]
+
+
+def test_sampler_weights_stamped_in_whole_seconds_are_not_older_than_the_state_of_their_second(
+    plane: FakePlane, tmp_path: Path
+) -> None:
+    trainer = FakeTrainer(plane)
+    checkpoints = manager(plane, tmp_path, trainer)
+    checkpoints.save("step-3", resumable=True, promotable=True, data_consumed=24)
+    for row, stamp in zip(plane.rows, ("13.500000", "13"), strict=True):
+        row["createTime"] = f"2026-08-01T10:00:{stamp}Z"
+    resumed = manager(plane, tmp_path, trainer)
+    resumed.resume()
+    resumed.save("step-3", resumable=True, promotable=True, data_consumed=24)
+    assert [call for call, _ in trainer.calls] == ["save_state", "save_sampler", "load_with_optimizer"]
+
+
+def test_a_later_save_that_fails_is_not_taken_for_the_earlier_one(plane: FakePlane, tmp_path: Path) -> None:
+    trainer = FakeTrainer(plane)
+    checkpoints = manager(plane, tmp_path, trainer)
+    checkpoints.save("best", resumable=False, promotable=True)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("already exists")
+
+    trainer.save_weights_for_sampler_ext = refuse  # type: ignore[method-assign]
+    with pytest.raises(CheckpointError, match="sampler checkpoint best was not saved: already exists"):
+        checkpoints.save("best", resumable=False, promotable=True)
+
+
 @pytest.mark.parametrize("name", ["eval-20260401", "run-deadbeef", "step-12345678"])
 def test_a_name_that_looks_suffixed_is_still_a_name(plane: FakePlane, tmp_path: Path, name: str) -> None:
     """A11."""
