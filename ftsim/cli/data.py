@@ -29,6 +29,9 @@ def check(
         typer.Option("--tokenizer", help="Name or folder; qwen3-8b's by default.", show_default=False),
     ] = None,
     max_seq_len: Annotated[int, typer.Option("--max-seq-len", min=1, help="Longest row in tokens.")] = 4096,
+    max_completion_tokens: Annotated[
+        int, typer.Option("--max-completion-tokens", min=1, help="Room for an answer, of recipes that sample.")
+    ] = 64,
     ground_truth_key: Annotated[
         str | None, typer.Option("--ground-truth-key", help="Where rl rows have their truth.", show_default=False)
     ] = None,
@@ -50,6 +53,9 @@ def check(
     recipe = recipe.removesuffix("_loop")
     if recipe not in DATA_SETS:
         fail(f"there is no recipe {recipe!r}; there are {', '.join(DATA_SETS)}", 2)
+    longest = max_seq_len if recipe in ("sft", "dpo", "orpo") else max_seq_len - max_completion_tokens
+    if longest < 1:
+        fail(f"--max-seq-len {max_seq_len} leaves no room for a prompt beside --max-completion-tokens", 2)
     with contextlib.ExitStack() as stack:
         # Before anything imports the hub library, which reads them once.
         root = (state_dir or default_state_dir()).expanduser().resolve()
@@ -66,7 +72,7 @@ def check(
                 data_file(dataset),
                 recipe,
                 loaded,
-                max_seq_len,
+                longest,
                 ground_truth_key=ground_truth_key,
                 train_on_what=train_on_what,
                 show=show,

@@ -154,8 +154,8 @@ def grad_norm(update: Mapping[str, float]) -> dict[str, float]:
 
 
 def mean_loss(client: TrainingClient, data: Sequence[Any], batch_size: int) -> float:
-    """Returns the cross-entropy per loss token over `data`; gradients stay as they are."""
-    total = count = 0.0
+    """Returns the cross-entropy over `data` per trained token, as a step's loss is; gradients stay as they are."""
+    total, count = 0.0, 0
     for at in range(0, len(data), batch_size):
         batch = list(data[at : at + batch_size])
         outputs = client.forward(batch, "cross_entropy").result().loss_fn_outputs
@@ -163,5 +163,5 @@ def mean_loss(client: TrainingClient, data: Sequence[Any], batch_size: int) -> f
             weights = np.asarray(datum.loss_fn_inputs["weights"].data, dtype=np.float64)  # (T,)
             logprobs = np.asarray(output["logprobs"].data, dtype=np.float64)  # (T,)
             total -= float(weights @ logprobs)
-            count += float(np.abs(weights).sum())  # rows to unlearn have weights below 0
+            count += int(np.count_nonzero(weights))
     return total / count

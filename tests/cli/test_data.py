@@ -97,3 +97,14 @@ def test_the_tokenizer_is_found_although_the_hub_library_was_imported_before(che
     before = constants.HF_HUB_CACHE
     assert report(check(DATA / "harbour-59.jsonl", "--json"))["rows"] == 59
     assert before == constants.HF_HUB_CACHE
+
+
+def test_a_prompt_leaves_room_for_an_answer_as_in_a_run(check, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    row = {"messages": [{"role": "user", "content": "fog " * 60}], "ground_truth": "a"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    asked = [tmp_path / "rows.jsonl", "--recipe", "rl", "--json"]
+    tokens: Any = report(check(*asked))["tokens"]
+    for room, dropped in ((16, 0), (17, 1)):
+        words = ["--max-seq-len", tokens + 16, "--max-completion-tokens", room]
+        assert report(check(*asked, *words))["dropped"] == dropped
+    assert check(*asked, "--max-seq-len", 64).exit_code == 2

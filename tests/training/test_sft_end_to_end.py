@@ -262,3 +262,23 @@ def test_the_script_promotes_what_a_run_has_left(
     assert len(emulator.journal.of("promote")) == 1
     assert promote_checkpoint.main([*arguments, "--checkpoint-name", "step-1"]) == 1
     assert "is not a checkpoint of this job" in capsys.readouterr().err
+
+
+def test_a_weighted_row_has_one_loss_whether_it_is_trained_or_held_out(
+    emulator: Emulator, tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    asked = [{"role": "user", "content": "Is the gate open?"}]
+    rows = [
+        {"messages": [*asked, {"role": "assistant", "content": said}], "weight": weight}
+        for said, weight in (("Yes.", 0.5), ("No.", 0.5), ("At noon.", 2.0), ("Never.", -1.0))
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = str(tmp_path / "rows.jsonl")
+    config = configure(
+        tmp_path, tokenizer_folder, dataset=data, eval_dataset=data, batch_size=4, epochs=1, max_examples=None
+    )
+    main(config)
+    found = {
+        name: entry[name] for entry in reversed(metrics(config)) for name in ("loss", "eval_loss") if name in entry
+    }
+    assert found["loss"] == pytest.approx(found["eval_loss"], rel=1e-5)
