@@ -69,7 +69,7 @@ def sampler_rows_carry_a_suffix(stage: Stage) -> Report:
     checkpoints.save("step-5", resumable=False, promotable=True)
     names = [short(row["name"]) for row in stage.manager.list_checkpoints("job-1")]
     claim(names == [f"step-5-{client.session_id}"] and "step-5" not in names, f"the rows are {names}")
-    checkpoints.save("step-5", resumable=False, promotable=True)
+    stage.checkpoints(client).save("step-5", resumable=False, promotable=True)
     saves = stage.exchanges("save_weights_for_sampler")
     claim(len(saves) == 1, f"our client saved {len(saves)} times")
     stage.quirks.set("sampler.suffix", "none")
@@ -82,7 +82,7 @@ def sampler_rows_carry_a_suffix(stage: Stage) -> Report:
         sees=[f"saved 'step-5', listed {names[0]!r}: `if 'step-5' in names` is dead code"],
         exchanges=saves[:1],
         right=[
-            "TrainingCheckpoints knows its session: the same save again sends nothing",
+            "TrainingCheckpoints knows its session: the same save, asked of a new one, sends nothing",
             f"where a server drops the suffix, it still finds its row, {bare}",
         ],
     )
