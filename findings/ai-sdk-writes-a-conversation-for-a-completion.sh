@@ -17,7 +17,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
-npm install --silent --no-audit --no-fund ai@6.0.326 @ai-sdk/openai@3.0.141 @ai-sdk/fireworks@2.0.90 > npm.log 2>&1
+npm install --prefix "$folder" --silent --no-audit --no-fund \
+    ai@6.0.326 @ai-sdk/openai@3.0.141 @ai-sdk/fireworks@2.0.90 > npm.log 2>&1
 cat > look.mjs <<'JS'
 import { createServer } from "node:http";
 import { createFireworks } from "@ai-sdk/fireworks";

@@ -53,9 +53,6 @@ def check(
     recipe = recipe.removesuffix("_loop")
     if recipe not in DATA_SETS:
         fail(f"there is no recipe {recipe!r}; there are {', '.join(DATA_SETS)}", 2)
-    longest = max_seq_len if recipe in ("sft", "dpo", "orpo") else max_seq_len - max_completion_tokens
-    if longest < 1:
-        fail(f"--max-seq-len {max_seq_len} leaves no room for a prompt beside --max-completion-tokens", 2)
     with contextlib.ExitStack() as stack:
         # Before anything imports the hub library, which reads them once.
         root = (state_dir or default_state_dir()).expanduser().resolve()
@@ -72,7 +69,8 @@ def check(
                 data_file(dataset),
                 recipe,
                 loaded,
-                longest,
+                max_seq_len,
+                max_completion_tokens=max_completion_tokens,
                 ground_truth_key=ground_truth_key,
                 train_on_what=train_on_what,
                 show=show,

@@ -34,18 +34,11 @@ _ROOT = "base_model.model."
 _LAYER = ".base_layer.weight"
 """End of the name under which peft saves the whole output layer, or the embeddings, beside an adapter on them."""
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
-_UNTRAINABLE = (
-    "use_dora",
-    "lora_bias",
-    "modules_to_save",
-    "trainable_token_indices",
-    "layer_replication",
-    "alora_invocation_tokens",
-)
 _NEVER_FOLDED = {
     "layer_replication": "copies of a layer share their weights",
     "alora_invocation_tokens": "it acts from these tokens on and not before them",
 }
+_UNTRAINABLE = ("use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", *_NEVER_FOLDED)
 
 
 def tensors_of(live: LiveModel) -> dict[str, Tensor]:

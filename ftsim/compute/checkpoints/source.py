@@ -122,17 +122,21 @@ def _untied(content: bytes) -> bytes:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files transformers opens: one file if there is one, else those of the index; raises `BackendError`."""
-    index = folder / INDEX
     if (folder / WEIGHTS).exists():
         if twice := saved_twice(folder):
             _log.warning("%s holds %s and an index of shards: %s", folder.name, WEIGHTS, twice)
         return [folder / WEIGHTS]
-    if not index.exists():
+    if not (folder / INDEX).exists():
         there = sorted(path.name for path in folder.glob("*.safetensors"))
         lost = f"there is no {INDEX} that says what is in {there[0]}" if there else "there are no safetensors files"
         raise BackendError(f"{folder.name} does not open as a model: {lost}")
+    return _shards(folder)
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The files that the index names; raises `BackendError` for an index, or a file of it, that is not whole."""
     try:
-        names = sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
+        names = sorted({str(name) for name in json.loads((folder / INDEX).read_bytes())["weight_map"].values()})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BackendError(f"{folder.name}: {INDEX} is not whole: {error}") from None
     for name in names:
@@ -150,9 +154,8 @@ def saved_twice(folder: Path) -> str:
         return ""
     read = "the single file is what is read"
     try:
-        names = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
-        whole = names != {WEIGHTS} and all((folder / str(name)).is_file() for name in names)
-    except (ValueError, KeyError, AttributeError, TypeError, OSError):
+        whole = _shards(folder) != [folder / WEIGHTS]
+    except (BackendError, OSError):
         whole = False
     return f"{read}, and its shards are there too: if they were saved later, delete {WEIGHTS}" if whole else read
 

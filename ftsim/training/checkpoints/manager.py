@@ -7,7 +7,7 @@ other phases on the same job are left alone, and a row is never resumed without 
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ftsim.training.checkpoints.cursors import Cursors
@@ -146,9 +146,7 @@ class TrainingCheckpoints:
 
     def _save_sampler(self, name: str, *, with_state: bool) -> None:
         rows = self._rows()
-        session = self._session()
-        # Only this session's own save counts: another's of the same name holds other weights.
-        found = [row for row in rows if session and row.id == f"{name}-{session}" and row.promotable]
+        found = self._own_samplers(name, rows)
         if found and not self._outdated(name, found[0], with_state=with_state):
             self._snapshot = name
             return
@@ -158,11 +156,15 @@ class TrainingCheckpoints:
                 self._trainer().save_weights_for_sampler_ext(name, checkpoint_type="base")
         except Exception as error:
             before = found[0].created if found else -1
-            now = [row for row in self._rows() if row.id == f"{name}-{session}" and row.promotable]
-            if not (session and any(row.created > before for row in now)):
+            if not any(row.created > before for row in self._own_samplers(name, self._rows())):
                 raise CheckpointError(f"sampler checkpoint {name} was not saved: {error}") from error
         self._snapshot = name
         self._sampled.add(name)
+
+    def _own_samplers(self, name: str, rows: Sequence[Row]) -> list[Row]:
+        """Returns the sampler rows of this session's own saves: another's of the same name holds other weights."""
+        session = self._session()
+        return [row for row in rows if session and row.id == f"{name}-{session}" and row.promotable]
 
     def _outdated(self, name: str, row: Row, *, with_state: bool) -> bool:
         """Returns True when the session's sampler row may hold earlier weights than the trainer's.

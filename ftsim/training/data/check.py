@@ -12,6 +12,7 @@ from ftsim.training.data.preferences import Sides, pair_reader
 from ftsim.training.data.store import fit
 from ftsim.training.data.supervised import judged, supervised_reader
 from ftsim.training.data.turns import Example, Turns
+from ftsim.training.errors import DataError
 from ftsim.training.sampling.rollouts import prompt_reader
 
 Made = Sequence[Example] | Sides | None
@@ -47,12 +48,16 @@ def check(
     tokenizer: Tokenizer,
     max_seq_len: int,
     *,
+    max_completion_tokens: int = 64,
     truncate: bool = True,
     ground_truth_key: str | None = None,
     train_on_what: str = ALL,
     show: int = 0,
 ) -> Report:
-    """Judge every row as `recipe` reads it; raises `DataError` for the file alone."""
+    """Judge every row as `recipe` reads it; raises `DataError` for the file alone, and where no prompt can fit.
+
+    A prompt of a recipe that samples leaves room for `max_completion_tokens` of an answer.
+    """
     report = Report()
     turns = Turns(tokenizer, report.notes)
     read: Callable[[Row, str], Made]
@@ -62,6 +67,9 @@ def check(
         read = pair_reader(turns, report.notes)
     else:
         read = _prompts(turns, report.notes, ground_truth_key or "ground_truth")
+        max_seq_len -= max_completion_tokens
+        if max_seq_len < 1:
+            raise DataError(f"answers of {max_completion_tokens} tokens leave no room for a prompt: raise max_seq_len")
     for made in judged(dataset, read):
         report.rows += 1
         if isinstance(made, BadRow):
